@@ -1,1 +1,14 @@
-//! Placeholder.
+//! The connectors: one file a provider, and the list of them. A connector keeps no state, decides no retry, opens no
+//! socket; it says only how its provider speaks.
+
+use uzel_model::Provider;
+
+mod tree;
+
+/// Every provider that the hub knows.
+pub const PROVIDERS: &[Provider] = &[];
+
+/// The provider of this id.
+pub fn provider(id: &str) -> Option<&'static Provider> {
+    PROVIDERS.iter().find(|provider| provider.id == id)
+}

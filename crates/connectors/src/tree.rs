@@ -1,0 +1,42 @@
+//! Reading loosely typed JSON: providers print numbers as texts, flags as 0 and 1, and empty objects as lists.
+
+use serde_json::Value;
+
+/// The value at a path of names and indices; `Null` where there is none.
+pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
+    path.iter().fold(value, |value, step| match value {
+        Value::Array(items) => step.parse().ok().and_then(|place: usize| items.get(place)).unwrap_or(&Value::Null),
+        value => &value[*step],
+    })
+}
+
+/// A text or number as text; `None` when empty, null or of another kind.
+pub(crate) fn text(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) if !text.trim().is_empty() => Some(text.trim().to_owned()),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    }
+}
+
+/// A whole number, also when it comes as text.
+pub(crate) fn integer(value: &Value) -> Option<i64> {
+    match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.trim().parse().ok(),
+        _ => None,
+    }
+}
+
+/// `true`, 1 and "1" are yes.
+pub(crate) fn flag(value: &Value) -> bool {
+    match value {
+        Value::Bool(flag) => *flag,
+        value => integer(value) == Some(1),
+    }
+}
+
+/// What stands at the paths, in order, leaving out what is absent.
+pub(crate) fn phones(value: &Value, paths: &[&[&str]]) -> Vec<Value> {
+    paths.iter().map(|path| at(value, path)).filter(|phone| !phone.is_null()).cloned().collect()
+}

@@ -1,0 +1,293 @@
+//! What a connector is. Three things only: the settings struct is the connector; [`Connector`] reads; ports call.
+//!
+//! `verify`, `intake`, `parse`, `answer` and `refuse` are pure: they can be fuzzed, snapshotted and replayed.
+
+use std::{fmt, net::IpAddr};
+
+use bytes::Bytes;
+use garde::Validate;
+use schemars::{JsonSchema, Schema};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+
+use crate::{
+    Happening, Timestamp,
+    check::{self, Fault},
+    port::{Authorization, Balance, Guests, Login, Messages, Polls, Subscription},
+};
+
+/// A provider: one row of the list `PROVIDERS`.
+#[derive(Clone, Copy)]
+pub struct Provider {
+    /// `[a-z0-9]+`, used in paths.
+    pub id: &'static str,
+    pub name: &'static str,
+    open: fn(Value) -> Result<Box<dyn Connector>, Vec<Fault>>,
+    schema: fn() -> Schema,
+}
+
+impl Provider {
+    pub const fn new<C>(id: &'static str, name: &'static str) -> Self
+    where
+        C: Connector + DeserializeOwned + JsonSchema + Validate<Context = ()> + 'static,
+    {
+        Self { id, name, open: open::<C>, schema: || schemars::schema_for!(C) }
+    }
+
+    /// The settings as JSON Schema 2020-12.
+    pub fn schema(&self) -> Schema {
+        (self.schema)()
+    }
+
+    /// Makes a connector of settings, or lists everything that is wrong with them.
+    pub fn open(&self, settings: Value) -> Result<Box<dyn Connector>, Vec<Fault>> {
+        (self.open)(settings)
+    }
+}
+
+impl fmt::Debug for Provider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Provider({})", self.id)
+    }
+}
+
+fn open<C>(settings: Value) -> Result<Box<dyn Connector>, Vec<Fault>>
+where
+    C: Connector + DeserializeOwned + JsonSchema + Validate<Context = ()> + 'static,
+{
+    let faults = check::faults(schemars::schema_for!(C).as_value(), &settings);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let connector: C = serde_path_to_error::deserialize(settings)
+        .map_err(|error| vec![Fault::new(check::pointer(error.path()), error.inner().to_string())])?;
+    match connector.validate() {
+        Ok(()) => Ok(Box::new(connector)),
+        Err(report) => Err(report
+            .iter()
+            .map(|(path, error)| Fault::new(format!("/{}", path.to_string().replace('.', "/")), error.message().to_string()))
+            .collect()),
+    }
+}
+
+/// A configured link to one provider: its fields are its settings.
+pub trait Connector: fmt::Debug + Send + Sync {
+    /// Headers, beside `X-Api-Key` and `Authorization`, in which this provider puts secrets. The hub looks for its
+    /// webhook key in them and takes them out before anything is journalled.
+    fn credential_headers(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Tells a provider's request from a stranger's. By default the hub's webhook key is what proves it.
+    fn verify(&self, request: &Request) -> Result<(), Rejection> {
+        if request.key.is_some() { Ok(()) } else { Err(Rejection::Unsigned) }
+    }
+
+    /// What kind of call it is, told cheaply: the reading comes later.
+    fn intake(&self, _request: &Request) -> Intake {
+        Intake::Tells(Response::ok())
+    }
+
+    /// Takes secrets out of the body before it is journalled; `None`: there are none.
+    fn scrub(&self, _request: &Request) -> Option<Bytes> {
+        None
+    }
+
+    /// Reads a verified request. Pure, so that a journalled request can be read again.
+    fn parse(&self, request: &Request) -> Result<Reading, Malformed>;
+
+    /// Reads a question.
+    fn question(&self, _request: &Request) -> Result<Question, Malformed> {
+        Err(Malformed::new("this provider asks nothing"))
+    }
+
+    /// Puts the hub's answer to a question into the provider's words.
+    fn answer(&self, _request: &Request, answer: &Answer) -> Response {
+        match answer {
+            Answer::Decided(body) => Response::json(200, body),
+            Answer::TryAgain { reason } => Response::json(503, &json!({ "error": reason })),
+        }
+    }
+
+    /// Refuses in the provider's words.
+    fn refuse(&self, _request: &Request, rejection: &Rejection) -> Response {
+        Response::json(401, &json!({ "error": rejection.to_string() }))
+    }
+
+    fn messages(&self) -> Option<&dyn Messages> {
+        None
+    }
+    fn guests(&self) -> Option<&dyn Guests> {
+        None
+    }
+    fn balance(&self) -> Option<&dyn Balance> {
+        None
+    }
+    fn login(&self) -> Option<&dyn Login> {
+        None
+    }
+    fn polls(&self) -> Option<&dyn Polls> {
+        None
+    }
+    fn subscription(&self) -> Option<&dyn Subscription> {
+        None
+    }
+    fn authorization(&self) -> Option<&dyn Authorization> {
+        None
+    }
+
+    /// Whose limits a call counts against, and how many calls a second each allows.
+    fn rates(&self) -> Vec<Rate> {
+        vec![Rate { scope: Scope::Connection, per_s: 50 }]
+    }
+}
+
+/// A limit on calls outward.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rate {
+    pub scope: Scope,
+    pub per_s: u32,
+}
+
+/// Who shares a limit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Scope {
+    Connection,
+    /// All connections with this account or application at the provider.
+    Account(String),
+    /// All calls from our address to this provider.
+    Address,
+}
+
+/// A request as it came in.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    pub method: String,
+    /// Below the connection's own address; empty for the hook itself.
+    pub path: String,
+    /// Decoded pairs, in order.
+    pub query: Vec<(String, String)>,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Bytes,
+    pub received_at: Timestamp,
+    pub peer: Option<IpAddr>,
+    /// The id of the hub's webhook key that came with it, if a right one did.
+    pub key: Option<String>,
+}
+
+impl Request {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn query(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The body as JSON; the error names the place.
+    pub fn json(&self) -> Result<Value, Malformed> {
+        let body = self.body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&self.body);
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Err(Malformed::new("the body is empty: JSON was expected"));
+        }
+        serde_json::from_slice(body).map_err(|error| Malformed(format!("the body is not JSON: {error}")))
+    }
+}
+
+/// What goes back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    pub status: u16,
+    pub content_type: &'static str,
+    pub body: Bytes,
+}
+
+impl Response {
+    pub fn ok() -> Self {
+        Self { status: 200, content_type: "application/json", body: Bytes::from_static(b"{}") }
+    }
+
+    pub fn text(status: u16, body: &'static str) -> Self {
+        Self { status, content_type: "text/plain; charset=utf-8", body: Bytes::from_static(body.as_bytes()) }
+    }
+
+    pub fn json(status: u16, body: &Value) -> Self {
+        Self { status, content_type: "application/json", body: body.to_string().into() }
+    }
+}
+
+/// What kind of call a request is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Intake {
+    /// It tells: journalled, answered with this, read afterwards.
+    Tells(Response),
+    /// It greets (a challenge, a probe): answered, nothing to journal.
+    Greets(Response),
+    /// It asks, and waits for the answer until the deadline.
+    Asks { deadline_ms: u64 },
+}
+
+/// What a request said.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Reading {
+    pub happenings: Vec<Happening>,
+    /// What was in it that no event follows from, and why: shown in the journal.
+    pub skipped: Vec<String>,
+    /// Statuses of messages sent earlier.
+    pub statuses: Vec<StatusNews>,
+    /// The provider says that this connection is switched off (an application removed, a hook disabled).
+    pub disconnected: Option<String>,
+}
+
+/// News of a message sent earlier.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct StatusNews {
+    pub provider_id: String,
+    pub state: crate::port::Delivery,
+    pub code: String,
+    pub at: Option<Timestamp>,
+}
+
+impl Reading {
+    pub fn skip(&mut self, why: impl Into<String>) {
+        self.skipped.push(why.into());
+    }
+}
+
+/// A question of a provider or till.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// The same for repeats of one question.
+    pub key: String,
+    /// Which desk decides.
+    pub desk: &'static str,
+    pub body: Value,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer {
+    Decided(Value),
+    /// No decision could be made in time; nothing was promised.
+    TryAgain { reason: String },
+}
+
+/// A stranger's request: refused, counted, never journalled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Rejection {
+    #[error("no key or signature came with the request")]
+    Unsigned,
+    #[error("the key or signature is wrong")]
+    Forged,
+}
+
+/// A verified request that cannot be read: a dead letter, answered as received.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Malformed(pub String);
+
+impl Malformed {
+    pub fn new(what: impl fmt::Display) -> Self {
+        Self(what.to_string())
+    }
+}

@@ -1,0 +1,93 @@
+//! Events: what happened, in the hub's words.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Id, Timestamp, phone::{Phone, PhoneError}};
+
+/// Types of events, in the form CloudEvents wants.
+pub mod kind {
+    pub const ORDER_COMPLETED: &str = "order.completed";
+    pub const ORDER_CANCELLED: &str = "order.cancelled";
+    pub const VISIT_COMPLETED: &str = "visit.completed";
+    pub const VISIT_CANCELLED: &str = "visit.cancelled";
+    pub const DEAL_WON: &str = "deal.won";
+    pub const DEAL_LOST: &str = "deal.lost";
+    pub const STOCK_CHANGED: &str = "stock.changed";
+    pub const RESERVATION_CHANGED: &str = "reservation.changed";
+    pub const MESSAGE_DELIVERED: &str = "message.delivered";
+    pub const MESSAGE_FAILED: &str = "message.failed";
+    pub const CONNECTION_DISABLED: &str = "connection.disabled";
+
+    /// All of them, for checking what a flow listens to.
+    pub const ALL: [&str; 11] = [
+        ORDER_COMPLETED,
+        ORDER_CANCELLED,
+        VISIT_COMPLETED,
+        VISIT_CANCELLED,
+        DEAL_WON,
+        DEAL_LOST,
+        STOCK_CHANGED,
+        RESERVATION_CHANGED,
+        MESSAGE_DELIVERED,
+        MESSAGE_FAILED,
+        CONNECTION_DISABLED,
+    ];
+}
+
+/// What a connector read out of a request: one thing that happened at the provider.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Happening {
+    /// The provider's own ids, joined: the same for every repeat of this thing, for ever. `None` where a body carries no
+    /// id at all: the engine then takes (connection, phone, status, hour) and marks the key as weak.
+    pub key: Option<String>,
+    /// One of [`kind`].
+    pub kind: &'static str,
+    /// What it is about (`order/5001`): events of one subject are kept in order.
+    pub subject: String,
+    /// When it happened, where the provider tells it with a zone.
+    pub at: Option<Timestamp>,
+    pub person: Person,
+    /// Numbers that people search by: the order's, the deal's, the record's.
+    pub refs: Vec<String>,
+    /// What flows may ask about and templates may show.
+    pub data: Value,
+    /// Where the guest's phone can be asked for when the body has none (the job's own words, read by the port).
+    pub look_up: Option<Value>,
+}
+
+/// A guest, as the provider's body names them.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Person {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What stands in the places for a phone, in order; the first that normalises wins.
+    pub phones: Vec<Value>,
+}
+
+/// An event as the hub keeps it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Event {
+    pub id: Id,
+    pub merchant: Id,
+    pub connection: Id,
+    pub provider: String,
+    pub outlet: Option<Id>,
+    pub kind: String,
+    pub subject: String,
+    pub key: String,
+    /// Made of the body's meaning, since the body carried no id.
+    pub weak_key: bool,
+    pub at: Timestamp,
+    pub name: Option<String>,
+    pub phone: Option<Phone>,
+    pub phone_error: Option<PhoneError>,
+    pub refs: Vec<String>,
+    pub data: Value,
+    /// Read from before the connection was set up: no message follows unless a flow asks for such events.
+    pub history: bool,
+    /// The inbox row it was read from.
+    pub entry: Id,
+    /// One trace from the webhook to the last attempt (W3C trace id, 32 hex digits).
+    pub trace: String,
+}

@@ -1,0 +1,129 @@
+//! Ids: a prefix that says what the thing is, and a UUIDv7 in the TypeID form (`evt_01jd…`), so that ids sort by time.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+use uuid::Uuid;
+
+/// What an id belongs to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Kind {
+    Merchant,
+    Outlet,
+    Connection,
+    Flow,
+    /// A row of the inbox.
+    Entry,
+    Event,
+    Command,
+    Attempt,
+    Key,
+}
+
+const KINDS: [(Kind, &str); 9] = [
+    (Kind::Merchant, "mer"),
+    (Kind::Outlet, "out"),
+    (Kind::Connection, "con"),
+    (Kind::Flow, "flw"),
+    (Kind::Entry, "inb"),
+    (Kind::Event, "evt"),
+    (Kind::Command, "cmd"),
+    (Kind::Attempt, "att"),
+    (Kind::Key, "key"),
+];
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// A prefixed, time-ordered id.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    kind: Kind,
+    uuid: Uuid,
+}
+
+impl Id {
+    /// A new id; later ids of one process sort after earlier ones.
+    pub fn new(kind: Kind) -> Self {
+        Self { kind, uuid: Uuid::now_v7() }
+    }
+
+    pub fn from_bytes(kind: Kind, bytes: [u8; 16]) -> Self {
+        Self { kind, uuid: Uuid::from_bytes(bytes) }
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        self.uuid.as_bytes()
+    }
+}
+
+impl fmt::Display for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let prefix = KINDS.iter().find(|(kind, _)| *kind == self.kind).map_or("id", |(_, prefix)| prefix);
+        let value = self.uuid.as_u128();
+        let mut text = [0u8; 26];
+        for (place, byte) in text.iter_mut().enumerate() {
+            *byte = ALPHABET[(value >> (125 - 5 * place) & 31) as usize];
+        }
+        write!(f, "{prefix}_{}", String::from_utf8_lossy(&text))
+    }
+}
+
+impl fmt::Debug for Id {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The text is no id.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("`{0}` is no id: an id looks like `evt_01jd3q…`")]
+pub struct NoId(String);
+
+impl FromStr for Id {
+    type Err = NoId;
+
+    fn from_str(text: &str) -> Result<Self, NoId> {
+        let no_id = || NoId(text.chars().take(40).collect());
+        let (prefix, digits) = text.split_once('_').ok_or_else(no_id)?;
+        let (kind, _) = KINDS.iter().find(|(_, known)| *known == prefix).ok_or_else(no_id)?;
+        if digits.len() != 26 || digits.as_bytes()[0] > b'7' {
+            return Err(no_id());
+        }
+        let mut value = 0u128;
+        for digit in digits.bytes() {
+            let digit = ALPHABET.iter().position(|known| *known == digit).ok_or_else(no_id)?;
+            value = value << 5 | digit as u128;
+        }
+        Ok(Self { kind: *kind, uuid: Uuid::from_u128(value) })
+    }
+}
+
+impl Serialize for Id {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_reads_back_and_later_ids_sort_after() {
+        let first = Id::new(Kind::Event);
+        let second = Id::new(Kind::Event);
+        assert_eq!(first.to_string().parse::<Id>().unwrap(), first);
+        assert!(first.to_string() < second.to_string());
+        assert!("evt_zzz".parse::<Id>().is_err());
+    }
+}

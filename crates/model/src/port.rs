@@ -1,0 +1,134 @@
+//! Ports: what a provider can be asked to do. One outbox row is one port call and one idempotency key; a protocol of
+//! several steps is several rows.
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp};
+
+/// What a command asks of its connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "job", rename_all = "snake_case")]
+pub enum Job {
+    /// Send a text ([`Messages::send`]).
+    Send { phone: String, text: String },
+    /// Find the guest's phone ([`Guests::look_up`]).
+    LookUp { what: Value },
+}
+
+impl Job {
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Send { .. } => "send",
+            Self::LookUp { .. } => "look_up",
+        }
+    }
+
+    /// Whether it may be sent again when nobody knows what became of it.
+    pub fn repeatable(&self) -> bool {
+        matches!(self, Self::LookUp { .. })
+    }
+}
+
+/// Texts to people.
+#[async_trait]
+pub trait Messages: Send + Sync {
+    /// Sends a text to an E.164 phone. `key` is the command's idempotency key, for providers that take one.
+    async fn send(&self, client: &Client<'_>, phone: &str, text: &str, key: &str) -> Result<Sent, CallError>;
+    /// What became of messages sent earlier, at most 100 ids a call.
+    async fn statuses(&self, client: &Client<'_>, provider_ids: &[String]) -> Result<Vec<MessageStatus>, CallError>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent {
+    pub provider_id: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MessageStatus {
+    pub provider_id: String,
+    pub state: Delivery,
+    pub code: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Delivery {
+    OnTheWay,
+    Delivered,
+    Failed,
+}
+
+/// Looking a guest up.
+#[async_trait]
+pub trait Guests: Send + Sync {
+    async fn look_up(&self, client: &Client<'_>, what: &Value) -> Result<Found, CallError>;
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub enum Found {
+    Person(Person),
+    /// One more call is needed; it becomes a command of its own.
+    Next(Value),
+    /// There is nobody to write to, and why.
+    Nobody(String),
+}
+
+/// Money left at the provider.
+#[async_trait]
+pub trait Balance: Send + Sync {
+    /// Decimal text in the account's currency, as the provider prints it.
+    async fn balance(&self, client: &Client<'_>) -> Result<String, CallError>;
+}
+
+/// A login that lasts. The engine keeps, locks and stores the session; the connector says how to renew and apply it.
+#[async_trait]
+pub trait Login: Send + Sync {
+    /// A new session; `None` where there was none yet. A refresh token that works once is in the old session.
+    async fn renew(&self, client: &Client<'_>, session: Option<&Session>) -> Result<Session, CallError>;
+    fn apply(&self, session: &Session, outgoing: &mut Outgoing);
+}
+
+/// What a login gave. Stored sealed.
+#[derive(Debug, Clone)]
+pub struct Session {
+    pub access: Secret,
+    pub refresh: Option<Secret>,
+    /// When to renew; `None`: when the provider says 401.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Reading what was missed.
+#[async_trait]
+pub trait Polls: Send + Sync {
+    fn every_s(&self) -> u32;
+    /// A page after the cursor. Without a cursor: no bodies, and the cursor that means "from `since` on".
+    async fn poll(&self, client: &Client<'_>, cursor: Option<&str>, since: Timestamp) -> Result<Page, CallError>;
+}
+
+/// Bodies to be read as if they had come in by webhook, and where to go on. Both are committed together.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    pub bodies: Vec<Bytes>,
+    pub next: String,
+    /// There is more right now.
+    pub more: bool,
+}
+
+/// Registering our webhook at the provider.
+#[async_trait]
+pub trait Subscription: Send + Sync {
+    async fn subscribe(&self, client: &Client<'_>, url: &str) -> Result<(), CallError>;
+    /// `Ok(None)` when it stands; else what is wrong with it.
+    async fn check(&self, client: &Client<'_>, url: &str) -> Result<Option<String>, CallError>;
+}
+
+/// A login that begins with a person in a browser (OAuth's authorisation code).
+#[async_trait]
+pub trait Authorization: Send + Sync {
+    /// Where to send the owner's browser.
+    fn start_url(&self, state: &str) -> String;
+    /// Trades what the provider's redirect brought for a session. `query` holds the redirect's own parameters.
+    async fn finish(&self, client: &Client<'_>, query: &[(String, String)], redirect_url: &str) -> Result<Session, CallError>;
+}
