@@ -3,10 +3,14 @@
 
 use uzel_model::Provider;
 
+mod form;
+mod rkeeper;
+#[cfg(test)]
+mod testing;
 mod tree;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] = &[];
+pub const PROVIDERS: &[Provider] = &[rkeeper::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

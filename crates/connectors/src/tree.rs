@@ -1,6 +1,7 @@
 //! Reading loosely typed JSON: providers print numbers as texts, flags as 0 and 1, and empty objects as lists.
 
-use serde_json::Value;
+use rust_decimal::Decimal;
+use serde_json::{Map, Value};
 
 /// The value at a path of names and indices; `Null` where there is none.
 pub(crate) fn at<'a>(value: &'a Value, path: &[&str]) -> &'a Value {
@@ -39,4 +40,27 @@ pub(crate) fn flag(value: &Value) -> bool {
 /// What stands at the paths, in order, leaving out what is absent.
 pub(crate) fn phones(value: &Value, paths: &[&[&str]]) -> Vec<Value> {
     paths.iter().map(|path| at(value, path)).filter(|phone| !phone.is_null()).cloned().collect()
+}
+
+/// Whether nothing stands there.
+pub(crate) fn is_blank(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::String(text) => text.trim().is_empty(),
+        Value::Array(items) => items.is_empty(),
+        Value::Object(members) => members.is_empty(),
+        _ => false,
+    }
+}
+
+/// A sum as decimal text without zeros at its end, whether it came as number or text.
+pub(crate) fn decimal(value: &Value) -> Option<String> {
+    let sum: Decimal = text(value)?.replace(',', ".").parse().ok()?;
+    Some(sum.normalize().to_string())
+}
+
+/// An object of the texts that there are.
+pub(crate) fn object<const N: usize>(members: [(&str, Option<String>); N]) -> Value {
+    let members = members.into_iter().filter_map(|(name, text)| Some((name.to_owned(), Value::String(text?))));
+    Value::Object(members.collect::<Map<_, _>>())
 }
