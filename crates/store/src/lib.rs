@@ -1,1 +1,287 @@
-//! Placeholder.
+//! The durable journals and what the hub must remember, behind one interface.
+//!
+//! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
+//! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
+
+mod sqlite;
+mod view;
+
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+pub use sqlite::Sqlite;
+use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
+pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
+
+/// Why the store did not do it.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// Too much is waiting to be written: nothing was done, try again.
+    #[error("the journal is busy")]
+    Busy,
+    /// Someone else has taken this over meanwhile; nothing was done.
+    #[error("the lease is lost")]
+    Conflict,
+    /// The disk or the server refuses: nothing was done.
+    #[error("the journal cannot be written: {0}")]
+    Failed(String),
+}
+
+/// A row of the inbox: a verified request, without its credentials.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    pub id: Id,
+    pub merchant: Id,
+    pub connection: Id,
+    pub provider: String,
+    pub request: Request,
+    pub source: Source,
+    pub trace: String,
+}
+
+/// How a request came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    Webhook,
+    /// Asked for by a poll.
+    Poll,
+    /// Asked and answered: journalled together with its answer.
+    Question,
+}
+
+/// What became of an entry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EntryState {
+    Unread,
+    Read,
+    /// All that it told was known before.
+    Duplicate,
+    Dead,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CommandState {
+    Waiting,
+    Sending,
+    Done,
+    Dead,
+    /// It was sent, and nobody knows what the provider did.
+    Unknown,
+    /// Held back on purpose, with a reason.
+    Held,
+}
+
+/// One call that must be made.
+#[derive(Debug, Clone)]
+pub struct Command {
+    pub id: Id,
+    pub merchant: Id,
+    pub connection: Id,
+    pub flow: Option<Id>,
+    pub event: Option<Id>,
+    pub job: Job,
+    /// When it should go; also its place in the order of its key.
+    pub due_at: Timestamp,
+    /// After this it is held back as `too_old`.
+    pub latest_at: Option<Timestamp>,
+    /// Commands of one key go one after another.
+    pub ordering_key: String,
+    /// The event's subject, by which it can be called off.
+    pub subject: String,
+    pub attempts: u32,
+    /// What is known of the person it goes to, when it was leased.
+    pub contact: Contact,
+    /// Fencing token: counts the leases.
+    pub lease: i64,
+    pub trace: String,
+}
+
+/// What a person has told the merchant about messages.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Contact {
+    pub opted_out: bool,
+    pub consented: bool,
+}
+
+/// A command to be queued.
+#[derive(Debug, Clone)]
+pub struct NewCommand {
+    pub command: Command,
+    /// Where set, it is stored as held back, with this reason.
+    pub held: Option<String>,
+    /// Taken for this command, or the command is held back.
+    pub slot: Option<Slot>,
+}
+
+/// A place that one command at a time may take (one review request per phone in N days).
+#[derive(Debug, Clone)]
+pub struct Slot {
+    pub key: [u8; 16],
+    pub until: Timestamp,
+    /// Why a command is held back that finds it taken.
+    pub reason: String,
+}
+
+/// An event to be kept, with what follows from it. A known key drops all of it.
+#[derive(Debug, Clone)]
+pub struct NewEvent {
+    pub event: Event,
+    pub commands: Vec<NewCommand>,
+    /// Waiting commands of this subject and connection are called off with this reason.
+    pub call_off: Option<String>,
+    /// A look-up was queued: flows run when it is settled.
+    pub pending: bool,
+}
+
+/// How a leased command ended this time.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    pub command: Id,
+    pub lease: i64,
+    pub state: CommandState,
+    /// When it is due again, if it waits.
+    pub retry_at: Option<Timestamp>,
+    pub reason: Option<String>,
+    /// The provider's id of what was made.
+    pub provider_id: Option<String>,
+    /// The exchanges of this attempt.
+    pub exchanges: Vec<Exchange>,
+    /// What people search this by.
+    pub refs: Vec<String>,
+    /// Whether this counts as an attempt (a wait for quiet hours does not).
+    pub counts: bool,
+    /// Gives the slots that this command holds back.
+    pub frees_slot: bool,
+}
+
+/// One request to a provider and its answer, with secrets taken out.
+#[derive(Debug, Clone, Serialize)]
+pub struct Exchange {
+    pub id: Id,
+    pub merchant: Id,
+    pub connection: Id,
+    pub provider: String,
+    pub at: Timestamp,
+    pub endpoint: String,
+    pub request: String,
+    pub response: String,
+    pub error: Option<String>,
+    pub duration_ms: i64,
+    pub trace: String,
+}
+
+/// What one transaction commits, whole or not at all.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Entries to be appended (by polls), unread.
+    pub entries: Vec<Entry>,
+    /// The entry this was read from, and what became of it. `Read` turns to `Duplicate` when all its events were known.
+    pub mark: Option<Mark>,
+    pub events: Vec<NewEvent>,
+    pub statuses: Vec<(Id, StatusNews)>,
+    pub settlement: Option<Settlement>,
+    /// A look-up has ended: the event with what was found, and the commands that follow.
+    pub resolved: Option<NewEvent>,
+    pub cursor: Option<(Id, String)>,
+    pub opt_outs: Vec<(Id, String)>,
+    pub notices: Vec<Notice>,
+    /// Exchanges outside any command (polls, checks).
+    pub exchanges: Vec<Exchange>,
+    pub now: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+pub struct Mark {
+    pub entry: Id,
+    pub state: EntryState,
+    pub notes: Vec<String>,
+    pub refs: Vec<String>,
+}
+
+/// Something a person should know; the same kind for the same thing is told once a day.
+#[derive(Debug, Clone, Serialize)]
+pub struct Notice {
+    pub merchant: Id,
+    pub connection: Id,
+    pub kind: String,
+    pub text: String,
+}
+
+/// What a change did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub new_events: u32,
+    pub duplicates: u32,
+    pub queued: u32,
+}
+
+/// A merchant, outlet, connection or flow as stored: its document and its sealed secrets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SetupRow {
+    pub id: Id,
+    pub merchant: Option<Id>,
+    pub slug: String,
+    pub doc: Value,
+    pub sealed: Option<Vec<u8>>,
+}
+
+/// A webhook key: its keyed hash only.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyRow {
+    pub hash: Vec<u8>,
+    pub id: String,
+    /// Connection of a webhook key; merchant of an API key; `None` for the hub's owner.
+    pub of: Option<Id>,
+    /// Provider of a webhook key, role of an API key.
+    pub about: String,
+    pub webhook: bool,
+}
+
+/// All that is set up.
+#[derive(Debug, Clone, Default)]
+pub struct Setup {
+    pub rows: Vec<SetupRow>,
+    pub keys: Vec<KeyRow>,
+}
+
+/// The store, as the engine sees it. Every method that writes has committed when it returns `Ok`.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// Appends one entry, durably; groups with what else is waiting.
+    async fn append(&self, entry: Entry) -> Result<(), StoreError>;
+    /// Entries nobody has read yet, oldest first.
+    async fn unread(&self, limit: usize) -> Result<Vec<Entry>, StoreError>;
+    async fn entry(&self, id: Id) -> Result<Option<Entry>, StoreError>;
+    async fn apply(&self, change: Change) -> Result<Applied, StoreError>;
+    /// Takes due commands, of each connection at most so many, and marks them *sending*.
+    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, lease_ms: i64) -> Result<Vec<Command>, StoreError>;
+    /// Takes back what a dead process left *sending*: repeatable jobs wait again, others become unknown.
+    async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
+    /// When the next command of these connections falls due.
+    async fn next_due(&self, connections: Vec<Id>) -> Result<Option<Timestamp>, StoreError>;
+    async fn event(&self, id: Id) -> Result<Option<Event>, StoreError>;
+    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<(), StoreError>;
+
+    async fn setup(&self) -> Result<Setup, StoreError>;
+    async fn put_setup(&self, setup: Setup) -> Result<(), StoreError>;
+    async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError>;
+    async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError>;
+    async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError>;
+    /// Messages sent by this connection whose fate is not known yet.
+    async fn undelivered(&self, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>, StoreError>;
+
+    async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
+    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError>;
+    async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Vec<Id>, StoreError>;
+    async fn counts(&self) -> Result<Counts, StoreError>;
+    async fn health(&self) -> Result<Health, StoreError>;
+    async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError>;
+    /// Checks the store's own laws; with `repair`, mends what can be. Gives what was found.
+    async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
+    /// Waits until all that was handed over is written, and closes.
+    async fn close(&self);
+}
