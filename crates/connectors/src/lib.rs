@@ -3,6 +3,7 @@
 
 use uzel_model::Provider;
 
+mod amocrm;
 mod form;
 mod rkeeper;
 #[cfg(test)]
@@ -10,7 +11,7 @@ mod testing;
 mod tree;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] = &[rkeeper::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {
