@@ -138,7 +138,11 @@ impl Rkeeper {
         if !body.is_object() {
             return Err("not an order: an object was expected".to_owned());
         }
-        let ids = all(body, IDS, |id| tree::text(id).map(|id| plain_id(&id)));
+        let ids = all(body, IDS, |id| {
+            tree::text(id)
+                .filter(|id| id.len() <= 100)
+                .map(|id| plain_id(&id))
+        });
         let phones = all(body, PHONES, |phone| {
             (!tree::is_blank(phone)).then(|| phone.clone())
         });

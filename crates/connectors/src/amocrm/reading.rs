@@ -24,6 +24,12 @@ impl Amocrm {
         for body in bodies.iter().take(DEALS) {
             self.read_one(body, &mut reading);
         }
+        if bodies.len() > DEALS {
+            reading.skip(format!(
+                "only the first {DEALS} of {} bodies were read",
+                bodies.len()
+            ));
+        }
         if reading.happenings.is_empty() && reading.skipped.is_empty() {
             return Err(Malformed::new("neither deals nor contacts in the body"));
         }
@@ -84,7 +90,9 @@ impl Amocrm {
         contacts: &[&Value],
         alone: bool,
     ) -> Result<Happening, String> {
-        let id = tree::text(&deal["id"]).or_else(|| tree::text(deal));
+        let id = tree::text(&deal["id"])
+            .or_else(|| tree::text(deal))
+            .filter(|id| id.len() <= 64);
         let called = id.as_deref().unwrap_or("without an id");
         match action {
             "status" => {}
@@ -379,7 +387,7 @@ mod tests {
     proptest! {
         #[test]
         fn never_panics(body in "(leads|contacts)(\\[(status|update|0|id|status_id)\\]){0,4}=(142|143|x|)(&(leads|contacts)(\\[(status|update|0|id|status_id|custom_fields|values)\\]){0,4}=(142|PHONE|)){0,6}") {
-            prop_assert!(read(json!({}), FORM, &body).is_ok() || body.len() < 1000);
+            drop(read(json!({}), FORM, &body));
         }
     }
 }
