@@ -5,13 +5,15 @@ use uzel_model::Provider;
 
 mod amocrm;
 mod form;
+mod log;
 mod rkeeper;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

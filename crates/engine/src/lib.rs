@@ -1,1 +1,260 @@
-//! Placeholder.
+//! The loops of the hub: read what came, decide what follows, call outward until it is confirmed, tick.
+//!
+//! The engine is handed the list of providers and names none of them; it knows no status codes and no SQL.
+
+mod call;
+mod clock;
+pub mod desk;
+pub mod flow;
+mod metrics;
+mod outward;
+mod read;
+pub mod setup;
+mod tick;
+mod vault;
+mod world;
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+pub use clock::Clock;
+pub use metrics::{Metrics, ProviderLabel, RequestLabel};
+pub use outward::Networks;
+use tokio::sync::Notify;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use uzel_model::{Id, Provider, Request, connector::Answer};
+use uzel_store::{Entry, Source, Store, StoreError};
+pub use vault::{Vault, VaultError};
+pub use world::{Link, Merchant, Outlet, Role, World};
+
+/// Calls outward that may be under way at once; also the most commands that a crash can leave unknown.
+pub const IN_FLIGHT_MAX: usize = 64;
+
+/// What the operator decides for the whole hub.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Addresses beside the public ones that may be called.
+    pub networks: Networks,
+    /// How long a call may take, answer included.
+    pub call_timeout: Duration,
+    /// The hub's own address as providers and browsers see it, without a slash at the end.
+    pub public_url: Option<String>,
+    /// Prints texts that are not really sent (development on loopback only).
+    pub print_texts: bool,
+    /// Readiness fails when the oldest entry has waited longer than this.
+    pub ready_age: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            networks: Networks::default(),
+            call_timeout: Duration::from_secs(30),
+            public_url: None,
+            print_texts: false,
+            ready_age: Duration::from_secs(300),
+        }
+    }
+}
+
+/// The hub without its HTTP side.
+pub struct Engine {
+    pub store: Arc<dyn Store>,
+    pub providers: &'static [Provider],
+    pub desks: Vec<Box<dyn desk::Desk>>,
+    pub vault: Vault,
+    pub clock: Clock,
+    pub options: Options,
+    pub metrics: Metrics,
+    world: ArcSwap<World>,
+    outward: outward::Outward,
+    /// Something new is in the inbox.
+    came: Notify,
+    /// Something new may be due.
+    due: Notify,
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Engine {
+    /// Loads what is set up. Nothing runs before [`Engine::start`].
+    pub async fn open(
+        store: Arc<dyn Store>,
+        providers: &'static [Provider],
+        desks: Vec<Box<dyn desk::Desk>>,
+        vault: Vault,
+        clock: Clock,
+        options: Options,
+    ) -> Result<Arc<Self>, StoreError> {
+        let world = World::build(store.setup().await?, providers, &vault);
+        let outward = outward::Outward::new(&options);
+        let engine = Self {
+            store,
+            providers,
+            desks,
+            vault,
+            clock,
+            options,
+            metrics: Metrics::default(),
+            world: ArcSwap::from_pointee(world),
+            outward,
+            came: Notify::new(),
+            due: Notify::new(),
+            stop: CancellationToken::new(),
+            tasks: TaskTracker::new(),
+        };
+        Ok(Arc::new(engine))
+    }
+
+    /// Takes back what a dead process left behind, and starts the loops.
+    pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
+        let (again, unknown) = self.store.recover(self.clock.now()).await?;
+        if again + unknown > 0 {
+            tracing::warn!(commands.again = again, commands.unknown = unknown, "took over what was being sent when the hub last stopped");
+        }
+        self.tasks.spawn(read::run(self.clone()));
+        self.tasks.spawn(call::run(self.clone()));
+        self.tasks.spawn(tick::run(self.clone()));
+        Ok(())
+    }
+
+    /// Stops taking work, lets the calls under way end, and closes the store.
+    pub async fn stop(&self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+        self.store.close().await;
+    }
+
+    pub fn world(&self) -> Arc<World> {
+        self.world.load_full()
+    }
+
+    /// Reads again what is set up, after a change.
+    pub async fn reload(&self) -> Result<(), StoreError> {
+        let world = World::build(self.store.setup().await?, self.providers, &self.vault);
+        self.world.store(Arc::new(world));
+        self.due.notify_one();
+        Ok(())
+    }
+
+    /// Journals a verified request that tells something. Its credentials have been taken out.
+    pub async fn accept(&self, link: &Link, request: Request, trace: String) -> Result<Id, StoreError> {
+        let entry = self.entry(link, request, Source::Webhook, trace);
+        let id = entry.id;
+        self.store.append(entry).await?;
+        self.came.notify_one();
+        Ok(id)
+    }
+
+    /// Reads an entry again through today's code; what it told before stays told, and nothing done is done again.
+    pub async fn replay(&self, id: Id) -> Result<Option<ReplayOutcome>, StoreError> {
+        let Some(entry) = self.store.entry(id).await? else { return Ok(None) };
+        let change = read::change(&self.world(), &entry, self.clock.now());
+        let dead = change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
+        let applied = self.store.apply(change).await?;
+        self.due.notify_one();
+        Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued: applied.queued, dead }))
+    }
+
+    /// Decides a question before the deadline, with request and answer in one durable row.
+    pub async fn ask(self: &Arc<Self>, link: Arc<Link>, request: Request, deadline: Duration, trace: String) -> Answer {
+        let engine = self.clone();
+        // The work goes on when the asker hangs up: what was decided must be kept.
+        let work = self.tasks.spawn(async move { desk::decide(&engine, &link, request, trace, deadline).await });
+        match tokio::time::timeout(deadline, work).await {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(_)) | Err(_) => Answer::TryAgain { reason: "no decision in time: try again".to_owned() },
+        }
+    }
+
+    fn entry(&self, link: &Link, request: Request, source: Source, trace: String) -> Entry {
+        Entry {
+            id: Id::new(uzel_model::id::Kind::Entry),
+            merchant: link.merchant,
+            connection: link.id,
+            provider: link.provider.id.to_owned(),
+            request,
+            source,
+            trace,
+        }
+    }
+
+    /// Ready means progress: nothing has waited too long.
+    pub async fn lag(&self) -> Result<Duration, StoreError> {
+        let health = self.store.health().await?;
+        let now = self.clock.now();
+        let age = |at: Option<jiff::Timestamp>| at.map_or(0, |at| (now.as_millisecond() - at.as_millisecond()).max(0)) as u64;
+        Ok(Duration::from_millis(age(health.oldest_unread_at).max(age(health.oldest_due_at))))
+    }
+
+    /// Asks the provider whether the connection works; `Err` says what is wrong.
+    pub async fn health(&self, link: &Arc<Link>) -> Result<String, String> {
+        tick::health(self, link).await
+    }
+
+    /// Registers our webhook at the provider.
+    pub async fn subscribe(&self, link: &Arc<Link>, url: &str) -> Result<(), String> {
+        tick::subscribe(self, link, url).await
+    }
+
+    /// Ends an authorisation that a person began in a browser.
+    pub async fn authorize(&self, link: &Arc<Link>, query: &[(String, String)], redirect_url: &str) -> Result<(), String> {
+        tick::authorize(self, link, query, redirect_url).await
+    }
+
+    /// Money left at the provider.
+    pub async fn balance(&self, link: &Arc<Link>) -> Result<String, String> {
+        tick::balance(self, link).await
+    }
+}
+
+/// What a replay did.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct ReplayOutcome {
+    pub new_events: u32,
+    pub known_events: u32,
+    pub queued: u32,
+    pub dead: Option<String>,
+}
+
+impl Engine {
+    /// What an entry would cause, without causing it.
+    pub fn dry_run(&self, entry: &Entry) -> serde_json::Value {
+        let change = read::change(&self.world(), entry, self.clock.now());
+        let mark = change.mark.as_ref();
+        let events: Vec<serde_json::Value> = change
+            .events
+            .iter()
+            .map(|new| {
+                let commands: Vec<serde_json::Value> = new
+                    .commands
+                    .iter()
+                    .map(|queued| {
+                        serde_json::json!({
+                            "job": queued.command.job, "due_at": queued.command.due_at, "latest_at": queued.command.latest_at,
+                            "held": queued.held, "flow": queued.command.flow,
+                        })
+                    })
+                    .collect();
+                serde_json::json!({ "event": new.event, "commands": commands, "calls_off": new.call_off.is_some() })
+            })
+            .collect();
+        serde_json::json!({ "state": mark.map(|mark| mark.state), "notes": mark.map(|mark| &mark.notes), "events": events })
+    }
+
+    /// What a body would cause if it came in to a connection now.
+    pub fn dry_run_body(&self, link: &Link, body: String, content_type: String) -> serde_json::Value {
+        let request = Request {
+            method: "POST".to_owned(),
+            path: String::new(),
+            query: Vec::new(),
+            headers: vec![("content-type".to_owned(), content_type)],
+            body: body.into(),
+            received_at: self.clock.now(),
+            peer: None,
+            key: None,
+        };
+        self.dry_run(&self.entry(link, request, Source::Webhook, tick::new_trace()))
+    }
+}

@@ -22,9 +22,11 @@ pub struct Provider {
     /// `[a-z0-9]+`, used in paths.
     pub id: &'static str,
     pub name: &'static str,
-    open: fn(Value) -> Result<Box<dyn Connector>, Vec<Fault>>,
+    open: Open,
     schema: fn() -> Schema,
 }
+
+type Open = fn(Value) -> Result<Box<dyn Connector>, Vec<Fault>>;
 
 impl Provider {
     pub const fn new<C>(id: &'static str, name: &'static str) -> Self

@@ -1,1 +1,116 @@
-//! Placeholder.
+//! The HTTP side: the road in, the public API. Only this crate knows the hub's own status codes and problem documents.
+
+mod api;
+mod intake;
+mod oauth;
+mod problem;
+
+use std::{
+    collections::HashMap,
+    net::SocketAddr,
+    sync::{Arc, atomic::{AtomicBool, Ordering}},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{any, get, post},
+};
+use parking_lot::Mutex;
+pub use problem::Problem;
+use uzel_engine::Engine;
+use uzel_model::Id;
+
+/// What one request may carry.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// The state of the HTTP side.
+pub struct App {
+    pub engine: Arc<Engine>,
+    /// Authorisations begun in a browser: state → connection and who began it.
+    logins: Mutex<HashMap<String, oauth::Begun>>,
+    ready: AtomicBool,
+}
+
+impl App {
+    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
+        Arc::new(Self { engine, logins: Mutex::default(), ready: AtomicBool::new(true) })
+    }
+
+    /// Tells load balancers that this node is about to stop.
+    pub fn leave(&self) {
+        self.ready.store(false, Ordering::Relaxed);
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Caller {
+    /// `None`: the hub's owner, or a command on this machine.
+    pub merchant: Option<Id>,
+    pub owner: bool,
+}
+
+/// Whether a request came over the machine's own socket, whose file only the hub's user may open.
+#[derive(Debug, Clone, Copy)]
+pub struct Local;
+
+/// Everything on one port.
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/api/webhook/{provider}", any(intake::by_provider))
+        .route("/hooks/{connection}", any(intake::by_connection))
+        .route("/hooks/{connection}/{*path}", any(intake::below_connection))
+        .route("/oauth/{provider}/start", get(oauth::start))
+        .route("/oauth/{provider}/callback", get(oauth::callback))
+        .route("/healthz", get(|| async { "ok" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(metrics))
+        .route("/api/v1/journal", get(api::journal))
+        .route("/api/v1/journal/{id}", get(api::timeline))
+        .route("/api/v1/replay", post(api::replay))
+        .route("/api/v1/counts", get(api::counts))
+        .route("/api/v1/notices", get(api::notices))
+        .route("/api/v1/providers", get(api::providers))
+        .route("/api/v1/connections", get(api::connections))
+        .route("/api/v1/connections/{id}/health", get(api::health))
+        .route("/api/v1/connections/{id}/balance", get(api::balance))
+        .route("/api/v1/connections/{id}/subscribe", post(api::subscribe))
+        .route("/api/v1/apply", post(api::apply))
+        .route("/api/v1/flows/dry-run", post(api::dry_run))
+        .route("/api/v1/consents", post(api::consent))
+        .route("/api/v1/fsck", post(api::fsck))
+        .fallback(|| async { Problem::not_found("no such path") })
+        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .with_state(app)
+}
+
+/// Serves until `stop` ends, then lets the requests under way end.
+pub async fn serve(app: Arc<App>, listener: tokio::net::TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(stop).await
+}
+
+/// Serves commands on this machine.
+pub async fn serve_local(app: Arc<App>, listener: tokio::net::UnixListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+    axum::serve(listener, local_router(app)).with_graceful_shutdown(stop).await
+}
+
+/// The API without keys, for whoever may open the data folder.
+pub fn local_router(app: Arc<App>) -> Router {
+    router(app).layer(axum::Extension(Local))
+}
+
+async fn ready(State(app): State<Arc<App>>) -> Response {
+    let lag = app.engine.lag().await;
+    let ready = app.ready.load(Ordering::Relaxed) && lag.as_ref().is_ok_and(|lag| *lag < app.engine.options.ready_age);
+    let lag_s = lag.map(|lag| lag.as_secs()).ok();
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(serde_json::json!({ "ready": ready, "oldest_waiting_s": lag_s }))).into_response()
+}
+
+async fn metrics(State(app): State<Arc<App>>) -> Response {
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.engine.metrics.page()).into_response()
+}

@@ -258,7 +258,7 @@ pub trait Store: Send + Sync {
     async fn entry(&self, id: Id) -> Result<Option<Entry>, StoreError>;
     async fn apply(&self, change: Change) -> Result<Applied, StoreError>;
     /// Takes due commands, of each connection at most so many, and marks them *sending*.
-    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, lease_ms: i64) -> Result<Vec<Command>, StoreError>;
+    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Vec<Command>, StoreError>;
     /// Takes back what a dead process left *sending*: repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
     /// When the next command of these connections falls due.

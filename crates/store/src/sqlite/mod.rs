@@ -233,8 +233,8 @@ impl Store for Sqlite {
         self.write(move |connection| work::apply(connection, &change)).await
     }
 
-    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, lease_ms: i64) -> Result<Vec<Command>, StoreError> {
-        self.write(move |connection| work::lease(connection, now, &shares, lease_ms).map_err(failed)).await
+    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Vec<Command>, StoreError> {
+        self.write(move |connection| work::lease(connection, now, &shares, limit, lease_ms).map_err(failed)).await
     }
 
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {

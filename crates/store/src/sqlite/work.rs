@@ -295,7 +295,7 @@ fn read_command(row: &Row<'_>) -> Result<Command> {
 }
 
 /// Takes due commands of each connection, oldest first. A command whose key has an earlier one unfinished is put off.
-pub(super) fn lease(db: &Connection, now: Timestamp, shares: &[(Id, usize)], lease_ms: i64) -> Result<Vec<Command>> {
+pub(super) fn lease(db: &Connection, now: Timestamp, shares: &[(Id, usize)], limit: usize, lease_ms: i64) -> Result<Vec<Command>> {
     let mut leased = Vec::new();
     for (connection, share) in shares {
         let due: Vec<([u8; 16], Vec<u8>)> = db
@@ -303,7 +303,7 @@ pub(super) fn lease(db: &Connection, now: Timestamp, shares: &[(Id, usize)], lea
                 "SELECT id, ordering_key FROM command INDEXED BY command_due
                  WHERE state = 0 AND connection = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3",
             )?
-            .query_map(params![connection.as_bytes(), ms(now), *share as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map(params![connection.as_bytes(), ms(now), (*share).min(limit - leased.len()) as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<_>>()?;
         for (command, key) in due {
             if let Some(command) = lease_one(db, now, command, &key, lease_ms)? {

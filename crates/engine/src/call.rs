@@ -1,0 +1,372 @@
+//! The call loop: leases due commands, makes each call once, settles what became of it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    time::Duration,
+};
+
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use uzel_model::{
+    CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
+    id::Kind,
+    phone,
+    port::{Found, Sent},
+    schedule::backoff,
+};
+use uzel_store::{Change, Command, CommandState, Exchange, NewEvent, Notice, Settlement, StoreError};
+
+use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, flow::Ground, outward::Call, read};
+
+/// Of these calls one connection may have at the most: half, so that one dead provider never holds all.
+const PER_LINK_MAX: usize = IN_FLIGHT_MAX / 2;
+const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
+/// After this a command that could not be made is dead.
+const HORIZON: SignedDuration = SignedDuration::from_hours(72);
+
+/// What is under way, by connection.
+#[derive(Default)]
+struct Flight {
+    total: AtomicUsize,
+    by_link: Mutex<HashMap<Id, usize>>,
+}
+
+pub(crate) async fn run(engine: Arc<Engine>) {
+    let flight = Arc::new(Flight::default());
+    let mut turn = 0_usize;
+    while !engine.stop.is_cancelled() {
+        let free = IN_FLIGHT_MAX - flight.total.load(Ordering::Acquire);
+        let shares = if free == 0 { Vec::new() } else { shares(&engine, &flight, turn) };
+        turn = turn.wrapping_add(1);
+        let links: Vec<Id> = shares.iter().map(|(link, _)| *link).collect();
+        let lease_ms = engine.options.call_timeout.as_millis() as i64 + 30_000;
+        let leased = if shares.is_empty() {
+            Vec::new()
+        } else {
+            match engine.store.lease(engine.clock.now(), shares, free, lease_ms).await {
+                Ok(leased) => leased,
+                Err(error) => {
+                    tracing::warn!("due commands cannot be leased yet: {error}");
+                    wait(&engine, Duration::from_millis(500)).await;
+                    continue;
+                }
+            }
+        };
+        if leased.is_empty() {
+            let pause = until_due(&engine, links).await;
+            wait(&engine, pause).await;
+            continue;
+        }
+        for command in leased {
+            flight.total.fetch_add(1, Ordering::AcqRel);
+            *flight.by_link.lock().entry(command.connection).or_default() += 1;
+            let (engine, flight) = (engine.clone(), flight.clone());
+            let task = engine.clone();
+            engine.tasks.spawn(async move {
+                let connection = command.connection;
+                attempt(&task, command).await;
+                if let Some(count) = flight.by_link.lock().get_mut(&connection) {
+                    *count -= 1;
+                }
+                flight.total.fetch_sub(1, Ordering::AcqRel);
+                task.due.notify_one();
+            });
+        }
+    }
+}
+
+async fn wait(engine: &Engine, pause: Duration) {
+    tokio::select! {
+        () = engine.due.notified() => {}
+        () = engine.stop.cancelled() => {}
+        () = tokio::time::sleep(pause) => {}
+    }
+}
+
+/// How long nothing will be due; looked at again within a second, since breakers close and clocks move.
+async fn until_due(engine: &Engine, links: Vec<Id>) -> Duration {
+    const LONGEST: Duration = Duration::from_secs(1);
+    if links.is_empty() {
+        return LONGEST;
+    }
+    match engine.store.next_due(links).await {
+        Ok(Some(at)) => {
+            let ms = at.as_millisecond() - engine.clock.now().as_millisecond();
+            Duration::from_millis(ms.clamp(1, LONGEST.as_millis() as i64) as u64)
+        }
+        _ => LONGEST,
+    }
+}
+
+/// How many calls each connection may begin now. The order turns, so that none is always first.
+fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
+    let world = engine.world();
+    let by_link = flight.by_link.lock();
+    let mut shares: Vec<(Id, usize)> = world
+        .links
+        .values()
+        .filter(|link| !link.paused)
+        .map(|link| {
+            let under_way = by_link.get(&link.id).copied().unwrap_or_default();
+            (link.id, engine.outward.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
+        })
+        .filter(|(_, share)| *share > 0)
+        .collect();
+    shares.sort_by_key(|(link, _)| *link);
+    if !shares.is_empty() {
+        let start = turn % shares.len();
+        shares.rotate_left(start);
+    }
+    shares
+}
+
+/// What a try came to.
+struct Outcome {
+    state: CommandState,
+    retry_at: Option<Timestamp>,
+    reason: Option<String>,
+    provider_id: Option<String>,
+    counts: bool,
+    frees_slot: bool,
+    label: &'static str,
+}
+
+impl Outcome {
+    fn ended(state: CommandState, reason: Option<String>, label: &'static str) -> Self {
+        Self { state, retry_at: None, reason, provider_id: None, counts: true, frees_slot: false, label }
+    }
+
+    fn held(reason: &str) -> Self {
+        Self { counts: false, frees_slot: true, ..Self::ended(CommandState::Held, Some(reason.to_owned()), "held") }
+    }
+
+    fn again(at: Timestamp, reason: String) -> Self {
+        Self { retry_at: Some(at), ..Self::ended(CommandState::Waiting, Some(reason), "retry") }
+    }
+}
+
+/// One try at one command.
+async fn attempt(engine: &Arc<Engine>, command: Command) {
+    let world = engine.world();
+    let Some(link) = world.links.get(&command.connection).cloned() else { return };
+    let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
+    let call = Call::new(engine, &link, &command.trace);
+    let outcome = match before(engine, &link, &command) {
+        Some(outcome) => outcome,
+        None => make(engine, &link, &command, &call, &mut change).await,
+    };
+    let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
+    engine.metrics.attempts.get_or_create(&label).inc();
+    let mut exchanges = call.into_exchanges();
+    if exchanges.is_empty() && outcome.state == CommandState::Done {
+        exchanges.push(told_nobody(&link, &command, engine.clock.now()));
+        log_text(engine, &command);
+    }
+    if outcome.counts && !matches!(outcome.state, CommandState::Done) && let Some(last) = exchanges.last_mut() {
+        last.error = last.error.take().or_else(|| outcome.reason.clone());
+    }
+    let mut refs: Vec<String> = outcome.provider_id.iter().cloned().collect();
+    if let Job::Send { phone, .. } = &command.job {
+        refs.push(phone.clone());
+    }
+    change.settlement = Some(Settlement {
+        command: command.id,
+        lease: command.lease,
+        state: outcome.state,
+        retry_at: outcome.retry_at,
+        reason: outcome.reason,
+        provider_id: outcome.provider_id,
+        exchanges,
+        refs,
+        counts: outcome.counts,
+        frees_slot: outcome.frees_slot,
+    });
+    settle(engine, change).await;
+}
+
+/// Writes how it ended. Until that is written the command stands as *sending*; giving up would make it unknown.
+async fn settle(engine: &Engine, change: Change) {
+    let mut pause = Duration::from_millis(20);
+    loop {
+        match engine.store.apply(change.clone()).await {
+            Ok(_) => return,
+            Err(StoreError::Conflict) => return tracing::warn!("a command was taken over while it was being sent"),
+            Err(error) if engine.stop.is_cancelled() && pause > Duration::from_secs(2) => {
+                return tracing::error!("how a call ended could not be written: {error}");
+            }
+            Err(_) => {
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(Duration::from_secs(5));
+            }
+        }
+    }
+}
+
+/// What stands before every message: the person's word, its age, quiet hours.
+fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
+    let Job::Send { .. } = &command.job else { return None };
+    let now = engine.clock.now();
+    let flow = command.flow.and_then(|id| engine.world().flows.iter().find(|flow| flow.id == id).cloned());
+    if command.contact.opted_out {
+        return Some(Outcome::held("opt_out"));
+    }
+    if flow.as_ref().is_some_and(|flow| flow.doc.ground == Ground::Consent) && !command.contact.consented {
+        return Some(Outcome::held("no_consent"));
+    }
+    if command.latest_at.is_some_and(|latest| latest < now) {
+        return Some(Outcome::held("too_old"));
+    }
+    let zone = command_zone(engine, link, command);
+    let open_at = flow.map_or(now, |flow| flow.open_at(now, &zone));
+    (open_at > now).then(|| Outcome { counts: false, ..Outcome::again(open_at, "quiet hours".to_owned()) })
+}
+
+/// The zone of the outlet that the visit was to.
+fn command_zone(engine: &Engine, link: &Link, command: &Command) -> jiff::tz::TimeZone {
+    let source = command.subject.split('/').next().and_then(|id| id.parse::<Id>().ok());
+    source.and_then(|id| engine.world().links.get(&id).map(|link| link.zone.clone())).unwrap_or_else(|| link.zone.clone())
+}
+
+async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &Call<'_>, change: &mut Change) -> Outcome {
+    let client = Client::new(call);
+    let result = match &command.job {
+        Job::Send { phone, text } => match link.connector.messages() {
+            Some(messages) => messages.send(&client, phone, text, &command.id.to_string()).await.map(Made::Sent),
+            None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
+        },
+        Job::LookUp { what } => match link.connector.guests() {
+            Some(guests) => guests.look_up(&client, what).await.map(Made::Found),
+            None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
+        },
+    };
+    engine.outward.note(link.id, result.as_ref().err());
+    match result {
+        Ok(Made::Sent(sent)) => {
+            Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
+        }
+        Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
+        Err(error) => failed(engine, link, command, error, change),
+    }
+}
+
+enum Made {
+    Sent(Sent),
+    Found(Found),
+}
+
+/// A look-up ended: the event gets its phone and the flows run, or one more call is queued.
+async fn looked_up(engine: &Engine, link: &Link, command: &Command, found: Found, change: &mut Change) -> Outcome {
+    let mut reason = None;
+    let event = match command.event {
+        Some(event) => engine.store.event(event).await.ok().flatten(),
+        None => None,
+    };
+    let Some(mut event) = event else {
+        return Outcome::again(engine.clock.now() + SignedDuration::from_secs(5), "the event cannot be read".to_owned());
+    };
+    let now = engine.clock.now();
+    let resolved = match found {
+        Found::Next(what) => {
+            let commands = vec![read::look_up(link, &event, what, now)];
+            NewEvent { event, commands, call_off: None, pending: true }
+        }
+        Found::Nobody(why) => {
+            reason = Some(why);
+            NewEvent { event, commands: Vec::new(), call_off: None, pending: false }
+        }
+        Found::Person(person) => {
+            name_person(&mut event, person, &link.country);
+            let mut notes = Vec::new();
+            let commands = read::decide(&engine.world(), link, &event, now, &mut notes);
+            reason = (!notes.is_empty()).then(|| notes.join("; "));
+            NewEvent { event, commands, call_off: None, pending: false }
+        }
+    };
+    change.resolved = Some(resolved);
+    Outcome::ended(CommandState::Done, reason, "ok")
+}
+
+fn name_person(event: &mut Event, person: uzel_model::Person, country: &str) {
+    let phone = phone::first(&person.phones, country);
+    event.phone_error = phone.as_ref().err().copied();
+    event.phone = phone.ok();
+    event.name = person.name.or(event.name.take());
+}
+
+fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, change: &mut Change) -> Outcome {
+    let now = engine.clock.now();
+    let reason = error.to_string();
+    let later = |at: At, reason: String| {
+        if at > command.due_at.saturating_add(HORIZON).unwrap_or(At::MAX) {
+            Outcome::ended(CommandState::Dead, Some(format!("given up after {} h: {reason}", HORIZON.as_hours())), "dead")
+        } else {
+            Outcome::again(at, reason)
+        }
+    };
+    let soon = || now + backoff(command.attempts, BACKOFF_MAX, rand::random());
+    let mut notice = |kind: &str| {
+        let text = format!("{}: {reason}", link.provider.name);
+        change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text });
+    };
+    match error {
+        CallError::Unreachable(_) => later(soon(), reason),
+        CallError::Later { at, .. } => later(at.unwrap_or_else(soon).max(now + SignedDuration::from_millis(200)), reason),
+        CallError::Lost(_) | CallError::Unreadable(_) if command.job.repeatable() => later(soon(), reason),
+        CallError::Lost(_) | CallError::Unreadable(_) => Outcome::ended(CommandState::Unknown, Some(reason), "unknown"),
+        CallError::Unauthorized(_) => {
+            notice("unauthorized");
+            later(now + SignedDuration::from_mins(5), reason)
+        }
+        CallError::Refused { refusal: Refusal::Account, .. } => {
+            notice("account");
+            later(now + SignedDuration::from_mins(10), reason)
+        }
+        CallError::Refused { refusal: Refusal::OptOut, .. } => {
+            if let Job::Send { phone, .. } = &command.job {
+                change.opt_outs.push((command.merchant, phone.clone()));
+            }
+            Outcome { counts: true, ..Outcome::held("opt_out") }
+        }
+        // The provider has seen this text before: after a try of ours that proves it, else it is somebody else's.
+        CallError::Refused { refusal: Refusal::Already, .. } if command.attempts > 0 => {
+            Outcome::ended(CommandState::Done, Some(reason), "ok")
+        }
+        CallError::Refused { refusal: Refusal::Ours, .. } => {
+            notice("fault");
+            Outcome::ended(CommandState::Dead, Some(reason), "dead")
+        }
+        CallError::Refused { .. } => Outcome::ended(CommandState::Dead, Some(reason), "dead"),
+    }
+}
+
+/// Nothing was called: the journal keeps the text itself.
+fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
+    let request = match &command.job {
+        Job::Send { text, .. } => text.clone(),
+        job => job.name().to_owned(),
+    };
+    Exchange {
+        id: Id::new(Kind::Attempt),
+        merchant: link.merchant,
+        connection: link.id,
+        provider: link.provider.id.to_owned(),
+        at,
+        endpoint: "journal".to_owned(),
+        request,
+        response: "dev_logged".to_owned(),
+        error: None,
+        duration_ms: 0,
+        trace: command.trace.clone(),
+    }
+}
+
+fn log_text(engine: &Engine, command: &Command) {
+    let Job::Send { phone, text } = &command.job else { return };
+    let masked = phone::mask(phone);
+    if engine.options.print_texts {
+        tracing::warn!(command.id = %command.id, phone = masked, text, "development mode: this text was NOT sent");
+    } else {
+        tracing::warn!(command.id = %command.id, phone = masked, "no messages are sent: the text is in the journal only");
+    }
+}

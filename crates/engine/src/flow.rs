@@ -1,0 +1,305 @@
+//! Flows: a merchant's rule from events to commands.
+//!
+//! [`Flow::decide`] is pure: the same event and the same moment give the same command.
+
+use std::collections::BTreeMap;
+
+use cel::{Context, Program};
+use jiff::{SignedDuration, Timestamp, civil::Time, tz::TimeZone};
+use minijinja::{Environment, UndefinedBehavior, context};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use uzel_model::{
+    Event, Id, Job,
+    event::kind,
+    id::Kind,
+    phone::{Kind as PhoneKind, Phone},
+    schedule::QuietHours,
+    signature::fingerprint,
+};
+use uzel_store::{Command, Contact, NewCommand, Slot};
+
+/// On what ground people are written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Ground {
+    /// Only phones with recorded consent.
+    Consent,
+    /// The merchant's own decision that this is service, not advertising.
+    Service,
+}
+
+/// A flow as a person writes it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FlowDoc {
+    /// Types of events that start it, for instance `order.completed`.
+    pub on: Vec<String>,
+    /// `consent` (only phones with recorded consent) or `service` (the merchant's own decision). There is no default.
+    pub ground: Ground,
+    /// Who decided on `service`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ground_by: Option<String>,
+    /// When that was decided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ground_at: Option<String>,
+    /// A condition in CEL over `event`, for instance `double(event.data.sum) > 500.0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<String>,
+    /// How long after the event: `2h`, `30m`, `0s`.
+    #[serde(default = "zero")]
+    pub delay: String,
+    /// No message from this time of day, in the outlet's zone (`21:00`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_from: Option<String>,
+    /// No message until this time of day (`10:00`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quiet_to: Option<String>,
+    /// At most one request to a phone in so many days; 0: no limit.
+    #[serde(default)]
+    pub once_in_days: u16,
+    /// A message later than this after the visit is held back.
+    #[serde(default = "day")]
+    pub latest: String,
+    /// The connection that sends, by its slug.
+    pub via: String,
+    /// The text, a template: `{{ name }}`, `{{ outlet }}`, `{{ event.data.sum }}`. Names may be missing.
+    pub text: String,
+    /// Also for events read from before the connection was set up.
+    #[serde(default)]
+    pub history: bool,
+}
+
+fn zero() -> String {
+    "0s".to_owned()
+}
+
+fn day() -> String {
+    "24h".to_owned()
+}
+
+/// A flow, ready to decide.
+pub struct Flow {
+    pub id: Id,
+    pub merchant: Id,
+    pub slug: String,
+    pub doc: FlowDoc,
+    when: Option<Program>,
+    delay: SignedDuration,
+    latest: SignedDuration,
+    quiet: Option<QuietHours>,
+    texts: Environment<'static>,
+}
+
+impl std::fmt::Debug for Flow {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Flow({})", self.slug)
+    }
+}
+
+/// What a flow makes of an event.
+#[derive(Debug)]
+pub enum Decision {
+    Command(Box<NewCommand>),
+    /// Nothing follows, and why; `None` where the flow does not listen to such events at all.
+    Nothing(Option<String>),
+}
+
+/// What else a decision needs to know.
+#[derive(Debug, Clone, Copy)]
+pub struct Place<'a> {
+    pub zone: &'a TimeZone,
+    pub outlet: &'a str,
+    /// The sending connection.
+    pub via: Id,
+    pub now: Timestamp,
+}
+
+/// Reads a duration as people write it: `90s`, `30m`, `2h`, `1d`.
+pub fn duration(text: &str) -> Result<SignedDuration, String> {
+    let wrong = || format!("`{text}` is no duration: write `90s`, `30m`, `2h` or `1d`");
+    let unit = text.chars().last().ok_or_else(wrong)?;
+    let number: i64 = text[..text.len() - unit.len_utf8()].trim().parse().map_err(|_| wrong())?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3_600,
+        'd' => 86_400,
+        _ => return Err(wrong()),
+    };
+    number.checked_mul(seconds).filter(|total| (0..=366 * 86_400 * 10).contains(total)).map(SignedDuration::from_secs).ok_or_else(wrong)
+}
+
+fn time_of_day(text: &str) -> Result<Time, String> {
+    text.parse().map_err(|_| format!("`{text}` is no time of day: write `21:00`"))
+}
+
+impl FlowDoc {
+    /// Everything that is wrong with it, by field.
+    pub fn faults(&self) -> Vec<(&'static str, String)> {
+        let mut faults = Vec::new();
+        for name in &self.on {
+            if !kind::ALL.contains(&name.as_str()) {
+                faults.push(("on", format!("`{name}` is no type of event: {} are", kind::ALL.join(", "))));
+            }
+        }
+        if self.on.is_empty() {
+            faults.push(("on", "at least one type of event is needed".to_owned()));
+        }
+        if self.ground == Ground::Service && self.ground_by.as_deref().is_none_or(|who| who.trim().is_empty()) {
+            faults.push(("ground_by", "is missing: `service` is the merchant's own decision, so say who made it".to_owned()));
+        }
+        let mut check = |field, result: Result<(), String>| faults.extend(result.err().map(|fault| (field, fault)));
+        check("when", self.program().map(drop));
+        check("delay", duration(&self.delay).map(drop));
+        check("latest", duration(&self.latest).map(drop));
+        check("quiet_from", self.quiet().map(drop));
+        check("text", self.texts().map(drop));
+        if self.text.trim().is_empty() {
+            faults.push(("text", "is empty".to_owned()));
+        }
+        faults
+    }
+
+    fn program(&self) -> Result<Option<Program>, String> {
+        self.when.as_deref().map(Program::compile).transpose().map_err(|error| format!("is not CEL: {error}"))
+    }
+
+    fn quiet(&self) -> Result<Option<QuietHours>, String> {
+        match (&self.quiet_from, &self.quiet_to) {
+            (None, None) => Ok(None),
+            (Some(from), Some(to)) => Ok(Some(QuietHours { from: time_of_day(from)?, to: time_of_day(to)? })),
+            _ => Err("quiet_from and quiet_to go together".to_owned()),
+        }
+    }
+
+    fn texts(&self) -> Result<Environment<'static>, String> {
+        let mut texts = Environment::new();
+        texts.set_undefined_behavior(UndefinedBehavior::Chainable);
+        texts.set_fuel(Some(50_000));
+        texts.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
+        texts.add_template_owned("text", self.text.clone()).map_err(|error| format!("is no template: {error}"))?;
+        Ok(texts)
+    }
+}
+
+impl Flow {
+    pub fn new(id: Id, merchant: Id, slug: String, doc: FlowDoc) -> Result<Self, String> {
+        if let Some((field, fault)) = doc.faults().into_iter().next() {
+            return Err(format!("{field}: {fault}"));
+        }
+        Ok(Self {
+            id,
+            merchant,
+            slug,
+            when: doc.program()?,
+            delay: duration(&doc.delay)?,
+            latest: duration(&doc.latest)?,
+            quiet: doc.quiet()?,
+            texts: doc.texts()?,
+            doc,
+        })
+    }
+
+    pub fn listens(&self, event: &Event) -> bool {
+        self.merchant == event.merchant && self.doc.on.iter().any(|kind| *kind == event.kind)
+    }
+
+    /// What follows from an event.
+    pub fn decide(&self, event: &Event, place: Place<'_>) -> Decision {
+        if !self.listens(event) {
+            return Decision::Nothing(None);
+        }
+        let nothing = |why: String| Decision::Nothing(Some(format!("flow {}: {why}", self.slug)));
+        if event.history && !self.doc.history {
+            return nothing("from before the connection was set up".to_owned());
+        }
+        match self.condition(event) {
+            Ok(true) => {}
+            Ok(false) => return nothing("its condition is not met".to_owned()),
+            Err(why) => return nothing(format!("its condition cannot be judged: {why}")),
+        }
+        let Some(phone) = &event.phone else {
+            let why = event.phone_error.map_or_else(|| "no phone".to_owned(), |error| format!("no phone: {error}"));
+            return nothing(why);
+        };
+        let text = match self.text(event, place.outlet) {
+            Ok(text) => text,
+            Err(why) => return nothing(format!("its text cannot be made: {why}")),
+        };
+        Decision::Command(Box::new(self.command(event, phone, text, place)))
+    }
+
+    fn command(&self, event: &Event, phone: &Phone, text: String, place: Place<'_>) -> NewCommand {
+        // What happens in the provider's future is a wrong clock there.
+        let happened = event.at.min(place.now);
+        let wanted = happened.saturating_add(self.delay).unwrap_or(place.now).max(place.now);
+        let due_at = self.open_at(wanted, place.zone);
+        let latest_at = happened.saturating_add(self.latest).unwrap_or(Timestamp::MAX);
+        let held = if !matches!(phone.kind, PhoneKind::Mobile) {
+            Some("not_mobile".to_owned())
+        } else if due_at > latest_at {
+            Some("too_old".to_owned())
+        } else {
+            None
+        };
+        let slot = (self.doc.once_in_days > 0).then(|| Slot {
+            key: fingerprint([b"review".as_slice(), self.merchant.as_bytes(), phone.e164.as_bytes()]),
+            until: due_at.saturating_add(SignedDuration::from_hours(24 * i64::from(self.doc.once_in_days))).unwrap_or(Timestamp::MAX),
+            reason: "asked_recently".to_owned(),
+        });
+        let command = Command {
+            id: Id::new(Kind::Command),
+            merchant: event.merchant,
+            connection: place.via,
+            flow: Some(self.id),
+            event: Some(event.id),
+            ordering_key: format!("{}/{}", place.via, phone.e164),
+            job: Job::Send { phone: phone.e164.clone(), text },
+            due_at,
+            latest_at: Some(latest_at),
+            subject: format!("{}/{}", event.connection, event.subject),
+            attempts: 0,
+            contact: Contact::default(),
+            lease: 0,
+            trace: event.trace.clone(),
+        };
+        NewCommand { command, held, slot }
+    }
+
+    /// The earliest moment that is not quiet.
+    pub fn open_at(&self, at: Timestamp, zone: &TimeZone) -> Timestamp {
+        self.quiet.map_or(at, |quiet| quiet.next_open(at, zone))
+    }
+
+    fn condition(&self, event: &Event) -> Result<bool, String> {
+        let Some(program) = &self.when else { return Ok(true) };
+        let mut context = Context::default();
+        context.add_variable("event", event).map_err(|error| error.to_string())?;
+        match program.execute(&context) {
+            Ok(cel::Value::Bool(met)) => Ok(met),
+            Ok(other) => Err(format!("it gives {other:?}, not true or false")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn text(&self, event: &Event, outlet: &str) -> Result<String, String> {
+        let name = event.name.as_deref().unwrap_or_default();
+        let template = self.texts.get_template("text").map_err(|error| error.to_string())?;
+        let text = template.render(context! { name, outlet, event => minijinja::value::Serde(event) }).map_err(|error| error.to_string())?;
+        let text = text.trim().to_owned();
+        if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text) }
+    }
+}
+
+/// The reasons by which commands are held back, in words for people.
+pub fn reasons() -> BTreeMap<&'static str, &'static str> {
+    BTreeMap::from([
+        ("not_mobile", "the number takes no SMS"),
+        ("too_old", "the visit was too long ago"),
+        ("asked_recently", "this person was asked recently"),
+        ("opt_out", "this person wants no messages"),
+        ("no_consent", "this person has not agreed to messages"),
+        ("cancelled", "the order was cancelled meanwhile"),
+    ])
+}

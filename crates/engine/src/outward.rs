@@ -1,0 +1,462 @@
+//! The hub's one client: deadline, rate, breaker, login, address rules, body limits and journalling stand here once.
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use uzel_model::{
+    Bytes, CallError, Client, Id, Outgoing, Reply, Secret, Transport,
+    connector::{Rate, Scope},
+    id::Kind,
+    port::{Login, Session},
+};
+use uzel_store::Exchange;
+
+use crate::{Engine, Link, Options};
+
+/// What is read of an answer, after unpacking.
+const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What the journal keeps of a request or an answer.
+const KEPT_BYTES_MAX: usize = 16 << 10;
+/// This many failures in a row open the breaker.
+const FAILURES_MAX: u32 = 5;
+
+/// Addresses that may be called beside public ones (`127.0.0.0/8`).
+#[derive(Debug, Clone, Default)]
+pub struct Networks(Vec<(IpAddr, u8)>);
+
+impl Networks {
+    pub fn parse(list: &[String]) -> Result<Self, String> {
+        let networks = list.iter().map(|text| {
+            let wrong = || format!("`{text}` is no network: write `127.0.0.0/8`");
+            let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
+            let address: IpAddr = address.parse().map_err(|_| wrong())?;
+            let bits: u8 = bits.parse().map_err(|_| wrong())?;
+            if bits > if address.is_ipv4() { 32 } else { 128 } { Err(wrong()) } else { Ok((address, bits)) }
+        });
+        networks.collect::<Result<_, _>>().map(Self)
+    }
+
+    fn allows(&self, address: IpAddr) -> bool {
+        public(address) || (!link_local(address) && self.0.iter().any(|(network, bits)| inside(address, *network, *bits)))
+    }
+}
+
+fn inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
+    match (address, network) {
+        (IpAddr::V4(address), IpAddr::V4(network)) => {
+            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
+            address.to_bits() & mask == network.to_bits() & mask
+        }
+        (IpAddr::V6(address), IpAddr::V6(network)) => {
+            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
+            address.to_bits() & mask == network.to_bits() & mask
+        }
+        _ => false,
+    }
+}
+
+fn link_local(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => address.is_link_local(),
+        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|inner| inner.is_link_local()),
+    }
+}
+
+fn public(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => {
+            let [first, second, ..] = address.octets();
+            !(address.is_private()
+                || address.is_loopback()
+                || address.is_link_local()
+                || address.is_unspecified()
+                || address.is_multicast()
+                || address.is_broadcast()
+                || address.is_documentation()
+                || first == 0
+                || first >= 240
+                || (first == 100 && (64..128).contains(&second)))
+        }
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(inner) => public(IpAddr::V4(inner)),
+            None => {
+                !(address.is_loopback()
+                    || address.is_unspecified()
+                    || address.is_multicast()
+                    || address.is_unique_local()
+                    || address.is_unicast_link_local())
+            }
+        },
+    }
+}
+
+/// Resolves names, and gives only addresses that may be called: checked where the connection is made, so that a name which
+/// changes its address in between gains nothing.
+struct Resolver(Networks);
+
+impl reqwest::dns::Resolve for Resolver {
+    fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
+        let networks = self.0.clone();
+        Box::pin(async move {
+            let host = name.as_str().to_owned();
+            let found = tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>)).await??;
+            let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| networks.allows(address.ip())).collect();
+            if allowed.is_empty() {
+                return Err("its addresses are private: the operator's `allow_networks` does not name them".into());
+            }
+            Ok(Box::new(allowed.into_iter()) as reqwest::dns::Addrs)
+        })
+    }
+}
+
+/// How a connection has fared lately.
+#[derive(Default)]
+struct Breaker {
+    failures: u32,
+    open_until: Option<Instant>,
+}
+
+type SessionLock = Arc<tokio::sync::Mutex<Option<Session>>>;
+
+/// What all calls share.
+pub(crate) struct Outward {
+    http: reqwest::Client,
+    networks: Networks,
+    timeout: Duration,
+    limiters: Mutex<HashMap<(String, Scope), Arc<DefaultDirectRateLimiter>>>,
+    breakers: Mutex<HashMap<Id, Breaker>>,
+    sessions: Mutex<HashMap<Id, SessionLock>>,
+}
+
+impl Outward {
+    pub(crate) fn new(options: &Options) -> Self {
+        let http = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(Duration::from_secs(5))
+            .timeout(options.call_timeout)
+            .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
+            .dns_resolver(Arc::new(Resolver(options.networks.clone())))
+            .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
+            .no_proxy()
+            .build()
+            .expect("the client's settings are fixed and right");
+        Self {
+            http,
+            networks: options.networks.clone(),
+            timeout: options.call_timeout,
+            limiters: Mutex::default(),
+            breakers: Mutex::default(),
+            sessions: Mutex::default(),
+        }
+    }
+
+    /// How many calls of this connection may begin: none while its breaker is open, one to try whether it is back.
+    pub(crate) fn allowance(&self, link: Id, under_way: usize) -> usize {
+        match self.breakers.lock().get(&link) {
+            Some(Breaker { open_until: Some(until), .. }) if Instant::now() < *until => 0,
+            Some(Breaker { failures, .. }) if *failures >= FAILURES_MAX => 1_usize.saturating_sub(under_way),
+            _ => usize::MAX,
+        }
+    }
+
+    /// Tells the breaker how a call ended. Only what says that the provider is not there counts.
+    pub(crate) fn note(&self, link: Id, error: Option<&CallError>) {
+        let mut breakers = self.breakers.lock();
+        let breaker = breakers.entry(link).or_default();
+        match error {
+            Some(CallError::Unreachable(_) | CallError::Lost(_)) => {
+                breaker.failures += 1;
+                if breaker.failures >= FAILURES_MAX {
+                    let pause = Duration::from_millis(500 << (breaker.failures - FAILURES_MAX).min(7));
+                    breaker.open_until = Some(Instant::now() + pause);
+                }
+            }
+            _ => *breaker = Breaker::default(),
+        }
+    }
+
+    fn limiter(&self, link: &Link, rate: &Rate) -> Arc<DefaultDirectRateLimiter> {
+        // A connection's own limit is kept by its id, the others by what shares them.
+        let owner = match rate.scope {
+            Scope::Connection => link.id.to_string(),
+            Scope::Account(_) | Scope::Address => link.provider.id.to_owned(),
+        };
+        let mut limiters = self.limiters.lock();
+        let limiter = limiters.entry((owner, rate.scope.clone())).or_insert_with(|| {
+            let per_s = std::num::NonZeroU32::new(rate.per_s).unwrap_or(std::num::NonZeroU32::MIN);
+            Arc::new(RateLimiter::direct(Quota::per_second(per_s)))
+        });
+        limiter.clone()
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredSession {
+    access: String,
+    refresh: Option<String>,
+    expires_at: Option<Timestamp>,
+}
+
+/// The exchanges of one attempt.
+pub(crate) struct Call<'a> {
+    engine: &'a Engine,
+    link: &'a Link,
+    trace: &'a str,
+    exchanges: Mutex<Vec<Exchange>>,
+}
+
+impl<'a> Call<'a> {
+    pub(crate) fn new(engine: &'a Engine, link: &'a Link, trace: &'a str) -> Self {
+        Self { engine, link, trace, exchanges: Mutex::default() }
+    }
+
+    pub(crate) fn into_exchanges(self) -> Vec<Exchange> {
+        self.exchanges.into_inner()
+    }
+
+    fn session_lock(&self) -> SessionLock {
+        self.engine.outward.sessions.lock().entry(self.link.id).or_default().clone()
+    }
+
+    /// The session, made or renewed where needed. `stale` is the token that has just been refused.
+    async fn session(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
+        let lock = self.session_lock();
+        let mut held = lock.lock().await;
+        if held.is_none() {
+            *held = self.stored().await?;
+        }
+        let now = self.engine.clock.now();
+        if let Some(session) = held.as_ref() {
+            let expired = session.expires_at.is_some_and(|at| at <= now);
+            let refused = stale.is_some_and(|stale| stale == session.access.expose());
+            if !expired && !refused {
+                return Ok(session.clone());
+            }
+        }
+        let renewed = login.renew(&Client::new(self), held.as_ref()).await?;
+        // Saved before its first use: a refresh token works once, and the old one is dead by now.
+        self.save(&renewed).await?;
+        *held = Some(renewed.clone());
+        Ok(renewed)
+    }
+
+    async fn stored(&self) -> Result<Option<Session>, CallError> {
+        let sealed = self.engine.store.session(self.link.id).await.map_err(|error| CallError::Unreachable(error.to_string()))?;
+        let Some(sealed) = sealed else { return Ok(None) };
+        let plain = self
+            .engine
+            .vault
+            .open(&session_context(self.link.id), &sealed)
+            .map_err(|error| CallError::Unauthorized(error.to_string()))?;
+        let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
+        Ok(Some(Session { access: Secret::new(stored.access), refresh: stored.refresh.map(Secret::new), expires_at: stored.expires_at }))
+    }
+
+    async fn save(&self, session: &Session) -> Result<(), CallError> {
+        let stored = StoredSession {
+            access: session.access.expose().to_owned(),
+            refresh: session.refresh.as_ref().map(|refresh| refresh.expose().to_owned()),
+            expires_at: session.expires_at,
+        };
+        let plain = serde_json::to_vec(&stored).expect("a session is JSON");
+        let sealed = self.engine.vault.seal(&session_context(self.link.id), &plain);
+        let mut pause = Duration::from_millis(50);
+        // The provider has already killed the old token: losing the new one would cost a person's login.
+        loop {
+            match self.engine.store.put_session(self.link.id, sealed.clone()).await {
+                Ok(()) => return Ok(()),
+                Err(error) if pause > Duration::from_secs(10) => return Err(CallError::Unreachable(error.to_string())),
+                Err(_) => {
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                }
+            }
+        }
+    }
+
+    /// Takes a session that a person's login brought.
+    pub(crate) async fn adopt(&self, session: Session) -> Result<(), CallError> {
+        let lock = self.session_lock();
+        let mut held = lock.lock().await;
+        self.save(&session).await?;
+        *held = Some(session);
+        Ok(())
+    }
+
+    async fn send(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
+        for rate in self.link.connector.rates() {
+            let limiter = self.engine.outward.limiter(self.link, &rate);
+            limiter.until_ready().await;
+        }
+        let started = Instant::now();
+        let at = self.engine.clock.now();
+        let result = self.exchange_once(outgoing).await;
+        let elapsed = started.elapsed();
+        let label = crate::ProviderLabel { provider: self.link.provider.id };
+        self.engine.metrics.attempt_seconds.get_or_create(&label).observe(elapsed.as_secs_f64());
+        self.record(outgoing, &result, at, elapsed);
+        result
+    }
+
+    async fn exchange_once(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
+        let outward = &self.engine.outward;
+        let url = reqwest::Url::parse(&outgoing.url).map_err(|_| CallError::refused(uzel_model::Refusal::Ours, "url", "its address is no URL"))?;
+        // Names are checked when they are resolved; addresses written out never reach the resolver.
+        let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
+        if literal.is_some_and(|address| !outward.networks.allows(address)) {
+            return Err(CallError::Unreachable("its address is private: the operator's `allow_networks` does not name it".to_owned()));
+        }
+        let method = reqwest::Method::from_bytes(outgoing.method.as_bytes()).map_err(|_| CallError::Unreachable("no such method".to_owned()))?;
+        let mut request = outward.http.request(method, url).body(outgoing.body.clone()).timeout(outward.timeout);
+        for (name, value) in &outgoing.headers {
+            request = request.header(*name, value);
+        }
+        request = request.header("traceparent", format!("00-{}-{}-01", self.trace, &self.trace[..self.trace.len().min(16)]));
+        let lost = |error: &reqwest::Error| {
+            let what = if error.is_timeout() { "no answer in time" } else { "the connection broke before the answer was whole" };
+            CallError::Lost(what.to_owned())
+        };
+        let response = request.send().await.map_err(|error| {
+            if error.is_connect() { CallError::Unreachable(format!("no connection: {}", root(&error))) } else { lost(&error) }
+        })?;
+        let status = response.status().as_u16();
+        let headers = response
+            .headers()
+            .iter()
+            .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+            .collect();
+        let mut body = Vec::new();
+        let mut chunks = response.bytes_stream();
+        while let Some(chunk) = chunks.next().await {
+            let chunk = chunk.map_err(|error| lost(&error))?;
+            if body.len() + chunk.len() > ANSWER_BYTES_MAX {
+                return Err(CallError::Unreadable("the answer is larger than 1 MiB".to_owned()));
+            }
+            body.extend_from_slice(&chunk);
+        }
+        Ok(Reply { status, headers, body: Bytes::from(body) })
+    }
+
+    fn record(&self, outgoing: &Outgoing, result: &Result<Reply, CallError>, at: Timestamp, elapsed: Duration) {
+        let (response, error) = match result {
+            Ok(reply) if outgoing.login => (format!("{} (a login: its body is not kept)", reply.status), None),
+            Ok(reply) => (format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body)), None),
+            Err(error) => (String::new(), Some(error.to_string())),
+        };
+        let error = error.or_else(|| result.as_ref().ok().filter(|reply| reply.status >= 400).map(|reply| format!("HTTP {}", reply.status)));
+        let request = if outgoing.login { "(a login: its body is not kept)".into() } else { String::from_utf8_lossy(&outgoing.body) };
+        self.exchanges.lock().push(Exchange {
+            id: Id::new(Kind::Attempt),
+            merchant: self.link.merchant,
+            connection: self.link.id,
+            provider: self.link.provider.id.to_owned(),
+            at,
+            endpoint: format!("{} {}", outgoing.method, self.mask(&outgoing.url)),
+            request: self.mask(&request),
+            response: self.mask(&response),
+            error: error.map(|error| self.mask(&error)),
+            duration_ms: elapsed.as_millis() as i64,
+            trace: self.trace.to_owned(),
+        });
+    }
+
+    /// Takes every secret of the connection out of a text, and cuts it to what the journal keeps.
+    fn mask(&self, text: &str) -> String {
+        let mut masked: String = match text.char_indices().nth(KEPT_BYTES_MAX) {
+            Some((end, _)) => format!("{}…", &text[..end]),
+            None => text.to_owned(),
+        };
+        for secret in &self.link.secrets {
+            if masked.contains(secret.as_str()) {
+                masked = masked.replace(secret.as_str(), "***");
+            }
+        }
+        masked
+    }
+}
+
+fn session_context(link: Id) -> Vec<u8> {
+    [link.as_bytes().as_slice(), b"session"].concat()
+}
+
+fn root(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = error;
+    while let Some(next) = cause.source() {
+        cause = next;
+    }
+    cause.to_string()
+}
+
+#[async_trait]
+impl Transport for Call<'_> {
+    async fn exchange(&self, outgoing: Outgoing) -> Result<Reply, CallError> {
+        let login = self.link.connector.login().filter(|_| !outgoing.login);
+        let mut ready = outgoing.clone();
+        let mut used = None;
+        if let Some(login) = login {
+            let session = self.session(login, None).await?;
+            login.apply(&session, &mut ready);
+            used = Some(session);
+        }
+        let mut reply = self.send(&ready).await?;
+        if let (401, Some(login), Some(session)) = (reply.status, login, used) {
+            // Refused before anything was done: renew once, repeat once.
+            let session = self.session(login, Some(session.access.expose())).await?;
+            let mut again = outgoing.clone();
+            login.apply(&session, &mut again);
+            reply = self.send(&again).await?;
+        }
+        judge(reply, outgoing.repeatable, self.engine.clock.now())
+    }
+
+    fn now(&self) -> Timestamp {
+        self.engine.clock.now()
+    }
+}
+
+/// Turns statuses that mean the same everywhere into errors.
+fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallError> {
+    let status = reply.status;
+    match status {
+        401 => Err(CallError::Unauthorized("the provider answers 401: the login is not good".to_owned())),
+        429 => {
+            let wait = reply.header("retry-after").and_then(|value| value.trim().parse::<i64>().ok()).filter(|wait| (0..=86_400).contains(wait));
+            let at = wait.map(|wait| now + SignedDuration::from_secs(wait));
+            Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at })
+        }
+        503 => Err(CallError::Unreachable("the provider answers 503: not available".to_owned())),
+        300..=399 => Err(CallError::Unreadable(format!("the provider answers {status}: redirects are not followed"))),
+        // Behind these the work may have been done.
+        500.. if !repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
+        500.. => Err(CallError::Unreachable(format!("the provider answers {status}"))),
+        _ => Ok(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_addresses_are_called_only_where_the_operator_allows_them() {
+        let none = Networks::default();
+        let loopback = Networks::parse(&["127.0.0.0/8".to_owned()]).unwrap();
+        for address in ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "::1", "::ffff:10.0.0.1", "fe80::1"] {
+            assert!(!none.allows(address.parse().unwrap()), "{address}");
+        }
+        assert!(loopback.allows("127.0.0.1".parse().unwrap()));
+        assert!(none.allows("8.8.8.8".parse().unwrap()));
+        let all = Networks::parse(&["0.0.0.0/0".to_owned()]).unwrap();
+        assert!(!all.allows("169.254.169.254".parse().unwrap()));
+    }
+}

@@ -1,0 +1,256 @@
+//! The read loop: takes what nobody has read yet, and commits what follows from it.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use jiff::{SignedDuration, Timestamp};
+use uzel_model::{
+    Event, Happening, Id, Job,
+    connector::{Malformed, Reading, StatusNews},
+    event::kind,
+    id::Kind,
+    phone,
+    port::Delivery,
+};
+use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source};
+
+use crate::{
+    Engine, Link, ProviderLabel, World,
+    flow::{Decision, Place},
+};
+
+/// Entries taken at once: bounded work in memory, whatever the backlog.
+const GROUP: usize = 512;
+
+pub(crate) async fn run(engine: Arc<Engine>) {
+    while !engine.stop.is_cancelled() {
+        let entries = match engine.store.unread(GROUP).await {
+            Ok(entries) => entries,
+            Err(error) => {
+                tracing::error!("the inbox cannot be read: {error}");
+                pause(&engine).await;
+                continue;
+            }
+        };
+        if entries.is_empty() {
+            tokio::select! {
+                () = engine.came.notified() => {}
+                () = engine.stop.cancelled() => return,
+            }
+            continue;
+        }
+        if !read_group(&engine, &entries).await {
+            pause(&engine).await;
+        }
+    }
+}
+
+/// The store refuses for the moment; come back soon.
+async fn pause(engine: &Engine) {
+    tokio::select! {
+        () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
+        () = engine.stop.cancelled() => {}
+    }
+}
+
+/// Whether all of them are committed.
+async fn read_group(engine: &Engine, entries: &[Entry]) -> bool {
+    let world = engine.world();
+    let now = engine.clock.now();
+    let changes = entries.iter().map(|entry| {
+        let change = change(&world, entry, now);
+        if let Some(link) = world.links.get(&entry.connection) {
+            let label = ProviderLabel { provider: link.provider.id };
+            engine.metrics.events.get_or_create(&label).inc_by(change.events.len() as u64);
+        }
+        engine.store.apply(change)
+    });
+    let mut all = true;
+    let mut queued = 0;
+    for result in futures::future::join_all(changes).await {
+        match result {
+            Ok(applied) => queued += applied.queued,
+            Err(error) => {
+                all = false;
+                tracing::warn!("what was read cannot be written yet: {error}");
+            }
+        }
+    }
+    if queued > 0 {
+        engine.due.notify_one();
+    }
+    all
+}
+
+/// Everything that follows from an entry. The same entry in the same world gives the same keys.
+pub(crate) fn change(world: &World, entry: &Entry, now: Timestamp) -> Change {
+    let mut change = Change { now: Some(now), ..Change::default() };
+    let mut mark = Mark { entry: entry.id, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+    match world.links.get(&entry.connection) {
+        None => {
+            mark.state = EntryState::Dead;
+            mark.notes.push("its connection does not exist or cannot be used".to_owned());
+        }
+        Some(link) => match parse(link, entry) {
+            Err(malformed) => {
+                mark.state = EntryState::Dead;
+                mark.notes.push(malformed.to_string());
+            }
+            Ok(reading) => follow(world, link, entry, reading, now, &mut mark, &mut change),
+        },
+    }
+    change.mark = Some(mark);
+    change
+}
+
+/// A reader that panics makes a dead letter, not a dead hub.
+fn parse(link: &Link, entry: &Entry) -> Result<Reading, Malformed> {
+    std::panic::catch_unwind(AssertUnwindSafe(|| link.connector.parse(&entry.request)))
+        .unwrap_or_else(|_| Err(Malformed::new("the reader of this provider failed: this is a fault of the hub")))
+}
+
+fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Timestamp, mark: &mut Mark, change: &mut Change) {
+    mark.notes.extend(reading.skipped);
+    for happening in reading.happenings {
+        change.events.push(event(world, link, entry, happening, now, &mut mark.notes));
+    }
+    for news in reading.statuses {
+        if let Some(event) = status_event(link, entry, &news) {
+            change.events.push(event);
+        }
+        change.statuses.push((link.id, news));
+    }
+    if let Some(why) = reading.disconnected {
+        let happening = Happening {
+            key: Some(format!("disabled/{}", entry.id)),
+            kind: kind::CONNECTION_DISABLED,
+            subject: format!("connection/{}", link.id),
+            at: None,
+            person: Default::default(),
+            refs: Vec::new(),
+            data: serde_json::json!({ "reason": why }),
+            look_up: None,
+        };
+        change.events.push(event(world, link, entry, happening, now, &mut mark.notes));
+        change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "disconnected".to_owned(), text: why });
+    }
+}
+
+fn status_event(link: &Link, entry: &Entry, news: &StatusNews) -> Option<NewEvent> {
+    let kind = match news.state {
+        Delivery::Delivered => kind::MESSAGE_DELIVERED,
+        Delivery::Failed => kind::MESSAGE_FAILED,
+        Delivery::OnTheWay => return None,
+    };
+    let event = Event {
+        id: Id::new(Kind::Event),
+        merchant: link.merchant,
+        connection: link.id,
+        provider: link.provider.id.to_owned(),
+        outlet: link.outlet,
+        kind: kind.to_owned(),
+        subject: format!("message/{}", news.provider_id),
+        key: format!("status/{}/{}", news.provider_id, news.code),
+        weak_key: false,
+        at: news.at.unwrap_or(entry.request.received_at),
+        name: None,
+        phone: None,
+        phone_error: None,
+        refs: vec![news.provider_id.clone()],
+        data: serde_json::json!({ "code": news.code }),
+        history: false,
+        entry: entry.id,
+        trace: entry.trace.clone(),
+    };
+    Some(NewEvent { event, commands: Vec::new(), call_off: None, pending: false })
+}
+
+fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: Timestamp, notes: &mut Vec<String>) -> NewEvent {
+    let phone = phone::first(&happening.person.phones, &link.country);
+    let weak_key = happening.key.is_none();
+    let received_at = entry.request.received_at;
+    let key = happening.key.unwrap_or_else(|| {
+        let whom = phone.as_ref().map_or("-", |phone| phone.e164.as_str());
+        let hour = received_at.as_second() / 3_600;
+        format!("weak/{whom}/{}/{}/{hour}", happening.kind, happening.data["status"])
+    });
+    if weak_key {
+        notes.push("weak key: the body carries no id, so repeats are told by phone, status and hour".to_owned());
+    }
+    let event = Event {
+        id: Id::new(Kind::Event),
+        merchant: link.merchant,
+        connection: link.id,
+        provider: link.provider.id.to_owned(),
+        outlet: link.outlet,
+        kind: happening.kind.to_owned(),
+        subject: happening.subject,
+        key,
+        weak_key,
+        at: happening.at.unwrap_or(received_at),
+        name: happening.person.name,
+        phone_error: phone.as_ref().err().copied(),
+        phone: phone.ok(),
+        refs: happening.refs,
+        data: happening.data,
+        history: entry.source == Source::Poll && happening.at.is_some_and(|at| at < link.since),
+        entry: entry.id,
+        trace: entry.trace.clone(),
+    };
+    // Without an id nobody knows what was cancelled.
+    let call_off = !weak_key
+        && matches!(event.kind.as_str(), kind::ORDER_CANCELLED | kind::VISIT_CANCELLED | kind::DEAL_LOST);
+    let call_off = call_off.then(|| "cancelled".to_owned());
+    match happening.look_up {
+        Some(what) if event.phone.is_none() && link.connector.guests().is_some() && wanted(world, &event) => {
+            let commands = vec![look_up(link, &event, what, now)];
+            NewEvent { event, commands, call_off, pending: true }
+        }
+        _ => {
+            let commands = decide(world, link, &event, now, notes);
+            NewEvent { event, commands, call_off, pending: false }
+        }
+    }
+}
+
+/// Whether any flow would do something with the phone.
+fn wanted(world: &World, event: &Event) -> bool {
+    world.flows.iter().any(|flow| flow.listens(event))
+}
+
+pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: Timestamp) -> NewCommand {
+    let command = Command {
+        id: Id::new(Kind::Command),
+        merchant: event.merchant,
+        connection: link.id,
+        flow: None,
+        event: Some(event.id),
+        ordering_key: format!("{}/{}", link.id, event.subject),
+        job: Job::LookUp { what },
+        due_at: now,
+        latest_at: now.saturating_add(SignedDuration::from_hours(72)).ok(),
+        subject: format!("{}/{}", event.connection, event.subject),
+        attempts: 0,
+        contact: Contact::default(),
+        lease: 0,
+        trace: event.trace.clone(),
+    };
+    NewCommand { command, held: None, slot: None }
+}
+
+/// What the flows make of an event, one command each at the most.
+pub(crate) fn decide(world: &World, link: &Link, event: &Event, now: Timestamp, notes: &mut Vec<String>) -> Vec<NewCommand> {
+    let mut commands = Vec::new();
+    for flow in world.flows.iter().filter(|flow| flow.listens(event)) {
+        let via = world.links.values().find(|via| via.merchant == flow.merchant && via.slug == flow.doc.via);
+        let Some(via) = via else {
+            notes.push(format!("flow {}: its connection `{}` does not exist or cannot be used", flow.slug, flow.doc.via));
+            continue;
+        };
+        match flow.decide(event, Place { zone: &link.zone, outlet: &link.outlet_name, via: via.id, now }) {
+            Decision::Command(command) => commands.push(*command),
+            Decision::Nothing(Some(why)) => notes.push(why),
+            Decision::Nothing(None) => {}
+        }
+    }
+    commands
+}

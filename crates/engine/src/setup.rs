@@ -1,0 +1,393 @@
+//! Setting up by a file: merchants, outlets, connections and flows. Checked whole before anything changes, applied
+//! idempotently, with a difference that can be shown first.
+
+use std::collections::HashSet;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+use uzel_model::{
+    Id,
+    check::{self, Fault},
+    id::Kind,
+};
+use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
+
+use crate::{
+    Engine, Merchant, Outlet, Vault,
+    flow::FlowDoc,
+    world::LinkDoc,
+};
+
+/// Keys imported by a file must be as hard to guess as ours.
+const KEY_CHARS_MIN: usize = 24;
+
+/// `setup.toml`.
+#[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SetupFile {
+    #[serde(default)]
+    pub merchant: Vec<MerchantPart>,
+    #[serde(default)]
+    pub outlet: Vec<OutletPart>,
+    #[serde(default)]
+    pub connection: Vec<ConnectionPart>,
+    #[serde(default)]
+    pub flow: Vec<FlowPart>,
+}
+
+/// A business.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MerchantPart {
+    /// Unique name of `[a-z0-9-]`.
+    pub slug: String,
+    #[serde(default)]
+    pub name: Option<String>,
+    /// `ru`, `uz` or `en`.
+    #[serde(default)]
+    pub language: Option<String>,
+    /// Country of phones without a code: `RU`, `UZ`, `KZ`…
+    #[serde(default)]
+    pub country: Option<String>,
+}
+
+/// A point of sale.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OutletPart {
+    pub merchant: String,
+    pub slug: String,
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Time zone by name, for instance `Europe/Moscow`.
+    pub zone: String,
+    #[serde(default)]
+    pub country: Option<String>,
+    /// `PC_POS`, `SMART` or `VIRTUAL`.
+    #[serde(default)]
+    pub pos_type: Option<String>,
+}
+
+/// A connection to a provider.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ConnectionPart {
+    pub merchant: String,
+    #[serde(default)]
+    pub outlet: Option<String>,
+    pub slug: String,
+    pub provider: String,
+    /// As the provider's schema says: `uzel providers schema iiko`.
+    #[serde(default)]
+    pub settings: Map<String, Value>,
+    /// Webhook keys to be accepted, at least 24 characters each; without one the hub makes a key.
+    #[serde(default)]
+    pub webhook_keys: Vec<String>,
+    #[serde(default)]
+    pub paused: bool,
+    /// Reads what was missed, on a schedule.
+    #[serde(default)]
+    pub poll: bool,
+    /// From when on polled events are news; earlier ones make no messages. Default: when the connection was set up.
+    #[serde(default)]
+    pub since: Option<String>,
+}
+
+/// A flow.
+#[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+pub struct FlowPart {
+    pub merchant: String,
+    pub slug: String,
+    #[serde(flatten)]
+    pub rule: FlowDoc,
+}
+
+/// One difference.
+#[derive(Debug, Clone, Serialize)]
+pub struct Difference {
+    /// `new`, `changed` or `same`.
+    pub what: &'static str,
+    pub kind: &'static str,
+    pub name: String,
+    /// Names of what changes.
+    pub fields: Vec<String>,
+}
+
+/// What applying a file does.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Plan {
+    pub differences: Vec<Difference>,
+    /// Webhook keys that were made, by connection: shown once.
+    pub keys: Vec<(String, String)>,
+    #[serde(skip)]
+    setup: Setup,
+}
+
+/// How strict a plan is.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Leniency {
+    /// The demo's keys are short.
+    pub short_keys: bool,
+}
+
+/// Every fault of a file that was read as JSON.
+pub fn shape_faults(file: &Value) -> Vec<Fault> {
+    let mut schema = schemars::schema_for!(SetupFile).to_value();
+    // A flattened part cannot deny unknown names by itself: say it here, so that a misspelt name is found.
+    if let Some(flow) = schema.pointer_mut("/$defs/FlowPart") {
+        flow["additionalProperties"] = json!(false);
+    }
+    let mut faults = check::faults(&schema, file);
+    for fault in &mut faults {
+        if fault.pointer.starts_with("/flow/") && fault.pointer.ends_with("/ground") && fault.detail == "is missing" {
+            fault.detail = "is missing: say on what ground people are written to: `consent` (only those with recorded consent) or \
+                            `service` (the merchant's own decision; then also ground_by)"
+                .to_owned();
+        }
+    }
+    faults
+}
+
+impl Engine {
+    /// Works out what a file would change, or lists everything that is wrong with it.
+    pub async fn plan(&self, file: &Value, leniency: Leniency) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
+        let mut faults = shape_faults(file);
+        let parsed: Option<SetupFile> = if faults.is_empty() {
+            match serde_json::from_value(file.clone()) {
+                Ok(parsed) => Some(parsed),
+                Err(error) => {
+                    faults.push(Fault::new("", error.to_string()));
+                    None
+                }
+            }
+        } else {
+            None
+        };
+        let Some(file) = parsed else { return Ok(Err(faults)) };
+        let old = self.store.setup().await?;
+        let mut planner = Planner { engine: self, old: &old, plan: Plan::default(), faults, leniency };
+        planner.plan(&file);
+        let Planner { plan, faults, .. } = planner;
+        Ok(if faults.is_empty() { Ok(plan) } else { Err(faults) })
+    }
+
+    /// Carries a plan out.
+    pub async fn carry_out(&self, plan: Plan) -> Result<(), StoreError> {
+        self.store.put_setup(plan.setup).await?;
+        self.reload().await
+    }
+}
+
+struct Planner<'a> {
+    engine: &'a Engine,
+    old: &'a Setup,
+    plan: Plan,
+    faults: Vec<Fault>,
+    leniency: Leniency,
+}
+
+impl Planner<'_> {
+    fn plan(&mut self, file: &SetupFile) {
+        for (place, part) in file.merchant.iter().enumerate() {
+            self.slug(&format!("/merchant/{place}/slug"), &part.slug);
+            let merchant = Merchant {
+                name: part.name.clone().unwrap_or_else(|| part.slug.clone()),
+                language: part.language.clone().unwrap_or_else(|| "ru".to_owned()),
+                country: part.country.clone().unwrap_or_else(|| "RU".to_owned()),
+            };
+            if !["ru", "uz", "en"].contains(&merchant.language.as_str()) {
+                self.fault(&format!("/merchant/{place}/language"), "must be `ru`, `uz` or `en`");
+            }
+            self.country(&format!("/merchant/{place}/country"), &merchant.country);
+            self.put(Kind::Merchant, "merchant", None, &part.slug, json!(merchant), None);
+        }
+        for (place, part) in file.outlet.iter().enumerate() {
+            let Some(merchant) = self.merchant(&format!("/outlet/{place}/merchant"), &part.merchant) else { continue };
+            self.slug(&format!("/outlet/{place}/slug"), &part.slug);
+            if jiff::tz::TimeZone::get(&part.zone).is_err() {
+                self.fault(&format!("/outlet/{place}/zone"), "is no time zone: write a name such as `Europe/Moscow` or `Asia/Tashkent`");
+            }
+            let outlet = Outlet {
+                name: part.name.clone().unwrap_or_else(|| part.slug.clone()),
+                zone: part.zone.clone(),
+                country: part.country.clone().unwrap_or_else(|| self.country_of(merchant)),
+                pos_type: part.pos_type.clone().unwrap_or_else(|| "VIRTUAL".to_owned()),
+            };
+            self.country(&format!("/outlet/{place}/country"), &outlet.country);
+            if !["PC_POS", "SMART", "VIRTUAL"].contains(&outlet.pos_type.as_str()) {
+                self.fault(&format!("/outlet/{place}/pos_type"), "must be `PC_POS`, `SMART` or `VIRTUAL`");
+            }
+            self.put(Kind::Outlet, "outlet", Some(merchant), &part.slug, json!(outlet), None);
+        }
+        for (place, part) in file.connection.iter().enumerate() {
+            self.connection(&format!("/connection/{place}"), part);
+        }
+        for (place, part) in file.flow.iter().enumerate() {
+            let at = format!("/flow/{place}");
+            let Some(merchant) = self.merchant(&format!("{at}/merchant"), &part.merchant) else { continue };
+            self.slug(&format!("{at}/slug"), &part.slug);
+            for (field, fault) in part.rule.faults() {
+                self.fault(&format!("{at}/{field}"), fault);
+            }
+            if self.find(Kind::Connection, Some(merchant), &part.rule.via).is_none() {
+                self.fault(&format!("{at}/via"), format!("no connection `{}` of merchant `{}`", part.rule.via, part.merchant));
+            }
+            let mut rule = part.rule.clone();
+            if rule.ground_at.is_none() {
+                // When the decision was made is part of its record: the first time it was applied.
+                let before = self.find(Kind::Flow, Some(merchant), &part.slug).and_then(|row| row.doc["ground_at"].as_str().map(str::to_owned));
+                rule.ground_at = Some(before.unwrap_or_else(|| self.engine.clock.now().to_string()));
+            }
+            self.put(Kind::Flow, "flow", Some(merchant), &part.slug, json!(rule), None);
+        }
+        let mut names = HashSet::new();
+        let doubles: Vec<String> = self.plan.setup.rows.iter().filter(|row| !names.insert((row.id.kind(), row.merchant, row.slug.clone()))).map(|row| row.slug.clone()).collect();
+        for slug in doubles {
+            self.fault("", format!("`{slug}` stands twice in the file: names of one kind must differ"));
+        }
+    }
+
+    fn connection(&mut self, at: &str, part: &ConnectionPart) {
+        let Some(merchant) = self.merchant(&format!("{at}/merchant"), &part.merchant) else { return };
+        self.slug(&format!("{at}/slug"), &part.slug);
+        let outlet = part.outlet.as_ref().and_then(|slug| {
+            let found = self.find(Kind::Outlet, Some(merchant), slug).map(|row| row.id);
+            if found.is_none() {
+                self.fault(&format!("{at}/outlet"), format!("no outlet `{slug}` of merchant `{}`", part.merchant));
+            }
+            found
+        });
+        let Some(provider) = self.engine.providers.iter().find(|provider| provider.id == part.provider) else {
+            let known: Vec<&str> = self.engine.providers.iter().map(|provider| provider.id).collect();
+            return self.fault(&format!("{at}/provider"), format!("`{}` is not known: {} are", part.provider, known.join(", ")));
+        };
+        if let Err(faults) = provider.open(Value::Object(part.settings.clone())) {
+            for fault in faults {
+                self.fault(&format!("{at}/settings{}", fault.pointer), fault.detail);
+            }
+        }
+        let since = match part.since.as_deref().map(str::parse::<Timestamp>) {
+            Some(Ok(since)) => Some(since),
+            Some(Err(_)) => {
+                self.fault(&format!("{at}/since"), "is no time: write `2026-11-24T00:00:00Z`");
+                None
+            }
+            None => None,
+        };
+        let before = self.find(Kind::Connection, Some(merchant), &part.slug).cloned();
+        let since = since
+            .or_else(|| before.as_ref().and_then(|row| row.doc["since"].as_str()?.parse().ok()))
+            .unwrap_or_else(|| self.engine.clock.now());
+        let (open, hidden) = split(provider.schema().as_value(), &part.settings);
+        let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused: part.paused, poll: part.poll, since };
+        let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
+        self.keys(at, part, id);
+    }
+
+    fn keys(&mut self, at: &str, part: &ConnectionPart, connection: Id) {
+        let mut keys = part.webhook_keys.clone();
+        let has_key = self.old.keys.iter().any(|key| key.webhook && key.of == Some(connection));
+        if keys.is_empty() && !has_key {
+            let key = Vault::new_key("whk").expose().to_owned();
+            self.plan.keys.push((part.slug.clone(), key.clone()));
+            keys.push(key);
+        }
+        for (place, key) in keys.iter().enumerate() {
+            if key.chars().count() < KEY_CHARS_MIN && !self.leniency.short_keys {
+                self.fault(&format!("{at}/webhook_keys/{place}"), format!("is too short: at least {KEY_CHARS_MIN} characters, so that nobody guesses it"));
+            }
+            let hash = self.engine.vault.key_hash(&part.provider, key);
+            let taken = self.old.keys.iter().chain(&self.plan.setup.keys).any(|known| known.webhook && known.hash == hash && known.of != Some(connection));
+            if taken {
+                self.fault(&format!("{at}/webhook_keys/{place}"), "belongs to another connection of this provider");
+            }
+            if !self.old.keys.iter().any(|known| known.hash == hash) {
+                let id = Id::new(Kind::Key).to_string();
+                self.plan.setup.keys.push(KeyRow { hash, id, of: Some(connection), about: part.provider.clone(), webhook: true });
+            }
+        }
+    }
+
+    fn fault(&mut self, pointer: &str, detail: impl Into<String>) {
+        self.faults.push(Fault::new(pointer, detail));
+    }
+
+    fn slug(&mut self, at: &str, slug: &str) {
+        let right = !slug.is_empty() && slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if !right {
+            self.fault(at, "must be made of a–z, 0–9 and -");
+        }
+    }
+
+    fn country(&mut self, at: &str, country: &str) {
+        if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            self.fault(at, "must be two capital letters such as `RU` or `UZ`");
+        }
+    }
+
+    fn country_of(&self, merchant: Id) -> String {
+        let rows = self.plan.setup.rows.iter().chain(&self.old.rows);
+        rows.into_iter().find(|row| row.id == merchant).and_then(|row| row.doc["country"].as_str()).unwrap_or("RU").to_owned()
+    }
+
+    fn merchant(&mut self, at: &str, slug: &str) -> Option<Id> {
+        let found = self.find(Kind::Merchant, None, slug).map(|row| row.id);
+        if found.is_none() {
+            self.fault(at, format!("no merchant `{slug}`: add [[merchant]] with this slug"));
+        }
+        found
+    }
+
+    /// What the file or the store has under this name, the file first.
+    fn find(&self, kind: Kind, merchant: Option<Id>, slug: &str) -> Option<&SetupRow> {
+        let mut rows = self.plan.setup.rows.iter().chain(&self.old.rows);
+        rows.find(|row| row.id.kind() == kind && row.merchant == merchant && row.slug == slug)
+    }
+
+    fn put(&mut self, kind: Kind, word: &'static str, merchant: Option<Id>, slug: &str, doc: Value, hidden: Option<Map<String, Value>>) -> Id {
+        let old = self.old.rows.iter().find(|row| row.id.kind() == kind && row.merchant == merchant && row.slug == slug);
+        let id = old.map_or_else(|| Id::new(kind), |row| row.id);
+        let mut fields = old.map_or_else(Vec::new, |row| changed(&row.doc, &doc));
+        let old_sealed = old.and_then(|row| row.sealed.clone());
+        let sealed = hidden.and_then(|hidden| {
+            let plain = Value::Object(hidden).to_string();
+            let same = old_sealed.as_ref().is_some_and(|sealed| {
+                self.engine.vault.open(id.as_bytes(), sealed).is_ok_and(|before| before == plain.as_bytes())
+            });
+            if same {
+                return old_sealed;
+            }
+            if old.is_some() && (plain != "{}" || old_sealed.is_some()) {
+                fields.push("secrets".to_owned());
+            }
+            (plain != "{}").then(|| self.engine.vault.seal(id.as_bytes(), plain.as_bytes()))
+        });
+        let what = match old {
+            None => "new",
+            Some(_) if fields.is_empty() => "same",
+            Some(_) => "changed",
+        };
+        self.plan.differences.push(Difference { what, kind: word, name: slug.to_owned(), fields });
+        self.plan.setup.rows.push(SetupRow { id, merchant, slug: slug.to_owned(), doc, sealed });
+        id
+    }
+}
+
+fn changed(old: &Value, new: &Value) -> Vec<String> {
+    let names: HashSet<&String> = old.as_object().into_iter().chain(new.as_object()).flat_map(Map::keys).collect();
+    let mut fields: Vec<String> = names.into_iter().filter(|name| old.get(*name) != new.get(*name)).cloned().collect();
+    fields.sort();
+    fields
+}
+
+/// Takes the write-only settings apart from the others.
+fn split(schema: &Value, settings: &Map<String, Value>) -> (Map<String, Value>, Map<String, Value>) {
+    let secret = |name: &str| {
+        let property = &schema["properties"][name];
+        property["writeOnly"] == json!(true)
+            || property["anyOf"].as_array().is_some_and(|choices| choices.iter().any(|choice| choice["writeOnly"] == json!(true)))
+    };
+    settings.clone().into_iter().partition(|(name, _)| !secret(name))
+}

@@ -1,0 +1,219 @@
+//! What happens by the clock: polls for what was missed, statuses of messages, daily checks of subscriptions; and the calls
+//! that a person asks for (health, subscribe, authorise).
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use jiff::SignedDuration;
+use uzel_model::{CallError, Client, Id, Request, connector::StatusNews, port::Delivery};
+use uzel_store::{Change, Notice, Source};
+
+use crate::{Engine, Link, outward::Call};
+
+const STATUSES_EVERY: Duration = Duration::from_secs(60);
+const CHECK_EVERY: Duration = Duration::from_secs(86_400);
+/// Pages of one poll in a row: the rest waits for the next turn.
+const PAGES_MAX: usize = 20;
+
+/// When each connection's turns come.
+#[derive(Default)]
+struct Turns(HashMap<(Id, &'static str), Instant>);
+
+impl Turns {
+    /// Whether it is time; the first time is now, but for checks.
+    fn due(&mut self, link: Id, what: &'static str, every: Duration) -> bool {
+        let now = Instant::now();
+        match self.0.get_mut(&(link, what)) {
+            Some(next) if now < *next => false,
+            Some(next) => {
+                *next = now + every;
+                true
+            }
+            None => {
+                self.0.insert((link, what), now + every);
+                what == "poll"
+            }
+        }
+    }
+}
+
+pub(crate) async fn run(engine: Arc<Engine>) {
+    let mut turns = Turns::default();
+    let mut beat = tokio::time::interval(Duration::from_secs(1));
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            _ = beat.tick() => {}
+            () = engine.stop.cancelled() => return,
+        }
+        if let Ok(lag) = engine.lag().await {
+            engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
+        }
+        for link in engine.world().links.values().filter(|link| !link.paused) {
+            if let Some(polls) = link.connector.polls().filter(|_| link.poll)
+                && turns.due(link.id, "poll", Duration::from_secs(u64::from(polls.every_s().max(1))))
+            {
+                spawn(&engine, link, |engine, link| async move { poll(&engine, &link).await });
+            }
+            if link.connector.messages().is_some() && turns.due(link.id, "statuses", STATUSES_EVERY) {
+                spawn(&engine, link, |engine, link| async move { statuses(&engine, &link).await });
+            }
+            if link.connector.subscription().is_some() && turns.due(link.id, "check", CHECK_EVERY) {
+                spawn(&engine, link, |engine, link| async move { check(&engine, &link).await });
+            }
+        }
+    }
+}
+
+fn spawn<F: Future<Output = ()> + Send + 'static>(engine: &Arc<Engine>, link: &Arc<Link>, work: impl FnOnce(Arc<Engine>, Arc<Link>) -> F) {
+    let work = work(engine.clone(), link.clone());
+    let stop = engine.stop.clone();
+    engine.tasks.spawn(async move {
+        // Reads only: what is cut short here is asked again after the next start.
+        tokio::select! {
+            () = work => {}
+            () = stop.cancelled() => {}
+        }
+    });
+}
+
+pub(crate) fn new_trace() -> String {
+    format!("{:032x}", rand::random::<u128>() | 1)
+}
+
+/// Reads what was missed. Bodies and cursor are committed together; each body is then read like a webhook.
+async fn poll(engine: &Engine, link: &Arc<Link>) {
+    let Some(polls) = link.connector.polls() else { return };
+    for _ in 0..PAGES_MAX {
+        let trace = new_trace();
+        let call = Call::new(engine, link, &trace);
+        let Ok(cursor) = engine.store.cursor(link.id).await else { return };
+        let page = match polls.poll(&Client::new(&call), cursor.as_deref(), link.since).await {
+            Ok(page) => page,
+            Err(error) => return report(engine, link, "poll", error, call).await,
+        };
+        let now = engine.clock.now();
+        let more = page.more;
+        let entries = page.bodies.into_iter().map(|body| {
+            let request = Request {
+                method: "POLL".to_owned(),
+                path: String::new(),
+                query: Vec::new(),
+                headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+                body,
+                received_at: now,
+                peer: None,
+                key: None,
+            };
+            engine.entry(link, request, Source::Poll, trace.clone())
+        });
+        let entries: Vec<_> = entries.collect();
+        let exchanges = if entries.is_empty() { Vec::new() } else { call.into_exchanges() };
+        let change = Change { entries, cursor: Some((link.id, page.next)), exchanges, now: Some(now), ..Change::default() };
+        if let Err(error) = engine.store.apply(change).await {
+            return tracing::warn!(connection.id = %link.id, "what a poll brought cannot be written: {error}");
+        }
+        engine.came.notify_one();
+        if !more {
+            return;
+        }
+    }
+}
+
+/// Asks what became of messages sent a while ago, a hundred at a time.
+async fn statuses(engine: &Engine, link: &Arc<Link>) {
+    let Some(messages) = link.connector.messages() else { return };
+    let now = engine.clock.now();
+    let before = now - SignedDuration::from_mins(2);
+    let Ok(ids) = engine.store.undelivered(link.id, before, 100).await else { return };
+    if ids.is_empty() {
+        return;
+    }
+    let trace = new_trace();
+    let call = Call::new(engine, link, &trace);
+    match messages.statuses(&Client::new(&call), &ids).await {
+        Ok(found) => {
+            let news = found.into_iter().filter(|status| status.state != Delivery::OnTheWay).map(|status| {
+                (link.id, StatusNews { provider_id: status.provider_id, state: status.state, code: status.code, at: None })
+            });
+            let change = Change { statuses: news.collect(), exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
+            if let Err(error) = engine.store.apply(change).await {
+                tracing::warn!(connection.id = %link.id, "message statuses cannot be written: {error}");
+            }
+        }
+        Err(error) => report(engine, link, "statuses", error, call).await,
+    }
+}
+
+async fn check(engine: &Engine, link: &Arc<Link>) {
+    let (Some(subscription), Some(url)) = (link.connector.subscription(), &engine.options.public_url) else { return };
+    let trace = new_trace();
+    let call = Call::new(engine, link, &trace);
+    let url = format!("{url}/hooks/{}", link.id);
+    match subscription.check(&Client::new(&call), &url).await {
+        Ok(None) => {}
+        Ok(Some(wrong)) => tell(engine, link, "subscription", wrong).await,
+        Err(error) => report(engine, link, "check", error, call).await,
+    }
+}
+
+async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallError, call: Call<'_>) {
+    tracing::warn!(connection.id = %link.id, what, "a scheduled call failed: {error}");
+    let kind = if matches!(error, CallError::Unauthorized(_)) { "unauthorized" } else { what };
+    let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text: error.to_string() };
+    let change = Change { notices: vec![notice], exchanges: call.into_exchanges(), now: Some(engine.clock.now()), ..Change::default() };
+    if let Err(error) = engine.store.apply(change).await {
+        tracing::warn!("a notice cannot be written: {error}");
+    }
+}
+
+async fn tell(engine: &Engine, link: &Link, kind: &str, text: String) {
+    let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text };
+    let change = Change { notices: vec![notice], now: Some(engine.clock.now()), ..Change::default() };
+    if let Err(error) = engine.store.apply(change).await {
+        tracing::warn!("a notice cannot be written: {error}");
+    }
+}
+
+pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, String> {
+    let trace = new_trace();
+    let call = Call::new(engine, link, &trace);
+    let client = Client::new(&call);
+    if let Some(balance) = link.connector.balance() {
+        return balance.balance(&client).await.map(|money| format!("balance {money}")).map_err(|error| error.to_string());
+    }
+    if let (Some(subscription), Some(url)) = (link.connector.subscription(), &engine.options.public_url) {
+        let url = format!("{url}/hooks/{}", link.id);
+        return match subscription.check(&client, &url).await {
+            Ok(None) => Ok("our webhook stands".to_owned()),
+            Ok(Some(wrong)) => Err(wrong),
+            Err(error) => Err(error.to_string()),
+        };
+    }
+    Ok("set up; the provider tells nothing about itself".to_owned())
+}
+
+pub(crate) async fn subscribe(engine: &Engine, link: &Arc<Link>, url: &str) -> Result<(), String> {
+    let subscription = link.connector.subscription().ok_or("this provider takes no subscription by API: set the URL in its cabinet")?;
+    let trace = new_trace();
+    let call = Call::new(engine, link, &trace);
+    subscription.subscribe(&Client::new(&call), url).await.map_err(|error| error.to_string())
+}
+
+pub(crate) async fn authorize(engine: &Engine, link: &Arc<Link>, query: &[(String, String)], redirect_url: &str) -> Result<(), String> {
+    let authorization = link.connector.authorization().ok_or("this provider needs no login in a browser")?;
+    let trace = new_trace();
+    let call = Call::new(engine, link, &trace);
+    let session = authorization.finish(&Client::new(&call), query, redirect_url).await.map_err(|error| error.to_string())?;
+    call.adopt(session).await.map_err(|error| error.to_string())
+}
+
+pub(crate) async fn balance(engine: &Engine, link: &Arc<Link>) -> Result<String, String> {
+    let balance = link.connector.balance().ok_or("this provider tells no balance")?;
+    let trace = new_trace();
+    let call = Call::new(engine, link, &trace);
+    balance.balance(&Client::new(&call)).await.map_err(|error| error.to_string())
+}

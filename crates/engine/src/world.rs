@@ -1,0 +1,224 @@
+//! What is set up, as the loops use it: read-only, replaced whole when something changes.
+
+use std::{collections::HashMap, sync::Arc};
+
+use jiff::{Timestamp, tz::TimeZone};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use uzel_model::{Connector, Id, Provider, id::Kind};
+use uzel_store::Setup;
+
+use crate::{
+    Vault,
+    flow::{Flow, FlowDoc},
+};
+
+/// A business.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Merchant {
+    pub name: String,
+    pub language: String,
+    /// Country for phones without a code, two letters.
+    pub country: String,
+}
+
+/// One of its points of sale.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Outlet {
+    pub name: String,
+    pub zone: String,
+    pub country: String,
+    pub pos_type: String,
+}
+
+/// A connection as stored: settings without their secrets.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct LinkDoc {
+    pub provider: String,
+    pub outlet: Option<Id>,
+    pub settings: Map<String, Value>,
+    pub paused: bool,
+    /// Reads what was missed, on a schedule.
+    pub poll: bool,
+    pub since: Timestamp,
+}
+
+/// A connection, ready to be used.
+#[derive(Debug)]
+pub struct Link {
+    pub id: Id,
+    pub slug: String,
+    pub merchant: Id,
+    pub provider: &'static Provider,
+    pub connector: Box<dyn Connector>,
+    pub outlet: Option<Id>,
+    pub outlet_name: String,
+    pub zone: TimeZone,
+    pub country: String,
+    pub paused: bool,
+    pub poll: bool,
+    pub since: Timestamp,
+    /// Every secret of the settings, to be taken out of what is journalled.
+    pub(crate) secrets: Vec<String>,
+}
+
+/// What a key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    Owner,
+    Reader,
+}
+
+/// All that is set up.
+#[derive(Debug, Default)]
+pub struct World {
+    pub merchants: HashMap<Id, (String, Merchant)>,
+    pub outlets: HashMap<Id, (Id, String, Outlet)>,
+    pub links: HashMap<Id, Arc<Link>>,
+    pub flows: Vec<Arc<Flow>>,
+    /// Connections and flows that cannot be used as they are stored, and why.
+    pub broken: Vec<(Id, String)>,
+    /// Headers in which each provider puts secrets.
+    credential_headers: HashMap<&'static str, &'static [&'static str]>,
+    webhook_keys: HashMap<Vec<u8>, (Id, String)>,
+    api_keys: HashMap<Vec<u8>, (Option<Id>, Role)>,
+}
+
+impl World {
+    pub(crate) fn build(setup: Setup, providers: &'static [Provider], vault: &Vault) -> Self {
+        let mut world = Self::default();
+        for row in setup.rows.iter() {
+            match row.id.kind() {
+                Kind::Merchant => {
+                    if let Ok(merchant) = serde_json::from_value(row.doc.clone()) {
+                        world.merchants.insert(row.id, (row.slug.clone(), merchant));
+                    }
+                }
+                Kind::Outlet => {
+                    if let (Some(merchant), Ok(outlet)) = (row.merchant, serde_json::from_value(row.doc.clone())) {
+                        world.outlets.insert(row.id, (merchant, row.slug.clone(), outlet));
+                    }
+                }
+                _ => {}
+            }
+        }
+        for row in setup.rows {
+            let Some(merchant) = row.merchant else { continue };
+            match row.id.kind() {
+                Kind::Connection => match world.link(row.id, merchant, row.slug, row.doc, row.sealed, providers, vault) {
+                    Ok(link) => {
+                        world.credential_headers.insert(link.provider.id, link.connector.credential_headers());
+                        world.links.insert(row.id, Arc::new(link));
+                    }
+                    Err(why) => {
+                        tracing::error!(connection.id = %row.id, "a connection cannot be used: {why}");
+                        world.broken.push((row.id, why));
+                    }
+                },
+                Kind::Flow => {
+                    let flow = serde_json::from_value::<FlowDoc>(row.doc)
+                        .map_err(|error| error.to_string())
+                        .and_then(|doc| Flow::new(row.id, merchant, row.slug, doc));
+                    match flow {
+                        Ok(flow) => world.flows.push(Arc::new(flow)),
+                        Err(why) => world.broken.push((row.id, why)),
+                    }
+                }
+                _ => {}
+            }
+        }
+        for key in setup.keys {
+            match (key.webhook, key.of) {
+                (true, Some(connection)) => {
+                    world.webhook_keys.insert(key.hash, (connection, key.id));
+                }
+                (true, None) => {}
+                (false, of) => {
+                    let role = if key.about == "owner" { Role::Owner } else { Role::Reader };
+                    world.api_keys.insert(key.hash, (of, role));
+                }
+            }
+        }
+        world
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the columns of one row, taken apart once")]
+    fn link(
+        &self,
+        id: Id,
+        merchant: Id,
+        slug: String,
+        doc: Value,
+        sealed: Option<Vec<u8>>,
+        providers: &'static [Provider],
+        vault: &Vault,
+    ) -> Result<Link, String> {
+        let doc: LinkDoc = serde_json::from_value(doc).map_err(|error| error.to_string())?;
+        let provider = providers
+            .iter()
+            .find(|provider| provider.id == doc.provider)
+            .ok_or_else(|| format!("this program knows no provider `{}`", doc.provider))?;
+        let mut settings = doc.settings;
+        let mut secrets = Vec::new();
+        if let Some(sealed) = sealed {
+            let plain = vault.open(id.as_bytes(), &sealed).map_err(|error| error.to_string())?;
+            let hidden: Map<String, Value> = serde_json::from_slice(&plain).map_err(|_| "its secrets are not readable".to_owned())?;
+            secrets.extend(hidden.values().filter_map(Value::as_str).filter(|secret| secret.len() >= 4).map(str::to_owned));
+            settings.extend(hidden);
+        }
+        let connector = provider.open(Value::Object(settings)).map_err(|faults| {
+            faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("; ")
+        })?;
+        let outlet = doc.outlet.and_then(|outlet| self.outlets.get(&outlet));
+        let country = outlet
+            .map(|(_, _, outlet)| outlet.country.clone())
+            .or_else(|| self.merchants.get(&merchant).map(|(_, merchant)| merchant.country.clone()))
+            .unwrap_or_else(|| "RU".to_owned());
+        let zone = outlet.and_then(|(_, _, outlet)| TimeZone::get(&outlet.zone).ok()).unwrap_or(TimeZone::UTC);
+        let outlet_name = outlet
+            .map(|(_, _, outlet)| outlet.name.clone())
+            .or_else(|| self.merchants.get(&merchant).map(|(_, merchant)| merchant.name.clone()))
+            .unwrap_or_default();
+        Ok(Link {
+            id,
+            slug,
+            merchant,
+            provider,
+            connector,
+            outlet: doc.outlet,
+            outlet_name,
+            zone,
+            country,
+            paused: doc.paused,
+            poll: doc.poll,
+            since: doc.since,
+            secrets,
+        })
+    }
+
+    /// The connection of this provider that the key belongs to, and the key's id.
+    pub fn by_webhook_key(&self, vault: &Vault, provider: &str, key: &str) -> Option<(Arc<Link>, String)> {
+        let (connection, id) = self.webhook_keys.get(&vault.key_hash(provider, key))?;
+        self.links.get(connection).map(|link| (link.clone(), id.clone()))
+    }
+
+    pub fn credential_headers(&self, provider: &str) -> &'static [&'static str] {
+        self.credential_headers.get(provider).copied().unwrap_or_default()
+    }
+
+    /// Whose API key it is: `None` inside for the hub's owner.
+    pub fn by_api_key(&self, vault: &Vault, key: &str) -> Option<(Option<Id>, Role)> {
+        self.api_keys.get(&vault.key_hash("api", key)).copied()
+    }
+
+    pub fn merchant(&self, id_or_slug: &str) -> Option<Id> {
+        self.merchants.iter().find(|(id, (slug, _))| slug == id_or_slug || id.to_string() == id_or_slug).map(|(id, _)| *id)
+    }
+
+    /// A connection by its id, or by its slug where only one merchant has it.
+    pub fn connection(&self, id_or_slug: &str) -> Option<&Arc<Link>> {
+        let mut found = self.links.values().filter(|link| link.slug == id_or_slug || link.id.to_string() == id_or_slug);
+        let first = found.next()?;
+        found.next().is_none().then_some(first)
+    }
+}

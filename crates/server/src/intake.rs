@@ -1,0 +1,171 @@
+//! The road in: verify, take the credentials out, append durably, answer in the provider's words.
+//!
+//! Nothing is answered 2xx before it would survive a power cut, and nothing here waits for an outside call. A stranger's
+//! request is refused and counted, never journalled.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, FromRequestParts, Path, Request as HttpRequest, State},
+    http::{HeaderValue, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response as HttpResponse},
+};
+use uzel_engine::{Link, World};
+use uzel_model::{Intake, Rejection, Request, Response};
+
+use crate::{App, BODY_BYTES_MAX, Problem};
+
+/// Standard places for a key, beside those a provider has of its own.
+const KEY_HEADERS: [&str; 2] = ["x-api-key", "authorization"];
+const COOKIE_HEADERS: [&str; 2] = ["cookie", "proxy-authorization"];
+
+/// `/api/webhook/{provider}?key=…`: the key tells whose it is.
+pub(crate) async fn by_provider(State(app): State<Arc<App>>, Path(provider): Path<String>, request: HttpRequest) -> HttpResponse {
+    let Some(provider) = app.engine.providers.iter().find(|known| known.id == provider) else {
+        return Problem::not_found("no such provider").into_response();
+    };
+    let request = match read(request, String::new(), &app).await {
+        Ok(request) => request,
+        Err(problem) => return problem.into_response(),
+    };
+    let world = app.engine.world();
+    let found = keys(&world, provider.id, &request).into_iter().find_map(|key| world.by_webhook_key(&app.engine.vault, provider.id, key));
+    match found {
+        Some((link, key)) => receive(&app, link, Request { key: Some(key), ..request }).await,
+        None => {
+            app.engine.metrics.request(provider.id, "webhook", "refused");
+            let rejection = if keys(&world, provider.id, &request).is_empty() { Rejection::Unsigned } else { Rejection::Forged };
+            http(Response::json(401, &serde_json::json!({ "error": rejection.to_string() })))
+        }
+    }
+}
+
+/// `/hooks/{connection id}`: the connection is known, the proof is the connector's matter.
+pub(crate) async fn by_connection(State(app): State<Arc<App>>, Path(connection): Path<String>, request: HttpRequest) -> HttpResponse {
+    hook(app, &connection, String::new(), request).await
+}
+
+pub(crate) async fn below_connection(
+    State(app): State<Arc<App>>,
+    Path((connection, path)): Path<(String, String)>,
+    request: HttpRequest,
+) -> HttpResponse {
+    hook(app, &connection, path, request).await
+}
+
+async fn hook(app: Arc<App>, connection: &str, path: String, request: HttpRequest) -> HttpResponse {
+    let world = app.engine.world();
+    let link = connection.parse().ok().and_then(|id| world.links.get(&id)).or_else(|| world.connection(connection)).cloned();
+    let Some(link) = link else { return Problem::not_found("no such connection").into_response() };
+    let request = match read(request, path, &app).await {
+        Ok(request) => request,
+        Err(problem) => return problem.into_response(),
+    };
+    let key = keys(&world, link.provider.id, &request)
+        .into_iter()
+        .find_map(|key| world.by_webhook_key(&app.engine.vault, link.provider.id, key))
+        .filter(|(owner, _)| owner.id == link.id)
+        .map(|(_, id)| id);
+    receive(&app, link, Request { key, ..request }).await
+}
+
+/// Everything in the request that may be a webhook key.
+fn keys<'a>(world: &World, provider: &str, request: &'a Request) -> Vec<&'a str> {
+    let headers = KEY_HEADERS.iter().chain(world.credential_headers(provider));
+    let in_headers = headers.filter_map(|name| request.header(name)).map(|value| {
+        let bearer = value.get(..7).filter(|start| start.eq_ignore_ascii_case("bearer ")).map(|_| &value[7..]);
+        bearer.unwrap_or(value).trim()
+    });
+    request.query("key").into_iter().chain(in_headers).filter(|key| !key.is_empty()).collect()
+}
+
+async fn receive(app: &App, link: Arc<Link>, mut request: Request) -> HttpResponse {
+    let provider = link.provider.id;
+    let metrics = &app.engine.metrics;
+    if let Err(rejection) = link.connector.verify(&request) {
+        metrics.request(provider, "webhook", "refused");
+        return http(link.connector.refuse(&request, &rejection));
+    }
+    let intake = link.connector.intake(&request);
+    let trace = trace_of(&request);
+    if let Intake::Greets(response) = intake {
+        metrics.request(provider, "greeting", "ok");
+        return http(response);
+    }
+    if let Some(body) = link.connector.scrub(&request) {
+        request.body = body;
+    }
+    take_credentials_out(&mut request, link.connector.credential_headers());
+    match intake {
+        Intake::Asks { deadline_ms } => {
+            let question = request.clone();
+            let answer = app.engine.ask(link.clone(), request, Duration::from_millis(deadline_ms), trace).await;
+            let result = if matches!(answer, uzel_model::connector::Answer::Decided(_)) { "ok" } else { "try_again" };
+            metrics.request(provider, "question", result);
+            http(link.connector.answer(&question, &answer))
+        }
+        Intake::Tells(response) | Intake::Greets(response) => {
+            // The store's writer finishes what it was handed even if the provider hangs up here.
+            match app.engine.accept(&link, request, trace).await {
+                Ok(_) => {
+                    metrics.webhooks.get_or_create(&uzel_engine::ProviderLabel { provider }).inc();
+                    metrics.request(provider, "webhook", "ok");
+                    http(response)
+                }
+                Err(error) => {
+                    metrics.request(provider, "webhook", "busy");
+                    Problem::from(error).into_response()
+                }
+            }
+        }
+    }
+}
+
+/// What proved the request is named by the key's id; the key itself is never journalled.
+fn take_credentials_out(request: &mut Request, own: &[&str]) {
+    request.query.retain(|(name, _)| name != "key");
+    request.headers.retain(|(name, _)| {
+        let name = name.as_str();
+        !KEY_HEADERS.contains(&name) && !COOKIE_HEADERS.contains(&name) && !own.contains(&name)
+    });
+}
+
+/// The trace that the sender began, or a new one.
+fn trace_of(request: &Request) -> String {
+    let given = request.header("traceparent").and_then(|value| value.split('-').nth(1));
+    let fits = |trace: &&str| trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit()) && trace.bytes().any(|byte| byte != b'0');
+    match given.filter(fits) {
+        Some(trace) => trace.to_ascii_lowercase(),
+        None => format!("{:032x}", rand::random::<u128>() | 1),
+    }
+}
+
+async fn read(request: HttpRequest, path: String, app: &App) -> Result<Request, Problem> {
+    let (mut parts, body): (Parts, Body) = request.into_parts();
+    let peer = ConnectInfo::<SocketAddr>::from_request_parts(&mut parts, &()).await.ok().map(|ConnectInfo(peer)| peer.ip());
+    let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if declared.is_some_and(|length| length > BODY_BYTES_MAX) {
+        return Err(Problem::too_large());
+    }
+    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("length limit"));
+        if too_large { Problem::too_large() } else { Problem::bad_request("the connection broke before the body was whole") }
+    })?;
+    let query = parts.uri.query().map(|query| serde_urlencoded::from_str(query).unwrap_or_default()).unwrap_or_default();
+    let headers = parts
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    Ok(Request { method: parts.method.to_string(), path, query, headers, body, received_at: app.engine.clock.now(), peer, key: None })
+}
+
+fn http(response: Response) -> HttpResponse {
+    let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut http = (status, [(header::CONTENT_TYPE, HeaderValue::from_static(response.content_type))], response.body).into_response();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        http.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    http
+}

@@ -1,0 +1,93 @@
+//! Asks a hub: over its socket where one runs, else in this process over the same API.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::{Context, bail};
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Method, Request, header},
+};
+use serde_json::Value;
+use tower::ServiceExt;
+use uzel_engine::Engine;
+use uzel_server::App;
+
+use crate::{
+    hub::{Folder, Parts, SOCKET, open},
+    settings::Settings,
+};
+
+const ANSWER_BYTES_MAX: usize = 256 << 20;
+
+pub(crate) enum Asker {
+    Running { client: reqwest::Client, socket: PathBuf },
+    Own { router: Router, engine: Arc<Engine>, _folder: Folder },
+}
+
+impl Asker {
+    pub(crate) async fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let socket = settings.data.join(SOCKET);
+        if tokio::net::UnixStream::connect(&socket).await.is_ok() {
+            let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
+            return Ok(Self::Running { client, socket });
+        }
+        if !settings.data.join("uzel.db").exists() {
+            bail!("no hub in {}: start one with `uzel serve`, or name its folder with --data", settings.data.display());
+        }
+        let folder = Folder::open(&settings.data)?;
+        let engine = open(&folder, settings.options()?, Parts::default()).await?;
+        let router = uzel_server::local_router(App::new(engine.clone()));
+        Ok(Self::Own { router, engine, _folder: folder })
+    }
+
+    pub(crate) async fn end(&self) {
+        if let Self::Own { engine, .. } = self {
+            engine.stop().await;
+        }
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        accepted(self.exchange(Method::GET, path, None).await?)
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        accepted(self.exchange(Method::POST, path, Some(body)).await?)
+    }
+
+    /// `Err` inside: a problem that the caller shows itself.
+    pub(crate) async fn try_post(&self, path: &str, body: &Value) -> anyhow::Result<Result<Value, Value>> {
+        let (status, answer) = self.exchange(Method::POST, path, Some(body)).await?;
+        match status {
+            200..=299 => Ok(Ok(answer)),
+            422 => Ok(Err(answer)),
+            _ => accepted((status, answer)).map(Ok),
+        }
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let (status, bytes) = match self {
+            Self::Running { client, socket } => {
+                let request = client.request(method, format!("http://hub{path}")).header(header::CONTENT_TYPE, "application/json").body(text);
+                let answer = request.send().await.with_context(|| format!("the hub at {} does not answer", socket.display()))?;
+                (answer.status().as_u16(), answer.bytes().await?)
+            }
+            Self::Own { router, .. } => {
+                let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json").body(Body::from(text))?;
+                let answer = router.clone().oneshot(request).await?;
+                (answer.status().as_u16(), to_bytes(answer.into_body(), ANSWER_BYTES_MAX).await?)
+            }
+        };
+        let answer = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        Ok((status, answer))
+    }
+}
+
+fn accepted((status, answer): (u16, Value)) -> anyhow::Result<Value> {
+    if (200..300).contains(&status) {
+        return Ok(answer);
+    }
+    let faults: Vec<String> = answer["errors"].as_array().into_iter().flatten().map(|fault| format!("{} {}", fault["pointer"], fault["detail"])).collect();
+    bail!("{} {}", answer["detail"].as_str().or(answer.as_str()).unwrap_or("the hub refuses"), faults.join("; "))
+}

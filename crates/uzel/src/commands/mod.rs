@@ -1,0 +1,455 @@
+//! The commands. What concerns a hub's data is asked of the running hub over its socket; when none runs, the command opens
+//! the data folder and asks the same API in its own process.
+
+mod ask;
+mod places;
+mod show;
+
+use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+
+use anyhow::{Context, bail};
+use ask::Asker;
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use serde_json::{Value, json};
+
+use crate::{
+    demo,
+    hub::{Hub, Parts},
+    settings::Settings,
+};
+
+/// Uzel: an integration hub for shops, restaurants and salons.
+#[derive(Debug, Parser)]
+#[command(name = "uzel", version)]
+pub struct Cli {
+    /// Settings file; `uzel.toml` here by default.
+    #[arg(long, global = true)]
+    settings: Option<PathBuf>,
+    /// Data folder; `uzel-data` here by default.
+    #[arg(long, global = true)]
+    data: Option<PathBuf>,
+    /// Answers as JSON.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the hub.
+    Serve {
+        /// Where to listen, for instance 0.0.0.0:8080.
+        #[arg(long)]
+        listen: Option<SocketAddr>,
+        /// Print texts instead of sending them (loopback only).
+        #[arg(long)]
+        dev: bool,
+    },
+    /// Play a day of a café, a restaurant, a salon and a shop against stand-ins.
+    Demo(demo::Options),
+    /// Run the stand-ins for outside services.
+    Sandbox {
+        #[arg(long, default_value = "127.0.0.1:8090")]
+        listen: SocketAddr,
+    },
+    /// Set up merchants, outlets, connections and flows by a file.
+    Apply {
+        file: PathBuf,
+        /// Only show what would change.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// The sync log.
+    Journal {
+        #[command(subcommand)]
+        what: JournalCommand,
+    },
+    /// Read journalled requests again through today's code.
+    Replay(ReplayArgs),
+    /// Flows.
+    Flows {
+        #[command(subcommand)]
+        what: FlowsCommand,
+    },
+    /// Connections.
+    Connections {
+        #[command(subcommand)]
+        what: ConnectionsCommand,
+    },
+    /// Providers.
+    Providers {
+        #[command(subcommand)]
+        what: ProvidersCommand,
+    },
+    /// Record that a person agrees to messages, or wants none.
+    Consent {
+        #[arg(long)]
+        merchant: String,
+        phone: String,
+        /// Withdraws it.
+        #[arg(long)]
+        revoke: bool,
+        /// How and where it was given.
+        #[arg(long)]
+        proof: String,
+    },
+    /// Things that a person should look at.
+    Notices,
+    /// How many rows stand in which state.
+    Counts,
+    /// Check the store's own laws.
+    Fsck {
+        /// Mend what can be mended.
+        #[arg(long)]
+        repair: bool,
+    },
+    /// A completion script for a shell.
+    Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// The newest rows.
+    List(JournalArgs),
+    /// All that followed from one entry.
+    Show {
+        id: String,
+        /// Phones and bodies whole.
+        #[arg(long)]
+        unmasked: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+struct JournalArgs {
+    #[arg(long)]
+    merchant: Option<String>,
+    #[arg(long)]
+    provider: Option<String>,
+    #[arg(long)]
+    phone: Option<String>,
+    /// Order number or provider's id.
+    #[arg(long)]
+    order: Option<String>,
+    /// ok, error, unread, read, duplicate or dead.
+    #[arg(long)]
+    status: Option<String>,
+    /// From this time on (2026-11-24T00:00:00Z).
+    #[arg(long)]
+    from: Option<String>,
+    #[arg(long)]
+    to: Option<String>,
+    /// Only older than this entry.
+    #[arg(long)]
+    before: Option<String>,
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+}
+
+#[derive(Debug, Args)]
+struct ReplayArgs {
+    /// One entry.
+    entry: Option<String>,
+    /// All dead letters.
+    #[arg(long, conflicts_with = "entry")]
+    dead: bool,
+    #[arg(long)]
+    provider: Option<String>,
+    #[arg(long)]
+    from: Option<String>,
+    #[arg(long)]
+    to: Option<String>,
+    /// Do it without asking after the count.
+    #[arg(long)]
+    yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum FlowsCommand {
+    /// What a body or a journal entry would cause, without causing it.
+    DryRun {
+        #[arg(long, conflicts_with = "connection")]
+        entry: Option<String>,
+        #[arg(long, requires = "body")]
+        connection: Option<String>,
+        /// File with the body; `-` for standard input.
+        #[arg(long)]
+        body: Option<PathBuf>,
+        #[arg(long, default_value = "application/json")]
+        content_type: String,
+    },
+    /// Check a setup file.
+    Check { file: PathBuf },
+}
+
+#[derive(Debug, Subcommand)]
+enum ConnectionsCommand {
+    List,
+    /// Ask the provider whether it works.
+    Health { connection: String },
+    /// Money left at the provider.
+    Balance { connection: String },
+    /// Register our webhook at the provider.
+    Subscribe {
+        connection: String,
+        #[arg(long)]
+        url: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ProvidersCommand {
+    List,
+    /// The settings of a provider as JSON Schema.
+    Schema { provider: String },
+}
+
+impl Cli {
+    /// Runs the command: exit status 0 if it did what was asked, 1 if not, 2 if it was asked wrongly.
+    pub fn run(self) -> ExitCode {
+        let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+            Ok(runtime) => runtime,
+            Err(error) => return report(&anyhow::Error::from(error)),
+        };
+        match runtime.block_on(self.go()) {
+            Ok(code) => code,
+            Err(error) => report(&error),
+        }
+    }
+
+    fn load(&self) -> anyhow::Result<Settings> {
+        let mut settings = Settings::load(self.settings.as_deref(), std::env::vars())?;
+        if let Some(data) = &self.data {
+            settings.data.clone_from(data);
+        }
+        Ok(settings)
+    }
+
+    async fn go(self) -> anyhow::Result<ExitCode> {
+        match &self.command {
+            Command::Serve { listen, dev } => {
+                let mut settings = self.load()?;
+                settings.listen = listen.unwrap_or(settings.listen);
+                settings.dev |= *dev;
+                if settings.dev && !settings.listen.ip().is_loopback() {
+                    bail!("--dev works only while the hub listens on loopback");
+                }
+                logging(settings.log_json);
+                serve(&settings).await
+            }
+            Command::Demo(options) => demo::run(options, self.json).await,
+            Command::Sandbox { listen } => {
+                logging(false);
+                let sandbox = uzel_sandbox::Sandbox::start(*listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+                say(&format!("The stand-ins answer on {}", sandbox.url()))?;
+                stop_signal().await?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Completion { shell } => {
+                clap_complete::generate(*shell, &mut Self::command(), "uzel", &mut std::io::stdout());
+                Ok(ExitCode::SUCCESS)
+            }
+            Command::Providers { what } => providers(what, self.json),
+            _ => self.ask().await,
+        }
+    }
+
+    /// The commands that ask a hub.
+    async fn ask(&self) -> anyhow::Result<ExitCode> {
+        let settings = self.load()?;
+        let asker = Asker::new(&settings).await?;
+        let outcome = self.ask_with(&asker).await;
+        asker.end().await;
+        outcome
+    }
+
+    async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
+        let answer = match &self.command {
+            Command::Apply { file, dry_run } => return self.apply(asker, file, *dry_run).await,
+            Command::Flows { what: FlowsCommand::Check { file } } => return self.apply(asker, file, true).await,
+            Command::Replay(args) => return self.replay(asker, args).await,
+            Command::Journal { what: JournalCommand::List(args) } => {
+                let pairs = [
+                    ("merchant", &args.merchant),
+                    ("provider", &args.provider),
+                    ("phone", &args.phone),
+                    ("order", &args.order),
+                    ("status", &args.status),
+                    ("from", &args.from),
+                    ("to", &args.to),
+                    ("before", &args.before),
+                    ("limit", &Some(args.limit.to_string())),
+                ];
+                let given: Vec<(&str, &String)> = pairs.iter().filter_map(|(name, value)| value.as_ref().map(|value| (*name, value))).collect();
+                asker.get(&format!("/api/v1/journal?{}", serde_urlencoded::to_string(given)?)).await?
+            }
+            Command::Journal { what: JournalCommand::Show { id, unmasked } } => {
+                asker.get(&format!("/api/v1/journal/{id}?unmasked={unmasked}")).await?
+            }
+            Command::Flows { what: FlowsCommand::DryRun { entry, connection, body, content_type } } => {
+                let body = body.as_ref().map(|file| places::text(file)).transpose()?;
+                let request = json!({ "entry": entry, "connection": connection, "body": body, "content_type": content_type });
+                asker.post("/api/v1/flows/dry-run", &request).await?
+            }
+            Command::Connections { what: ConnectionsCommand::List } => asker.get("/api/v1/connections").await?,
+            Command::Connections { what: ConnectionsCommand::Health { connection } } => {
+                let health = asker.get(&format!("/api/v1/connections/{connection}/health")).await?;
+                self.print(&health)?;
+                return Ok(if health["healthy"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
+            Command::Connections { what: ConnectionsCommand::Balance { connection } } => {
+                asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
+            }
+            Command::Connections { what: ConnectionsCommand::Subscribe { connection, url } } => {
+                asker.post(&format!("/api/v1/connections/{connection}/subscribe"), &json!({ "url": url })).await?
+            }
+            Command::Consent { merchant, phone, revoke, proof } => {
+                let request = json!({ "merchant": merchant, "phone": phone, "granted": !revoke, "proof": proof });
+                asker.post("/api/v1/consents", &request).await?
+            }
+            Command::Notices => asker.get("/api/v1/notices").await?,
+            Command::Counts => asker.get("/api/v1/counts").await?,
+            Command::Fsck { repair } => {
+                let found = asker.post("/api/v1/fsck", &json!({ "repair": repair })).await?;
+                self.print(&found)?;
+                let clean = found["found"].as_array().is_some_and(Vec::is_empty);
+                return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
+            other => bail!("{other:?} asks no hub"),
+        };
+        self.print(&answer)?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn print(&self, answer: &Value) -> anyhow::Result<()> {
+        if self.json {
+            return say(&serde_json::to_string_pretty(answer)?);
+        }
+        let text = match &self.command {
+            Command::Journal { what: JournalCommand::List(_) } => show::journal(answer),
+            Command::Journal { what: JournalCommand::Show { .. } } => show::timeline(answer),
+            Command::Fsck { .. } => show::fsck(answer),
+            Command::Connections { what: ConnectionsCommand::List } => show::connections(answer),
+            Command::Counts => show::counts(answer),
+            _ => serde_json::to_string_pretty(answer)?,
+        };
+        say(&text)
+    }
+
+    async fn apply(&self, asker: &Asker, file: &std::path::Path, dry_run: bool) -> anyhow::Result<ExitCode> {
+        let setup = places::SetupText::read(file)?;
+        let value = match setup.value() {
+            Ok(value) => value,
+            Err(fault) => {
+                say(&fault)?;
+                return Ok(ExitCode::from(2));
+            }
+        };
+        match asker.try_post("/api/v1/apply", &json!({ "setup": value, "dry_run": dry_run })).await? {
+            Ok(plan) if self.json => say(&serde_json::to_string_pretty(&plan)?)?,
+            Ok(plan) => say(&show::plan(&plan, dry_run))?,
+            Err(problem) if self.json => {
+                say(&serde_json::to_string_pretty(&problem)?)?;
+                return Ok(ExitCode::from(2));
+            }
+            Err(problem) => {
+                for fault in problem["errors"].as_array().into_iter().flatten() {
+                    let pointer = fault["pointer"].as_str().unwrap_or_default();
+                    say(&format!("{}: {} {}", setup.place(pointer), places::dotted(pointer), fault["detail"].as_str().unwrap_or_default()))?;
+                }
+                say(&format!("{}: {}", file.display(), problem["detail"].as_str().unwrap_or("nothing was changed")))?;
+                return Ok(ExitCode::from(2));
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    async fn replay(&self, asker: &Asker, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
+        if args.entry.is_none() && !args.dead {
+            bail!("name an entry, or say --dead for all dead letters");
+        }
+        let mut request = json!({ "entry": args.entry, "dead": args.dead, "provider": args.provider, "from": args.from, "to": args.to });
+        if args.dead {
+            request["dry_run"] = json!(true);
+            let count = asker.post("/api/v1/replay", &request).await?["count"].as_u64().unwrap_or_default();
+            if !args.yes {
+                say(&format!("{count} dead letters would be read again; say --yes to do it"))?;
+                return Ok(ExitCode::SUCCESS);
+            }
+            request["dry_run"] = json!(false);
+        }
+        let answer = asker.post("/api/v1/replay", &request).await?;
+        if self.json {
+            say(&serde_json::to_string_pretty(&answer)?)?;
+        } else {
+            say(&show::replay(&answer))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
+    match what {
+        ProvidersCommand::List if json => {
+            let list: Vec<Value> = uzel_connectors::PROVIDERS.iter().map(|provider| json!({ "id": provider.id, "name": provider.name })).collect();
+            say(&serde_json::to_string_pretty(&list)?)?;
+        }
+        ProvidersCommand::List => {
+            for provider in uzel_connectors::PROVIDERS {
+                say(&format!("{:<12}{}", provider.id, provider.name))?;
+            }
+        }
+        ProvidersCommand::Schema { provider } => {
+            let found = uzel_connectors::provider(provider).with_context(|| format!("no provider `{provider}`: `uzel providers list` names them"))?;
+            say(&serde_json::to_string_pretty(&found.schema())?)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
+    let hub = Hub::start(settings, Parts::default()).await?;
+    tracing::info!(address = %hub.address, data = %settings.data.display(), "the hub answers");
+    if settings.smsru_api_key.is_none() && hub.engine.world().links.values().all(|link| link.connector.messages().is_none() || link.provider.id == "log") {
+        tracing::warn!("no SMS key is set (SMSRU_API_KEY): texts go to the journal and are not sent");
+    }
+    stop_signal().await?;
+    tracing::info!("stopping: calls under way are ended first");
+    hub.stop().await?;
+    tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Until somebody asks the process to stop.
+pub(crate) async fn stop_signal() -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        result = tokio::signal::ctrl_c() => result?,
+        _ = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+pub(crate) fn logging(json: bool) {
+    use tracing_subscriber::{EnvFilter, fmt};
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Twice set is no fault: the first one stays.
+    drop(if json { log.json().try_init() } else { log.with_target(false).try_init() });
+}
+
+/// A line for the person who asked.
+pub(crate) fn say(text: &str) -> anyhow::Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+fn report(error: &anyhow::Error) -> ExitCode {
+    // The last words of the process; if even they cannot be said, the exit status says it.
+    drop(writeln!(std::io::stderr(), "uzel: {error:#}"));
+    ExitCode::FAILURE
+}

@@ -1,0 +1,135 @@
+//! Answers as people read them.
+
+use std::fmt::Write;
+
+use serde_json::Value;
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
+}
+
+fn list<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    value[name].as_array().into_iter().flatten()
+}
+
+/// Adds a line; writing to a text cannot fail.
+fn line(page: &mut String, words: std::fmt::Arguments<'_>) {
+    drop(page.write_fmt(words));
+    page.push('\n');
+}
+
+pub(super) fn journal(rows: &Value) -> String {
+    let mut page = String::new();
+    line(&mut page, format_args!("{:<31}{:<25}{:<4}{:<10}{:<10}{:<36}{}", "ID", "TIME", "DIR", "PROVIDER", "STATE", "ENDPOINT", "ERROR"));
+    for row in rows.as_array().into_iter().flatten() {
+        let endpoint: String = text(row, "endpoint").chars().take(34).collect();
+        let at: String = text(row, "at").chars().take(23).collect();
+        line(
+            &mut page,
+            format_args!(
+                "{:<31}{:<25}{:<4}{:<10}{:<10}{:<36}{}",
+                text(row, "id"),
+                at,
+                text(row, "direction"),
+                text(row, "provider"),
+                text(row, "state"),
+                endpoint,
+                text(row, "error").lines().next().unwrap_or_default()
+            ),
+        );
+    }
+    page.trim_end().to_owned()
+}
+
+pub(super) fn timeline(entry: &Value) -> String {
+    let mut page = String::new();
+    line(&mut page, format_args!("{}  {}  {}", text(entry, "entry"), text(entry, "received_at"), text(entry, "provider")));
+    line(&mut page, format_args!("  request   {} {}", text(entry, "method"), text(entry, "target")));
+    line(&mut page, format_args!("  verified  {}", if entry["proof"].is_null() { "by the connector" } else { text(entry, "proof") }));
+    line(&mut page, format_args!("  trace     {}", text(entry, "trace")));
+    line(&mut page, format_args!("  body      {}", text(entry, "body")));
+    line(&mut page, format_args!("  verdict   {}", text(entry, "state")));
+    for note in list(entry, "notes") {
+        line(&mut page, format_args!("            {}", note.as_str().unwrap_or_default()));
+    }
+    for event in list(entry, "events") {
+        line(&mut page, format_args!("  event     {}  {}  {}", text(event, "id"), text(event, "kind"), text(event, "subject")));
+        let phone = event["phone"]["e164"].as_str().or(event["phone_error"].as_str()).unwrap_or("-");
+        line(&mut page, format_args!("            phone {phone}  key {}", text(event, "key")));
+    }
+    for command in list(entry, "commands") {
+        line(&mut page, format_args!("  command   {}  {}  {}", text(command, "id"), text(&command["job"], "job"), text(command, "state")));
+        if let Some(words) = command["job"]["text"].as_str() {
+            line(&mut page, format_args!("            “{words}”"));
+        }
+        if let Some(reason) = command["reason"].as_str() {
+            line(&mut page, format_args!("            because {reason}"));
+        }
+        line(&mut page, format_args!("            due {}  attempts {}", text(command, "due_at"), command["attempts"]));
+        for exchange in list(command, "exchanges") {
+            line(&mut page, format_args!("    attempt {}  {} ms  {}", text(exchange, "at"), exchange["duration_ms"], text(exchange, "endpoint")));
+            line(&mut page, format_args!("            > {}", text(exchange, "request")));
+            line(&mut page, format_args!("            < {}", text(exchange, "response")));
+            if let Some(error) = exchange["error"].as_str() {
+                line(&mut page, format_args!("            ! {error}"));
+            }
+        }
+    }
+    page.trim_end().to_owned()
+}
+
+pub(super) fn plan(plan: &Value, dry_run: bool) -> String {
+    let mut page = String::new();
+    for difference in list(plan, "differences") {
+        let sign = match text(difference, "what") {
+            "new" => "+",
+            "changed" => "~",
+            _ => "=",
+        };
+        let fields: Vec<&str> = list(difference, "fields").filter_map(Value::as_str).collect();
+        line(&mut page, format_args!("{sign} {:<11}{:<24}{}", text(difference, "kind"), text(difference, "name"), fields.join(", ")));
+    }
+    for key in list(plan, "keys") {
+        let (connection, key) = (key[0].as_str().unwrap_or_default(), key[1].as_str().unwrap_or_default());
+        line(&mut page, format_args!("webhook key of {connection}, shown this once: {key}"));
+    }
+    line(&mut page, format_args!("{}", if dry_run { "nothing was changed (dry run)" } else { "applied" }));
+    page.trim_end().to_owned()
+}
+
+pub(super) fn replay(answer: &Value) -> String {
+    let mut page = String::new();
+    for outcome in list(answer, "outcomes") {
+        let did = &outcome["outcome"];
+        let words = match did["dead"].as_str() {
+            Some(why) => format!("still dead: {why}"),
+            None => format!("{} new events, {} known before, {} commands queued", did["new_events"], did["known_events"], did["queued"]),
+        };
+        line(&mut page, format_args!("{}  {words}", text(outcome, "entry")));
+    }
+    line(&mut page, format_args!("{} read again", answer["count"]));
+    page.trim_end().to_owned()
+}
+
+pub(super) fn fsck(answer: &Value) -> String {
+    let found: Vec<&str> = list(answer, "found").filter_map(Value::as_str).collect();
+    if found.is_empty() { "all laws of the store hold".to_owned() } else { found.join("\n") }
+}
+
+pub(super) fn connections(answer: &Value) -> String {
+    let mut page = String::new();
+    for link in answer.as_array().into_iter().flatten() {
+        line(&mut page, format_args!("{:<31}{:<16}{:<12}{}", text(link, "id"), text(link, "slug"), text(link, "provider"), text(link, "hook")));
+    }
+    page.trim_end().to_owned()
+}
+
+pub(super) fn counts(answer: &Value) -> String {
+    let mut page = String::new();
+    for part in ["entries", "commands", "held"] {
+        for pair in list(answer, part) {
+            line(&mut page, format_args!("{part:<10}{:<20}{}", pair[0].as_str().unwrap_or_default(), pair[1]));
+        }
+    }
+    page.trim_end().to_owned()
+}

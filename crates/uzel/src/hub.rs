@@ -1,0 +1,204 @@
+//! One hub: its data folder, its engine, its listeners.
+
+use std::{
+    fs::{self, File, OpenOptions, TryLockError},
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::{Context, bail};
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use uzel_engine::{Clock, Engine, Options, Vault, desk::Desk, setup::Leniency};
+use uzel_model::{Id, Provider, Secret, id::Kind};
+use uzel_server::App;
+use uzel_store::{KeyRow, Setup, Sqlite, Store};
+
+use crate::settings::Settings;
+
+pub const SOCKET: &str = "uzel.sock";
+
+/// The data folder, held by this process alone.
+pub struct Folder {
+    pub path: PathBuf,
+    /// Held as long as the folder is: the lock goes with the file.
+    lock: File,
+}
+
+impl Folder {
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        fs::create_dir_all(path).with_context(|| format!("data folder {}", path.display()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).with_context(|| format!("data folder {}", path.display()))?;
+        let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path: path.to_owned(), lock }),
+            Err(TryLockError::WouldBlock) => bail!("another hub works in {}: stop it first, or name another `data` folder", path.display()),
+            Err(TryLockError::Error(error)) => Err(error).context("locking the data folder"),
+        }
+    }
+
+    /// The master key, made at the first start.
+    pub fn vault(&self) -> anyhow::Result<Vault> {
+        let file = self.path.join("master.key");
+        if !file.exists() {
+            if self.path.join("uzel.db").exists() {
+                bail!("{} is missing: without the key that sealed them the stored secrets cannot be opened; put it back", file.display());
+            }
+            write_private(&file, Vault::new_master().expose())?;
+        }
+        let key = fs::read_to_string(&file).with_context(|| format!("master key {}", file.display()))?;
+        Vault::new(&Secret::new(key)).with_context(|| format!("master key {}", file.display()))
+    }
+
+    pub fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(Arc::new(Sqlite::open(&self.path.join("uzel.db")).context("the store")?))
+    }
+}
+
+fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(file)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    Ok(())
+}
+
+/// A hub that works.
+pub struct Hub {
+    pub engine: Arc<Engine>,
+    pub app: Arc<App>,
+    pub address: SocketAddr,
+    folder: Folder,
+    stop: watch::Sender<bool>,
+    servers: Vec<tokio::task::JoinHandle<std::io::Result<()>>>,
+}
+
+/// What a hub is made of beside its settings.
+pub struct Parts {
+    pub providers: &'static [Provider],
+    pub desks: Vec<Box<dyn Desk>>,
+    pub clock: Clock,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Self { providers: uzel_connectors::PROVIDERS, desks: Vec::new(), clock: Clock::default() }
+    }
+}
+
+/// An engine over a folder, not started: what commands use when no hub runs.
+pub async fn open(folder: &Folder, options: Options, parts: Parts) -> anyhow::Result<Arc<Engine>> {
+    let engine = Engine::open(folder.store()?, parts.providers, parts.desks, folder.vault()?, parts.clock, options).await?;
+    Ok(engine)
+}
+
+impl Hub {
+    pub async fn start(settings: &Settings, parts: Parts) -> anyhow::Result<Self> {
+        let folder = Folder::open(&settings.data)?;
+        let engine = open(&folder, settings.options()?, parts).await?;
+        first_key(&folder, &engine).await?;
+        defaults(&engine, settings).await?;
+        let listener = tokio::net::TcpListener::bind(settings.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}: set `listen` to a free address", settings.listen))?;
+        let address = listener.local_addr()?;
+        let socket = folder.path.join(SOCKET);
+        match fs::remove_file(&socket) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).context("the old socket"),
+            _ => {}
+        }
+        let local = tokio::net::UnixListener::bind(&socket).with_context(|| format!("socket {}", socket.display()))?;
+        fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
+        engine.start().await?;
+        let app = App::new(engine.clone());
+        let (stop, stopped) = watch::channel(false);
+        let until = |mut stopped: watch::Receiver<bool>| async move {
+            // The sender lives as long as the hub; if it is gone, it is time to stop as well.
+            drop(stopped.wait_for(|stop| *stop).await);
+        };
+        let servers = vec![
+            tokio::spawn(uzel_server::serve(app.clone(), listener, until(stopped.clone()))),
+            tokio::spawn(uzel_server::serve_local(app.clone(), local, until(stopped))),
+        ];
+        // The numbering plans load after the port is open: the first request need not wait for them.
+        tokio::task::spawn_blocking(uzel_model::phone::warm_up);
+        Ok(Self { engine, app, address, folder, stop, servers })
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The key that was made at the first start.
+    pub fn owner_key(&self) -> anyhow::Result<String> {
+        Ok(fs::read_to_string(self.folder.path.join("owner.key")).context("owner.key")?.trim().to_owned())
+    }
+
+    /// Checks and carries out a setup.
+    pub async fn apply(&self, file: &Value, leniency: Leniency) -> anyhow::Result<()> {
+        match self.engine.plan(file, leniency).await? {
+            Ok(plan) => Ok(self.engine.carry_out(plan).await?),
+            Err(faults) => bail!("{}", faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("\n")),
+        }
+    }
+
+    /// Lets requests and calls under way end, writes what is to be written, and lets go of the folder.
+    pub async fn stop(self) -> anyhow::Result<()> {
+        self.app.leave();
+        self.stop.send_replace(true);
+        for server in self.servers {
+            // A connection that is kept open for nothing must not hold the stop up.
+            match tokio::time::timeout(std::time::Duration::from_secs(5), server).await {
+                Ok(ended) => ended??,
+                Err(_) => tracing::warn!("a connection did not end in time"),
+            }
+        }
+        self.engine.stop().await;
+        fs::remove_file(self.folder.path.join(SOCKET)).ok();
+        self.folder.lock.unlock().context("the data folder's lock")
+    }
+}
+
+/// The first owner key: kept in a private file, printed only to a person at a terminal.
+async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
+    let file = folder.path.join("owner.key");
+    if file.exists() {
+        return Ok(());
+    }
+    let key = Vault::new_key("uzel_");
+    let row = KeyRow {
+        hash: engine.vault.key_hash("api", key.expose()),
+        id: Id::new(Kind::Key).to_string(),
+        of: None,
+        about: "owner".to_owned(),
+        webhook: false,
+    };
+    engine.store.put_setup(Setup { rows: Vec::new(), keys: vec![row] }).await?;
+    engine.reload().await?;
+    write_private(&file, key.expose())?;
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() {
+        writeln!(terminal, "The first owner key, also in {}:\n  {}", file.display(), key.expose())?;
+    }
+    Ok(())
+}
+
+/// Merchant `default`, with the connection that the requirement's variables describe.
+async fn defaults(engine: &Engine, settings: &Settings) -> anyhow::Result<()> {
+    let connection = match &settings.smsru_api_key {
+        Some(api_id) => json!({ "merchant": "default", "slug": "sms", "provider": "smsru",
+            "settings": { "api_id": api_id, "from": settings.smsru_sender } }),
+        None if engine.world().merchants.is_empty() => json!({ "merchant": "default", "slug": "sms", "provider": "log" }),
+        None => return Ok(()),
+    };
+    let mut setup = json!({ "merchant": [{ "slug": "default", "name": "Default" }], "connection": [connection] });
+    if settings.smsru_sender.is_none() {
+        setup["connection"][0]["settings"].as_object_mut().map(|settings| settings.remove("from"));
+    }
+    match engine.plan(&setup, Leniency::default()).await? {
+        Ok(plan) => Ok(engine.carry_out(plan).await?),
+        Err(faults) => bail!("SMSRU_API_KEY, SMSRU_SENDER: {}", faults.iter().map(|fault| fault.detail.clone()).collect::<Vec<_>>().join("; ")),
+    }
+}
