@@ -13,7 +13,7 @@ mod tree;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

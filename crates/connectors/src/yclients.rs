@@ -397,7 +397,7 @@ impl Guests for Yclients {
         let Some((company, id)) = company.zip(tree::integer(&what["client"])) else {
             return Err(CallError::refused(Refusal::Ours, "client", "a look-up needs the branch's and the client's numbers"));
         };
-        let reply = client.send(self.call("GET", format_args!("/client/{company}/{id}"))).await?;
+        let reply = client.send(self.call("GET", format!("/client/{company}/{id}"))).await?;
         if reply.status == 404 {
             return Ok(Found::Nobody(format!("YCLIENTS does not know client {id}")));
         }
