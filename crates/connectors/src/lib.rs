@@ -7,13 +7,14 @@ mod amocrm;
 mod form;
 mod log;
 mod rkeeper;
+mod smsru;
 #[cfg(test)]
 mod testing;
 mod tree;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {
