@@ -5,6 +5,7 @@ use uzel_model::Provider;
 
 mod amocrm;
 mod form;
+mod iiko;
 mod log;
 mod rkeeper;
 mod smsru;
@@ -14,7 +15,7 @@ mod tree;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {
