@@ -202,7 +202,7 @@ impl Flow {
     }
 
     pub fn listens(&self, event: &Event) -> bool {
-        self.merchant == event.merchant && self.doc.on.iter().any(|kind| *kind == event.kind)
+        self.merchant == event.merchant && self.doc.on.contains(&event.kind)
     }
 
     /// What follows from an event.

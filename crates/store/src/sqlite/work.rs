@@ -210,9 +210,11 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change) 
 /// Whether the lease still held.
 fn settle(db: &Connection, settlement: &Settlement) -> Result<bool> {
     let command = settlement.command.as_bytes();
-    let held: Option<(i64, Vec<u8>, [u8; 16], [u8; 16])> = db
+    let held = db
         .prepare_cached("SELECT attempts, ordering_key, merchant, connection FROM command WHERE id = ?1 AND state = 1 AND lease = ?2")?
-        .query_row(params![command, settlement.lease], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))
+        .query_row(params![command, settlement.lease], |row| {
+            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 16]>(2)?, row.get::<_, [u8; 16]>(3)?))
+        })
         .optional()?;
     let Some((attempts, ordering_key, merchant, connection)) = held else { return Ok(false) };
     let attempts = attempts + i64::from(settlement.counts);

@@ -1,0 +1,250 @@
+//! The contract of stores: what the engine may rely on, whatever stands behind.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use uzel_model::{Bytes, Event, Id, Job, Request, id::Kind};
+use uzel_store::{
+    Change, Command, CommandState, Contact, Entry, EntryState, JournalFilter, Mark, NewCommand, NewEvent, Settlement, SetupRow, Setup,
+    Slot, Source, Sqlite, Store, StoreError,
+};
+
+struct World {
+    store: Arc<dyn Store>,
+    merchant: Id,
+    link: Id,
+    _folder: tempfile::TempDir,
+}
+
+async fn world() -> World {
+    let folder = tempfile::tempdir().unwrap();
+    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder.path().join("uzel.db")).unwrap());
+    let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
+    let row = |id, slug: &str| SetupRow { id, merchant: (id != merchant).then_some(merchant), slug: slug.to_owned(), doc: serde_json::json!({}), sealed: None };
+    store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], keys: Vec::new() }).await.unwrap();
+    World { store, merchant, link, _folder: folder }
+}
+
+fn now() -> Timestamp {
+    "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+impl World {
+    fn entry(&self) -> Entry {
+        Entry {
+            id: Id::new(Kind::Entry),
+            merchant: self.merchant,
+            connection: self.link,
+            provider: "test".to_owned(),
+            request: Request {
+                method: "POST".to_owned(),
+                path: String::new(),
+                query: Vec::new(),
+                headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+                body: Bytes::from_static(b"{\"a\":1}"),
+                received_at: now(),
+                peer: None,
+                key: None,
+            },
+            source: Source::Webhook,
+            trace: "t".to_owned(),
+        }
+    }
+
+    fn event(&self, entry: Id, key: &str) -> Event {
+        Event {
+            id: Id::new(Kind::Event),
+            merchant: self.merchant,
+            connection: self.link,
+            provider: "test".to_owned(),
+            outlet: None,
+            kind: "order.completed".to_owned(),
+            subject: "order/1".to_owned(),
+            key: key.to_owned(),
+            weak_key: false,
+            at: now(),
+            name: None,
+            phone: None,
+            phone_error: None,
+            refs: vec!["77".to_owned()],
+            data: serde_json::json!({}),
+            history: false,
+            entry,
+            trace: "t".to_owned(),
+        }
+    }
+
+    fn command(&self, event: &Event, key: &str, due_at: Timestamp) -> NewCommand {
+        let command = Command {
+            id: Id::new(Kind::Command),
+            merchant: self.merchant,
+            connection: self.link,
+            flow: None,
+            event: Some(event.id),
+            job: Job::Send { phone: "+79991234567".to_owned(), text: "hello".to_owned() },
+            due_at,
+            latest_at: None,
+            ordering_key: key.to_owned(),
+            subject: format!("{}/{}", self.link, event.subject),
+            attempts: 0,
+            contact: Contact::default(),
+            lease: 0,
+            trace: "t".to_owned(),
+        };
+        NewCommand { command, held: None, slot: None }
+    }
+
+    /// An entry read into one event with these commands.
+    async fn read(&self, key: &str, commands: impl Fn(&Event) -> Vec<NewCommand>) -> Event {
+        let entry = self.entry();
+        self.store.append(entry.clone()).await.unwrap();
+        let event = self.event(entry.id, key);
+        let new = NewEvent { commands: commands(&event), event: event.clone(), call_off: None, pending: false };
+        let mark = Mark { entry: entry.id, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+        self.store.apply(Change { mark: Some(mark), events: vec![new], now: Some(now()), ..Change::default() }).await.unwrap();
+        event
+    }
+
+    async fn lease(&self, at: Timestamp) -> Vec<Command> {
+        self.store.lease(at, vec![(self.link, 10)], 10, 60_000).await.unwrap()
+    }
+
+    fn settlement(command: &Command, state: CommandState) -> Settlement {
+        Settlement {
+            command: command.id,
+            lease: command.lease,
+            state,
+            retry_at: None,
+            reason: None,
+            provider_id: None,
+            exchanges: Vec::new(),
+            refs: Vec::new(),
+            counts: true,
+            frees_slot: false,
+        }
+    }
+
+    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
+        self.store.apply(Change { settlement: Some(settlement), ..Change::default() }).await.map(drop)
+    }
+}
+
+#[tokio::test]
+async fn what_was_appended_is_unread_until_it_is_marked() {
+    let world = world().await;
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    let unread = world.store.unread(10).await.unwrap();
+    assert_eq!(unread.len(), 1);
+    assert_eq!(unread[0].request, entry.request);
+    let mark = Mark { entry: entry.id, state: EntryState::Dead, notes: vec!["why".to_owned()], refs: Vec::new() };
+    world.store.apply(Change { mark: Some(mark), ..Change::default() }).await.unwrap();
+    assert!(world.store.unread(10).await.unwrap().is_empty());
+    assert_eq!(world.store.dead(None, None, None).await.unwrap(), vec![entry.id]);
+}
+
+#[tokio::test]
+async fn a_known_key_drops_the_event_and_all_that_follows_from_it() {
+    let world = world().await;
+    world.read("k", |event| vec![world.command(event, "a", now())]).await;
+    world.read("k", |event| vec![world.command(event, "b", now())]).await;
+    assert_eq!(world.lease(now()).await.len(), 1);
+    let counts = world.store.counts().await.unwrap();
+    assert!(counts.entries.contains(&(EntryState::Duplicate, 1)), "{counts:?}");
+}
+
+#[tokio::test]
+async fn commands_of_one_key_go_one_after_another_and_other_keys_do_not_wait() {
+    let world = world().await;
+    world
+        .read("k", |event| {
+            let at = |seconds| now() + SignedDuration::from_secs(seconds);
+            vec![world.command(event, "a", at(0)), world.command(event, "a", at(1)), world.command(event, "b", at(1))]
+        })
+        .await;
+    let at = now() + SignedDuration::from_secs(5);
+    let first = world.lease(at).await;
+    assert_eq!(first.iter().map(|command| command.ordering_key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    assert!(world.lease(at).await.is_empty(), "the second of key a waits for the first");
+    world.settle(World::settlement(&first[0], CommandState::Dead)).await.unwrap();
+    assert_eq!(world.lease(at).await.len(), 1, "a dead command holds nobody back");
+}
+
+#[tokio::test]
+async fn a_lost_lease_cannot_settle() {
+    let world = world().await;
+    world.read("k", |event| vec![world.command(event, "a", now())]).await;
+    let old = world.lease(now()).await.remove(0);
+    let retry = Settlement { retry_at: Some(now()), ..World::settlement(&old, CommandState::Waiting) };
+    world.settle(retry).await.unwrap();
+    let new = world.lease(now()).await.remove(0);
+    assert!(matches!(world.settle(World::settlement(&old, CommandState::Done)).await, Err(StoreError::Conflict)));
+    world.settle(World::settlement(&new, CommandState::Done)).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_slot_lets_one_command_through_until_it_is_free_again() {
+    let world = world().await;
+    let slot = || Slot { key: [7; 16], until: now() + SignedDuration::from_hours(24), reason: "asked_recently".to_owned() };
+    for key in ["k1", "k2"] {
+        world.read(key, |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, key, now()) }]).await;
+    }
+    assert_eq!(world.lease(now()).await.len(), 1);
+    assert_eq!(world.store.counts().await.unwrap().held, [("asked_recently".to_owned(), 1)]);
+    let later = now() + SignedDuration::from_hours(25);
+    world.read("k3", |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, "k3", later) }]).await;
+    assert_eq!(world.lease(later).await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_cancelled_order_calls_off_what_waits_for_it() {
+    let world = world().await;
+    world.read("k", |event| vec![world.command(event, "a", now() + SignedDuration::from_hours(2))]).await;
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    let event = world.event(entry.id, "cancelled");
+    let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+    world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+    assert!(world.lease(now() + SignedDuration::from_hours(3)).await.is_empty());
+    assert_eq!(world.store.counts().await.unwrap().held, [("cancelled".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn after_a_crash_reads_wait_again_and_sends_are_unknown() {
+    let world = world().await;
+    world
+        .read("k", |event| {
+            let mut read = world.command(event, "b", now());
+            read.command.job = Job::LookUp { what: serde_json::json!({}) };
+            vec![world.command(event, "a", now()), read]
+        })
+        .await;
+    assert_eq!(world.lease(now()).await.len(), 2);
+    assert_eq!(world.store.recover(now()).await.unwrap(), (1, 1));
+    assert_eq!(world.lease(now()).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_journal_finds_an_entry_by_its_order_number() {
+    let world = world().await;
+    world.read("k", |_| Vec::new()).await;
+    world.read("l", |_| Vec::new()).await;
+    let filter = |reference: &str| JournalFilter { reference: Some(reference.to_owned()), limit: 10, ..JournalFilter::default() };
+    assert_eq!(world.store.journal(filter("77")).await.unwrap().len(), 2);
+    assert!(world.store.journal(filter("78")).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_sound_store_breaks_no_law_and_a_broken_one_is_mended() {
+    let world = world().await;
+    let event = world.read("k", |event| vec![world.command(event, "a", now())]).await;
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+    let mut stray = world.command(&event, "z", now());
+    stray.command.connection = Id::new(Kind::Connection);
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    let new = NewEvent { event: world.event(entry.id, "other"), commands: vec![stray], call_off: None, pending: false };
+    world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+    assert_eq!(world.store.fsck(true).await.unwrap().len(), 1);
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
