@@ -4,6 +4,8 @@
 use uzel_model::Provider;
 
 mod amocrm;
+#[cfg(test)]
+mod fixtures;
 mod form;
 mod iiko;
 mod log;

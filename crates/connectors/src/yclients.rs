@@ -51,7 +51,7 @@ pub(crate) struct Yclients {
     /// Number of the branch, to poll its records and to register the webhook.
     #[garde(skip)]
     company_id: Option<u64>,
-    /// Number of the application in the Marketplace, if there is one.
+    /// Number of the application in the Marketplace. Branches without webhooks from before 2022 get them only so.
     #[garde(skip)]
     application_id: Option<u64>,
     /// Time zone of the branch, such as Europe/Moscow.
@@ -519,6 +519,12 @@ impl Polls for Yclients {
 #[async_trait]
 impl Subscription for Yclients {
     async fn subscribe(&self, client: &Client<'_>, url: &str) -> Result<(), CallError> {
+        if let Some(application) = self.application_id {
+            let company = self.company()?;
+            let body = json!({ "salon_id": company, "application_id": application, "webhook_urls": [url] });
+            let reply = client.send(self.marketplace("POST", "/partner/callback").json(&body).reads()).await?;
+            return data(&reply).map(|_| ());
+        }
         let mut settings = self.hooks(client).await?;
         let mut urls = urls(&settings);
         if !urls.iter().any(|known| known == url) {
@@ -543,6 +549,14 @@ impl Subscription for Yclients {
     }
 
     async fn check(&self, client: &Client<'_>, url: &str) -> Result<Option<String>, CallError> {
+        if let Some(application) = self.application_id {
+            let path = format!("/salon/{}/application/{application}", self.company()?);
+            let reply = client.send(self.marketplace("GET", &path)).await?;
+            return match reply.status {
+                404 => Ok(Some("the application is not installed in the branch".to_owned())),
+                _ => data(&reply).map(|_| None),
+            };
+        }
         let settings = self.hooks(client).await?;
         let wrong = if !urls(&settings).iter().any(|known| known == url) {
             Some("our address is not among the branch's webhooks")
@@ -558,6 +572,13 @@ impl Subscription for Yclients {
 }
 
 impl Yclients {
+    /// A call of the Marketplace, which lives beside the API.
+    fn marketplace(&self, method: &'static str, path: &str) -> Outgoing {
+        let base = self.base_url.trim_end_matches('/');
+        let url = format!("{}/marketplace{path}", base.strip_suffix("/api/v1").unwrap_or(base));
+        Outgoing::new(method, url).header("accept", "application/vnd.yclients.v2+json")
+    }
+
     async fn hooks(&self, client: &Client<'_>) -> Result<Value, CallError> {
         let path = format!("/hooks_settings/{}", self.company()?);
         data(&client.send(self.call("GET", path)).await?)
@@ -663,6 +684,14 @@ mod tests {
                 .url
                 .ends_with("/api/v1/records/4564?changed_after=2026-09-14T11:50:00&with_deleted=1&page=2&count=1")
         );
+    }
+
+    #[tokio::test]
+    async fn an_application_registers_at_the_marketplace() {
+        let ours = open(json!({ "partner_token": "p", "company_id": 4564, "application_id": 18289 }));
+        let script = Script::new(&[(201, r#"{"success":true,"data":null,"meta":{}}"#)]);
+        ours.subscription().unwrap().subscribe(&Client::new(&script), "https://hub.example/h").await.unwrap();
+        assert_eq!(script.sent()[0].url, "https://api.yclients.com/marketplace/partner/callback");
     }
 
     #[tokio::test]
