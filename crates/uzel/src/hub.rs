@@ -90,8 +90,9 @@ impl Default for Parts {
 
 /// An engine over a folder, not started: what commands use when no hub runs.
 pub async fn open(folder: &Folder, options: Options, parts: Parts) -> anyhow::Result<Arc<Engine>> {
-    let engine = Engine::open(folder.store()?, parts.providers, parts.desks, folder.vault()?, parts.clock, options).await?;
-    Ok(engine)
+    // The key first: whether it is missing is judged by the store's file, which must not be there yet on a first start.
+    let vault = folder.vault()?;
+    Ok(Engine::open(folder.store()?, parts.providers, parts.desks, vault, parts.clock, options).await?)
 }
 
 impl Hub {

@@ -1,0 +1,182 @@
+//! What the providers send: the list of cases, and the raw requests behind them.
+//!
+//! The bodies are the samples that came with the dossiers, byte for byte, so that a reader of webhooks is tried
+//! against what was seen and not against what somebody made of it.
+
+use std::collections::BTreeMap;
+
+use crate::wire;
+
+/// A case that a provider can send.
+pub struct CaseInfo {
+    pub provider: &'static str,
+    pub name: &'static str,
+    pub description: &'static str,
+    file: &'static str,
+    content: &'static str,
+}
+
+/// A request as the provider would send it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Case {
+    pub method: String,
+    /// Empty when there is no body.
+    pub content_type: String,
+    pub headers: Vec<(String, String)>,
+    /// To be put behind the address, for the cases that are a browser's or a provider's GET.
+    pub query: String,
+    pub body: Vec<u8>,
+}
+
+macro_rules! cases {
+    ($($provider:literal $name:literal $file:literal $description:literal;)*) => {
+        &[$(CaseInfo {
+            provider: $provider,
+            name: $name,
+            description: $description,
+            file: $file,
+            content: include_str!(concat!("../samples/", $provider, "/", $file)),
+        }),*]
+    };
+}
+
+/// All cases, by provider.
+#[rustfmt::skip]
+pub const CASES: &[CaseInfo] = cases! {
+    "smsru" "callback" "callback_one.form" "statuses of the accepted messages, signed with the api_id of the settings; `sms_ids`, `status`, `check_id`, `check_status` choose others";
+    "smsru" "callback_one" "callback_one.form" "one delivered message";
+    "smsru" "callback_three" "callback_three.form" "a delivered and an expired message and a confirmed call check";
+    "smsru" "callback_probe" "callback_probe.form" "the probe after registration: no data and no hash";
+    "iiko" "webhook_delivery_delivered" "webhook_delivery_delivered.json" "a delivery that was delivered";
+    "iiko" "webhook_delivery_closed_same_order" "webhook_delivery_closed_same_order.json" "the same order closed afterwards";
+    "iiko" "webhook_delivery_closed_aggregator" "webhook_delivery_closed_aggregator.json" "a closed order of an aggregator, with a relay number";
+    "iiko" "webhook_delivery_cancelled" "webhook_delivery_cancelled.json" "a cancelled delivery";
+    "iiko" "webhook_delivery_inprogress" "webhook_delivery_inprogress.json" "an order still being created: no `order` inside";
+    "iiko" "webhook_delivery_error" "webhook_delivery_error.json" "an order whose creation failed";
+    "iiko" "webhook_delivery_item_status_repeat" "webhook_delivery_item_status_repeat.json" "the same status again, because an item changed";
+    "iiko" "webhook_mixed_batch" "webhook_mixed_batch.json" "several kinds of events in one body";
+    "iiko" "webhook_table_closed_no_phone" "webhook_table_closed_no_phone.json" "a closed table order without a guest";
+    "iiko" "webhook_table_closed_regular_customer" "webhook_table_closed_regular_customer.json" "a closed table order of a known guest";
+    "iiko" "webhook_reserve_update" "webhook_reserve_update.json" "a reservation";
+    "iiko" "webhook_stop_list_update" "webhook_stop_list_update.json" "a hint that stop-lists changed";
+    "iiko" "webhook_personal_shift" "webhook_personal_shift.json" "an employee's shift";
+    "iiko" "webhook_soi_update" "webhook_soi_update.json" "the older order-source notification";
+    "iiko" "webhook_seed_shape_bare_object" "webhook_seed_shape_bare_object.json" "a bare object instead of an array";
+    "amocrm" "webhook_status_won" "webhook_status_won.form" "a deal won";
+    "amocrm" "webhook_status_won_http" "webhook_status_won.http" "the same, with the headers of a captured request";
+    "amocrm" "webhook_status_lost" "webhook_status_lost.form" "a deal lost";
+    "amocrm" "webhook_status_other_stage" "webhook_status_other_stage.form" "a deal moved to some other stage";
+    "amocrm" "webhook_status_two_leads" "webhook_status_two_leads.form" "two deals in one body";
+    "amocrm" "webhook_contact_update" "webhook_contact_update.form" "a contact changed, with its phone";
+    "amocrm" "webhook_company_as_contact_delete" "webhook_company_as_contact_delete.form" "a company deleted, sent as a contact";
+    "amocrm" "webhook_lead_delete" "webhook_lead_delete.form" "a deal deleted";
+    "amocrm" "webhook_responsible_price_empty" "webhook_responsible_price_empty.form" "another person responsible, with an empty price";
+    "amocrm" "webhook_seed_shape" "webhook_seed_shape.json" "JSON instead of a form";
+    "amocrm" "webhook_seed_shape_lead_and_contact" "webhook_seed_shape_lead_and_contact.form" "a deal and its contact in one form";
+    "amocrm" "disable_hook" "disable_hook.http" "the integration was switched off; `client_uuid`, `account_id` and `client_secret` sign another";
+    "amocrm" "oauth_redirect" "oauth_redirect.http" "the browser coming back with a code";
+    "yclients" "webhook_record_came" "webhook_record_came.json" "the client came";
+    "yclients" "webhook_record_confirmed_2" "webhook_record_confirmed_2.json" "the client confirmed the booking";
+    "yclients" "webhook_record_create_waiting" "webhook_record_create_waiting.json" "a new booking";
+    "yclients" "webhook_record_did_not_come" "webhook_record_did_not_come.json" "the client did not come";
+    "yclients" "webhook_record_delete" "webhook_record_delete.json" "a booking deleted";
+    "yclients" "webhook_record_update_deleted_1" "webhook_record_update_deleted_1.json" "a booking deleted, sent as an update";
+    "yclients" "webhook_record_client_null" "webhook_record_client_null.json" "a walk-in: the client is null";
+    "yclients" "webhook_record_client_empty_array" "webhook_record_client_empty_array.json" "a walk-in: the client is an empty array";
+    "yclients" "webhook_record_array_wrapped" "webhook_record_array_wrapped.json" "the event wrapped in an array";
+    "yclients" "webhook_client_update" "webhook_client_update.json" "a client changed; the phone is a number";
+    "yclients" "webhook_good_delete" "webhook_good_delete.json" "a product deleted";
+    "yclients" "webhook_goods_operations_sale" "webhook_goods_operations_sale.json" "a product sold";
+    "yclients" "webhook_schedule_empty_data" "webhook_schedule_empty_data.json" "a schedule event with an empty array as data";
+    "yclients" "webhook_seed_shape" "webhook_seed_shape.json" "the shape with `resource` as an object";
+    "yclients" "marketplace_uninstall" "marketplace_uninstall.json" "the application was removed";
+    "yclients" "marketplace_freeze_event_type" "marketplace_freeze_event_type.json" "the application was frozen; the name is in `event_type`";
+    "yclients" "marketplace_install_redirect" "marketplace_install_redirect.http" "the browser of a new customer; `salon_id`, `user_data` and `partner_token` sign another";
+    "rkeeper" "push_seed_shape" "push_seed_shape.json" "an order done, the customer's phone inside";
+    "rkeeper" "push_delivered_client" "push_delivered_client.json" "an order delivered, the phone under `client`";
+    "rkeeper" "push_flat_template" "push_flat_template.json" "a flat template, the phone with brackets";
+    "rkeeper" "push_like_delivery_api" "push_like_delivery_api.json" "a template in the shape of the delivery API";
+    "rkeeper" "push_status_object" "push_status_object.json" "the status as an object";
+    "rkeeper" "push_kitchen" "push_kitchen.json" "an order sent to the kitchen";
+    "rkeeper" "push_cancelled" "push_cancelled.json" "an order cancelled";
+    "rkeeper" "push_no_phone" "push_no_phone.json" "an order done, without a phone";
+    "rkeeper" "push_no_status" "push_no_status.json" "a template without a status";
+    "rkeeper" "push_form" "push_form.form" "a form instead of JSON";
+    "rkeeper" "push_with_bearer" "push_with_bearer.http" "the secret in `Authorization`";
+    "rkeeper" "push_with_x_api_key" "push_with_x_api_key.http" "the secret in `X-Api-Key`";
+    "rkeeper" "carbis_status_callback" "carbis_status_callback.json" "the callback of a dealer's product";
+    "rkeeper" "ws_event_order_status_changed" "ws_event_order_status_changed.json" "a White Server event";
+    "rkeeper" "ws_v1_event" "ws_v1_event.xml" "an older White Server event, in XML";
+};
+
+/// The request of a case; `None` when the provider has no such case.
+pub fn case(provider: &str, case: &str) -> Option<Case> {
+    let info = CASES.iter().find(|info| info.provider == provider && info.name == case)?;
+    Some(info.request())
+}
+
+impl CaseInfo {
+    /// The request of this case.
+    pub fn request(&self) -> Case {
+        let kind = self.file.rsplit('.').next().unwrap_or_default();
+        let content_type = match kind {
+            "http" => return raw(self.content),
+            "form" => "application/x-www-form-urlencoded",
+            "xml" => "application/xml; charset=utf-8",
+            _ => "application/json; charset=utf-8",
+        };
+        Case {
+            method: "POST".to_owned(),
+            content_type: content_type.to_owned(),
+            body: self.content.trim_end().as_bytes().to_vec(),
+            ..Case::default()
+        }
+    }
+}
+
+/// Reads a request that is written down with its request line and headers.
+fn raw(text: &str) -> Case {
+    let text = text.replace("\r\n", "\n");
+    let (head, body) = text.split_once("\n\n").unwrap_or((&text, ""));
+    let mut lines = head.lines();
+    let mut start = lines.next().unwrap_or_default().split(' ');
+    let method = start.next().unwrap_or_default().to_owned();
+    let target = start.next().unwrap_or_default();
+    let mut case = Case { body: body.trim_end().as_bytes().to_vec(), ..Case::default() };
+    // A POST brings the query of its own address; the key in the sample's is not the receiver's.
+    if method == "GET" {
+        let query = target.split_once('?').map(|(_, query)| query);
+        case.query = query.unwrap_or_default().to_owned();
+    }
+    case.method = method;
+    for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
+        match name.to_ascii_lowercase().as_str() {
+            // These follow from where and what is sent.
+            "host" | "content-length" => {}
+            "content-type" => case.content_type = value.to_owned(),
+            _ => case.headers.push((name.to_owned(), value.to_owned())),
+        }
+    }
+    case
+}
+
+impl Case {
+    /// The same request with texts replaced everywhere: in the body, the headers and the query. In a form the texts
+    /// are also looked for in their percent-encoded writing.
+    #[must_use]
+    pub fn replaced(mut self, replace: &BTreeMap<String, String>) -> Case {
+        let form = self.content_type.contains("urlencoded");
+        for (old, new) in replace.iter().filter(|(old, _)| !old.is_empty()) {
+            if let Ok(text) = std::str::from_utf8(&self.body) {
+                let text =
+                    if form { text.replace(&wire::encode(old), &wire::encode(new)) } else { text.replace(old.as_str(), new) };
+                self.body = text.into_bytes();
+            }
+            self.query = self.query.replace(&wire::encode(old), &wire::encode(new));
+            for (_, value) in &mut self.headers {
+                *value = value.replace(old.as_str(), new);
+            }
+        }
+        self
+    }
+}

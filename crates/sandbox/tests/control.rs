@@ -1,0 +1,118 @@
+//! The control and the faults, over real connections.
+
+mod common;
+
+use common::{Hub, client, json_of, start};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn calls_are_listed_newest_last() {
+    let sandbox = start().await;
+    let (client, url) = (client(), sandbox.url());
+    for path in ["auth/check?api_id=k&json=1", "my/balance?api_id=k&json=1"] {
+        client.get(format!("{url}/smsru/{path}")).send().await.expect("answers");
+    }
+    let calls = json_of(client.get(format!("{url}/_sandbox/smsru/calls"))).await;
+    assert_eq!(calls[0]["path"], "/auth/check");
+    assert_eq!(calls[1]["path"], "/my/balance");
+    assert_eq!(calls[1]["query"], json!({"api_id": "k", "json": "1"}));
+    assert_eq!(calls[1]["status"], 200);
+    let later = json_of(client.get(format!("{url}/_sandbox/smsru/calls?since=1"))).await;
+    assert_eq!(later.as_array().map(Vec::len), Some(1));
+}
+
+async fn send(client: &reqwest::Client, url: &str) -> Result<Value, reqwest::Error> {
+    let form = "api_id=k&json=1&to=79990001122&msg=Hi";
+    let request = client.post(format!("{url}/smsru/sms/send")).body(form);
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    request.send().await?.json().await
+}
+
+async fn accepted(client: &reqwest::Client, url: &str) -> Value {
+    json_of(client.get(format!("{url}/_sandbox/smsru/summary"))).await["accepted"].clone()
+}
+
+#[tokio::test]
+async fn a_cut_before_the_work_loses_the_message_and_one_after_keeps_it() {
+    let sandbox = start().await;
+    let (client, url) = (client(), sandbox.url());
+    let faults = json!([{"kind": "cut_before"}, {"kind": "cut_after", "path": "/sms/send"}]);
+    json_of(client.put(format!("{url}/_sandbox/smsru/faults")).json(&faults)).await;
+    assert!(send(&client, &url).await.is_err());
+    assert_eq!(accepted(&client, &url).await, 0);
+    assert!(send(&client, &url).await.is_err());
+    assert_eq!(accepted(&client, &url).await, 1);
+    assert!(send(&client, &url).await.is_ok());
+    let calls = json_of(client.get(format!("{url}/_sandbox/smsru/calls"))).await;
+    let statuses: Vec<&Value> = (0..3).map(|index| &calls[index]["status"]).collect();
+    assert_eq!(statuses, [0, 0, 200]);
+}
+
+#[tokio::test]
+async fn garbage_and_a_status_leave_the_work_undone() {
+    let sandbox = start().await;
+    let (client, url) = (client(), sandbox.url());
+    let faults = json!([{"kind": "garbage"}, {"kind": "status", "status": 503, "retry_after": 7}]);
+    json_of(client.put(format!("{url}/_sandbox/smsru/faults")).json(&faults)).await;
+    assert!(send(&client, &url).await.is_err_and(|error| error.is_decode()));
+    let answer = client.get(format!("{url}/smsru/sms/send?api_id=k&to=79990001122&msg=x"));
+    let answer = answer.send().await.expect("answers");
+    assert_eq!(answer.status(), 503);
+    assert_eq!(answer.headers()["retry-after"], "7");
+    assert_eq!(accepted(&client, &url).await, 0);
+}
+
+#[tokio::test]
+async fn without_recording_calls_are_still_counted() {
+    let sandbox = start().await;
+    let (client, url) = (client(), sandbox.url());
+    let settings = client.put(format!("{url}/_sandbox/smsru/settings"));
+    let settings = json_of(settings.json(&json!({"record": false}))).await;
+    assert_eq!(settings["record"], false);
+    send(&client, &url).await.expect("answers");
+    let calls = json_of(client.get(format!("{url}/_sandbox/smsru/calls"))).await;
+    assert_eq!(calls, json!([]));
+    let summary = json_of(client.get(format!("{url}/_sandbox/smsru/summary"))).await;
+    assert_eq!((&summary["calls"], &summary["accepted"]), (&json!(1), &json!(1)));
+    assert_eq!(summary["by_phone"]["79990001122"], 1);
+}
+
+#[tokio::test]
+async fn a_setting_that_does_not_exist_is_refused() {
+    let sandbox = start().await;
+    let url = format!("{}/_sandbox/iiko/settings", sandbox.url());
+    let answer = client().put(url).json(&json!({"tokenseconds": 1})).send().await;
+    assert_eq!(answer.expect("answers").status(), 400);
+}
+
+#[tokio::test]
+async fn every_case_can_be_sent() {
+    let sandbox = start().await;
+    let hub = Hub::start("ok").await;
+    let client = client();
+    for info in uzel_sandbox::CASES {
+        // This one tells of accepted messages, and there are none.
+        if info.name == "callback" {
+            continue;
+        }
+        let url = format!("{}/_sandbox/{}/send/{}", sandbox.url(), info.provider, info.name);
+        let sent = json_of(client.post(url).json(&json!({"url": hub.url()}))).await;
+        assert_eq!(sent["status"], 200, "{} {}: {sent}", info.provider, info.name);
+        assert_eq!(sent["body"], "ok");
+        let case = uzel_sandbox::case(info.provider, info.name).expect("is listed");
+        let got = hub.last();
+        assert!(got.ends_with(&String::from_utf8(case.body).expect("is text")));
+        assert!(got.starts_with(&case.method));
+    }
+}
+
+#[tokio::test]
+async fn texts_are_replaced_in_forms_too() {
+    let sandbox = start().await;
+    let hub = Hub::start("ok").await;
+    let url = format!("{}/_sandbox/amocrm/send/webhook_contact_update", sandbox.url());
+    let replace = json!({"+7 (999) 000-44-01": "+7 (999) 111-22-33"});
+    let body = json!({"url": hub.url(), "replace": replace});
+    json_of(client().post(url).json(&body)).await;
+    assert!(hub.last().contains("111-22-33"), "{}", hub.last());
+}

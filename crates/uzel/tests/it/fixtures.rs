@@ -1,0 +1,96 @@
+//! Requests as documents and logs show them, byte for byte over TCP, and the whole of what follows.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::World;
+
+fn fixtures() -> Vec<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
+    let mut files = Vec::new();
+    for folder in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
+        files.extend(std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "http")));
+    }
+    files.sort();
+    files
+}
+
+/// Sends the bytes as they are and gives status line and body of the answer.
+async fn send(world: &World, bytes: &[u8]) -> (String, String) {
+    let mut stream = tokio::net::TcpStream::connect(world.hub.address).await.unwrap();
+    stream.write_all(bytes).await.unwrap();
+    stream.flush().await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
+}
+
+/// What stands in the journal after it, without what differs from run to run.
+async fn followed(world: &World) -> Value {
+    let rows = world.api("/api/v1/journal").await;
+    let entry = rows.as_array().unwrap().iter().find(|row| row["direction"] == "IN").map(|row| row["id"].as_str().unwrap().to_owned());
+    let Some(entry) = entry else { return Value::Null };
+    let whole = world.api(&format!("/api/v1/journal/{entry}?unmasked=true")).await;
+    let events: Vec<Value> = whole["events"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|event| {
+            let key = if event["weak_key"] == json!(true) { json!("weak") } else { event["key"].clone() };
+            json!({
+                "kind": event["kind"], "key": key, "subject": event["subject"], "name": event["name"],
+                "phone": event["phone"]["e164"], "phone_error": event["phone_error"], "refs": event["refs"], "data": event["data"],
+            })
+        })
+        .collect();
+    let commands: Vec<Value> =
+        whole["commands"].as_array().unwrap().iter().map(|command| json!({ "job": command["job"], "held": command["reason"] })).collect();
+    json!({ "state": whole["state"], "notes": whole["notes"], "events": events, "commands": commands })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_fixture_is_answered_and_read_as_its_snapshot_says() {
+    for file in fixtures() {
+        // A hub of its own for each: what one told must not be a repeat for the next. The delay keeps all texts waiting.
+        let world = World::new(json!({ "delay": "1h" })).await;
+        let (status, body) = send(&world, &std::fs::read(&file).unwrap()).await;
+        crate::world::until("the entry to be read", async || world.api("/api/v1/journal?status=unread").await == json!([])).await;
+        let provider = file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        let name = format!("{provider}__{}", file.file_stem().unwrap().to_string_lossy());
+        let told = json!({ "answer": { "status": status, "body": body }, "journal": followed(&world).await });
+        insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../../../../fixtures/snapshots", omit_expression => true }, {
+            insta::assert_json_snapshot!(name, told);
+        });
+        world.hub.stop().await.unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_overlapping_arrays_make_three_events() {
+    let world = World::new(json!({ "delay": "1h" })).await;
+    let order = |id: u32| {
+        json!({ "eventType": "DeliveryOrderUpdate", "eventTime": "2026-11-24 12:00:00.000", "organizationId": "o", "correlationId": "c",
+            "eventInfo": { "id": format!("order-{id}"), "organizationId": "o", "timestamp": 1, "creationStatus": "Success",
+                "order": { "phone": format!("+7999111000{id}"), "status": "Delivered", "number": id } } })
+    };
+    world.post("iiko", &json!([order(1), order(2)])).await;
+    world.post("iiko", &json!([order(2), order(3)])).await;
+    crate::world::until("three texts to wait", async || world.commands("waiting").await == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_visit_of_a_guest_by_a_body_without_ids_is_a_new_event() {
+    let world = World::new(json!({ "delay": "100h" })).await;
+    let body = json!({ "resource": { "visit_attendance": 1, "deleted": false, "client": { "phone": "+79991234567" } } });
+    world.post("yclients", &body).await;
+    world.post("yclients", &body).await;
+    crate::world::until("the first visit", async || world.commands("waiting").await == 1).await;
+    world.clock.advance(jiff::SignedDuration::from_hours(3));
+    world.post("yclients", &body).await;
+    crate::world::until("the second visit", async || world.commands("waiting").await == 2).await;
+}
