@@ -168,8 +168,13 @@ impl Case {
         let form = self.content_type.contains("urlencoded");
         for (old, new) in replace.iter().filter(|(old, _)| !old.is_empty()) {
             if let Ok(text) = std::str::from_utf8(&self.body) {
-                let text =
-                    if form { text.replace(&wire::encode(old), &wire::encode(new)) } else { text.replace(old.as_str(), new) };
+                let text = if form {
+                    // Forms write a blank as a plus.
+                    let encoded = |text: &str| wire::encode(text).replace("%20", "+");
+                    text.replace(&encoded(old), &encoded(new))
+                } else {
+                    text.replace(old.as_str(), new)
+                };
                 self.body = text.into_bytes();
             }
             self.query = self.query.replace(&wire::encode(old), &wire::encode(new));

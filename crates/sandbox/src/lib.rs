@@ -32,8 +32,10 @@ use faults::Faults;
 use record::Records;
 use wire::{Answer, Call};
 
+type Make = fn() -> Box<dyn Provider>;
+
 /// The providers there are: name and how to make one.
-const PROVIDERS: &[(&str, fn() -> Box<dyn Provider>)] = &[
+const PROVIDERS: &[(&str, Make)] = &[
     ("smsru", || Box::new(smsru::SmsRu::default())),
     ("iiko", || Box::new(iiko::Iiko::default())),
     ("amocrm", || Box::new(amocrm::AmoCrm::default())),

@@ -411,13 +411,11 @@ impl SmsRu {
         if changes && call.method != Method::POST {
             return Err(210);
         }
-        match (params.get("api_id"), params.get("login"), params.get("password")) {
-            ("", login, password) if !login.is_empty() && !password.is_empty() => {
-                if password == "wrong" {
-                    return Err(301);
-                }
-            }
-            ("" | "wrong", _, _) => return Err(200),
+        let given = |name: &str| !params.get(name).is_empty();
+        match params.get("api_id") {
+            "" if !given("login") || !given("password") => return Err(200),
+            "" if params.get("password") == "wrong" => return Err(301),
+            "wrong" => return Err(200),
             _ => {}
         }
         match (group, what) {

@@ -7,31 +7,31 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uzel_sandbox::Sandbox;
 
-pub async fn start() -> Sandbox {
+pub(crate) async fn start() -> Sandbox {
     let address = "127.0.0.1:0".parse().expect("an address");
     Sandbox::start(address).await.expect("starts")
 }
 
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     // The first test to come installs it; the others find it there.
     drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().no_proxy().build().expect("a client")
 }
 
-pub async fn json_of(request: reqwest::RequestBuilder) -> Value {
+pub(crate) async fn json_of(request: reqwest::RequestBuilder) -> Value {
     let answer = request.send().await.expect("answers");
     let text = answer.text().await.expect("a body");
     serde_json::from_str(&text).unwrap_or_else(|_| panic!("no JSON: {text}"))
 }
 
 /// A receiver that answers every request with the same text and keeps the requests.
-pub struct Hub {
+pub(crate) struct Hub {
     url: String,
     got: Arc<Mutex<Vec<String>>>,
 }
 
 impl Hub {
-    pub async fn start(body: &'static str) -> Hub {
+    pub(crate) async fn start(body: &'static str) -> Hub {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("binds");
         let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
         let got = Arc::new(Mutex::new(Vec::new()));
@@ -48,11 +48,11 @@ impl Hub {
         Hub { url, got }
     }
 
-    pub fn url(&self) -> &str {
+    pub(crate) fn url(&self) -> &str {
         &self.url
     }
 
-    pub fn last(&self) -> String {
+    pub(crate) fn last(&self) -> String {
         self.got.lock().expect("no panic before").last().cloned().unwrap_or_default()
     }
 }
