@@ -149,7 +149,13 @@ impl Outcome {
 /// One try at one command.
 async fn attempt(engine: &Arc<Engine>, command: Command) {
     let world = engine.world();
-    let Some(link) = world.links.get(&command.connection).cloned() else { return };
+    let Some(link) = world.links.get(&command.connection).cloned() else {
+        // Taken away between lease and try: it waits until the connection can be used again.
+        let at = engine.clock.now() + SignedDuration::from_mins(1);
+        let outcome = Outcome { counts: false, ..Outcome::again(at, "its connection cannot be used".to_owned()) };
+        let settlement = settlement(&command, outcome, Vec::new());
+        return settle(engine, Change { settlement: Some(settlement), ..Change::default() }).await;
+    };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &link, &command.trace);
     let outcome = match before(engine, &link, &command) {
@@ -166,11 +172,16 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     if outcome.counts && !matches!(outcome.state, CommandState::Done) && let Some(last) = exchanges.last_mut() {
         last.error = last.error.take().or_else(|| outcome.reason.clone());
     }
+    change.settlement = Some(settlement(&command, outcome, exchanges));
+    settle(engine, change).await;
+}
+
+fn settlement(command: &Command, outcome: Outcome, exchanges: Vec<Exchange>) -> Settlement {
     let mut refs: Vec<String> = outcome.provider_id.iter().cloned().collect();
     if let Job::Send { phone, .. } = &command.job {
         refs.push(phone.clone());
     }
-    change.settlement = Some(Settlement {
+    Settlement {
         command: command.id,
         lease: command.lease,
         state: outcome.state,
@@ -180,9 +191,9 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
         exchanges,
         refs,
         counts: outcome.counts,
-        frees_slot: outcome.frees_slot,
-    });
-    settle(engine, change).await;
+        // A text that never went has asked nobody.
+        frees_slot: outcome.frees_slot || outcome.state == CommandState::Dead,
+    }
 }
 
 /// Writes how it ended. Until that is written the command stands as *sending*; giving up would make it unknown.

@@ -193,9 +193,36 @@ impl Engine {
         tick::health(self, link).await
     }
 
-    /// Registers our webhook at the provider.
-    pub async fn subscribe(&self, link: &Arc<Link>, url: &str) -> Result<(), String> {
-        tick::subscribe(self, link, url).await
+    /// The URL by which a provider reaches a connection, with a key of its own, where our public address is known.
+    pub fn hook_url(&self, link: &Link) -> Option<String> {
+        let key = self.vault.hook_key(link.id.as_bytes());
+        self.options.public_url.as_ref().map(|url| format!("{url}/hooks/{}?key={}", link.id, key.expose()))
+    }
+
+    /// Registers our webhook at the provider: the given URL, or ours, whose key is let in from now on.
+    pub async fn subscribe(&self, link: &Arc<Link>, url: Option<String>) -> Result<(), String> {
+        let url = match url {
+            Some(url) => url,
+            None => {
+                let url = self.hook_url(link).ok_or("the hub does not know its public address: set `public_url`, or give `url`")?;
+                self.let_in(link).await.map_err(|error| error.to_string())?;
+                url
+            }
+        };
+        tick::subscribe(self, link, &url).await
+    }
+
+    async fn let_in(&self, link: &Link) -> Result<(), StoreError> {
+        let key = self.vault.hook_key(link.id.as_bytes());
+        let row = uzel_store::KeyRow {
+            hash: self.vault.key_hash(link.provider.id, key.expose()),
+            id: Id::new(uzel_model::id::Kind::Key).to_string(),
+            of: Some(link.id),
+            about: link.provider.id.to_owned(),
+            webhook: true,
+        };
+        self.store.put_setup(uzel_store::Setup { rows: Vec::new(), keys: vec![row] }).await?;
+        self.reload().await
     }
 
     /// Ends an authorisation that a person began in a browser.

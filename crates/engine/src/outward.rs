@@ -174,10 +174,12 @@ impl Outward {
         let mut breakers = self.breakers.lock();
         let breaker = breakers.entry(link).or_default();
         match error {
+            // Calls that were under way when it opened say nothing new.
+            Some(_) if breaker.open_until.is_some_and(|until| Instant::now() < until) => {}
             Some(CallError::Unreachable(_) | CallError::Lost(_)) => {
                 breaker.failures += 1;
                 if breaker.failures >= FAILURES_MAX {
-                    let pause = Duration::from_millis(500 << (breaker.failures - FAILURES_MAX).min(7));
+                    let pause = Duration::from_millis(250 << (breaker.failures - FAILURES_MAX).min(7));
                     breaker.open_until = Some(Instant::now() + pause);
                 }
             }

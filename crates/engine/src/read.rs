@@ -10,6 +10,7 @@ use uzel_model::{
     id::Kind,
     phone,
     port::Delivery,
+    signature,
 };
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source};
 
@@ -169,7 +170,8 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
     let weak_key = happening.key.is_none();
     let received_at = entry.request.received_at;
     let key = happening.key.unwrap_or_else(|| {
-        let whom = phone.as_ref().map_or("-", |phone| phone.e164.as_str());
+        // Hashed, since keys are shown where phones are masked.
+        let whom = phone.as_ref().map_or_else(|_| "-".to_owned(), |phone| signature::sha256_hex([phone.e164.as_bytes()])[..16].to_owned());
         let hour = received_at.as_second() / 3_600;
         format!("weak/{whom}/{}/{}/{hour}", happening.kind, happening.data["status"])
     });

@@ -288,7 +288,7 @@ impl Planner<'_> {
 
     fn keys(&mut self, at: &str, part: &ConnectionPart, connection: Id) {
         let mut keys = part.webhook_keys.clone();
-        let has_key = self.old.keys.iter().any(|key| key.webhook && key.of == Some(connection));
+        let has_key = self.old.keys.iter().any(|key| key.webhook && key.of == Some(connection) && key.about == part.provider);
         if keys.is_empty() && !has_key {
             let key = Vault::new_key("whk").expose().to_owned();
             self.plan.keys.push((part.slug.clone(), key.clone()));

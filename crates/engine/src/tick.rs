@@ -149,10 +149,9 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
 }
 
 async fn check(engine: &Engine, link: &Arc<Link>) {
-    let (Some(subscription), Some(url)) = (link.connector.subscription(), &engine.options.public_url) else { return };
+    let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) else { return };
     let trace = new_trace();
     let call = Call::new(engine, link, &trace);
-    let url = format!("{url}/hooks/{}", link.id);
     match subscription.check(&Client::new(&call), &url).await {
         Ok(None) => {}
         Ok(Some(wrong)) => tell(engine, link, "subscription", wrong).await,
@@ -185,8 +184,7 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
     if let Some(balance) = link.connector.balance() {
         return balance.balance(&client).await.map(|money| format!("balance {money}")).map_err(|error| error.to_string());
     }
-    if let (Some(subscription), Some(url)) = (link.connector.subscription(), &engine.options.public_url) {
-        let url = format!("{url}/hooks/{}", link.id);
+    if let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) {
         return match subscription.check(&client, &url).await {
             Ok(None) => Ok("our webhook stands".to_owned()),
             Ok(Some(wrong)) => Err(wrong),

@@ -66,6 +66,12 @@ impl Vault {
         signature::hmac_sha256(&self.hash, format!("{about}\n{key}").as_bytes()).to_vec()
     }
 
+    /// The key in the URL that we register for a connection ourselves: always the same, so that it need not be stored.
+    pub fn hook_key(&self, link: &[u8]) -> Secret {
+        let mac = signature::hmac_sha256(&self.hash, &[b"hook".as_slice(), link].concat());
+        Secret::new(hex::encode(&mac[..20]))
+    }
+
     /// A new key with this prefix, of 160 random bits in lower-case hex (one provider lower-cases our URLs).
     pub fn new_key(prefix: &str) -> Secret {
         Secret::new(format!("{prefix}{}", hex::encode(rand::random::<[u8; 20]>())))

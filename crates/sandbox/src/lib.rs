@@ -15,7 +15,6 @@ mod record;
 mod rkeeper;
 mod serve;
 mod smsru;
-mod smsru_rules;
 mod token;
 mod wire;
 mod yclients;

@@ -1,9 +1,9 @@
 //! The control and the faults, over real connections.
 
-mod common;
+mod stage;
 
-use common::{Hub, client, json_of, start};
 use serde_json::{Value, json};
+use stage::{Hub, client, json_of, start};
 
 #[tokio::test]
 async fn calls_are_listed_newest_last() {

@@ -1,9 +1,9 @@
 //! The rules of each provider that a hub is most likely to get wrong.
 
-mod common;
+mod stage;
 
-use common::{Hub, client, json_of, start};
 use serde_json::{Value, json};
+use stage::{Hub, client, json_of, start};
 
 async fn sms(url: &str, form: &[(&str, &str)]) -> Value {
     let call = client().post(format!("{url}/smsru/sms/send")).form(form);

@@ -288,12 +288,7 @@ pub(crate) async fn subscribe(
 ) -> Result<Json<Value>, Problem> {
     let caller = owner(&app, &headers, local)?;
     let link = link(&app, caller, &id)?;
-    let url = match (subscribe.url, &app.engine.options.public_url) {
-        (Some(url), _) => url,
-        (None, Some(public)) => format!("{public}/hooks/{}", link.id),
-        (None, None) => return Err(Problem::bad_request("the hub does not know its public address: set `public_url`, or give `url`")),
-    };
-    app.engine.subscribe(&link, &url).await.map_err(Problem::failed)?;
+    app.engine.subscribe(&link, subscribe.url).await.map_err(Problem::failed)?;
     Ok(Json(json!({ "subscribed": true })))
 }
 

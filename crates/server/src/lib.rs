@@ -26,6 +26,9 @@ use uzel_model::Id;
 /// What one request may carry.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
+/// What a setup may carry.
+const SETUP_BYTES_MAX: usize = 8 << 20;
+
 /// The state of the HTTP side.
 pub struct App {
     pub engine: Arc<Engine>,
@@ -78,7 +81,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/connections/{id}/health", get(api::health))
         .route("/api/v1/connections/{id}/balance", get(api::balance))
         .route("/api/v1/connections/{id}/subscribe", post(api::subscribe))
-        .route("/api/v1/apply", post(api::apply))
+        .route("/api/v1/apply", post(api::apply).layer(DefaultBodyLimit::max(SETUP_BYTES_MAX)))
         .route("/api/v1/flows/dry-run", post(api::dry_run))
         .route("/api/v1/consents", post(api::consent))
         .route("/api/v1/fsck", post(api::fsck))

@@ -206,7 +206,9 @@ async fn until(hub: &Hub, what: &str, done: impl Fn(u64, u64) -> bool) -> anyhow
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    bail!("waited a minute for {what}")
+    let counts = hub.engine.store.counts().await?;
+    let notices = hub.engine.store.notices(5).await?;
+    bail!("waited a minute for {what}: {} {}", json!(counts), json!(notices))
 }
 
 /// Waits until every phone that had to be asked for has been: what is left is due in two hours.

@@ -188,15 +188,18 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
 
 /// Merchant `default`, with the connection that the requirement's variables describe.
 async fn defaults(engine: &Engine, settings: &Settings) -> anyhow::Result<()> {
+    let mut smsru = json!({ "api_id": settings.smsru_api_key });
+    if let Some(sender) = &settings.smsru_sender {
+        smsru["from"] = json!(sender);
+    }
     let connection = match &settings.smsru_api_key {
-        Some(api_id) => json!({ "merchant": "default", "slug": "sms", "provider": "smsru",
-            "settings": { "api_id": api_id, "from": settings.smsru_sender } }),
+        Some(_) => json!({ "merchant": "default", "slug": "sms", "provider": "smsru", "settings": smsru }),
         None if engine.world().merchants.is_empty() => json!({ "merchant": "default", "slug": "sms", "provider": "log" }),
         None => return Ok(()),
     };
-    let mut setup = json!({ "merchant": [{ "slug": "default", "name": "Default" }], "connection": [connection] });
-    if settings.smsru_sender.is_none() {
-        setup["connection"][0]["settings"].as_object_mut().map(|settings| settings.remove("from"));
+    let mut setup = json!({ "connection": [connection] });
+    if engine.world().merchant("default").is_none() {
+        setup["merchant"] = json!([{ "slug": "default", "name": "Default" }]);
     }
     match engine.plan(&setup, Leniency::default()).await? {
         Ok(plan) => Ok(engine.carry_out(plan).await?),

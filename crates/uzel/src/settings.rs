@@ -28,7 +28,7 @@ pub struct Settings {
     pub ready_age_s: u64,
     /// Log lines as JSON.
     pub log_json: bool,
-    /// Prints texts instead of sending them; loopback only.
+    /// Prints the texts that no provider is there to send; loopback only.
     pub dev: bool,
     /// SMS.ru's key and sender for merchant `default` (also `SMSRU_API_KEY`, `SMSRU_SENDER`).
     #[serde(skip)]
@@ -94,6 +94,11 @@ impl Settings {
             ready_age: Duration::from_secs(self.ready_age_s),
         })
     }
+}
+
+/// The environment, without what is no text.
+pub fn variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
 fn read(file: &Path) -> anyhow::Result<toml::Table> {

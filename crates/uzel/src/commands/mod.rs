@@ -42,7 +42,7 @@ enum Command {
         /// Where to listen, for instance 0.0.0.0:8080.
         #[arg(long)]
         listen: Option<SocketAddr>,
-        /// Print texts instead of sending them (loopback only).
+        /// Print the texts that no provider is there to send (loopback only).
         #[arg(long)]
         dev: bool,
     },
@@ -219,7 +219,7 @@ impl Cli {
     }
 
     fn load(&self) -> anyhow::Result<Settings> {
-        let mut settings = Settings::load(self.settings.as_deref(), std::env::vars())?;
+        let mut settings = Settings::load(self.settings.as_deref(), crate::settings::variables())?;
         if let Some(data) = &self.data {
             settings.data.clone_from(data);
         }

@@ -124,7 +124,7 @@ fn fill(text: &str) -> Result<String, String> {
     while let Some((before, after)) = rest.split_once("${") {
         let Some((name, after)) = after.split_once('}') else { break };
         filled.push_str(before);
-        let value = std::env::vars().find(|(known, _)| known == name).map(|(_, value)| value);
+        let value = crate::settings::variables().find(|(known, _)| known == name).map(|(_, value)| value);
         filled.push_str(&value.ok_or_else(|| name.to_owned())?);
         rest = after;
     }

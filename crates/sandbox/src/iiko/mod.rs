@@ -2,6 +2,8 @@
 //!
 //! Any login is taken but `wrong` (401). Orders come from a sample or from `PUT /_sandbox/iiko/orders`.
 
+mod orders;
+
 use std::collections::{HashMap, HashSet};
 
 use hyper::Method;
@@ -9,13 +11,13 @@ use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use self::orders::by_id;
 use crate::Provider;
 use crate::token::{self, Tokens};
 use crate::wire::{self, Answer, Call};
 
 const ORGANIZATION: &str = "7bc05553-4b68-44e8-b7bc-37be63c6d9e9";
 const TERMINAL_GROUP: &str = "3c8e2d51-7a40-4f0e-9b61-5d2f0c9a7e14";
-const REACH_MS: i64 = 3 * 3600 * 1000;
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,10 +55,10 @@ struct State {
 
 impl Default for State {
     fn default() -> State {
-        let order = wire::sample_body(include_str!("../samples/iiko/api_deliveries_by_id.json"));
-        let table: Value =
-            serde_json::from_str(include_str!("../samples/iiko/webhook_table_closed_regular_customer.json")).unwrap_or_default();
-        let customer = wire::sample_body(include_str!("../samples/iiko/api_customer_info_by_phone.json"));
+        let order = wire::sample_body(include_str!("../../samples/iiko/api_deliveries_by_id.json"));
+        let table: Value = serde_json::from_str(include_str!("../../samples/iiko/webhook_table_closed_regular_customer.json"))
+            .unwrap_or_default();
+        let customer = wire::sample_body(include_str!("../../samples/iiko/api_customer_info_by_phone.json"));
         State {
             settings: Settings::default(),
             tokens: Tokens::default(),
@@ -109,36 +111,6 @@ fn same(value: &Value, ids: &[String]) -> bool {
 
 fn digits(text: &str) -> String {
     text.chars().filter(char::is_ascii_digit).collect()
-}
-
-/// Orders of these organisations whose id, or id at the till, is asked for.
-fn by_id(orders: &[Value], body: &Value, organizations: &[String]) -> Result<Vec<Value>, Refusal> {
-    let asked = (texts(body, "orderIds"), texts(body, "posOrderIds"));
-    let (field, ids) = match asked {
-        (Some(ids), None) => ("id", ids),
-        (None, Some(ids)) => ("posId", ids),
-        _ => return Err(invalid("Either orderIds or posOrderIds must be specified.")),
-    };
-    if ids.len() > 200 {
-        return Err(invalid("Too many order ids, at most 200 are allowed."));
-    }
-    let found = orders.iter().filter(|order| same(&order["organizationId"], organizations) && same(&order[field], &ids));
-    Ok(found.cloned().collect())
-}
-
-/// The body of list methods: orders grouped by organisation, with the newest revision of all.
-fn grouped(state: &State, organizations: &[String], least: i64, keep: impl Fn(&Value) -> bool) -> Value {
-    let newest = state.orders.iter().filter_map(|order| order["timestamp"].as_i64()).max();
-    let groups: Vec<Value> = organizations
-        .iter()
-        .map(|id| {
-            let ids = [id.clone()];
-            let own = state.orders.iter().filter(|order| same(&order["organizationId"], &ids));
-            let orders: Vec<&Value> = own.filter(|order| keep(order)).collect();
-            json!({"organizationId": id, "orders": orders})
-        })
-        .collect();
-    json!({"maxRevision": newest.unwrap_or(0).max(least), "ordersByOrganizations": groups})
 }
 
 impl State {
@@ -231,49 +203,6 @@ impl State {
         let mut settings = hook.cloned().unwrap_or_else(|| json!({"webHooksUri": null}));
         settings["apiLoginName"] = json!("sandbox");
         Ok(settings)
-    }
-
-    fn by_revision(&self, body: &Value) -> Result<Value, Refusal> {
-        let Some(start) = body["startRevision"].as_i64() else {
-            return Err(invalid("Required property 'startRevision' not found in JSON."));
-        };
-        if start < wire::now_ms() - REACH_MS {
-            return Err(invalid("startRevision is older than 3 hours."));
-        }
-        let newer = |order: &Value| order["timestamp"].as_i64().is_some_and(|at| at > start);
-        Ok(grouped(self, &organizations(body)?, start, newer))
-    }
-
-    fn by_date(&self, body: &Value) -> Result<Value, Refusal> {
-        let Some(from) = body["deliveryDateFrom"].as_str() else {
-            return Err(invalid("Required property 'deliveryDateFrom' not found in JSON."));
-        };
-        let to = body["deliveryDateTo"].as_str();
-        let statuses = texts(body, "statuses").filter(|list| !list.is_empty());
-        // Dates are local texts of one form, so that their order is the order of the texts.
-        let fits = |order: &Value| {
-            let when = order["order"]["completeBefore"].as_str().unwrap_or_default();
-            let status = &order["order"]["status"];
-            when >= from && to.is_none_or(|to| when <= to) && statuses.as_ref().is_none_or(|list| same(status, list))
-        };
-        Ok(grouped(self, &organizations(body)?, 0, fits))
-    }
-
-    /// A command that makes a real order go on, as a test of a hub does.
-    fn update_status(&mut self, body: &Value) -> Result<Value, Refusal> {
-        organization(body)?;
-        let status = body["deliveryStatus"].as_str().unwrap_or_default();
-        if !["Waiting", "OnWay", "Delivered"].contains(&status) {
-            return Err(invalid("Error converting value to type 'DeliveryStatus'."));
-        }
-        let id = body["orderId"].as_str().unwrap_or_default().to_lowercase();
-        let order = self.orders.iter_mut().find(|order| same(&order["id"], std::slice::from_ref(&id)));
-        let Some(order) = order.filter(|order| order["order"].is_object()) else {
-            return Err((400, "Order not found.".to_owned(), Some("OrderNotFound")));
-        };
-        order["order"]["status"] = json!(status);
-        order["timestamp"] = json!(wire::now_ms());
-        Ok(json!({}))
     }
 
     fn customer(&self, body: &Value) -> Result<Value, Refusal> {

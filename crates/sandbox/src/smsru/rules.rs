@@ -3,7 +3,7 @@
 use crate::wire;
 
 /// The number as SMS.ru writes it back, and either its digits or the code that refuses it.
-pub(crate) fn phone(given: &str) -> (String, Result<u64, i64>) {
+pub(super) fn phone(given: &str) -> (String, Result<u64, i64>) {
     let digits: String = given.chars().filter(char::is_ascii_digit).collect();
     let plus = given.trim_start().starts_with('+');
     let digits = match (digits.len(), digits.as_bytes().first()) {
@@ -31,7 +31,7 @@ const GSM: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !
 const GSM_EXTENDED: &str = "^{}\\[~]|€";
 
 /// How many SMS a text takes.
-pub(crate) fn segments(text: &str, translit: bool) -> i64 {
+pub(super) fn segments(text: &str, translit: bool) -> i64 {
     let mut septets = 0;
     let mut gsm = true;
     for letter in text.chars() {
@@ -58,7 +58,7 @@ pub(crate) fn segments(text: &str, translit: bool) -> i64 {
 }
 
 /// Refuses a sending time that is no number or more than 60 days ahead; `daytime` makes the time void.
-pub(crate) fn time(given: &str, daytime: bool) -> Result<(), i64> {
+pub(super) fn time(given: &str, daytime: bool) -> Result<(), i64> {
     if given.is_empty() || daytime {
         return Ok(());
     }
@@ -69,7 +69,7 @@ pub(crate) fn time(given: &str, daytime: bool) -> Result<(), i64> {
 }
 
 /// Refuses what is not a public address of the guest.
-pub(crate) fn user_ip(given: &str) -> Result<(), i64> {
+pub(super) fn user_ip(given: &str) -> Result<(), i64> {
     if given.is_empty() {
         return Ok(());
     }
@@ -81,7 +81,7 @@ pub(crate) fn user_ip(given: &str) -> Result<(), i64> {
     if public { Ok(()) } else { Err(507) }
 }
 
-pub(crate) fn text(code: i64) -> &'static str {
+pub(super) fn text(code: i64) -> &'static str {
     match code {
         -1 => "Сообщение не найдено",
         100 => "Сообщение находится в очереди",
@@ -123,7 +123,7 @@ pub(crate) fn text(code: i64) -> &'static str {
     }
 }
 
-pub(crate) fn check_text(code: i64) -> &'static str {
+pub(super) fn check_text(code: i64) -> &'static str {
     match code {
         400 => "Авторизация по звонку: номер пока не подтвержден",
         401 => "Авторизация по звонку: номер подтвержден",
