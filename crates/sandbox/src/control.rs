@@ -1,4 +1,12 @@
 //! The control below `/_sandbox/`: what was called, what shall go wrong, what the provider shall send.
+//!
+//! - `GET /_sandbox`: the providers and the cases they can send.
+//! - `GET {provider}/calls?since=&limit=`: the calls, newest last; `GET {provider}/summary`: counts.
+//! - `PUT|GET|DELETE {provider}/faults`: one fault or an array, which replaces those that wait.
+//! - `PUT|GET {provider}/settings`: the fields given are changed; `record` is known to all.
+//! - `PUT|GET {provider}/{collection}`: `orders`, `leads`, `records` and so on, replaced as a whole.
+//! - `POST {provider}/send/{case}` with `{url, count, replace, headers}`; without `url` to the addresses registered.
+//! - `DELETE {provider}`: back to the start, settings included.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

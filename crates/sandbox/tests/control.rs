@@ -116,3 +116,43 @@ async fn texts_are_replaced_in_forms_too() {
     json_of(client().post(url).json(&body)).await;
     assert!(hub.last().contains("111-22-33"), "{}", hub.last());
 }
+
+#[tokio::test]
+async fn late_answers_are_late_only_for_the_calls_asked_for() {
+    let sandbox = start().await;
+    let (client, url) = (client(), sandbox.url());
+    let fault = json!({"kind": "latency", "latency_ms": 300, "calls": 1, "path": "/sms/"});
+    json_of(client.put(format!("{url}/_sandbox/smsru/faults")).json(&fault)).await;
+    let balance = client.get(format!("{url}/smsru/my/balance?api_id=k&json=1"));
+    json_of(balance).await;
+    let begin = std::time::Instant::now();
+    send(&client, &url).await.expect("answers");
+    assert!(begin.elapsed().as_millis() >= 300);
+    let left = json_of(client.get(format!("{url}/_sandbox/smsru/faults"))).await;
+    assert_eq!(left, json!([]));
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_wait_for_a_late_answer_has_sent_all_the_same() {
+    let sandbox = start().await;
+    let (client, url) = (client(), sandbox.url());
+    let fault = json!({"kind": "latency", "latency_ms": 60_000});
+    json_of(client.put(format!("{url}/_sandbox/smsru/faults")).json(&fault)).await;
+    let call = send(&client, &url);
+    assert!(tokio::time::timeout(std::time::Duration::from_millis(300), call).await.is_err());
+    assert_eq!(accepted(&client, &url).await, 1);
+}
+
+#[tokio::test]
+async fn a_reset_goes_back_to_the_start() {
+    let sandbox = start().await;
+    let (client, url) = (client(), sandbox.url());
+    send(&client, &url).await.expect("answers");
+    let fault = json!({"kind": "garbage", "for_ms": 60_000});
+    json_of(client.put(format!("{url}/_sandbox/smsru/faults")).json(&fault)).await;
+    let reset = client.delete(format!("{url}/_sandbox/smsru")).send().await.expect("answers");
+    assert_eq!(reset.status(), 204);
+    assert_eq!(accepted(&client, &url).await, 0);
+    let sent = send(&client, &url).await.expect("answers");
+    assert_eq!(sent["sms"]["79990001122"]["sms_id"], "202647-1000001");
+}

@@ -206,3 +206,37 @@ async fn yclients_signs_the_redirect_over_the_decoded_bytes() {
     let sign = "167575a051a1fa13d370b8e6963cb4419fdd4ffca02c7336f217f72387b8c64a";
     assert!(hub.last().contains(&format!("user_data_sign={sign}")));
 }
+
+#[tokio::test]
+async fn yclients_replaces_the_webhook_addresses_and_takes_ten() {
+    let sandbox = start().await;
+    let url = format!("{}/yclients/api/v1/hooks_settings/4564", sandbox.url());
+    let call = |request: reqwest::RequestBuilder| {
+        let request = request.header("accept", "application/vnd.yclients.v2+json");
+        request.header("authorization", "Bearer ptok, User utok_example")
+    };
+    let post = |urls: Vec<String>| call(client().post(&url)).json(&json!({"urls": urls, "active": true}));
+    let many = (0..11).map(|number| format!("https://hub.example/{number}")).collect();
+    assert_eq!(post(many).send().await.expect("answers").status(), 422);
+    for address in ["https://one.example", "https://two.example"] {
+        assert_eq!(post(vec![address.to_owned()]).send().await.expect("answers").status(), 201);
+    }
+    let settings = json_of(call(client().get(&url))).await;
+    assert_eq!(settings["data"]["urls"], json!(["https://two.example"]));
+    assert_eq!(settings["data"]["active"], 1);
+}
+
+#[tokio::test]
+async fn amocrm_refuses_the_eighth_call_of_a_second_when_told_to() {
+    let sandbox = start().await;
+    let settings = client().put(format!("{}/_sandbox/amocrm/settings", sandbox.url()));
+    json_of(settings.json(&json!({"limit_per_second": 7}))).await;
+    let mut statuses = Vec::new();
+    let client = client();
+    for _ in 0..8 {
+        let call = client.get(format!("{}/amocrm/api/v4/account", sandbox.url()));
+        let answer = call.bearer_auth("long-lived").send().await.expect("answers");
+        statuses.push(answer.status().as_u16());
+    }
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 429]);
+}

@@ -2,6 +2,8 @@
 //!
 //! Any partner token is taken but `wrong`; user tokens are those given out by `auth`, and `utok_example`.
 
+mod records;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use base64::Engine;
@@ -46,8 +48,8 @@ struct State {
 
 impl Default for State {
     fn default() -> State {
-        let records = include_str!("../samples/yclients/api_records_changed_after.json");
-        let client = include_str!("../samples/yclients/webhook_client_update.json");
+        let records = include_str!("../../samples/yclients/api_records_changed_after.json");
+        let client = include_str!("../../samples/yclients/webhook_client_update.json");
         let client: Value = serde_json::from_str(client).unwrap_or_default();
         let records = wire::sample_body(records);
         State {
@@ -65,7 +67,8 @@ impl Default for State {
 #[derive(Default)]
 pub(crate) struct Yclients(Mutex<State>);
 
-type Result2 = Result<(u16, Value, Value), (u16, Value)>;
+/// Status, data and meta; or the status and the meta of a refusal.
+type Reply = Result<(u16, Value, Value), (u16, Value)>;
 
 fn refusal(status: u16, message: &str) -> (u16, Value) {
     (status, json!({ "message": message }))
@@ -79,7 +82,7 @@ fn fields(name: &str, message: &str) -> (u16, Value) {
     (422, json!({"message": "Произошла ошибка", "errors": {name: [message]}}))
 }
 
-fn fine(status: u16, data: Value) -> Result2 {
+fn fine(status: u16, data: Value) -> Reply {
     Ok((status, data, json!([])))
 }
 
@@ -113,32 +116,6 @@ fn is(value: &Value, number: i64) -> bool {
     wire::number(Some(value)) == Some(number)
 }
 
-fn deleted(record: &Value) -> bool {
-    record["deleted"].as_bool().unwrap_or_else(|| is(&record["deleted"], 1))
-}
-
-fn record_fits(record: &Value, query: &Map<String, Value>) -> bool {
-    let text = |name: &str| query.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
-    // Times are compared as local texts: `2026-09-14T13:00:24`, or only the day.
-    let cut = |field: &str, length: usize| {
-        let value = record[field].as_str().unwrap_or_default();
-        value.get(..length).unwrap_or(value).replace(' ', "T")
-    };
-    let from = |name: &str, field: &str, length| text(name).is_none_or(|from| cut(field, length).as_str() >= from);
-    let to = |name: &str, field: &str, length| text(name).is_none_or(|to| cut(field, length).as_str() <= to);
-    let id = |name: &str, value: &Value| wire::number(query.get(name)).is_none_or(|id| is(value, id));
-    from("changed_after", "last_change_date", 19)
-        && to("changed_before", "last_change_date", 19)
-        && from("start_date", "date", 10)
-        && to("end_date", "date", 10)
-        && from("c_start_date", "create_date", 10)
-        && to("c_end_date", "create_date", 10)
-        && id("staff_id", &record["staff_id"])
-        && id("client_id", &record["client"]["id"])
-        && id("created_user_id", &record["created_user_id"])
-        && (text("with_deleted") == Some("1") || !deleted(record))
-}
-
 impl State {
     fn company(&self, id: &str) -> Result<i64, (u16, Value)> {
         let id: i64 = id.parse().map_err(|_| not_found())?;
@@ -165,7 +142,7 @@ impl State {
         }
     }
 
-    fn auth(&mut self, call: &Call) -> Result2 {
+    fn auth(&mut self, call: &Call) -> Reply {
         let body = call.json().unwrap_or_default();
         // One client puts login and password into the query of the POST.
         let field = |name: &str| {
@@ -193,60 +170,7 @@ impl State {
         )
     }
 
-    fn records(&self, company: i64, query: &Map<String, Value>) -> Result2 {
-        let own = self.records.iter().filter(|record| is(&record["company_id"], company));
-        let fit: Vec<&Value> = own.filter(|record| record_fits(record, query)).collect();
-        let page = wire::number(query.get("page")).unwrap_or(1).max(1);
-        let count = wire::number(query.get("count")).unwrap_or(50).clamp(1, 300);
-        let start = usize::try_from((page - 1).saturating_mul(count)).unwrap_or(usize::MAX);
-        let shown = fit.iter().skip(start).take(usize::try_from(count).unwrap_or(50));
-        let shown: Vec<&&Value> = shown.collect();
-        if shown.is_empty() && self.settings.empty_is_404 {
-            return Err(not_found());
-        }
-        Ok((200, json!(shown), json!({"page": page, "total_count": fit.len()})))
-    }
-
-    fn record(&mut self, call: &Call, company: i64, id: &str) -> Result2 {
-        let id: i64 = id.parse().map_err(|_| not_found())?;
-        let record = self.records.iter_mut().find(|record| is(&record["company_id"], company) && is(&record["id"], id));
-        let record = record.ok_or_else(not_found)?;
-        let changed = jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S+0000").to_string();
-        match call.method.as_str() {
-            "GET" => fine(200, record.clone()),
-            "PUT" => {
-                if let Some(Value::Object(new)) = call.json() {
-                    let attendance = new.get("attendance").cloned();
-                    for (name, value) in new {
-                        record[name] = value;
-                    }
-                    if let Some(attendance) = attendance {
-                        record["visit_attendance"] = attendance;
-                    }
-                    record["last_change_date"] = json!(changed);
-                }
-                fine(201, record.clone())
-            }
-            "DELETE" => {
-                record["deleted"] = json!(true);
-                record["last_change_date"] = json!(changed);
-                fine(204, Value::Null)
-            }
-            _ => Err(not_found()),
-        }
-    }
-
-    /// A client without `company_id` belongs to every branch, so that a test need not write it down.
-    fn client(&self, company: i64, id: &str) -> Result2 {
-        let id: i64 = id.parse().map_err(|_| not_found())?;
-        let client = self.clients.iter().find(|client| {
-            let own = client.get("company_id").is_none_or(|known| is(known, company));
-            own && is(&client["id"], id)
-        });
-        fine(200, client.cloned().ok_or_else(not_found)?)
-    }
-
-    fn hooks(&mut self, call: &Call, company: i64) -> Result2 {
+    fn hooks(&mut self, call: &Call, company: i64) -> Reply {
         if call.method == "POST" {
             let body = call.json().unwrap_or_default();
             let urls = body["urls"].as_array().cloned().unwrap_or_default();
@@ -267,7 +191,7 @@ impl State {
         fine(200, self.hooks.get(&company).cloned().unwrap_or_else(none))
     }
 
-    fn install(&mut self, call: &Call) -> Result2 {
+    fn install(&mut self, call: &Call) -> Reply {
         let body = call.json().unwrap_or_default();
         let id = |name: &str| wire::number(body.get(name)).ok_or_else(|| fields(name, "Поле обязательно"));
         let (salon, application) = (id("salon_id")?, id("application_id")?);
@@ -279,7 +203,7 @@ impl State {
     }
 
     /// Ids and flags are texts here.
-    fn installations(&self, application: i64) -> Result2 {
+    fn installations(&self, application: i64) -> Reply {
         let own = self.installed.iter().filter(|(_, made)| is(&made["application_id"], application));
         let list: Vec<Value> = own
             .map(|(salon, _)| {
@@ -292,7 +216,7 @@ impl State {
         fine(200, json!(list))
     }
 
-    fn marketplace(&mut self, call: &Call, path: &[&str]) -> Result2 {
+    fn marketplace(&mut self, call: &Call, path: &[&str]) -> Reply {
         self.allowed(call, None, false)?;
         match (call.method.as_str(), path) {
             ("POST", ["partner", "callback"]) => self.install(call),
@@ -306,7 +230,7 @@ impl State {
         }
     }
 
-    fn dispatch(&mut self, call: &Call) -> Result2 {
+    fn dispatch(&mut self, call: &Call) -> Reply {
         let now = wire::now_ms();
         let fits =
             |windows: &mut HashMap<i64, Window>, within, limit| windows.entry(within).or_default().fits(now, within, limit);
@@ -333,6 +257,7 @@ impl State {
             ("GET", ["company", id]) => fine(200, branch(self.company(id)?)),
             ("GET", ["records", company]) => self.records(self.company(company)?, &query),
             (_, ["record", company, id]) => self.record(call, self.company(company)?, id),
+            ("GET", ["visits", id]) => self.visit(id),
             ("GET", ["client", company, id]) => self.client(self.company(company)?, id),
             ("GET" | "POST", ["hooks_settings", company]) => {
                 let company = self.company(company)?;
