@@ -18,11 +18,7 @@ pub(crate) fn read(body: &[u8]) -> Result<Value, Malformed> {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let mut tree = Map::new();
     // A bare line break never is part of a value: people paste forms line by line.
-    for (count, pair) in body
-        .split(|byte| b"&\r\n".contains(byte))
-        .filter(|pair| !pair.is_empty())
-        .enumerate()
-    {
+    for (count, pair) in body.split(|byte| b"&\r\n".contains(byte)).filter(|pair| !pair.is_empty()).enumerate() {
         if count == KEYS {
             return Err(Malformed(format!("the form has more than {KEYS} keys")));
         }
@@ -77,11 +73,7 @@ fn insert(tree: &mut Map<String, Value>, path: &[&str], value: String) {
     let Some((step, rest)) = path.split_first() else {
         return;
     };
-    let step = if step.is_empty() {
-        next(tree)
-    } else {
-        (*step).to_owned()
-    };
+    let step = if step.is_empty() { next(tree) } else { (*step).to_owned() };
     let slot = tree.entry(step).or_insert(Value::Null);
     if !rest.is_empty() {
         if !slot.is_object() {
@@ -97,11 +89,7 @@ fn insert(tree: &mut Map<String, Value>, path: &[&str], value: String) {
 
 /// The place that `[]` means: after the greatest number so far.
 fn next(tree: &Map<String, Value>) -> String {
-    tree.keys()
-        .filter_map(|key| key.parse::<u64>().ok())
-        .max()
-        .map_or(0, |last| last.saturating_add(1))
-        .to_string()
+    tree.keys().filter_map(|key| key.parse::<u64>().ok()).max().map_or(0, |last| last.saturating_add(1)).to_string()
 }
 
 #[cfg(test)]
@@ -113,7 +101,8 @@ mod tests {
 
     #[test]
     fn broken_keys_are_read_as_far_as_they_go() {
-        let tree = read(b"a%5B0%5D%5Bid%5D=1&a[0][name]=x+%26%D0%B9&a[0][=z&b[]=1&b[]=2&b[7]=&b[]=8&c&d=1\r\nd=2&e[x=5\n=9").unwrap();
+        let tree =
+            read(b"a%5B0%5D%5Bid%5D=1&a[0][name]=x+%26%D0%B9&a[0][=z&b[]=1&b[]=2&b[7]=&b[]=8&c&d=1\r\nd=2&e[x=5\n=9").unwrap();
         let wanted = json!({
             "a": { "0": { "id": "1", "name": "x &й" } },
             "b": { "0": "1", "1": "2", "7": "", "8": "8" },
@@ -124,27 +113,15 @@ mod tests {
 
     #[test]
     fn huge_indices_are_names() {
-        assert_eq!(
-            read(b"l[40331001][ID]=40331001").unwrap(),
-            json!({ "l": { "40331001": { "ID": "40331001" } } })
-        );
-        assert_eq!(
-            read(format!("l[{}][]=1&l[{}]=2", u64::MAX, u64::MAX).as_bytes()).unwrap()["l"]
-                .as_object()
-                .unwrap()
-                .len(),
-            1
-        );
+        assert_eq!(read(b"l[40331001][ID]=40331001").unwrap(), json!({ "l": { "40331001": { "ID": "40331001" } } }));
+        assert_eq!(read(format!("l[{}][]=1&l[{}]=2", u64::MAX, u64::MAX).as_bytes()).unwrap()["l"].as_object().unwrap().len(), 1);
     }
 
     #[test]
     fn limits_hold() {
         assert!(read("a=1&".repeat(KEYS + 1).as_bytes()).is_err());
         assert!(read(&vec![b'a'; BYTES + 1]).is_err());
-        assert_eq!(
-            read(format!("a{}=1", "[x]".repeat(DEPTH)).as_bytes()).unwrap(),
-            json!({})
-        );
+        assert_eq!(read(format!("a{}=1", "[x]".repeat(DEPTH)).as_bytes()).unwrap(), json!({}));
     }
 
     proptest! {

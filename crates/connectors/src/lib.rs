@@ -17,7 +17,8 @@ mod tree;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] = &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
+pub const PROVIDERS: &[Provider] =
+    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

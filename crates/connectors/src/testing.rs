@@ -27,15 +27,8 @@ pub(crate) struct Script {
 
 impl Script {
     pub(crate) fn new(answers: &[(u16, &str)]) -> Self {
-        let answers = answers
-            .iter()
-            .rev()
-            .map(|(status, body)| (*status, (*body).to_owned()))
-            .collect();
-        Self {
-            answers: Mutex::new(answers),
-            sent: Mutex::default(),
-        }
+        let answers = answers.iter().rev().map(|(status, body)| (*status, (*body).to_owned())).collect();
+        Self { answers: Mutex::new(answers), sent: Mutex::default() }
     }
 
     pub(crate) fn sent(&self) -> Vec<Outgoing> {
@@ -47,19 +40,9 @@ impl Script {
 impl Transport for Script {
     async fn exchange(&self, outgoing: Outgoing) -> Result<Reply, CallError> {
         self.sent.lock().unwrap().push(outgoing);
-        match self
-            .answers
-            .lock()
-            .unwrap()
-            .pop()
-            .expect("the script has an answer left")
-        {
+        match self.answers.lock().unwrap().pop().expect("the script has an answer left") {
             (401, body) => Err(CallError::Unauthorized(body)),
-            (status, body) => Ok(Reply {
-                status,
-                headers: Vec::new(),
-                body: body.into(),
-            }),
+            (status, body) => Ok(Reply { status, headers: Vec::new(), body: body.into() }),
         }
     }
 

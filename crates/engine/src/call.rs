@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, atomic::{AtomicUsize, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -169,7 +172,10 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
         exchanges.push(told_nobody(&link, &command, engine.clock.now()));
         log_text(engine, &command);
     }
-    if outcome.counts && !matches!(outcome.state, CommandState::Done) && let Some(last) = exchanges.last_mut() {
+    if outcome.counts
+        && !matches!(outcome.state, CommandState::Done)
+        && let Some(last) = exchanges.last_mut()
+    {
         last.error = last.error.take().or_else(|| outcome.reason.clone());
     }
     change.settlement = Some(settlement(&command, outcome, exchanges));
@@ -253,9 +259,7 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
     };
     engine.outward.note(link.id, result.as_ref().err());
     match result {
-        Ok(Made::Sent(sent)) => {
-            Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
-        }
+        Ok(Made::Sent(sent)) => Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") },
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
         Err(error) => failed(engine, link, command, error, change),
     }

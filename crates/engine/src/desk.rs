@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use serde_json::Value;
-use uzel_model::{Request, connector::{Answer, Question}};
+use uzel_model::{
+    Request,
+    connector::{Answer, Question},
+};
 use uzel_store::Source;
 
 use crate::{Engine, Link};

@@ -127,7 +127,11 @@ pub fn duration(text: &str) -> Result<SignedDuration, String> {
         'd' => 86_400,
         _ => return Err(wrong()),
     };
-    number.checked_mul(seconds).filter(|total| (0..=366 * 86_400 * 10).contains(total)).map(SignedDuration::from_secs).ok_or_else(wrong)
+    number
+        .checked_mul(seconds)
+        .filter(|total| (0..=366 * 86_400 * 10).contains(total))
+        .map(SignedDuration::from_secs)
+        .ok_or_else(wrong)
 }
 
 fn time_of_day(text: &str) -> Result<Time, String> {
@@ -245,7 +249,9 @@ impl Flow {
         };
         let slot = (self.doc.once_in_days > 0).then(|| Slot {
             key: fingerprint([b"review".as_slice(), self.merchant.as_bytes(), phone.e164.as_bytes()]),
-            until: due_at.saturating_add(SignedDuration::from_hours(24 * i64::from(self.doc.once_in_days))).unwrap_or(Timestamp::MAX),
+            until: due_at
+                .saturating_add(SignedDuration::from_hours(24 * i64::from(self.doc.once_in_days)))
+                .unwrap_or(Timestamp::MAX),
             reason: "asked_recently".to_owned(),
         });
         let command = Command {
@@ -286,7 +292,9 @@ impl Flow {
     fn text(&self, event: &Event, outlet: &str) -> Result<String, String> {
         let name = event.name.as_deref().unwrap_or_default();
         let template = self.texts.get_template("text").map_err(|error| error.to_string())?;
-        let text = template.render(context! { name, outlet, event => minijinja::value::Serde(event) }).map_err(|error| error.to_string())?;
+        let text = template
+            .render(context! { name, outlet, event => minijinja::value::Serde(event) })
+            .map_err(|error| error.to_string())?;
         let text = text.trim().to_owned();
         if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text) }
     }

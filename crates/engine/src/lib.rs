@@ -68,8 +68,6 @@ pub struct Engine {
     pub metrics: Metrics,
     world: ArcSwap<World>,
     outward: outward::Outward,
-    /// Something new is in the inbox.
-    came: Notify,
     /// Something new may be due.
     due: Notify,
     stop: CancellationToken,
@@ -98,7 +96,6 @@ impl Engine {
             metrics: Metrics::default(),
             world: ArcSwap::from_pointee(world),
             outward,
-            came: Notify::new(),
             due: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -110,7 +107,11 @@ impl Engine {
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
         let (again, unknown) = self.store.recover(self.clock.now()).await?;
         if again + unknown > 0 {
-            tracing::warn!(commands.again = again, commands.unknown = unknown, "took over what was being sent when the hub last stopped");
+            tracing::warn!(
+                commands.again = again,
+                commands.unknown = unknown,
+                "took over what was being sent when the hub last stopped"
+            );
         }
         self.tasks.spawn(read::run(self.clone()));
         self.tasks.spawn(call::run(self.clone()));
@@ -143,7 +144,6 @@ impl Engine {
         let entry = self.entry(link, request, Source::Webhook, trace);
         let id = entry.id;
         self.store.append(entry).await?;
-        self.came.notify_one();
         Ok(id)
     }
 
@@ -151,7 +151,8 @@ impl Engine {
     pub async fn replay(&self, id: Id) -> Result<Option<ReplayOutcome>, StoreError> {
         let Some(entry) = self.store.entry(id).await? else { return Ok(None) };
         let change = read::change(&self.world(), &entry, self.clock.now());
-        let dead = change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
+        let dead =
+            change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
         let applied = self.store.apply(change).await?;
         self.due.notify_one();
         Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued: applied.queued, dead }))
@@ -204,7 +205,8 @@ impl Engine {
         let url = match url {
             Some(url) => url,
             None => {
-                let url = self.hook_url(link).ok_or("the hub does not know its public address: set `public_url`, or give `url`")?;
+                let url =
+                    self.hook_url(link).ok_or("the hub does not know its public address: set `public_url`, or give `url`")?;
                 self.let_in(link).await.map_err(|error| error.to_string())?;
                 url
             }

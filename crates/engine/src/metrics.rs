@@ -58,7 +58,11 @@ impl Default for Metrics {
         registry.register("uzel_events", "Events made of what came", metrics.events.clone());
         registry.register("uzel_attempts", "Calls to providers", metrics.attempts.clone());
         registry.register("uzel_attempt_duration_seconds", "How long calls to providers took", metrics.attempt_seconds.clone());
-        registry.register("uzel_oldest_waiting_seconds", "Age of the oldest entry that waits", metrics.oldest_waiting_seconds.clone());
+        registry.register(
+            "uzel_oldest_waiting_seconds",
+            "Age of the oldest entry that waits",
+            metrics.oldest_waiting_seconds.clone(),
+        );
         metrics
     }
 }

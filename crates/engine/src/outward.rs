@@ -68,7 +68,9 @@ fn inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 fn link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|inner| inner.is_link_local()),
+        IpAddr::V6(address) => {
+            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|inner| inner.is_link_local())
+        }
     }
 }
 
@@ -109,7 +111,9 @@ impl reqwest::dns::Resolve for Resolver {
         let networks = self.0.clone();
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found = tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>)).await??;
+            let found =
+                tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>))
+                    .await??;
             let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| networks.allows(address.ip())).collect();
             if allowed.is_empty() {
                 return Err("its addresses are private: the operator's `allow_networks` does not name them".into());
@@ -260,8 +264,13 @@ impl<'a> Call<'a> {
             .vault
             .open(&session_context(self.link.id), &sealed)
             .map_err(|error| CallError::Unauthorized(error.to_string()))?;
-        let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
-        Ok(Some(Session { access: Secret::new(stored.access), refresh: stored.refresh.map(Secret::new), expires_at: stored.expires_at }))
+        let stored: StoredSession =
+            serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
+        Ok(Some(Session {
+            access: Secret::new(stored.access),
+            refresh: stored.refresh.map(Secret::new),
+            expires_at: stored.expires_at,
+        }))
     }
 
     async fn save(&self, session: &Session) -> Result<(), CallError> {
@@ -312,13 +321,17 @@ impl<'a> Call<'a> {
 
     async fn exchange_once(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
         let outward = &self.engine.outward;
-        let url = reqwest::Url::parse(&outgoing.url).map_err(|_| CallError::refused(uzel_model::Refusal::Ours, "url", "its address is no URL"))?;
+        let url = reqwest::Url::parse(&outgoing.url)
+            .map_err(|_| CallError::refused(uzel_model::Refusal::Ours, "url", "its address is no URL"))?;
         // Names are checked when they are resolved; addresses written out never reach the resolver.
         let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
         if literal.is_some_and(|address| !outward.networks.allows(address)) {
-            return Err(CallError::Unreachable("its address is private: the operator's `allow_networks` does not name it".to_owned()));
+            return Err(CallError::Unreachable(
+                "its address is private: the operator's `allow_networks` does not name it".to_owned(),
+            ));
         }
-        let method = reqwest::Method::from_bytes(outgoing.method.as_bytes()).map_err(|_| CallError::Unreachable("no such method".to_owned()))?;
+        let method = reqwest::Method::from_bytes(outgoing.method.as_bytes())
+            .map_err(|_| CallError::Unreachable("no such method".to_owned()))?;
         let mut request = outward.http.request(method, url).body(outgoing.body.clone()).timeout(outward.timeout);
         for (name, value) in &outgoing.headers {
             request = request.header(*name, value);
@@ -355,8 +368,10 @@ impl<'a> Call<'a> {
             Ok(reply) => (format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body)), None),
             Err(error) => (String::new(), Some(error.to_string())),
         };
-        let error = error.or_else(|| result.as_ref().ok().filter(|reply| reply.status >= 400).map(|reply| format!("HTTP {}", reply.status)));
-        let request = if outgoing.login { "(a login: its body is not kept)".into() } else { String::from_utf8_lossy(&outgoing.body) };
+        let error = error
+            .or_else(|| result.as_ref().ok().filter(|reply| reply.status >= 400).map(|reply| format!("HTTP {}", reply.status)));
+        let request =
+            if outgoing.login { "(a login: its body is not kept)".into() } else { String::from_utf8_lossy(&outgoing.body) };
         self.exchanges.lock().push(Exchange {
             id: Id::new(Kind::Attempt),
             merchant: self.link.merchant,
@@ -432,7 +447,10 @@ fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallEr
     match status {
         401 => Err(CallError::Unauthorized("the provider answers 401: the login is not good".to_owned())),
         429 => {
-            let wait = reply.header("retry-after").and_then(|value| value.trim().parse::<i64>().ok()).filter(|wait| (0..=86_400).contains(wait));
+            let wait = reply
+                .header("retry-after")
+                .and_then(|value| value.trim().parse::<i64>().ok())
+                .filter(|wait| (0..=86_400).contains(wait));
             let at = wait.map(|wait| now + SignedDuration::from_secs(wait));
             Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at })
         }
@@ -453,7 +471,9 @@ mod tests {
     fn private_addresses_are_called_only_where_the_operator_allows_them() {
         let none = Networks::default();
         let loopback = Networks::parse(&["127.0.0.0/8".to_owned()]).unwrap();
-        for address in ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "::1", "::ffff:10.0.0.1", "fe80::1"] {
+        for address in
+            ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "::1", "::ffff:10.0.0.1", "fe80::1"]
+        {
             assert!(!none.allows(address.parse().unwrap()), "{address}");
         }
         assert!(loopback.allows("127.0.0.1".parse().unwrap()));

@@ -23,6 +23,7 @@ use crate::{
 const GROUP: usize = 512;
 
 pub(crate) async fn run(engine: Arc<Engine>) {
+    let appended = engine.store.appended();
     while !engine.stop.is_cancelled() {
         let entries = match engine.store.unread(GROUP).await {
             Ok(entries) => entries,
@@ -34,7 +35,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         };
         if entries.is_empty() {
             tokio::select! {
-                () = engine.came.notified() => {}
+                () = appended.notified() => {}
                 () = engine.stop.cancelled() => return,
             }
             continue;
@@ -171,7 +172,9 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
     let received_at = entry.request.received_at;
     let key = happening.key.unwrap_or_else(|| {
         // Hashed, since keys are shown where phones are masked.
-        let whom = phone.as_ref().map_or_else(|_| "-".to_owned(), |phone| signature::sha256_hex([phone.e164.as_bytes()])[..16].to_owned());
+        let whom = phone
+            .as_ref()
+            .map_or_else(|_| "-".to_owned(), |phone| signature::sha256_hex([phone.e164.as_bytes()])[..16].to_owned());
         let hour = received_at.as_second() / 3_600;
         format!("weak/{whom}/{}/{}/{hour}", happening.kind, happening.data["status"])
     });
@@ -199,8 +202,7 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
         trace: entry.trace.clone(),
     };
     // Without an id nobody knows what was cancelled.
-    let call_off = !weak_key
-        && matches!(event.kind.as_str(), kind::ORDER_CANCELLED | kind::VISIT_CANCELLED | kind::DEAL_LOST);
+    let call_off = !weak_key && matches!(event.kind.as_str(), kind::ORDER_CANCELLED | kind::VISIT_CANCELLED | kind::DEAL_LOST);
     let call_off = call_off.then(|| "cancelled".to_owned());
     match happening.look_up {
         Some(what) if event.phone.is_none() && link.connector.guests().is_some() && wanted(world, &event) => {

@@ -14,11 +14,7 @@ use uzel_model::{
 };
 use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
 
-use crate::{
-    Engine, Merchant, Outlet, Vault,
-    flow::FlowDoc,
-    world::LinkDoc,
-};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, world::LinkDoc};
 
 /// Keys imported by a file must be as hard to guess as ours.
 const KEY_CHARS_MIN: usize = 24;
@@ -142,9 +138,10 @@ pub fn shape_faults(file: &Value) -> Vec<Fault> {
     let mut faults = check::faults(&schema, file);
     for fault in &mut faults {
         if fault.pointer.starts_with("/flow/") && fault.pointer.ends_with("/ground") && fault.detail == "is missing" {
-            fault.detail = "is missing: say on what ground people are written to: `consent` (only those with recorded consent) or \
+            fault.detail =
+                "is missing: say on what ground people are written to: `consent` (only those with recorded consent) or \
                             `service` (the merchant's own decision; then also ground_by)"
-                .to_owned();
+                    .to_owned();
         }
     }
     faults
@@ -207,7 +204,10 @@ impl Planner<'_> {
             let Some(merchant) = self.merchant(&format!("/outlet/{place}/merchant"), &part.merchant) else { continue };
             self.slug(&format!("/outlet/{place}/slug"), &part.slug);
             if jiff::tz::TimeZone::get(&part.zone).is_err() {
-                self.fault(&format!("/outlet/{place}/zone"), "is no time zone: write a name such as `Europe/Moscow` or `Asia/Tashkent`");
+                self.fault(
+                    &format!("/outlet/{place}/zone"),
+                    "is no time zone: write a name such as `Europe/Moscow` or `Asia/Tashkent`",
+                );
             }
             let outlet = Outlet {
                 name: part.name.clone().unwrap_or_else(|| part.slug.clone()),
@@ -237,13 +237,22 @@ impl Planner<'_> {
             let mut rule = part.rule.clone();
             if rule.ground_at.is_none() {
                 // When the decision was made is part of its record: the first time it was applied.
-                let before = self.find(Kind::Flow, Some(merchant), &part.slug).and_then(|row| row.doc["ground_at"].as_str().map(str::to_owned));
+                let before = self
+                    .find(Kind::Flow, Some(merchant), &part.slug)
+                    .and_then(|row| row.doc["ground_at"].as_str().map(str::to_owned));
                 rule.ground_at = Some(before.unwrap_or_else(|| self.engine.clock.now().to_string()));
             }
             self.put(Kind::Flow, "flow", Some(merchant), &part.slug, json!(rule), None);
         }
         let mut names = HashSet::new();
-        let doubles: Vec<String> = self.plan.setup.rows.iter().filter(|row| !names.insert((row.id.kind(), row.merchant, row.slug.clone()))).map(|row| row.slug.clone()).collect();
+        let doubles: Vec<String> = self
+            .plan
+            .setup
+            .rows
+            .iter()
+            .filter(|row| !names.insert((row.id.kind(), row.merchant, row.slug.clone())))
+            .map(|row| row.slug.clone())
+            .collect();
         for slug in doubles {
             self.fault("", format!("`{slug}` stands twice in the file: names of one kind must differ"));
         }
@@ -281,7 +290,8 @@ impl Planner<'_> {
             .or_else(|| before.as_ref().and_then(|row| row.doc["since"].as_str()?.parse().ok()))
             .unwrap_or_else(|| self.engine.clock.now());
         let (open, hidden) = split(provider.schema().as_value(), &part.settings);
-        let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused: part.paused, poll: part.poll, since };
+        let doc =
+            LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused: part.paused, poll: part.poll, since };
         let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
         self.keys(at, part, id);
     }
@@ -296,10 +306,18 @@ impl Planner<'_> {
         }
         for (place, key) in keys.iter().enumerate() {
             if key.chars().count() < KEY_CHARS_MIN && !self.leniency.short_keys {
-                self.fault(&format!("{at}/webhook_keys/{place}"), format!("is too short: at least {KEY_CHARS_MIN} characters, so that nobody guesses it"));
+                self.fault(
+                    &format!("{at}/webhook_keys/{place}"),
+                    format!("is too short: at least {KEY_CHARS_MIN} characters, so that nobody guesses it"),
+                );
             }
             let hash = self.engine.vault.key_hash(&part.provider, key);
-            let taken = self.old.keys.iter().chain(&self.plan.setup.keys).any(|known| known.webhook && known.hash == hash && known.of != Some(connection));
+            let taken = self
+                .old
+                .keys
+                .iter()
+                .chain(&self.plan.setup.keys)
+                .any(|known| known.webhook && known.hash == hash && known.of != Some(connection));
             if taken {
                 self.fault(&format!("{at}/webhook_keys/{place}"), "belongs to another connection of this provider");
             }
@@ -315,7 +333,8 @@ impl Planner<'_> {
     }
 
     fn slug(&mut self, at: &str, slug: &str) {
-        let right = !slug.is_empty() && slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        let right =
+            !slug.is_empty() && slug.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
         if !right {
             self.fault(at, "must be made of a–z, 0–9 and -");
         }
@@ -346,7 +365,15 @@ impl Planner<'_> {
         rows.find(|row| row.id.kind() == kind && row.merchant == merchant && row.slug == slug)
     }
 
-    fn put(&mut self, kind: Kind, word: &'static str, merchant: Option<Id>, slug: &str, doc: Value, hidden: Option<Map<String, Value>>) -> Id {
+    fn put(
+        &mut self,
+        kind: Kind,
+        word: &'static str,
+        merchant: Option<Id>,
+        slug: &str,
+        doc: Value,
+        hidden: Option<Map<String, Value>>,
+    ) -> Id {
         let old = self.old.rows.iter().find(|row| row.id.kind() == kind && row.merchant == merchant && row.slug == slug);
         let id = old.map_or_else(|| Id::new(kind), |row| row.id);
         let mut fields = old.map_or_else(Vec::new, |row| changed(&row.doc, &doc));

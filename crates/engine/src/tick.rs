@@ -68,7 +68,11 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
 }
 
-fn spawn<F: Future<Output = ()> + Send + 'static>(engine: &Arc<Engine>, link: &Arc<Link>, work: impl FnOnce(Arc<Engine>, Arc<Link>) -> F) {
+fn spawn<F: Future<Output = ()> + Send + 'static>(
+    engine: &Arc<Engine>,
+    link: &Arc<Link>,
+    work: impl FnOnce(Arc<Engine>, Arc<Link>) -> F,
+) {
     let work = work(engine.clone(), link.clone());
     let stop = engine.stop.clone();
     engine.tasks.spawn(async move {
@@ -116,7 +120,6 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
         if let Err(error) = engine.store.apply(change).await {
             return tracing::warn!(connection.id = %link.id, "what a poll brought cannot be written: {error}");
         }
-        engine.came.notify_one();
         if !more {
             return;
         }
@@ -139,7 +142,8 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
             let news = found.into_iter().filter(|status| status.state != Delivery::OnTheWay).map(|status| {
                 (link.id, StatusNews { provider_id: status.provider_id, state: status.state, code: status.code, at: None })
             });
-            let change = Change { statuses: news.collect(), exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
+            let change =
+                Change { statuses: news.collect(), exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
             if let Err(error) = engine.store.apply(change).await {
                 tracing::warn!(connection.id = %link.id, "message statuses cannot be written: {error}");
             }
@@ -163,7 +167,8 @@ async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallErr
     tracing::warn!(connection.id = %link.id, what, "a scheduled call failed: {error}");
     let kind = if matches!(error, CallError::Unauthorized(_)) { "unauthorized" } else { what };
     let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text: error.to_string() };
-    let change = Change { notices: vec![notice], exchanges: call.into_exchanges(), now: Some(engine.clock.now()), ..Change::default() };
+    let change =
+        Change { notices: vec![notice], exchanges: call.into_exchanges(), now: Some(engine.clock.now()), ..Change::default() };
     if let Err(error) = engine.store.apply(change).await {
         tracing::warn!("a notice cannot be written: {error}");
     }
@@ -195,13 +200,19 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
 }
 
 pub(crate) async fn subscribe(engine: &Engine, link: &Arc<Link>, url: &str) -> Result<(), String> {
-    let subscription = link.connector.subscription().ok_or("this provider takes no subscription by API: set the URL in its cabinet")?;
+    let subscription =
+        link.connector.subscription().ok_or("this provider takes no subscription by API: set the URL in its cabinet")?;
     let trace = new_trace();
     let call = Call::new(engine, link, &trace);
     subscription.subscribe(&Client::new(&call), url).await.map_err(|error| error.to_string())
 }
 
-pub(crate) async fn authorize(engine: &Engine, link: &Arc<Link>, query: &[(String, String)], redirect_url: &str) -> Result<(), String> {
+pub(crate) async fn authorize(
+    engine: &Engine,
+    link: &Arc<Link>,
+    query: &[(String, String)],
+    redirect_url: &str,
+) -> Result<(), String> {
     let authorization = link.connector.authorization().ok_or("this provider needs no login in a browser")?;
     let trace = new_trace();
     let call = Call::new(engine, link, &trace);

@@ -162,7 +162,8 @@ impl World {
         let mut secrets = Vec::new();
         if let Some(sealed) = sealed {
             let plain = vault.open(id.as_bytes(), &sealed).map_err(|error| error.to_string())?;
-            let hidden: Map<String, Value> = serde_json::from_slice(&plain).map_err(|_| "its secrets are not readable".to_owned())?;
+            let hidden: Map<String, Value> =
+                serde_json::from_slice(&plain).map_err(|_| "its secrets are not readable".to_owned())?;
             secrets.extend(hidden.values().filter_map(Value::as_str).filter(|secret| secret.len() >= 4).map(str::to_owned));
             settings.extend(hidden);
         }

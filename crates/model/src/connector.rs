@@ -271,7 +271,9 @@ pub struct Question {
 pub enum Answer {
     Decided(Value),
     /// No decision could be made in time; nothing was promised.
-    TryAgain { reason: String },
+    TryAgain {
+        reason: String,
+    },
 }
 
 /// A stranger's request: refused, counted, never journalled.

@@ -3,7 +3,10 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Id, Timestamp, phone::{Phone, PhoneError}};
+use crate::{
+    Id, Timestamp,
+    phone::{Phone, PhoneError},
+};
 
 /// Types of events, in the form CloudEvents wants.
 pub mod kind {

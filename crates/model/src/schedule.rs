@@ -15,11 +15,7 @@ impl QuietHours {
     pub fn next_open(&self, at: Timestamp, zone: &TimeZone) -> Timestamp {
         let local = jiff::Zoned::new(at, zone.clone());
         let time = local.time();
-        let quiet = if self.from <= self.to {
-            self.from <= time && time < self.to
-        } else {
-            time >= self.from || time < self.to
-        };
+        let quiet = if self.from <= self.to { self.from <= time && time < self.to } else { time >= self.from || time < self.to };
         if !quiet {
             return at;
         }

@@ -69,10 +69,12 @@ pub(crate) async fn journal(
         (Some(named), None) => Some(app.engine.world().merchant(named).ok_or_else(|| Problem::not_found("no such merchant"))?),
         (None, None) => None,
     };
-    let country = merchant.and_then(|merchant| app.engine.world().merchants.get(&merchant).map(|(_, merchant)| merchant.country.clone()));
+    let country =
+        merchant.and_then(|merchant| app.engine.world().merchants.get(&merchant).map(|(_, merchant)| merchant.country.clone()));
     let reference = match &query.phone {
         Some(text) => {
-            let phone = phone::read_text(text, country.as_deref().unwrap_or("RU")).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
+            let phone = phone::read_text(text, country.as_deref().unwrap_or("RU"))
+                .map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
             Some(phone.e164)
         }
         None => query.order.clone(),
@@ -211,7 +213,11 @@ pub(crate) async fn counts(State(app): State<Arc<App>>, headers: HeaderMap, loca
     Ok(Json(app.engine.store.counts().await?))
 }
 
-pub(crate) async fn notices(State(app): State<Arc<App>>, headers: HeaderMap, local: IfLocal) -> Result<Json<Vec<Notice>>, Problem> {
+pub(crate) async fn notices(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    local: IfLocal,
+) -> Result<Json<Vec<Notice>>, Problem> {
     let caller = caller(&app, &headers, local.is_some())?;
     let mut notices = app.engine.store.notices(200).await?;
     notices.retain(|notice| caller.merchant.is_none_or(|merchant| merchant == notice.merchant));
@@ -256,7 +262,12 @@ fn link(app: &App, caller: Caller, id: &str) -> Result<Arc<Link>, Problem> {
         .ok_or_else(|| Problem::not_found("no such connection"))
 }
 
-pub(crate) async fn health(State(app): State<Arc<App>>, Path(id): Path<String>, headers: HeaderMap, local: IfLocal) -> Result<Json<Value>, Problem> {
+pub(crate) async fn health(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    local: IfLocal,
+) -> Result<Json<Value>, Problem> {
     let caller = caller(&app, &headers, local.is_some())?;
     let link = link(&app, caller, &id)?;
     Ok(Json(match app.engine.health(&link).await {
@@ -265,7 +276,12 @@ pub(crate) async fn health(State(app): State<Arc<App>>, Path(id): Path<String>, 
     }))
 }
 
-pub(crate) async fn balance(State(app): State<Arc<App>>, Path(id): Path<String>, headers: HeaderMap, local: IfLocal) -> Result<Json<Value>, Problem> {
+pub(crate) async fn balance(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    local: IfLocal,
+) -> Result<Json<Value>, Problem> {
     let caller = caller(&app, &headers, local.is_some())?;
     let link = link(&app, caller, &id)?;
     let balance = app.engine.balance(&link).await.map_err(Problem::failed)?;
@@ -300,7 +316,12 @@ pub(crate) struct Apply {
     dry_run: bool,
 }
 
-pub(crate) async fn apply(State(app): State<Arc<App>>, headers: HeaderMap, local: IfLocal, Json(apply): Json<Apply>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn apply(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    local: IfLocal,
+    Json(apply): Json<Apply>,
+) -> Result<Json<Value>, Problem> {
     owner(&app, &headers, local)?;
     let mut plan = app.engine.plan(&apply.setup, Leniency::default()).await?.map_err(Problem::invalid)?;
     if apply.dry_run {
@@ -323,7 +344,12 @@ pub(crate) struct DryRun {
     content_type: Option<String>,
 }
 
-pub(crate) async fn dry_run(State(app): State<Arc<App>>, headers: HeaderMap, local: IfLocal, Json(run): Json<DryRun>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn dry_run(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    local: IfLocal,
+    Json(run): Json<DryRun>,
+) -> Result<Json<Value>, Problem> {
     let caller = caller(&app, &headers, local.is_some())?;
     let told = match (run.entry, run.connection, run.body) {
         (Some(entry), None, None) => {
@@ -356,7 +382,12 @@ pub(crate) struct Consent {
     proof: String,
 }
 
-pub(crate) async fn consent(State(app): State<Arc<App>>, headers: HeaderMap, local: IfLocal, Json(consent): Json<Consent>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn consent(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    local: IfLocal,
+    Json(consent): Json<Consent>,
+) -> Result<Json<Value>, Problem> {
     let caller = caller(&app, &headers, local.is_some())?;
     let world = app.engine.world();
     let merchant = world
@@ -366,7 +397,9 @@ pub(crate) async fn consent(State(app): State<Arc<App>>, headers: HeaderMap, loc
     let country = world.merchants.get(&merchant).map_or("RU", |(_, merchant)| merchant.country.as_str());
     let phone = phone::read_text(&consent.phone, country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
     app.engine.store.put_consent(merchant, &phone.e164, consent.granted, &consent.proof, app.engine.clock.now()).await?;
-    Ok(Json(json!({ "phone": phone.masked(), "granted": consent.granted, "record": signature::sha256_hex([phone.e164.as_bytes()])[..16] })))
+    Ok(Json(
+        json!({ "phone": phone.masked(), "granted": consent.granted, "record": signature::sha256_hex([phone.e164.as_bytes()])[..16] }),
+    ))
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -376,7 +409,12 @@ pub(crate) struct Fsck {
     repair: bool,
 }
 
-pub(crate) async fn fsck(State(app): State<Arc<App>>, headers: HeaderMap, local: IfLocal, Json(fsck): Json<Fsck>) -> Result<Json<Value>, Problem> {
+pub(crate) async fn fsck(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    local: IfLocal,
+    Json(fsck): Json<Fsck>,
+) -> Result<Json<Value>, Problem> {
     owner(&app, &headers, local)?;
     Ok(Json(json!({ "found": app.engine.store.fsck(fsck.repair).await? })))
 }

@@ -30,7 +30,8 @@ pub(crate) async fn by_provider(State(app): State<Arc<App>>, Path(provider): Pat
         Err(problem) => return problem.into_response(),
     };
     let world = app.engine.world();
-    let found = keys(&world, provider.id, &request).into_iter().find_map(|key| world.by_webhook_key(&app.engine.vault, provider.id, key));
+    let found =
+        keys(&world, provider.id, &request).into_iter().find_map(|key| world.by_webhook_key(&app.engine.vault, provider.id, key));
     match found {
         Some((link, key)) => receive(&app, link, Request { key: Some(key), ..request }).await,
         None => {
@@ -42,7 +43,11 @@ pub(crate) async fn by_provider(State(app): State<Arc<App>>, Path(provider): Pat
 }
 
 /// `/hooks/{connection id}`: the connection is known, the proof is the connector's matter.
-pub(crate) async fn by_connection(State(app): State<Arc<App>>, Path(connection): Path<String>, request: HttpRequest) -> HttpResponse {
+pub(crate) async fn by_connection(
+    State(app): State<Arc<App>>,
+    Path(connection): Path<String>,
+    request: HttpRequest,
+) -> HttpResponse {
     hook(app, &connection, String::new(), request).await
 }
 
@@ -134,7 +139,9 @@ fn take_credentials_out(request: &mut Request, own: &[&str]) {
 /// The trace that the sender began, or a new one.
 fn trace_of(request: &Request) -> String {
     let given = request.header("traceparent").and_then(|value| value.split('-').nth(1));
-    let fits = |trace: &&str| trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit()) && trace.bytes().any(|byte| byte != b'0');
+    let fits = |trace: &&str| {
+        trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit()) && trace.bytes().any(|byte| byte != b'0')
+    };
     match given.filter(fits) {
         Some(trace) => trace.to_ascii_lowercase(),
         None => format!("{:032x}", rand::random::<u128>() | 1),
@@ -158,12 +165,22 @@ async fn read(request: HttpRequest, path: String, app: &App) -> Result<Request, 
         .iter()
         .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
         .collect();
-    Ok(Request { method: parts.method.to_string(), path, query, headers, body, received_at: app.engine.clock.now(), peer, key: None })
+    Ok(Request {
+        method: parts.method.to_string(),
+        path,
+        query,
+        headers,
+        body,
+        received_at: app.engine.clock.now(),
+        peer,
+        key: None,
+    })
 }
 
 fn http(response: Response) -> HttpResponse {
     let status = StatusCode::from_u16(response.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut http = (status, [(header::CONTENT_TYPE, HeaderValue::from_static(response.content_type))], response.body).into_response();
+    let mut http =
+        (status, [(header::CONTENT_TYPE, HeaderValue::from_static(response.content_type))], response.body).into_response();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         http.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
     }

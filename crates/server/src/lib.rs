@@ -8,7 +8,10 @@ mod problem;
 use std::{
     collections::HashMap,
     net::SocketAddr,
-    sync::{Arc, atomic::{AtomicBool, Ordering}},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use axum::{
@@ -91,13 +94,21 @@ pub fn router(app: Arc<App>) -> Router {
 }
 
 /// Serves until `stop` ends, then lets the requests under way end.
-pub async fn serve(app: Arc<App>, listener: tokio::net::TcpListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+pub async fn serve(
+    app: Arc<App>,
+    listener: tokio::net::TcpListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).with_graceful_shutdown(stop).await
 }
 
 /// Serves commands on this machine.
-pub async fn serve_local(app: Arc<App>, listener: tokio::net::UnixListener, stop: impl Future<Output = ()> + Send + 'static) -> std::io::Result<()> {
+pub async fn serve_local(
+    app: Arc<App>,
+    listener: tokio::net::UnixListener,
+    stop: impl Future<Output = ()> + Send + 'static,
+) -> std::io::Result<()> {
     axum::serve(listener, local_router(app)).with_graceful_shutdown(stop).await
 }
 
@@ -115,5 +126,6 @@ async fn ready(State(app): State<Arc<App>>) -> Response {
 }
 
 async fn metrics(State(app): State<Arc<App>>) -> Response {
-    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.engine.metrics.page()).into_response()
+    ([(header::CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], app.engine.metrics.page())
+        .into_response()
 }

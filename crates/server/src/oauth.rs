@@ -47,7 +47,8 @@ pub(crate) async fn start(
         .connection(&start.connection)
         .filter(|link| link.provider.id == provider && caller.merchant.is_none_or(|merchant| merchant == link.merchant))
         .ok_or_else(|| Problem::not_found("no such connection of this provider"))?;
-    let authorization = link.connector.authorization().ok_or_else(|| Problem::bad_request("this provider needs no login in a browser"))?;
+    let authorization =
+        link.connector.authorization().ok_or_else(|| Problem::bad_request("this provider needs no login in a browser"))?;
     let state = uzel_engine::Vault::new_key("").expose().to_owned();
     let mut logins = app.logins.lock();
     logins.retain(|_, begun| begun.until > Instant::now());
@@ -66,7 +67,8 @@ pub(crate) async fn callback(
     let state = query.iter().find(|(name, _)| name == "state").map(|(_, state)| state.clone()).unwrap_or_default();
     // Taken out at once: a state works once.
     let begun = app.logins.lock().remove(&state).filter(|begun| begun.until > Instant::now());
-    let begun = begun.ok_or_else(|| Problem::bad_request("this login was not begun here, or it took more than 20 minutes: begin again"))?;
+    let begun = begun
+        .ok_or_else(|| Problem::bad_request("this login was not begun here, or it took more than 20 minutes: begin again"))?;
     let link = app.engine.world().links.get(&begun.connection).cloned().filter(|link| link.provider.id == provider);
     let link = link.ok_or_else(|| Problem::not_found("no such connection of this provider"))?;
     let redirect_url = format!("{}/oauth/{provider}/callback", app.engine.options.public_url.as_deref().unwrap_or_default());

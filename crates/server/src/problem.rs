@@ -40,7 +40,12 @@ impl Problem {
     }
 
     pub fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "A key is needed", "send `Authorization: Bearer` with a key of the hub")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "A key is needed",
+            "send `Authorization: Bearer` with a key of the hub",
+        )
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
@@ -73,7 +78,11 @@ impl From<StoreError> for Problem {
             tracing::error!("the store refuses: {why}");
         }
         // What exactly the disk said is for the log, not for a stranger.
-        Self::busy(if matches!(error, StoreError::Busy) { "too much is waiting to be written" } else { "the journal cannot be written" })
+        Self::busy(if matches!(error, StoreError::Busy) {
+            "too much is waiting to be written"
+        } else {
+            "the journal cannot be written"
+        })
     }
 }
 

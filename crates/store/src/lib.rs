@@ -6,10 +6,13 @@
 mod sqlite;
 mod view;
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use sqlite::Sqlite;
+use tokio::sync::Notify;
 use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
 
@@ -251,6 +254,8 @@ pub struct Setup {
 /// The store, as the engine sees it. Every method that writes has committed when it returns `Ok`.
 #[async_trait]
 pub trait Store: Send + Sync {
+    /// Notified whenever entries have been appended, also those whose bringer did not wait for the end.
+    fn appended(&self) -> Arc<Notify>;
     /// Appends one entry, durably; groups with what else is waiting.
     async fn append(&self, entry: Entry) -> Result<(), StoreError>;
     /// Entries nobody has read yet, oldest first.
@@ -258,7 +263,13 @@ pub trait Store: Send + Sync {
     async fn entry(&self, id: Id) -> Result<Option<Entry>, StoreError>;
     async fn apply(&self, change: Change) -> Result<Applied, StoreError>;
     /// Takes due commands, of each connection at most so many, and marks them *sending*.
-    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Vec<Command>, StoreError>;
+    async fn lease(
+        &self,
+        now: Timestamp,
+        shares: Vec<(Id, usize)>,
+        limit: usize,
+        lease_ms: i64,
+    ) -> Result<Vec<Command>, StoreError>;
     /// Takes back what a dead process left *sending*: repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
     /// When the next command of these connections falls due.
@@ -276,7 +287,8 @@ pub trait Store: Send + Sync {
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
     async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError>;
-    async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Vec<Id>, StoreError>;
+    async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>)
+    -> Result<Vec<Id>, StoreError>;
     async fn counts(&self) -> Result<Counts, StoreError>;
     async fn health(&self) -> Result<Health, StoreError>;
     async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError>;

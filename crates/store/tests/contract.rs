@@ -1,12 +1,14 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
+
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, id::Kind};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Entry, EntryState, JournalFilter, Mark, NewCommand, NewEvent, Settlement, SetupRow, Setup,
-    Slot, Source, Sqlite, Store, StoreError,
+    Change, Command, CommandState, Contact, Entry, EntryState, JournalFilter, Mark, NewCommand, NewEvent, Settlement, Setup,
+    SetupRow, Slot, Source, Sqlite, Store, StoreError,
 };
 
 struct World {
@@ -20,7 +22,13 @@ async fn world() -> World {
     let folder = tempfile::tempdir().unwrap();
     let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder.path().join("uzel.db")).unwrap());
     let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
-    let row = |id, slug: &str| SetupRow { id, merchant: (id != merchant).then_some(merchant), slug: slug.to_owned(), doc: serde_json::json!({}), sealed: None };
+    let row = |id, slug: &str| SetupRow {
+        id,
+        merchant: (id != merchant).then_some(merchant),
+        slug: slug.to_owned(),
+        doc: serde_json::json!({}),
+        sealed: None,
+    };
     store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], keys: Vec::new() }).await.unwrap();
     World { store, merchant, link, _folder: folder }
 }

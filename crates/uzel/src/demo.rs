@@ -94,9 +94,7 @@ pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
 
 /// Merchant `demo` with a connection to every provider, and the review flow.
 fn setup(sandbox: &str, play: bool) -> Value {
-    let connection = |slug: &str, provider: &str, outlet: &str, settings: Value| {
-        json!({ "merchant": MERCHANT, "outlet": outlet, "slug": slug, "provider": provider, "settings": settings, "webhook_keys": [KEY] })
-    };
+    let connection = |slug: &str, provider: &str, outlet: &str, settings: Value| json!({ "merchant": MERCHANT, "outlet": outlet, "slug": slug, "provider": provider, "settings": settings, "webhook_keys": [KEY] });
     let mut flow = json!({
         "merchant": MERCHANT, "slug": "review", "on": ["order.completed", "visit.completed", "deal.won"],
         "ground": "service", "ground_by": "the demo", "via": "sms",
@@ -217,7 +215,8 @@ async fn until_looked_up(hub: &Hub) -> anyhow::Result<()> {
     while Instant::now() < deadline {
         let links = hub.engine.world().links.keys().copied().collect();
         let next = hub.engine.store.next_due(links).await?;
-        let sending = hub.engine.store.counts().await?.commands.iter().any(|(state, count)| *state == CommandState::Sending && *count > 0);
+        let sending =
+            hub.engine.store.counts().await?.commands.iter().any(|(state, count)| *state == CommandState::Sending && *count > 0);
         if !sending && next.is_none_or(|at| at > hub.engine.clock.now() + 1.hour()) {
             return Ok(());
         }
@@ -227,7 +226,13 @@ async fn until_looked_up(hub: &Hub) -> anyhow::Result<()> {
 }
 
 /// What came, what was sent, what was held back, and whether that is what it should be.
-async fn judge(hub: &Hub, sandbox: &Sandbox, web: &reqwest::Client, came: &BTreeMap<&str, u32>, quiet: bool) -> anyhow::Result<bool> {
+async fn judge(
+    hub: &Hub,
+    sandbox: &Sandbox,
+    web: &reqwest::Client,
+    came: &BTreeMap<&str, u32>,
+    quiet: bool,
+) -> anyhow::Result<bool> {
     let accepted: Vec<Value> = web.get(format!("{}/_sandbox/smsru/accepted", sandbox.url())).send().await?.json().await?;
     let mut got: BTreeMap<String, u32> = BTreeMap::new();
     for message in &accepted {

@@ -31,11 +31,14 @@ pub struct Folder {
 impl Folder {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("data folder {}", path.display()))?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).with_context(|| format!("data folder {}", path.display()))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o700))
+            .with_context(|| format!("data folder {}", path.display()))?;
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(path.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path: path.to_owned(), lock }),
-            Err(TryLockError::WouldBlock) => bail!("another hub works in {}: stop it first, or name another `data` folder", path.display()),
+            Err(TryLockError::WouldBlock) => {
+                bail!("another hub works in {}: stop it first, or name another `data` folder", path.display())
+            }
             Err(TryLockError::Error(error)) => Err(error).context("locking the data folder"),
         }
     }
@@ -45,7 +48,10 @@ impl Folder {
         let file = self.path.join("master.key");
         if !file.exists() {
             if self.path.join("uzel.db").exists() {
-                bail!("{} is missing: without the key that sealed them the stored secrets cannot be opened; put it back", file.display());
+                bail!(
+                    "{} is missing: without the key that sealed them the stored secrets cannot be opened; put it back",
+                    file.display()
+                );
             }
             write_private(&file, Vault::new_master().expose())?;
         }
@@ -141,7 +147,10 @@ impl Hub {
     pub async fn apply(&self, file: &Value, leniency: Leniency) -> anyhow::Result<()> {
         match self.engine.plan(file, leniency).await? {
             Ok(plan) => Ok(self.engine.carry_out(plan).await?),
-            Err(faults) => bail!("{}", faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("\n")),
+            Err(faults) => bail!(
+                "{}",
+                faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("\n")
+            ),
         }
     }
 
@@ -203,6 +212,9 @@ async fn defaults(engine: &Engine, settings: &Settings) -> anyhow::Result<()> {
     }
     match engine.plan(&setup, Leniency::default()).await? {
         Ok(plan) => Ok(engine.carry_out(plan).await?),
-        Err(faults) => bail!("SMSRU_API_KEY, SMSRU_SENDER: {}", faults.iter().map(|fault| fault.detail.clone()).collect::<Vec<_>>().join("; ")),
+        Err(faults) => bail!(
+            "SMSRU_API_KEY, SMSRU_SENDER: {}",
+            faults.iter().map(|fault| fault.detail.clone()).collect::<Vec<_>>().join("; ")
+        ),
     }
 }

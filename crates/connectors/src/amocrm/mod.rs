@@ -78,20 +78,14 @@ fn oauth_url() -> String {
 fn host_name(host: &str, (): &()) -> garde::Result {
     match plain_host(host) {
         true => Ok(()),
-        false => Err(garde::Error::new(
-            "must be an address such as example.amocrm.ru, without https and slashes",
-        )),
+        false => Err(garde::Error::new("must be an address such as example.amocrm.ru, without https and slashes")),
     }
 }
 
 fn plain_host(host: &str) -> bool {
     host.contains('.')
         && host.split('.').all(|label| {
-            !label.is_empty()
-                && !label.starts_with('-')
-                && label
-                    .bytes()
-                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            !label.is_empty() && !label.starts_with('-') && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
         })
 }
 
@@ -106,19 +100,13 @@ impl Connector for Amocrm {
                 None => Err(Rejection::Unsigned),
             };
         }
-        if request.key.is_some() {
-            Ok(())
-        } else {
-            Err(Rejection::Unsigned)
-        }
+        if request.key.is_some() { Ok(()) } else { Err(Rejection::Unsigned) }
     }
 
     fn intake(&self, request: &Request) -> Intake {
         match request.method.as_str() {
             // A person who opens the hook's address in a browser.
-            "GET" | "HEAD" if request.query("signature").is_none() => {
-                Intake::Greets(Response::ok())
-            }
+            "GET" | "HEAD" if request.query("signature").is_none() => Intake::Greets(Response::ok()),
             _ => Intake::Tells(Response::ok()),
         }
     }
@@ -130,9 +118,7 @@ impl Connector for Amocrm {
                     disconnected: Some("the integration was switched off in amoCRM".to_owned()),
                     ..Reading::default()
                 }),
-                _ => Err(Malformed::new(
-                    "the integration's switching off cannot be proven: its ID or secret key does not fit",
-                )),
+                _ => Err(Malformed::new("the integration's switching off cannot be proven: its ID or secret key does not fit")),
             };
         }
         self.read(&body(request)?)
@@ -156,10 +142,7 @@ impl Connector for Amocrm {
 
     /// amoCRM counts calls by integration, over all accounts that use it.
     fn rates(&self) -> Vec<Rate> {
-        let scope = self
-            .client_id
-            .clone()
-            .map_or(Scope::Connection, Scope::Account);
+        let scope = self.client_id.clone().map_or(Scope::Connection, Scope::Account);
         vec![Rate { scope, per_s: 7 }]
     }
 }
@@ -184,14 +167,8 @@ impl Amocrm {
         let (id, secret) = self.application()?;
         let client = request.query("client_uuid").unwrap_or_default();
         let account = request.query("account_id").unwrap_or_default();
-        let signed = signature::hmac_sha256(
-            secret.expose().as_bytes(),
-            format!("{client}|{account}").as_bytes(),
-        );
-        let given = request
-            .query("signature")
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        let signed = signature::hmac_sha256(secret.expose().as_bytes(), format!("{client}|{account}").as_bytes());
+        let given = request.query("signature").unwrap_or_default().to_ascii_lowercase();
         let ours = client.eq_ignore_ascii_case(id) && !account.is_empty();
         Some(ours && signature::equal(&given, &hex::encode(signed)))
     }
@@ -202,10 +179,7 @@ impl Amocrm {
             return true;
         }
         let host = host.to_ascii_lowercase();
-        plain_host(&host)
-            && [".amocrm.ru", ".amocrm.com", ".kommo.com"]
-                .iter()
-                .any(|suffix| host.ends_with(suffix))
+        plain_host(&host) && [".amocrm.ru", ".amocrm.com", ".kommo.com"].iter().any(|suffix| host.ends_with(suffix))
     }
 }
 
@@ -215,11 +189,7 @@ fn body(request: &Request) -> Result<Value, Malformed> {
     let Some(first) = body.first() else {
         return Err(Malformed::new("the body is empty: a form was expected"));
     };
-    let called = |word: &str| {
-        request
-            .header("content-type")
-            .is_some_and(|kind| kind.to_ascii_lowercase().contains(word))
-    };
+    let called = |word: &str| request.header("content-type").is_some_and(|kind| kind.to_ascii_lowercase().contains(word));
     match b"{[".contains(first) {
         true if called("form-urlencoded") => request.json().or_else(|_| form::read(body)),
         true => request.json(),
@@ -237,20 +207,9 @@ mod tests {
 
     fn signed(signature: &str) -> Request {
         let client = "5e1f2a3b-0000-4000-8000-00000000c1d0";
-        let pairs = [
-            ("account_id", "9931001"),
-            ("client_uuid", client),
-            ("signature", signature),
-        ];
-        let query = pairs
-            .map(|(name, value)| (name.to_owned(), value.to_owned()))
-            .into();
-        Request {
-            method: "GET".to_owned(),
-            query,
-            key: None,
-            ..testing::post("", "")
-        }
+        let pairs = [("account_id", "9931001"), ("client_uuid", client), ("signature", signature)];
+        let query = pairs.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Request { method: "GET".to_owned(), query, key: None, ..testing::post("", "") }
     }
 
     #[test]
@@ -265,10 +224,7 @@ mod tests {
         assert_eq!(amocrm.verify(&wrong), Err(Rejection::Forged));
         assert!(amocrm.parse(&wrong).is_err());
 
-        let keyed = |request: Request| Request {
-            key: Some("key".to_owned()),
-            ..request
-        };
+        let keyed = |request: Request| Request { key: Some("key".to_owned()), ..request };
         assert_eq!(amocrm.verify(&keyed(wrong)), Err(Rejection::Forged));
         let bare = PROVIDER.open(json!({})).unwrap();
         assert_eq!(bare.verify(&right), Err(Rejection::Unsigned));
@@ -278,16 +234,9 @@ mod tests {
 
     #[test]
     fn only_amocrms_hosts_are_trusted() {
-        let Value::Object(settings) = json!({ "allowed_hosts": ["127.0.0.1:9000"] }) else {
-            unreachable!()
-        };
+        let Value::Object(settings) = json!({ "allowed_hosts": ["127.0.0.1:9000"] }) else { unreachable!() };
         let amocrm: Amocrm = serde_json::from_value(Value::Object(settings)).unwrap();
-        for host in [
-            "example.amocrm.ru",
-            "Example.amocrm.com",
-            "a-b.kommo.com",
-            "127.0.0.1:9000",
-        ] {
+        for host in ["example.amocrm.ru", "Example.amocrm.com", "a-b.kommo.com", "127.0.0.1:9000"] {
             assert!(amocrm.trusts(host), "{host}");
         }
         for host in [
@@ -309,14 +258,8 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_only() {
-        assert!(
-            PROVIDER
-                .open(json!({ "host": "example.amocrm.ru" }))
-                .is_ok()
-        );
-        let faults = PROVIDER
-            .open(json!({ "host": "https://example.amocrm.ru/" }))
-            .unwrap_err();
+        assert!(PROVIDER.open(json!({ "host": "example.amocrm.ru" })).is_ok());
+        let faults = PROVIDER.open(json!({ "host": "https://example.amocrm.ru/" })).unwrap_err();
         assert_eq!(faults[0].pointer, "/host");
     }
 }

@@ -25,10 +25,7 @@ impl Amocrm {
             self.read_one(body, &mut reading);
         }
         if bodies.len() > DEALS {
-            reading.skip(format!(
-                "only the first {DEALS} of {} bodies were read",
-                bodies.len()
-            ));
+            reading.skip(format!("only the first {DEALS} of {} bodies were read", bodies.len()));
         }
         if reading.happenings.is_empty() && reading.skipped.is_empty() {
             return Err(Malformed::new("neither deals nor contacts in the body"));
@@ -40,17 +37,11 @@ impl Amocrm {
         let Some(entities) = body.as_object() else {
             return;
         };
-        let contacts: Vec<&Value> = entries(&body["contacts"])
-            .into_iter()
-            .map(|(_, contact)| contact)
-            .collect();
+        let contacts: Vec<&Value> = entries(&body["contacts"]).into_iter().map(|(_, contact)| contact).collect();
         let deals = entries(&body["leads"]);
         for (place, (action, deal)) in deals.iter().enumerate() {
             if place == DEALS {
-                reading.skip(format!(
-                    "only the first {DEALS} of {} deals were read",
-                    deals.len()
-                ));
+                reading.skip(format!("only the first {DEALS} of {} deals were read", deals.len()));
                 break;
             }
             let alone = deals.len() == 1 && contacts.len() == 1;
@@ -67,40 +58,20 @@ impl Amocrm {
                 _ => true,
             };
             if told && !tree::is_blank(actions) && (actions.is_object() || actions.is_array()) {
-                let names: Vec<&str> = actions
-                    .as_object()
-                    .into_iter()
-                    .flatten()
-                    .map(|(name, _)| name.as_str())
-                    .take(5)
-                    .collect();
-                reading.skip(format!(
-                    "{entity} ({}): no deal is told of, nothing follows",
-                    names.join(", ")
-                ));
+                let names: Vec<&str> = actions.as_object().into_iter().flatten().map(|(name, _)| name.as_str()).take(5).collect();
+                reading.skip(format!("{entity} ({}): no deal is told of, nothing follows", names.join(", ")));
             }
         }
     }
 
-    fn happening(
-        &self,
-        body: &Value,
-        action: &str,
-        deal: &Value,
-        contacts: &[&Value],
-        alone: bool,
-    ) -> Result<Happening, String> {
-        let id = tree::text(&deal["id"])
-            .or_else(|| tree::text(deal))
-            .filter(|id| id.len() <= 64);
+    fn happening(&self, body: &Value, action: &str, deal: &Value, contacts: &[&Value], alone: bool) -> Result<Happening, String> {
+        let id = tree::text(&deal["id"]).or_else(|| tree::text(deal)).filter(|id| id.len() <= 64);
         let called = id.as_deref().unwrap_or("without an id");
         match action {
             "status" => {}
             "update" | "add" if self.read_updates => {}
             _ => {
-                return Err(format!(
-                    "deal {called}: «{action}» is not a change of status, nothing follows"
-                ));
+                return Err(format!("deal {called}: «{action}» is not a change of status, nothing follows"));
             }
         }
         let status = tree::text(&deal["status_id"]);
@@ -109,55 +80,28 @@ impl Amocrm {
             Some(LOST) => (kind::DEAL_LOST, "lost"),
             _ => {
                 let status = status.as_deref().unwrap_or("-");
-                return Err(format!(
-                    "deal {called}: status {status} is neither won (142) nor lost (143), nothing follows"
-                ));
+                return Err(format!("deal {called}: status {status} is neither won (142) nor lost (143), nothing follows"));
             }
         };
 
         let main = &deal["main_contact"];
-        let owner = contacts
-            .iter()
-            .copied()
-            .find(|contact| belongs(contact, id.as_deref(), alone));
-        let mut phones: Vec<Value> = Some(&main["phone"])
-            .filter(|phone| !tree::is_blank(phone))
-            .cloned()
-            .into_iter()
-            .collect();
+        let owner = contacts.iter().copied().find(|contact| belongs(contact, id.as_deref(), alone));
+        let mut phones: Vec<Value> = Some(&main["phone"]).filter(|phone| !tree::is_blank(phone)).cloned().into_iter().collect();
         if let Some(contact) = owner {
             phones.extend(self.phones(&contact["custom_fields_values"]));
             phones.extend(self.phones(&contact["custom_fields"]));
-            phones.extend(
-                Some(&contact["phone"])
-                    .filter(|phone| !tree::is_blank(phone))
-                    .cloned(),
-            );
+            phones.extend(Some(&contact["phone"]).filter(|phone| !tree::is_blank(phone)).cloned());
         }
-        let account = [
-            tree::at(body, &["account", "id"]),
-            &deal["account_id"],
-            tree::at(body, &["account", "subdomain"]),
-        ];
-        let account = account
-            .into_iter()
-            .find_map(tree::text)
-            .map(|account| account + "/")
-            .unwrap_or_default();
+        let account = [tree::at(body, &["account", "id"]), &deal["account_id"], tree::at(body, &["account", "subdomain"])];
+        let account = account.into_iter().find_map(tree::text).map(|account| account + "/").unwrap_or_default();
         let asked = tree::integer(&deal["id"]).filter(|_| kind == kind::DEAL_WON && self.calls());
-        let at = [&deal["last_modified"], &deal["updated_at"]]
-            .into_iter()
-            .find_map(tree::integer)
-            .filter(|second| *second > 0);
+        let at = [&deal["last_modified"], &deal["updated_at"]].into_iter().find_map(tree::integer).filter(|second| *second > 0);
         Ok(Happening {
             key: id.as_ref().map(|id| format!("lead/{account}{id}/{word}")),
             kind,
             subject: format!("deal/{}", id.as_deref().unwrap_or("-")),
             at: at.and_then(|second| Timestamp::from_second(second).ok()),
-            person: Person {
-                name: name(main).or_else(|| name(owner?)),
-                phones,
-            },
+            person: Person { name: name(main).or_else(|| name(owner?)), phones },
             refs: id.into_iter().collect(),
             data: tree::object([
                 ("status", status),
@@ -174,19 +118,10 @@ impl Amocrm {
         let mut phones: Vec<(usize, Value)> = Vec::new();
         for field in items(fields).into_iter().filter(|field| is_phone(field)) {
             for value in items(&field["values"]) {
-                let code = tree::text(&value["enum_code"])
-                    .or_else(|| tree::text(&value["enum"]))
-                    .unwrap_or_default();
-                let phone = if value.is_object() {
-                    &value["value"]
-                } else {
-                    value
-                };
+                let code = tree::text(&value["enum_code"]).or_else(|| tree::text(&value["enum"])).unwrap_or_default();
+                let phone = if value.is_object() { &value["value"] } else { value };
                 if !tree::is_blank(phone) && !code.eq_ignore_ascii_case("FAX") {
-                    let place = self
-                        .phone_order
-                        .iter()
-                        .position(|known| known.eq_ignore_ascii_case(&code));
+                    let place = self.phone_order.iter().position(|known| known.eq_ignore_ascii_case(&code));
                     phones.push((place.unwrap_or(usize::MAX), phone.clone()));
                 }
             }
@@ -208,15 +143,9 @@ fn belongs(contact: &Value, deal: Option<&str>, alone: bool) -> bool {
     match &contact["linked_leads_id"] {
         links if tree::is_blank(links) => alone,
         links => deal.is_some_and(|deal| {
-            let named = links
-                .as_object()
-                .is_some_and(|links| links.contains_key(deal));
-            let linked = |link: &Value| {
-                [link, &link["ID"], &link["id"]]
-                    .into_iter()
-                    .find_map(tree::text)
-                    .is_some_and(|id| id == deal)
-            };
+            let named = links.as_object().is_some_and(|links| links.contains_key(deal));
+            let linked =
+                |link: &Value| [link, &link["ID"], &link["id"]].into_iter().find_map(tree::text).is_some_and(|id| id == deal);
             named || items(links).into_iter().any(linked)
         }),
     }
@@ -225,10 +154,7 @@ fn belongs(contact: &Value, deal: Option<&str>, alone: bool) -> bool {
 fn is_phone(field: &Value) -> bool {
     let codes = [&field["field_code"], &field["code"]];
     let names = [&field["field_name"], &field["name"]];
-    codes
-        .into_iter()
-        .filter_map(tree::text)
-        .any(|code| code.eq_ignore_ascii_case("PHONE"))
+    codes.into_iter().filter_map(tree::text).any(|code| code.eq_ignore_ascii_case("PHONE"))
         || names.into_iter().filter_map(tree::text).any(|name| {
             let name = name.to_lowercase();
             ["телефон", "phone", "мобильный телефон"].contains(&name.as_str())
@@ -240,18 +166,10 @@ fn entries(actions: &Value) -> Vec<(&str, &Value)> {
     let mut entries = Vec::new();
     for (action, told) in actions.as_object().into_iter().flatten() {
         match told {
-            Value::Object(fields)
-                if ["id", "status_id", "type"]
-                    .iter()
-                    .any(|name| fields.contains_key(*name)) =>
-            {
+            Value::Object(fields) if ["id", "status_id", "type"].iter().any(|name| fields.contains_key(*name)) => {
                 entries.push((action.as_str(), told));
             }
-            Value::Object(_) | Value::Array(_) => entries.extend(
-                items(told)
-                    .into_iter()
-                    .map(|entry| (action.as_str(), entry)),
-            ),
+            Value::Object(_) | Value::Array(_) => entries.extend(items(told).into_iter().map(|entry| (action.as_str(), entry))),
             Value::Null => {}
             bare => entries.push((action.as_str(), bare)),
         }
@@ -264,10 +182,8 @@ fn items(list: &Value) -> Vec<&Value> {
     match list {
         Value::Array(items) => items.iter().collect(),
         Value::Object(members) => {
-            let mut items: Vec<(u64, &Value)> = members
-                .iter()
-                .map(|(place, item)| (place.parse().unwrap_or(u64::MAX), item))
-                .collect();
+            let mut items: Vec<(u64, &Value)> =
+                members.iter().map(|(place, item)| (place.parse().unwrap_or(u64::MAX), item)).collect();
             items.sort_by_key(|(place, _)| *place);
             items.into_iter().map(|(_, item)| item).collect()
         }
@@ -285,32 +201,21 @@ mod tests {
     const FORM: &str = "application/x-www-form-urlencoded";
 
     fn read(settings: Value, kind: &str, body: &str) -> Result<Reading, Malformed> {
-        super::super::PROVIDER
-            .open(settings)
-            .unwrap()
-            .parse(&testing::post(kind, body))
+        super::super::PROVIDER.open(settings).unwrap().parse(&testing::post(kind, body))
     }
 
     #[test]
     fn a_won_deal_is_looked_up_where_the_account_can_be_called() {
         let body = "leads[status][0][id]=40331001&leads[status][0][status_id]=142&leads[status][0][price]=15000\
             &leads[status][0][last_modified]=1789380000&leads[status][0][account_id]=9931001&account[subdomain]=example";
-        let reading = read(
-            json!({ "host": "example.amocrm.ru", "long_lived_token": "t" }),
-            FORM,
-            body,
-        )
-        .unwrap();
+        let reading = read(json!({ "host": "example.amocrm.ru", "long_lived_token": "t" }), FORM, body).unwrap();
         let deal = &reading.happenings[0];
         assert_eq!(deal.key.as_deref(), Some("lead/9931001/40331001/won"));
         assert_eq!(deal.subject, "deal/40331001");
         assert_eq!(deal.look_up, Some(json!({ "lead": 40331001 })));
         assert_eq!(deal.data, json!({ "status": "142", "sum": "15000" }));
         assert_eq!(deal.at, Timestamp::from_second(1789380000).ok());
-        assert_eq!(
-            read(json!({}), FORM, body).unwrap().happenings[0].look_up,
-            None
-        );
+        assert_eq!(read(json!({}), FORM, body).unwrap().happenings[0].look_up, None);
     }
 
     #[test]
@@ -318,21 +223,11 @@ mod tests {
         let body = "leads[status][0][id]=1&leads[status][0][status_id]=7&leads[status][1][id]=2&leads[status][1][status_id]=143\
             &leads[status][10][id]=3&leads[status][10][status_id]=142&leads[delete]=4&leads[update][0][id]=5&leads[update][0][status_id]=142";
         let reading = read(json!({}), "text/plain", body).unwrap();
-        let kinds: Vec<&str> = reading
-            .happenings
-            .iter()
-            .map(|happening| happening.kind)
-            .collect();
+        let kinds: Vec<&str> = reading.happenings.iter().map(|happening| happening.kind).collect();
         assert_eq!(kinds, [kind::DEAL_LOST, kind::DEAL_WON]);
         assert_eq!(reading.happenings[1].key.as_deref(), Some("lead/3/won"));
         assert_eq!(reading.skipped.len(), 3, "{:?}", reading.skipped);
-        assert_eq!(
-            read(json!({ "read_updates": true }), FORM, body)
-                .unwrap()
-                .happenings
-                .len(),
-            3
-        );
+        assert_eq!(read(json!({ "read_updates": true }), FORM, body).unwrap().happenings.len(), 3);
     }
 
     #[test]
@@ -341,43 +236,21 @@ mod tests {
             json!({ "leads": { "status": deals }, "contacts": { "update": [contact] } }).to_string()
         };
         let deal = |id: u64| json!({ "id": id, "status_id": "142" });
-        let phones = |body: String| {
-            read(json!({}), "application/json", &body)
-                .unwrap()
-                .happenings[0]
-                .person
-                .phones
-                .len()
-        };
+        let phones = |body: String| read(json!({}), "application/json", &body).unwrap().happenings[0].person.phones.len();
         let contact = json!({ "id": 9, "phone": "+79990004402" });
         assert_eq!(phones(body(json!([deal(1)]), contact.clone())), 1);
         assert_eq!(phones(body(json!([deal(1), deal(2)]), contact)), 0);
-        let linked =
-            json!({ "id": 9, "phone": "+79990004402", "linked_leads_id": { "1": { "ID": "1" } } });
-        assert_eq!(
-            phones(body(json!({ "0": deal(1), "1": deal(2) }), linked.clone())),
-            1
-        );
-        assert_eq!(
-            phones(body(json!({ "id": 2, "status_id": 142 }), linked)),
-            0
-        );
+        let linked = json!({ "id": 9, "phone": "+79990004402", "linked_leads_id": { "1": { "ID": "1" } } });
+        assert_eq!(phones(body(json!({ "0": deal(1), "1": deal(2) }), linked.clone())), 1);
+        assert_eq!(phones(body(json!({ "id": 2, "status_id": 142 }), linked)), 0);
         let company = json!({ "id": 9, "phone": "+79990004402", "type": "company" });
         assert_eq!(phones(body(json!([deal(1)]), company)), 0);
     }
 
     #[test]
     fn a_body_of_something_else_is_told_from_a_broken_one() {
-        let reading = read(
-            json!({}),
-            FORM,
-            "contacts[delete][0][id]=1&contacts[delete][0][type]=company&account[id]=2",
-        )
-        .unwrap();
-        assert_eq!(
-            reading.skipped,
-            ["contacts (delete): no deal is told of, nothing follows"]
-        );
+        let reading = read(json!({}), FORM, "contacts[delete][0][id]=1&contacts[delete][0][type]=company&account[id]=2").unwrap();
+        assert_eq!(reading.skipped, ["contacts (delete): no deal is told of, nothing follows"]);
         for body in ["", "hello", "account[id]=2", "{}", "[]", "[1]"] {
             assert!(read(json!({}), "", body).is_err(), "{body}");
         }

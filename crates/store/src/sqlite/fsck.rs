@@ -13,7 +13,9 @@ const LAWS: &[Law] = &[
     Law {
         broken: "commands that wait but have no connection: nobody will ever work on them",
         count: "SELECT count(*) FROM command WHERE state = 0 AND connection NOT IN (SELECT id FROM setup)",
-        mend: Some("UPDATE command SET state = 3, reason = 'its connection does not exist' WHERE state = 0 AND connection NOT IN (SELECT id FROM setup)"),
+        mend: Some(
+            "UPDATE command SET state = 3, reason = 'its connection does not exist' WHERE state = 0 AND connection NOT IN (SELECT id FROM setup)",
+        ),
     },
     Law {
         broken: "events without the inbox entry they were read from",
@@ -43,9 +45,7 @@ const LAWS: &[Law] = &[
         broken: "references to journal rows that do not exist",
         count: "SELECT count(*) FROM reference r WHERE NOT EXISTS (SELECT 1 FROM inbox i WHERE i.id = r.id)
                 AND NOT EXISTS (SELECT 1 FROM exchange x WHERE x.id = r.id)",
-        mend: Some(
-            "DELETE FROM reference WHERE id NOT IN (SELECT id FROM inbox) AND id NOT IN (SELECT id FROM exchange)",
-        ),
+        mend: Some("DELETE FROM reference WHERE id NOT IN (SELECT id FROM inbox) AND id NOT IN (SELECT id FROM exchange)"),
     },
 ];
 

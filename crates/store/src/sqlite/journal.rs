@@ -9,7 +9,8 @@ use crate::{
     TimelineCommand,
 };
 
-const ENTRY: &str = "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof";
+const ENTRY: &str =
+    "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof";
 
 pub(super) fn insert(connection: &Connection, entry: &Entry) -> Result<()> {
     let request = &entry.request;
@@ -181,7 +182,7 @@ fn incoming(connection: &Connection, filter: &JournalFilter, limit: usize) -> Re
                 endpoint: format!("{} {}", row.get::<_, String>(5)?, row.get::<_, String>(6)?),
                 status: if state == EntryState::Dead { "error" } else { "ok" },
                 state: entry_word(state).to_owned(),
-                request: String::from_utf8_lossy(row.get_ref(7)?.as_blob()?).into_owned(),
+                request: String::from_utf8_lossy(row.get_ref(7)?.as_bytes_or_null()?.unwrap_or_default()).into_owned(),
                 response: String::new(),
                 error: if state == EntryState::Dead { notes } else { None },
                 retry_count: 0,
@@ -232,7 +233,9 @@ fn outgoing(connection: &Connection, filter: &JournalFilter, limit: usize) -> Re
 pub(super) fn timeline(connection: &Connection, entry_id: Id) -> Result<Option<Timeline>> {
     let Some(entry) = entry(connection, entry_id)? else { return Ok(None) };
     let (state, notes): (i64, Option<String>) =
-        connection.query_row("SELECT state, notes FROM inbox WHERE id = ?1", [entry_id.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        connection.query_row("SELECT state, notes FROM inbox WHERE id = ?1", [entry_id.as_bytes()], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?;
     let events: Vec<Event> = connection
         .prepare_cached("SELECT doc FROM event WHERE entry = ?1 ORDER BY id")?
         .query_map([entry_id.as_bytes()], |row| doc(0, row))?
@@ -356,6 +359,8 @@ pub(super) fn health(connection: &Connection) -> Result<Health> {
     };
     Ok(Health {
         oldest_unread_at: moment("SELECT received_at FROM inbox INDEXED BY inbox_unread WHERE state = 0 ORDER BY id LIMIT 1")?,
-        oldest_due_at: moment("SELECT min(next_at) FROM command INDEXED BY command_due WHERE state = 0 AND connection IN (SELECT id FROM setup)")?,
+        oldest_due_at: moment(
+            "SELECT min(next_at) FROM command INDEXED BY command_due WHERE state = 0 AND connection IN (SELECT id FROM setup)",
+        )?,
     })
 }

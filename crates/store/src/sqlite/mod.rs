@@ -18,7 +18,7 @@ use std::{
 use async_trait::async_trait;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
@@ -36,6 +36,8 @@ type Work = Box<dyn FnMut(&Connection) -> Result<(), StoreError> + Send>;
 /// A piece of work, and how to tell its caller that the transaction it was part of has ended.
 struct Task {
     work: Work,
+    /// It brings entries to be read: the reader is woken, whether or not the caller is still there.
+    appends: bool,
     ended: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
 }
 
@@ -44,6 +46,7 @@ pub struct Sqlite {
     tasks: Mutex<Option<mpsc::Sender<Task>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
+    appended: Arc<Notify>,
 }
 
 struct Readers {
@@ -91,23 +94,29 @@ impl Sqlite {
         let connection = open(path, true)?;
         migrate(&connection)?;
         let (tasks, waiting) = mpsc::channel(WAITING_MAX);
+        let appended = Arc::new(Notify::new());
         let writer = thread::Builder::new()
             .name("journal".to_owned())
-            .spawn(move || write_groups(&connection, waiting))
+            .spawn({
+                let appended = appended.clone();
+                move || write_groups(&connection, waiting, &appended)
+            })
             .map_err(|error| StoreError::Failed(error.to_string()))?;
         let readers = Readers { idle: Mutex::new(Vec::new()), path: path.to_owned() };
-        Ok(Self { tasks: Mutex::new(Some(tasks)), writer: Mutex::new(Some(writer)), readers: Arc::new(readers) })
+        Ok(Self { tasks: Mutex::new(Some(tasks)), writer: Mutex::new(Some(writer)), readers: Arc::new(readers), appended })
     }
 
     /// Hands work to the writer and waits until it is durable.
     async fn write<T: Send + 'static>(
         &self,
+        appends: bool,
         mut work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (tell, told) = oneshot::channel();
         let outcome = Arc::new(Mutex::new(None));
         let kept = outcome.clone();
         let task = Task {
+            appends,
             work: Box::new(move |connection| {
                 *kept.lock() = Some(work(connection)?);
                 Ok(())
@@ -129,9 +138,7 @@ impl Sqlite {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let readers = self.readers.clone();
-        tokio::task::spawn_blocking(move || readers.read(query))
-            .await
-            .map_err(|error| StoreError::Failed(error.to_string()))?
+        tokio::task::spawn_blocking(move || readers.read(query)).await.map_err(|error| StoreError::Failed(error.to_string()))?
     }
 }
 
@@ -153,7 +160,7 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Task>) {
+fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Task>, appended: &Notify) {
     let mut group = Vec::with_capacity(GROUP_MAX);
     while let Some(first) = waiting.blocking_recv() {
         group.push(first);
@@ -163,6 +170,7 @@ fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Task>) {
                 Err(_) => break,
             }
         }
+        let appends = group.iter().any(|task| task.appends);
         match commit(connection, &mut group) {
             Ok(()) => group.drain(..).for_each(|task| (task.ended)(Ok(()))),
             // One piece of work that cannot be done must not take the others with it.
@@ -172,6 +180,9 @@ fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Task>) {
                     (task.ended)(result);
                 }
             }
+        }
+        if appends {
+            appended.notify_one();
         }
     }
 }
@@ -217,8 +228,12 @@ fn doc<T: serde::de::DeserializeOwned>(column: usize, row: &rusqlite::Row<'_>) -
 
 #[async_trait]
 impl Store for Sqlite {
+    fn appended(&self) -> Arc<Notify> {
+        self.appended.clone()
+    }
+
     async fn append(&self, entry: Entry) -> Result<(), StoreError> {
-        self.write(move |connection| journal::insert(connection, &entry).map_err(failed)).await
+        self.write(true, move |connection| journal::insert(connection, &entry).map_err(failed)).await
     }
 
     async fn unread(&self, limit: usize) -> Result<Vec<Entry>, StoreError> {
@@ -230,15 +245,21 @@ impl Store for Sqlite {
     }
 
     async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
-        self.write(move |connection| work::apply(connection, &change)).await
+        self.write(!change.entries.is_empty(), move |connection| work::apply(connection, &change)).await
     }
 
-    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Vec<Command>, StoreError> {
-        self.write(move |connection| work::lease(connection, now, &shares, limit, lease_ms).map_err(failed)).await
+    async fn lease(
+        &self,
+        now: Timestamp,
+        shares: Vec<(Id, usize)>,
+        limit: usize,
+        lease_ms: i64,
+    ) -> Result<Vec<Command>, StoreError> {
+        self.write(false, move |connection| work::lease(connection, now, &shares, limit, lease_ms).map_err(failed)).await
     }
 
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
-        self.write(move |connection| work::recover(connection, now).map_err(failed)).await
+        self.write(false, move |connection| work::recover(connection, now).map_err(failed)).await
     }
 
     async fn next_due(&self, connections: Vec<Id>) -> Result<Option<Timestamp>, StoreError> {
@@ -251,7 +272,8 @@ impl Store for Sqlite {
 
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<(), StoreError> {
         let (phone, proof) = (phone.to_owned(), proof.to_owned());
-        self.write(move |connection| setup::put_consent(connection, merchant, &phone, granted, &proof, at).map_err(failed)).await
+        self.write(false, move |connection| setup::put_consent(connection, merchant, &phone, granted, &proof, at).map_err(failed))
+            .await
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -259,7 +281,7 @@ impl Store for Sqlite {
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
-        self.write(move |connection| setup::put(connection, &setup).map_err(failed)).await
+        self.write(false, move |connection| setup::put(connection, &setup).map_err(failed)).await
     }
 
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
@@ -267,7 +289,7 @@ impl Store for Sqlite {
     }
 
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError> {
-        self.write(move |db| setup::put_session(db, connection, &sealed).map_err(failed)).await
+        self.write(false, move |db| setup::put_session(db, connection, &sealed).map_err(failed)).await
     }
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
@@ -286,7 +308,12 @@ impl Store for Sqlite {
         self.read(move |connection| journal::timeline(connection, entry)).await
     }
 
-    async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>) -> Result<Vec<Id>, StoreError> {
+    async fn dead(
+        &self,
+        provider: Option<String>,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) -> Result<Vec<Id>, StoreError> {
         self.read(move |connection| journal::dead(connection, provider.as_deref(), from, to)).await
     }
 
@@ -303,7 +330,7 @@ impl Store for Sqlite {
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {
-        self.write(move |connection| fsck::check(connection, repair).map_err(failed)).await
+        self.write(false, move |connection| fsck::check(connection, repair).map_err(failed)).await
     }
 
     async fn close(&self) {

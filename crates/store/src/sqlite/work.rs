@@ -4,7 +4,10 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use super::{doc, failed, id, journal, maybe_id, ms, setup, time};
-use crate::{Applied, Change, Command, CommandState, Contact, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Settlement, StoreError};
+use crate::{
+    Applied, Change, Command, CommandState, Contact, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Settlement,
+    StoreError,
+};
 
 pub(super) fn apply(db: &Connection, change: &Change) -> std::result::Result<Applied, StoreError> {
     // What can conflict goes first: nothing has been written when it does.
@@ -80,14 +83,16 @@ fn add_event(db: &Connection, new: &NewEvent, applied: &mut Applied) -> Result<(
         return Ok(());
     }
     applied.new_events += 1;
-    db.prepare_cached("INSERT INTO event (id, entry, merchant, kind, pending, doc) VALUES (?1,?2,?3,?4,?5,?6)")?.execute(params![
-        event.id.as_bytes(),
-        event.entry.as_bytes(),
-        event.merchant.as_bytes(),
-        event.kind,
-        new.pending,
-        serde_json::to_string(event).expect("an event is JSON")
-    ])?;
+    db.prepare_cached("INSERT INTO event (id, entry, merchant, kind, pending, doc) VALUES (?1,?2,?3,?4,?5,?6)")?.execute(
+        params![
+            event.id.as_bytes(),
+            event.entry.as_bytes(),
+            event.merchant.as_bytes(),
+            event.kind,
+            new.pending,
+            serde_json::to_string(event).expect("an event is JSON")
+        ],
+    )?;
     for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
         refer(db, event.merchant, value, event.entry)?;
     }
@@ -134,7 +139,11 @@ fn resolve(db: &Connection, new: &NewEvent, applied: &mut Applied) -> Result<()>
 }
 
 fn refer(db: &Connection, merchant: Id, value: &str, id: Id) -> Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO reference VALUES (?1, ?2, ?3)")?.execute(params![merchant.as_bytes(), value, id.as_bytes()])?;
+    db.prepare_cached("INSERT OR IGNORE INTO reference VALUES (?1, ?2, ?3)")?.execute(params![
+        merchant.as_bytes(),
+        value,
+        id.as_bytes()
+    ])?;
     Ok(())
 }
 
@@ -198,7 +207,11 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change) 
         EntryState::Unread => 0,
     };
     let notes = (!mark.notes.is_empty()).then(|| mark.notes.join("\n"));
-    db.prepare_cached("UPDATE inbox SET state = ?2, notes = ?3 WHERE id = ?1")?.execute(params![mark.entry.as_bytes(), state, notes])?;
+    db.prepare_cached("UPDATE inbox SET state = ?2, notes = ?3 WHERE id = ?1")?.execute(params![
+        mark.entry.as_bytes(),
+        state,
+        notes
+    ])?;
     if let Some(event) = change.events.first() {
         for value in &mark.refs {
             refer(db, event.event.merchant, value, mark.entry)?;
@@ -211,7 +224,9 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change) 
 fn settle(db: &Connection, settlement: &Settlement) -> Result<bool> {
     let command = settlement.command.as_bytes();
     let held = db
-        .prepare_cached("SELECT attempts, ordering_key, merchant, connection FROM command WHERE id = ?1 AND state = 1 AND lease = ?2")?
+        .prepare_cached(
+            "SELECT attempts, ordering_key, merchant, connection FROM command WHERE id = ?1 AND state = 1 AND lease = ?2",
+        )?
         .query_row(params![command, settlement.lease], |row| {
             Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 16]>(2)?, row.get::<_, [u8; 16]>(3)?))
         })
@@ -223,7 +238,14 @@ fn settle(db: &Connection, settlement: &Settlement) -> Result<bool> {
         "UPDATE command SET state = ?2, next_at = coalesce(?3, next_at), reason = ?4, provider_id = coalesce(?5, provider_id),
          attempts = ?6, lease_until = NULL WHERE id = ?1",
     )?
-    .execute(params![command, state_number(settlement.state), retry_at, settlement.reason, settlement.provider_id, attempts])?;
+    .execute(params![
+        command,
+        state_number(settlement.state),
+        retry_at,
+        settlement.reason,
+        settlement.provider_id,
+        attempts
+    ])?;
     let merchant = Id::from_bytes(Kind::Merchant, merchant);
     for exchange in &settlement.exchanges {
         put_exchange(db, exchange, Some(settlement.command), attempts, retry_at)?;
@@ -275,7 +297,8 @@ fn put_exchange(db: &Connection, exchange: &Exchange, command: Option<Id>, attem
     Ok(())
 }
 
-const COMMAND: &str = "id, merchant, connection, flow, event, job, due_at, latest_at, ordering_key, subject, attempts, lease, trace";
+const COMMAND: &str =
+    "id, merchant, connection, flow, event, job, due_at, latest_at, ordering_key, subject, attempts, lease, trace";
 
 fn read_command(row: &Row<'_>) -> Result<Command> {
     Ok(Command {
@@ -297,7 +320,13 @@ fn read_command(row: &Row<'_>) -> Result<Command> {
 }
 
 /// Takes due commands of each connection, oldest first. A command whose key has an earlier one unfinished is put off.
-pub(super) fn lease(db: &Connection, now: Timestamp, shares: &[(Id, usize)], limit: usize, lease_ms: i64) -> Result<Vec<Command>> {
+pub(super) fn lease(
+    db: &Connection,
+    now: Timestamp,
+    shares: &[(Id, usize)],
+    limit: usize,
+    lease_ms: i64,
+) -> Result<Vec<Command>> {
     let mut leased = Vec::new();
     for (connection, share) in shares {
         let due: Vec<([u8; 16], Vec<u8>)> = db
@@ -305,7 +334,9 @@ pub(super) fn lease(db: &Connection, now: Timestamp, shares: &[(Id, usize)], lim
                 "SELECT id, ordering_key FROM command INDEXED BY command_due
                  WHERE state = 0 AND connection = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3",
             )?
-            .query_map(params![connection.as_bytes(), ms(now), (*share).min(limit - leased.len()) as i64], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .query_map(params![connection.as_bytes(), ms(now), (*share).min(limit - leased.len()) as i64], |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })?
             .collect::<Result<_>>()?;
         for (command, key) in due {
             if let Some(command) = lease_one(db, now, command, &key, lease_ms)? {
@@ -363,7 +394,9 @@ pub(super) fn next_due(db: &Connection, connections: &[Id]) -> Result<Option<Tim
 }
 
 pub(super) fn undelivered(db: &Connection, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>> {
-    db.prepare_cached("SELECT provider_id FROM sent INDEXED BY sent_open WHERE connection = ?1 AND state = 0 AND at < ?2 ORDER BY at LIMIT ?3")?
-        .query_map(params![connection.as_bytes(), ms(before), limit as i64], |row| row.get(0))?
-        .collect()
+    db.prepare_cached(
+        "SELECT provider_id FROM sent INDEXED BY sent_open WHERE connection = ?1 AND state = 0 AND at < ?2 ORDER BY at LIMIT ?3",
+    )?
+    .query_map(params![connection.as_bytes(), ms(before), limit as i64], |row| row.get(0))?
+    .collect()
 }

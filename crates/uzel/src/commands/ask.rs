@@ -69,17 +69,25 @@ impl Asker {
         let text = body.map(Value::to_string).unwrap_or_default();
         let (status, bytes) = match self {
             Self::Running { client, socket } => {
-                let request = client.request(method, format!("http://hub{path}")).header(header::CONTENT_TYPE, "application/json").body(text);
+                let request = client
+                    .request(method, format!("http://hub{path}"))
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .body(text);
                 let answer = request.send().await.with_context(|| format!("the hub at {} does not answer", socket.display()))?;
                 (answer.status().as_u16(), answer.bytes().await?)
             }
             Self::Own { router, .. } => {
-                let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json").body(Body::from(text))?;
+                let request = Request::builder()
+                    .method(method)
+                    .uri(path)
+                    .header(header::CONTENT_TYPE, "application/json")
+                    .body(Body::from(text))?;
                 let answer = router.clone().oneshot(request).await?;
                 (answer.status().as_u16(), to_bytes(answer.into_body(), ANSWER_BYTES_MAX).await?)
             }
         };
-        let answer = serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
+        let answer =
+            serde_json::from_slice(&bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
         Ok((status, answer))
     }
 }
@@ -88,6 +96,11 @@ fn accepted((status, answer): (u16, Value)) -> anyhow::Result<Value> {
     if (200..300).contains(&status) {
         return Ok(answer);
     }
-    let faults: Vec<String> = answer["errors"].as_array().into_iter().flatten().map(|fault| format!("{} {}", fault["pointer"], fault["detail"])).collect();
+    let faults: Vec<String> = answer["errors"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|fault| format!("{} {}", fault["pointer"], fault["detail"]))
+        .collect();
     bail!("{} {}", answer["detail"].as_str().or(answer.as_str()).unwrap_or("the hub refuses"), faults.join("; "))
 }

@@ -187,9 +187,13 @@ enum FlowsCommand {
 enum ConnectionsCommand {
     List,
     /// Ask the provider whether it works.
-    Health { connection: String },
+    Health {
+        connection: String,
+    },
     /// Money left at the provider.
-    Balance { connection: String },
+    Balance {
+        connection: String,
+    },
     /// Register our webhook at the provider.
     Subscribe {
         connection: String,
@@ -202,7 +206,9 @@ enum ConnectionsCommand {
 enum ProvidersCommand {
     List,
     /// The settings of a provider as JSON Schema.
-    Schema { provider: String },
+    Schema {
+        provider: String,
+    },
 }
 
 impl Cli {
@@ -241,7 +247,8 @@ impl Cli {
             Command::Demo(options) => demo::run(options, self.json).await,
             Command::Sandbox { listen } => {
                 logging(false);
-                let sandbox = uzel_sandbox::Sandbox::start(*listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+                let sandbox =
+                    uzel_sandbox::Sandbox::start(*listen).await.with_context(|| format!("cannot listen on {listen}"))?;
                 say(&format!("The stand-ins answer on {}", sandbox.url()))?;
                 stop_signal().await?;
                 Ok(ExitCode::SUCCESS)
@@ -281,7 +288,8 @@ impl Cli {
                     ("before", &args.before),
                     ("limit", &Some(args.limit.to_string())),
                 ];
-                let given: Vec<(&str, &String)> = pairs.iter().filter_map(|(name, value)| value.as_ref().map(|value| (*name, value))).collect();
+                let given: Vec<(&str, &String)> =
+                    pairs.iter().filter_map(|(name, value)| value.as_ref().map(|value| (*name, value))).collect();
                 asker.get(&format!("/api/v1/journal?{}", serde_urlencoded::to_string(given)?)).await?
             }
             Command::Journal { what: JournalCommand::Show { id, unmasked } } => {
@@ -356,7 +364,12 @@ impl Cli {
             Err(problem) => {
                 for fault in problem["errors"].as_array().into_iter().flatten() {
                     let pointer = fault["pointer"].as_str().unwrap_or_default();
-                    say(&format!("{}: {} {}", setup.place(pointer), places::dotted(pointer), fault["detail"].as_str().unwrap_or_default()))?;
+                    say(&format!(
+                        "{}: {} {}",
+                        setup.place(pointer),
+                        places::dotted(pointer),
+                        fault["detail"].as_str().unwrap_or_default()
+                    ))?;
                 }
                 say(&format!("{}: {}", file.display(), problem["detail"].as_str().unwrap_or("nothing was changed")))?;
                 return Ok(ExitCode::from(2));
@@ -369,7 +382,8 @@ impl Cli {
         if args.entry.is_none() && !args.dead {
             bail!("name an entry, or say --dead for all dead letters");
         }
-        let mut request = json!({ "entry": args.entry, "dead": args.dead, "provider": args.provider, "from": args.from, "to": args.to });
+        let mut request =
+            json!({ "entry": args.entry, "dead": args.dead, "provider": args.provider, "from": args.from, "to": args.to });
         if args.dead {
             request["dry_run"] = json!(true);
             let count = asker.post("/api/v1/replay", &request).await?["count"].as_u64().unwrap_or_default();
@@ -392,7 +406,8 @@ impl Cli {
 fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
     match what {
         ProvidersCommand::List if json => {
-            let list: Vec<Value> = uzel_connectors::PROVIDERS.iter().map(|provider| json!({ "id": provider.id, "name": provider.name })).collect();
+            let list: Vec<Value> =
+                uzel_connectors::PROVIDERS.iter().map(|provider| json!({ "id": provider.id, "name": provider.name })).collect();
             say(&serde_json::to_string_pretty(&list)?)?;
         }
         ProvidersCommand::List => {
@@ -401,7 +416,8 @@ fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
             }
         }
         ProvidersCommand::Schema { provider } => {
-            let found = uzel_connectors::provider(provider).with_context(|| format!("no provider `{provider}`: `uzel providers list` names them"))?;
+            let found = uzel_connectors::provider(provider)
+                .with_context(|| format!("no provider `{provider}`: `uzel providers list` names them"))?;
             say(&serde_json::to_string_pretty(&found.schema())?)?;
         }
     }
@@ -411,7 +427,9 @@ fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     let hub = Hub::start(settings, Parts::default()).await?;
     tracing::info!(address = %hub.address, data = %settings.data.display(), "the hub answers");
-    if settings.smsru_api_key.is_none() && hub.engine.world().links.values().all(|link| link.connector.messages().is_none() || link.provider.id == "log") {
+    if settings.smsru_api_key.is_none()
+        && hub.engine.world().links.values().all(|link| link.connector.messages().is_none() || link.provider.id == "log")
+    {
         tracing::warn!("no SMS key is set (SMSRU_API_KEY): texts go to the journal and are not sent");
     }
     stop_signal().await?;

@@ -4,7 +4,10 @@ use std::{collections::HashMap, path::Path};
 
 use anyhow::{Context, bail};
 use serde_json::{Map, Value};
-use toml::{Spanned, de::{DeTable, DeValue}};
+use toml::{
+    Spanned,
+    de::{DeTable, DeValue},
+};
 
 /// A setup file as it was read.
 pub(crate) struct SetupText {
@@ -64,13 +67,16 @@ impl SetupText {
             DeValue::String(text) => match fill(text) {
                 Ok(text) => Value::String(text),
                 Err(name) => {
-                    missing.push(format!("{}: {} names the variable {name}, which is not set", self.at(value.span().start), dotted(at)));
+                    missing.push(format!(
+                        "{}: {} names the variable {name}, which is not set",
+                        self.at(value.span().start),
+                        dotted(at)
+                    ));
                     Value::Null
                 }
             },
-            DeValue::Integer(number) => {
-                i64::from_str_radix(number.as_str(), number.radix()).map_or_else(|_| Value::String(number.as_str().to_owned()), Value::from)
-            }
+            DeValue::Integer(number) => i64::from_str_radix(number.as_str(), number.radix())
+                .map_or_else(|_| Value::String(number.as_str().to_owned()), Value::from),
             DeValue::Float(number) => number.as_str().parse::<f64>().map_or(Value::Null, Value::from),
             DeValue::Boolean(flag) => Value::Bool(*flag),
             DeValue::Datetime(time) => Value::String(time.to_string()),

@@ -17,7 +17,10 @@ fn line(page: &mut String, words: std::fmt::Arguments<'_>) {
 
 pub(super) fn journal(rows: &Value) -> String {
     let mut page = String::new();
-    line(&mut page, format_args!("{:<31}{:<25}{:<4}{:<10}{:<10}{:<36}{}", "ID", "TIME", "DIR", "PROVIDER", "STATE", "ENDPOINT", "ERROR"));
+    line(
+        &mut page,
+        format_args!("{:<31}{:<25}{:<4}{:<10}{:<10}{:<36}{}", "ID", "TIME", "DIR", "PROVIDER", "STATE", "ENDPOINT", "ERROR"),
+    );
     for row in rows.as_array().into_iter().flatten() {
         let endpoint: String = text(row, "endpoint").chars().take(34).collect();
         let at: String = text(row, "at").chars().take(23).collect();
@@ -42,7 +45,10 @@ pub(super) fn timeline(entry: &Value) -> String {
     let mut page = String::new();
     line(&mut page, format_args!("{}  {}  {}", text(entry, "entry"), text(entry, "received_at"), text(entry, "provider")));
     line(&mut page, format_args!("  request   {} {}", text(entry, "method"), text(entry, "target")));
-    line(&mut page, format_args!("  verified  {}", if entry["proof"].is_null() { "by the connector" } else { text(entry, "proof") }));
+    line(
+        &mut page,
+        format_args!("  verified  {}", if entry["proof"].is_null() { "by the connector" } else { text(entry, "proof") }),
+    );
     line(&mut page, format_args!("  trace     {}", text(entry, "trace")));
     line(&mut page, format_args!("  body      {}", text(entry, "body")));
     line(&mut page, format_args!("  verdict   {}", text(entry, "state")));
@@ -55,7 +61,10 @@ pub(super) fn timeline(entry: &Value) -> String {
         line(&mut page, format_args!("            phone {phone}  key {}", text(event, "key")));
     }
     for command in list(entry, "commands") {
-        line(&mut page, format_args!("  command   {}  {}  {}", text(command, "id"), text(&command["job"], "job"), text(command, "state")));
+        line(
+            &mut page,
+            format_args!("  command   {}  {}  {}", text(command, "id"), text(&command["job"], "job"), text(command, "state")),
+        );
         if let Some(words) = command["job"]["text"].as_str() {
             line(&mut page, format_args!("            “{words}”"));
         }
@@ -64,7 +73,15 @@ pub(super) fn timeline(entry: &Value) -> String {
         }
         line(&mut page, format_args!("            due {}  attempts {}", text(command, "due_at"), command["attempts"]));
         for exchange in list(command, "exchanges") {
-            line(&mut page, format_args!("    attempt {}  {} ms  {}", text(exchange, "at"), exchange["duration_ms"], text(exchange, "endpoint")));
+            line(
+                &mut page,
+                format_args!(
+                    "    attempt {}  {} ms  {}",
+                    text(exchange, "at"),
+                    exchange["duration_ms"],
+                    text(exchange, "endpoint")
+                ),
+            );
             line(&mut page, format_args!("            > {}", text(exchange, "request")));
             line(&mut page, format_args!("            < {}", text(exchange, "response")));
             if let Some(error) = exchange["error"].as_str() {
@@ -84,7 +101,10 @@ pub(super) fn plan(plan: &Value, dry_run: bool) -> String {
             _ => "=",
         };
         let fields: Vec<&str> = list(difference, "fields").filter_map(Value::as_str).collect();
-        line(&mut page, format_args!("{sign} {:<11}{:<24}{}", text(difference, "kind"), text(difference, "name"), fields.join(", ")));
+        line(
+            &mut page,
+            format_args!("{sign} {:<11}{:<24}{}", text(difference, "kind"), text(difference, "name"), fields.join(", ")),
+        );
     }
     for key in list(plan, "keys") {
         let (connection, key) = (key[0].as_str().unwrap_or_default(), key[1].as_str().unwrap_or_default());
@@ -100,7 +120,10 @@ pub(super) fn replay(answer: &Value) -> String {
         let did = &outcome["outcome"];
         let words = match did["dead"].as_str() {
             Some(why) => format!("still dead: {why}"),
-            None => format!("{} new events, {} known before, {} commands queued", did["new_events"], did["known_events"], did["queued"]),
+            None => format!(
+                "{} new events, {} known before, {} commands queued",
+                did["new_events"], did["known_events"], did["queued"]
+            ),
         };
         line(&mut page, format_args!("{}  {words}", text(outcome, "entry")));
     }
@@ -116,7 +139,16 @@ pub(super) fn fsck(answer: &Value) -> String {
 pub(super) fn connections(answer: &Value) -> String {
     let mut page = String::new();
     for link in answer.as_array().into_iter().flatten() {
-        line(&mut page, format_args!("{:<31}{:<16}{:<12}{}", text(link, "id"), text(link, "slug"), text(link, "provider"), text(link, "hook")));
+        line(
+            &mut page,
+            format_args!(
+                "{:<31}{:<16}{:<12}{}",
+                text(link, "id"),
+                text(link, "slug"),
+                text(link, "provider"),
+                text(link, "hook")
+            ),
+        );
     }
     page.trim_end().to_owned()
 }

@@ -86,7 +86,8 @@ fn cafe(now: Timestamp) -> Vec<Scene> {
 }
 
 fn restaurant() -> Vec<Scene> {
-    let push = |id: u32, status: &str, phone: &str| json!({ "order": { "id": id, "status": status, "customer": { "phone": phone } } });
+    let push =
+        |id: u32, status: &str, phone: &str| json!({ "order": { "id": id, "status": status, "customer": { "phone": phone } } });
     vec![
         posted("rkeeper", &push(1, "Готовится", "79991120001")),
         posted("rkeeper", &push(1, "ВЫПОЛНЕН", "8 999 112 00 01")),
@@ -129,7 +130,9 @@ fn shop() -> Vec<Scene> {
     let form = |leads: &[(u32, u32)]| {
         let mut body = String::from("account[subdomain]=example&account[id]=9931001");
         for (place, (id, status)) in leads.iter().enumerate() {
-            body.push_str(&format!("&leads[status][{place}][id]={id}&leads[status][{place}][status_id]={status}&leads[status][{place}][price]="));
+            body.push_str(&format!(
+                "&leads[status][{place}][id]={id}&leads[status][{place}][status_id]={status}&leads[status][{place}][price]="
+            ));
         }
         Scene { provider: "amocrm", content_type: "application/x-www-form-urlencoded", body }
     };

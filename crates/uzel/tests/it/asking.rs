@@ -9,10 +9,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uzel::hub::Parts;
 use uzel_engine::desk::Desk;
-use uzel_model::{
-    Connector, Intake, Malformed, Provider, Reading, Request,
-    connector::Question,
-};
+use uzel_model::{Connector, Intake, Malformed, Provider, Reading, Request, connector::Question};
 
 use crate::world::{KEY, World};
 

@@ -11,7 +11,12 @@ fn fixtures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
     let mut files = Vec::new();
     for folder in std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()) {
-        files.extend(std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.extension().is_some_and(|end| end == "http")));
+        files.extend(
+            std::fs::read_dir(folder)
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .filter(|path| path.extension().is_some_and(|end| end == "http")),
+        );
     }
     files.sort();
     files
@@ -22,18 +27,28 @@ async fn send(world: &World, bytes: &[u8]) -> (String, String) {
     let mut stream = tokio::net::TcpStream::connect(world.hub.address).await.unwrap();
     stream.write_all(bytes).await.unwrap();
     stream.flush().await.unwrap();
-    stream.shutdown().await.unwrap();
     let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).await.unwrap();
+    // The connection is kept open by both sides: the answer's own length says when it is whole.
+    while !whole(&answer) {
+        assert!(stream.read_buf(&mut answer).await.unwrap() > 0, "the hub closed the connection");
+    }
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
     (head.lines().next().unwrap_or_default().to_owned(), body.to_owned())
 }
 
+fn whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, _)) = text.split_once("\r\n\r\n") else { return false };
+    let length = head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+    answer.len() >= head.len() + 4 + length.unwrap_or(0)
+}
+
 /// What stands in the journal after it, without what differs from run to run.
 async fn followed(world: &World) -> Value {
     let rows = world.api("/api/v1/journal").await;
-    let entry = rows.as_array().unwrap().iter().find(|row| row["direction"] == "IN").map(|row| row["id"].as_str().unwrap().to_owned());
+    let entry =
+        rows.as_array().unwrap().iter().find(|row| row["direction"] == "IN").map(|row| row["id"].as_str().unwrap().to_owned());
     let Some(entry) = entry else { return Value::Null };
     let whole = world.api(&format!("/api/v1/journal/{entry}?unmasked=true")).await;
     let events: Vec<Value> = whole["events"]
@@ -48,8 +63,12 @@ async fn followed(world: &World) -> Value {
             })
         })
         .collect();
-    let commands: Vec<Value> =
-        whole["commands"].as_array().unwrap().iter().map(|command| json!({ "job": command["job"], "held": command["reason"] })).collect();
+    let commands: Vec<Value> = whole["commands"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|command| json!({ "job": command["job"], "held": command["reason"] }))
+        .collect();
     json!({ "state": whole["state"], "notes": whole["notes"], "events": events, "commands": commands })
 }
 

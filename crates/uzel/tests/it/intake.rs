@@ -21,7 +21,12 @@ async fn a_stranger_is_refused_and_leaves_no_trace_in_the_inbox() {
 async fn the_key_may_come_in_any_of_its_places_and_is_never_journalled() {
     let world = World::new(json!({})).await;
     let url = format!("{}/api/webhook/rkeeper", world.hub.url());
-    for (name, value) in [("x-api-key", KEY.to_owned()), ("authorization", format!("Bearer {KEY}")), ("authorization", KEY.to_owned()), ("token", KEY.to_owned())] {
+    for (name, value) in [
+        ("x-api-key", KEY.to_owned()),
+        ("authorization", format!("Bearer {KEY}")),
+        ("authorization", KEY.to_owned()),
+        ("token", KEY.to_owned()),
+    ] {
         assert_eq!(world.web.post(&url).header(name, value).body("{}").send().await.unwrap().status(), 200, "{name}");
     }
     world.quiet().await;
@@ -38,14 +43,22 @@ async fn bodies_that_cannot_be_read_become_dead_letters_and_lose_nothing() {
     let deep = "[".repeat(100_000);
     for provider in ["iiko", "rkeeper", "yclients", "amocrm"] {
         for body in ["", "null", "[]", "\"text\"", "{", "\u{feff}{}", "{\"order\":[1]}", "[null,1]", deep.as_str()] {
-            let answer = world.web.post(url(provider)).header("content-type", "application/json").body(body.to_owned()).send().await.unwrap();
+            let answer = world
+                .web
+                .post(url(provider))
+                .header("content-type", "application/json")
+                .body(body.to_owned())
+                .send()
+                .await
+                .unwrap();
             assert_eq!(answer.status(), 200, "{provider}");
         }
         let answer = world.web.post(url(provider)).body(vec![0xff, 0xfe, 0x00]).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{provider}");
     }
     world.quiet().await;
-    assert_eq!(world.api("/api/v1/journal?limit=1000").await.as_array().unwrap().len(), 40);
+    let rows = world.api("/api/v1/journal?limit=1000").await;
+    assert_eq!(rows.as_array().map(Vec::len), Some(40), "{rows}");
     assert_eq!(world.commands("waiting").await, 0);
 }
 
@@ -75,6 +88,19 @@ async fn half_a_request_is_not_journalled() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_hangs_up_leaves_either_nothing_or_an_entry_that_is_read() {
+    let world = World::new(json!({ "delay": "1h" })).await;
+    for order in 0..50 {
+        let body = json!({ "order": { "id": order, "status": "Выполнен", "customer": { "phone": "+79991234567" } } }).to_string();
+        let head = format!("POST /api/webhook/rkeeper?key={KEY} HTTP/1.1\r\nHost: hub\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut stream = tokio::net::TcpStream::connect(world.hub.address).await.unwrap();
+        stream.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    }
+    crate::world::until("all entries to be read", async || world.api("/api/v1/journal?status=unread").await == json!([])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn readiness_health_and_metrics_are_told() {
     let world = World::new(json!({})).await;
     world.post("rkeeper", &json!({ "order": { "id": 1, "status": "Выполнен", "customer": { "phone": "+79991234567" } } })).await;
@@ -83,7 +109,10 @@ async fn readiness_health_and_metrics_are_told() {
     assert_eq!(get("/healthz").await.status(), 200);
     assert_eq!(get("/readyz").await.status(), 200);
     let page = get("/metrics").await.text().await.unwrap();
-    for line in ["pos_webhooks_total{provider=\"rkeeper\"} 1", "pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"ok\"} 1"] {
+    for line in [
+        "pos_webhooks_total{provider=\"rkeeper\"} 1",
+        "pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"ok\"} 1",
+    ] {
         assert!(page.contains(line), "{page}");
     }
     assert_eq!(get("/api/v1/journal").await.status(), 401, "closed without a key");

@@ -45,8 +45,14 @@ impl Binary {
     }
 
     fn uzel(&self, arguments: &[&str]) -> Value {
-        let out = Command::new(env!("CARGO_BIN_EXE_uzel")).current_dir(&self.folder).args(arguments).arg("--json").output().unwrap();
-        assert!(out.status.success(), "{arguments:?}: {}{}", String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
+        let out =
+            Command::new(env!("CARGO_BIN_EXE_uzel")).current_dir(&self.folder).args(arguments).arg("--json").output().unwrap();
+        assert!(
+            out.status.success(),
+            "{arguments:?}: {}{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
         serde_json::from_slice(&out.stdout).unwrap()
     }
 }
@@ -155,7 +161,9 @@ fn read(folder: &Path) -> File {
     let unknown = jobs
         .query_map([], |row| row.get::<_, String>(0))
         .unwrap()
-        .map(|job| serde_json::from_str::<Value>(&job.unwrap()).unwrap()["phone"].as_str().unwrap().trim_start_matches('+').to_owned())
+        .map(|job| {
+            serde_json::from_str::<Value>(&job.unwrap()).unwrap()["phone"].as_str().unwrap().trim_start_matches('+').to_owned()
+        })
         .collect();
     let count = |sql: &str| db.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap();
     File {
@@ -167,7 +175,8 @@ fn read(folder: &Path) -> File {
 }
 
 async fn sent(web: &reqwest::Client, sandbox: &Sandbox) -> BTreeMap<String, u32> {
-    let accepted: Vec<Value> = web.get(format!("{}/_sandbox/smsru/accepted", sandbox.url())).send().await.unwrap().json().await.unwrap();
+    let accepted: Vec<Value> =
+        web.get(format!("{}/_sandbox/smsru/accepted", sandbox.url())).send().await.unwrap().json().await.unwrap();
     let mut by_phone = BTreeMap::new();
     for message in accepted {
         *by_phone.entry(message["to"].as_str().unwrap().to_owned()).or_default() += 1;
@@ -221,10 +230,21 @@ impl Scene {
         let sent = sent(&self.web, &self.sandbox).await;
         let twice: Vec<_> = sent.iter().filter(|(_, count)| **count > 1).collect();
         assert!(twice.is_empty(), "sent twice: {twice:?}");
-        let silent: Vec<_> = file.orders.iter().map(|order| phone(*order)).filter(|phone| !sent.contains_key(phone) && !file.unknown.contains(phone)).collect();
+        let silent: Vec<_> = file
+            .orders
+            .iter()
+            .map(|order| phone(*order))
+            .filter(|phone| !sent.contains_key(phone) && !file.unknown.contains(phone))
+            .collect();
         assert!(silent.is_empty(), "in the inbox, but neither sent nor unknown: {silent:?}");
         assert!(file.unknown.len() as u32 <= unknown_max, "{} unknown", file.unknown.len());
-        println!("{} accepted, {} journalled, {} sent, {} unknown", accepted.len(), file.orders.len(), sent.len(), file.unknown.len());
+        println!(
+            "{} accepted, {} journalled, {} sent, {} unknown",
+            accepted.len(),
+            file.orders.len(),
+            sent.len(),
+            file.unknown.len()
+        );
         assert!(!accepted.is_empty(), "the load did something");
     }
 }
@@ -272,7 +292,8 @@ async fn a_full_disk_gives_no_ok_without_the_bytes() {
     let mut refused = 0;
     for order in 0..2_000 {
         let padding = "x".repeat(8_000);
-        let body = json!({ "order": { "id": order, "status": "Выполнен", "customer": { "phone": phone(order) } }, "padding": padding });
+        let body =
+            json!({ "order": { "id": order, "status": "Выполнен", "customer": { "phone": phone(order) } }, "padding": padding });
         match scene.web.post(&url).json(&body).send().await {
             Ok(answer) if answer.status().is_success() => drop(accepted.insert(order)),
             Ok(answer) => {

@@ -1,5 +1,7 @@
 //! The whole system from outside: raw HTTP in, stand-ins out.
 
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
+
 mod asking;
 mod fixtures;
 mod intake;

@@ -52,7 +52,12 @@ async fn a_text_that_became_too_old_is_held_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deal_without_a_phone_is_looked_up_by_calls_of_their_own() {
     let world = World::new(json!({})).await;
-    world.control("amocrm/leads", &json!([{ "id": 9001, "status_id": 142, "_embedded": { "contacts": [{ "id": 501, "is_main": true }] } }])).await;
+    world
+        .control(
+            "amocrm/leads",
+            &json!([{ "id": 9001, "status_id": 142, "_embedded": { "contacts": [{ "id": 501, "is_main": true }] } }]),
+        )
+        .await;
     let values = json!([{ "value": "8 (999) 114-00-01", "enum_code": "MOB" }]);
     let contact = json!([{ "id": 501, "name": "Анна", "custom_fields_values": [{ "field_code": "PHONE", "values": values }] }]);
     world.control("amocrm/contacts", &contact).await;

@@ -38,9 +38,7 @@ pub(crate) fn anywhere() -> SocketAddr {
 
 /// Merchant `m` with a connection to each provider and a flow with these rules.
 pub(crate) fn setup(sandbox: &str, rules: &Value) -> Value {
-    let connection = |slug: &str, settings: Value| {
-        json!({ "merchant": "m", "outlet": "o", "slug": slug, "provider": slug, "settings": settings, "webhook_keys": [KEY, FIXTURE_KEY] })
-    };
+    let connection = |slug: &str, settings: Value| json!({ "merchant": "m", "outlet": "o", "slug": slug, "provider": slug, "settings": settings, "webhook_keys": [KEY, FIXTURE_KEY] });
     let mut flow = json!({
         "merchant": "m", "slug": "review", "on": ["order.completed", "visit.completed", "deal.won"], "ground": "service",
         "ground_by": "the test", "via": "smsru", "text": "{{ name or 'Hello' }}: {{ outlet }}", "latest": "3650d"
