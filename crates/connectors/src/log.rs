@@ -18,6 +18,11 @@ pub(crate) const PROVIDER: Provider = Provider::new::<Log>("log", "Journal only 
 pub(crate) struct Log {}
 
 impl Connector for Log {
+    /// Nobody is let in by a key here.
+    fn keyed(&self) -> bool {
+        false
+    }
+
     fn parse(&self, _request: &Request) -> Result<Reading, Malformed> {
         Err(Malformed::new("nobody is expected to call here"))
     }

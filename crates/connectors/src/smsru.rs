@@ -63,6 +63,11 @@ fn base_url() -> String {
 }
 
 impl Connector for SmsRu {
+    /// Its callbacks prove themselves by a hash.
+    fn keyed(&self) -> bool {
+        false
+    }
+
     fn verify(&self, request: &Request) -> Result<(), Rejection> {
         let callback = Callback::of(request);
         let Some(hash) = &callback.hash else {

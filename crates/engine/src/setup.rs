@@ -150,22 +150,27 @@ pub fn shape_faults(file: &Value) -> Vec<Fault> {
 impl Engine {
     /// Works out what a file would change, or lists everything that is wrong with it.
     pub async fn plan(&self, file: &Value, leniency: Leniency) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
-        let mut faults = shape_faults(file);
-        let parsed: Option<SetupFile> = if faults.is_empty() {
-            match serde_json::from_value(file.clone()) {
-                Ok(parsed) => Some(parsed),
-                Err(error) => {
-                    faults.push(Fault::new("", error.to_string()));
-                    None
-                }
-            }
-        } else {
-            None
+        let faults = shape_faults(file);
+        // What cannot be read is left out, so that the faults of all the rest are told in the same run.
+        let parts = Parts {
+            merchant: readable(file, "merchant"),
+            outlet: readable(file, "outlet"),
+            connection: readable(file, "connection"),
+            flow: readable(file, "flow"),
         };
-        let Some(file) = parsed else { return Ok(Err(faults)) };
+        let all = |name: &str, count: usize| file[name].as_array().map_or(0, Vec::len) == count;
+        let whole = all("merchant", parts.merchant.len())
+            && all("outlet", parts.outlet.len())
+            && all("connection", parts.connection.len())
+            && all("flow", parts.flow.len());
+        if !whole && faults.is_empty() {
+            let detail =
+                serde_json::from_value::<SetupFile>(file.clone()).err().map_or_else(String::new, |error| error.to_string());
+            return Ok(Err(vec![Fault::new("", detail)]));
+        }
         let old = self.store.setup().await?;
         let mut planner = Planner { engine: self, old: &old, plan: Plan::default(), faults, leniency };
-        planner.plan(&file);
+        planner.plan(&parts);
         let Planner { plan, faults, .. } = planner;
         Ok(if faults.is_empty() { Ok(plan) } else { Err(faults) })
     }
@@ -177,6 +182,35 @@ impl Engine {
     }
 }
 
+/// A part of the file and its place there.
+#[derive(Debug, Clone)]
+struct Placed<T>(usize, T);
+
+/// The parts of one kind that can be read, each by itself. A flow that names no ground is read as the strictest one: that
+/// it is missing has been told already.
+fn readable<T: serde::de::DeserializeOwned>(file: &Value, name: &str) -> Vec<Placed<T>> {
+    let parts = file[name].as_array().into_iter().flatten().enumerate();
+    parts
+        .filter_map(|(place, part)| {
+            let mut part = part.clone();
+            if name == "flow"
+                && let Some(members) = part.as_object_mut()
+            {
+                members.entry("ground").or_insert_with(|| json!("consent"));
+            }
+            serde_json::from_value(part).ok().map(|part| Placed(place, part))
+        })
+        .collect()
+}
+
+/// What of a file can be read.
+struct Parts {
+    merchant: Vec<Placed<MerchantPart>>,
+    outlet: Vec<Placed<OutletPart>>,
+    connection: Vec<Placed<ConnectionPart>>,
+    flow: Vec<Placed<FlowPart>>,
+}
+
 struct Planner<'a> {
     engine: &'a Engine,
     old: &'a Setup,
@@ -186,8 +220,8 @@ struct Planner<'a> {
 }
 
 impl Planner<'_> {
-    fn plan(&mut self, file: &SetupFile) {
-        for (place, part) in file.merchant.iter().enumerate() {
+    fn plan(&mut self, file: &Parts) {
+        for Placed(place, part) in &file.merchant {
             self.slug(&format!("/merchant/{place}/slug"), &part.slug);
             let merchant = Merchant {
                 name: part.name.clone().unwrap_or_else(|| part.slug.clone()),
@@ -200,7 +234,7 @@ impl Planner<'_> {
             self.country(&format!("/merchant/{place}/country"), &merchant.country);
             self.put(Kind::Merchant, "merchant", None, &part.slug, json!(merchant), None);
         }
-        for (place, part) in file.outlet.iter().enumerate() {
+        for Placed(place, part) in &file.outlet {
             let Some(merchant) = self.merchant(&format!("/outlet/{place}/merchant"), &part.merchant) else { continue };
             self.slug(&format!("/outlet/{place}/slug"), &part.slug);
             if jiff::tz::TimeZone::get(&part.zone).is_err() {
@@ -221,10 +255,10 @@ impl Planner<'_> {
             }
             self.put(Kind::Outlet, "outlet", Some(merchant), &part.slug, json!(outlet), None);
         }
-        for (place, part) in file.connection.iter().enumerate() {
+        for Placed(place, part) in &file.connection {
             self.connection(&format!("/connection/{place}"), part);
         }
-        for (place, part) in file.flow.iter().enumerate() {
+        for Placed(place, part) in &file.flow {
             let at = format!("/flow/{place}");
             let Some(merchant) = self.merchant(&format!("{at}/merchant"), &part.merchant) else { continue };
             self.slug(&format!("{at}/slug"), &part.slug);
@@ -272,11 +306,15 @@ impl Planner<'_> {
             let known: Vec<&str> = self.engine.providers.iter().map(|provider| provider.id).collect();
             return self.fault(&format!("{at}/provider"), format!("`{}` is not known: {} are", part.provider, known.join(", ")));
         };
-        if let Err(faults) = provider.open(Value::Object(part.settings.clone())) {
-            for fault in faults {
-                self.fault(&format!("{at}/settings{}", fault.pointer), fault.detail);
+        let keyed = match provider.open(Value::Object(part.settings.clone())) {
+            Ok(connector) => connector.keyed(),
+            Err(faults) => {
+                for fault in faults {
+                    self.fault(&format!("{at}/settings{}", fault.pointer), fault.detail);
+                }
+                false
             }
-        }
+        };
         let since = match part.since.as_deref().map(str::parse::<Timestamp>) {
             Some(Ok(since)) => Some(since),
             Some(Err(_)) => {
@@ -293,13 +331,13 @@ impl Planner<'_> {
         let doc =
             LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused: part.paused, poll: part.poll, since };
         let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
-        self.keys(at, part, id);
+        self.keys(at, part, id, keyed);
     }
 
-    fn keys(&mut self, at: &str, part: &ConnectionPart, connection: Id) {
+    fn keys(&mut self, at: &str, part: &ConnectionPart, connection: Id, keyed: bool) {
         let mut keys = part.webhook_keys.clone();
         let has_key = self.old.keys.iter().any(|key| key.webhook && key.of == Some(connection) && key.about == part.provider);
-        if keys.is_empty() && !has_key {
+        if keyed && keys.is_empty() && !has_key {
             let key = Vault::new_key("whk").expose().to_owned();
             self.plan.keys.push((part.slug.clone(), key.clone()));
             keys.push(key);

@@ -80,6 +80,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// Whether its requests are proved by a webhook key of the hub; then one is made when the connection is set up.
+    fn keyed(&self) -> bool {
+        true
+    }
+
     /// Tells a provider's request from a stranger's. By default the hub's webhook key is what proves it.
     fn verify(&self, request: &Request) -> Result<(), Rejection> {
         if request.key.is_some() { Ok(()) } else { Err(Rejection::Unsigned) }

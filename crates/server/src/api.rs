@@ -360,7 +360,9 @@ pub(crate) async fn dry_run(
                 .await?
                 .filter(|entry| caller.merchant.is_none_or(|merchant| merchant == entry.merchant))
                 .ok_or_else(|| Problem::not_found("no such entry"))?;
-            app.engine.dry_run(&entry)
+            let mut told = app.engine.dry_run(&entry);
+            mask_value(&mut told);
+            told
         }
         (None, Some(connection), Some(body)) => {
             let link = link(&app, caller, &connection)?;

@@ -58,7 +58,7 @@ impl Problem {
     }
 
     pub fn invalid(errors: Vec<Fault>) -> Self {
-        let detail = format!("{} places are wrong; nothing was changed", errors.len());
+        let detail = format!("nothing was changed; faults: {}", errors.len());
         Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Some values are wrong", detail) }
     }
 

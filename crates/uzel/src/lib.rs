@@ -2,6 +2,7 @@
 //!
 //! This crate alone knows all the others, and it alone reads the environment and the settings file.
 
+pub mod bench;
 pub mod commands;
 pub mod demo;
 pub mod hub;

@@ -13,7 +13,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use serde_json::{Value, json};
 
 use crate::{
-    demo,
+    bench, demo,
     hub::{Hub, Parts},
     settings::Settings,
 };
@@ -48,6 +48,8 @@ enum Command {
     },
     /// Play a day of a café, a restaurant, a salon and a shop against stand-ins.
     Demo(demo::Options),
+    /// Measure this machine: the hub beside a bare harness.
+    Bench(bench::Options),
     /// Run the stand-ins for outside services.
     Sandbox {
         #[arg(long, default_value = "127.0.0.1:8090")]
@@ -245,6 +247,7 @@ impl Cli {
                 serve(&settings).await
             }
             Command::Demo(options) => demo::run(options, self.json).await,
+            Command::Bench(options) => bench::run(options, self.json).await,
             Command::Sandbox { listen } => {
                 logging(false);
                 let sandbox =

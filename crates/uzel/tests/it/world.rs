@@ -23,7 +23,7 @@ pub(crate) struct World {
     pub sandbox: Sandbox,
     pub clock: Clock,
     pub web: reqwest::Client,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 /// A client for tests; the TLS provider is chosen once a process.
@@ -77,7 +77,11 @@ impl World {
         let clock = parts.clock.clone();
         let hub = Hub::start(&settings, parts).await.unwrap();
         hub.apply(&setup(&sandbox.url(), &rules), Leniency { short_keys: true }).await.unwrap();
-        Self { hub, sandbox, clock, web, _folder: folder }
+        Self { hub, sandbox, clock, web, folder }
+    }
+
+    pub(crate) fn data(&self) -> std::path::PathBuf {
+        self.folder.path().join("data")
     }
 
     pub(crate) async fn post(&self, provider: &str, body: &Value) -> reqwest::Response {

@@ -1,0 +1,196 @@
+//! The load generator: connections that are kept open and speak as little HTTP/1.1 as will do.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, ensure};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+    task::JoinSet,
+};
+
+/// More than any answer to a benchmark should need.
+const ANSWER_MAX: usize = 64 * 1024;
+
+/// A request whose bytes are ready but for the digits that differ from one to the next.
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
+    bytes: Vec<u8>,
+    /// Where the running number is written, and with how many digits.
+    places: Vec<(usize, usize)>,
+    next: AtomicU64,
+}
+
+/// When to stop.
+#[derive(Clone, Copy)]
+pub(crate) enum Until {
+    /// After this time.
+    Time(Duration),
+    /// After so many requests.
+    Count(u64),
+}
+
+/// What a run came to.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    pub(crate) accepted: u64,
+    pub(crate) refused: u64,
+    pub(crate) elapsed: Duration,
+    micros: Vec<u32>,
+}
+
+impl Load {
+    /// Every run of `#` in the head or the body takes the running number.
+    pub(crate) fn new(address: SocketAddr, target: &str, headers: &str, body: &str) -> Arc<Self> {
+        let length = body.len();
+        let text = format!(
+            "POST {target} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
+        );
+        let bytes = text.into_bytes();
+        let mut places: Vec<(usize, usize)> = Vec::new();
+        for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'#') {
+            match places.last_mut() {
+                Some((start, width)) if *start + *width == at => *width += 1,
+                _ => places.push((at, 1)),
+            }
+        }
+        Arc::new(Self { address, bytes, places, next: AtomicU64::new(0) })
+    }
+
+    /// Each connection sends its next request as soon as the last one is answered.
+    pub(crate) async fn closed(self: &Arc<Self>, connections: usize, until: Until) -> anyhow::Result<Outcome> {
+        self.run(connections, until, None).await
+    }
+
+    /// Requests are due at an even rate whether or not earlier ones are answered; latency counts from when one was due.
+    pub(crate) async fn open(self: &Arc<Self>, connections: usize, time: Duration, per_s: f64) -> anyhow::Result<Outcome> {
+        self.run(connections, Until::Time(time), Some(Duration::from_secs_f64(1.0 / per_s.max(1.0)))).await
+    }
+
+    async fn run(self: &Arc<Self>, connections: usize, until: Until, gap: Option<Duration>) -> anyhow::Result<Outcome> {
+        let mut wires = Vec::new();
+        for _ in 0..connections {
+            wires.push(Wire::open(self).await?);
+        }
+        let began = Instant::now();
+        let left = Arc::new(AtomicU64::new(match until {
+            Until::Time(_) => u64::MAX,
+            Until::Count(count) => count,
+        }));
+        let end = match until {
+            Until::Time(time) => Some(began + time),
+            Until::Count(_) => None,
+        };
+        let mut tasks = JoinSet::new();
+        for (place, wire) in wires.into_iter().enumerate() {
+            let pace = gap.map(|gap| (began + gap * place as u32, gap * connections as u32));
+            tasks.spawn(wire.drive(end, left.clone(), pace));
+        }
+        let mut whole = Outcome::default();
+        while let Some(part) = tasks.join_next().await {
+            let part = part??;
+            whole.accepted += part.accepted;
+            whole.refused += part.refused;
+            whole.micros.extend(part.micros);
+        }
+        whole.elapsed = began.elapsed();
+        whole.micros.sort_unstable();
+        Ok(whole)
+    }
+}
+
+impl Outcome {
+    pub(crate) fn per_s(&self) -> f64 {
+        self.accepted as f64 / self.elapsed.as_secs_f64()
+    }
+
+    /// The latency that this share of the requests does not exceed, in milliseconds.
+    pub(crate) fn quantile(&self, share: f64) -> f64 {
+        let place = (self.micros.len() as f64 * share) as usize;
+        self.micros.get(place.min(self.micros.len().saturating_sub(1))).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+    }
+}
+
+/// One connection.
+struct Wire {
+    load: Arc<Load>,
+    stream: TcpStream,
+    request: Vec<u8>,
+    answer: Vec<u8>,
+}
+
+impl Wire {
+    async fn open(load: &Arc<Load>) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(load.address).await.with_context(|| format!("connecting to {}", load.address))?;
+        stream.set_nodelay(true)?;
+        Ok(Self { load: load.clone(), stream, request: load.bytes.clone(), answer: Vec::with_capacity(4096) })
+    }
+
+    async fn drive(
+        mut self,
+        end: Option<Instant>,
+        left: Arc<AtomicU64>,
+        pace: Option<(Instant, Duration)>,
+    ) -> anyhow::Result<Outcome> {
+        let mut outcome = Outcome::default();
+        let mut due = pace.map(|(first, _)| first);
+        loop {
+            let start = due.unwrap_or_else(Instant::now);
+            if end.is_some_and(|end| start >= end) {
+                break;
+            }
+            if left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_err() {
+                break;
+            }
+            if start > Instant::now() {
+                tokio::time::sleep_until(start.into()).await;
+            }
+            if self.ask().await? {
+                outcome.accepted += 1;
+            } else {
+                outcome.refused += 1;
+            }
+            outcome.micros.push(u32::try_from(start.elapsed().as_micros()).unwrap_or(u32::MAX));
+            due = due.zip(pace).map(|(due, (_, gap))| due + gap);
+        }
+        Ok(outcome)
+    }
+
+    /// Sends the next request; whether it was answered 2xx.
+    async fn ask(&mut self) -> anyhow::Result<bool> {
+        let number = self.load.next.fetch_add(1, Ordering::Relaxed);
+        for (start, width) in &self.load.places {
+            let mut rest = number;
+            for digit in self.request[*start..start + width].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        self.stream.write_all(&self.request).await?;
+        self.answer.clear();
+        loop {
+            ensure!(self.stream.read_buf(&mut self.answer).await? > 0, "the server closed a connection");
+            if whole(&self.answer) {
+                return Ok(self.answer.get(9) == Some(&b'2'));
+            }
+            ensure!(self.answer.len() < ANSWER_MAX, "an answer without an end");
+        }
+    }
+}
+
+/// Whether head and body are there.
+fn whole(answer: &[u8]) -> bool {
+    let Some(head) = answer.windows(4).position(|part| part == b"\r\n\r\n") else { return false };
+    let length = answer[..head].split(|byte| *byte == b'\n').find_map(|line| {
+        let (name, value) = line.split_at_checked(15)?;
+        name.eq_ignore_ascii_case(b"content-length:").then(|| std::str::from_utf8(value).ok()?.trim().parse::<usize>().ok())?
+    });
+    answer.len() >= head + 4 + length.unwrap_or(0)
+}
