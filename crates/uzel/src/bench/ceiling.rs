@@ -102,7 +102,7 @@ fn write(mut connection: Connection, received: &mpsc::Receiver<Row>) {
         }
         for row in group {
             // Who hung up need not be told.
-            drop(row.kept.send(()));
+            row.kept.send(()).ok();
         }
     }
 }
