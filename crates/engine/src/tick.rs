@@ -73,15 +73,8 @@ fn spawn<F: Future<Output = ()> + Send + 'static>(
     link: &Arc<Link>,
     work: impl FnOnce(Arc<Engine>, Arc<Link>) -> F,
 ) {
-    let work = work(engine.clone(), link.clone());
-    let stop = engine.stop.clone();
-    engine.tasks.spawn(async move {
-        // Reads only: what is cut short here is asked again after the next start.
-        tokio::select! {
-            () = work => {}
-            () = stop.cancelled() => {}
-        }
-    });
+    // Never cut short: a renewed login whose saving was cancelled would be lost. Each call has its deadline.
+    engine.tasks.spawn(work(engine.clone(), link.clone()));
 }
 
 pub(crate) fn new_trace() -> String {
@@ -120,7 +113,7 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
         if let Err(error) = engine.store.apply(change).await {
             return tracing::warn!(connection.id = %link.id, "what a poll brought cannot be written: {error}");
         }
-        if !more {
+        if !more || engine.stop.is_cancelled() {
             return;
         }
     }
