@@ -8,7 +8,6 @@ mod day;
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -48,29 +47,12 @@ pub struct Options {
     sandbox_listen: SocketAddr,
 }
 
-/// The demo's folder, gone with it.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("uzel-demo-{:016x}", rand::random::<u64>()));
-        std::fs::create_dir(&path).with_context(|| format!("temporary folder {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
 pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
-    let folder = Temporary::new()?;
+    let folder = tempfile::Builder::new().prefix("uzel-demo-").tempdir().context("a temporary folder")?;
     let sandbox = Sandbox::start(options.sandbox_listen).await.context("the stand-ins cannot listen")?;
     let settings = Settings {
         listen: options.listen,
-        data: folder.0.clone(),
+        data: folder.path().to_owned(),
         allow_networks: vec!["127.0.0.0/8".to_owned(), "::1/128".to_owned()],
         ..Settings::default()
     };

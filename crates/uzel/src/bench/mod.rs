@@ -7,7 +7,6 @@ mod load;
 
 use std::{
     net::SocketAddr,
-    path::PathBuf,
     process::ExitCode,
     time::{Duration, Instant},
 };
@@ -56,29 +55,12 @@ enum What {
     },
 }
 
-/// The benchmark's folder, gone with it.
-struct Temporary(PathBuf);
-
-impl Temporary {
-    fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("uzel-bench-{:016x}", rand::random::<u64>()));
-        std::fs::create_dir(&path).with_context(|| format!("temporary folder {}", path.display()))?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        drop(std::fs::remove_dir_all(&self.0));
-    }
-}
-
 pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
     ensure!(options.seconds > 0 && options.connections > 0, "--seconds and --connections must be above 0");
-    let folder = Temporary::new()?;
+    let folder = tempfile::Builder::new().prefix("uzel-bench-").tempdir().context("a temporary folder")?;
     let settings = Settings {
         listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        data: folder.0.join("hub"),
+        data: folder.path().join("hub"),
         allow_networks: vec!["127.0.0.0/8".to_owned()],
         ..Settings::default()
     };
@@ -115,9 +97,9 @@ fn webhook(hub: &Hub) -> std::sync::Arc<Load> {
     Load::new(hub.address, &format!("/api/webhook/rkeeper?key={KEY}"), "", &order("############"))
 }
 
-async fn intake(hub: &Hub, folder: &Temporary, options: &Options) -> anyhow::Result<Value> {
+async fn intake(hub: &Hub, folder: &tempfile::TempDir, options: &Options) -> anyhow::Result<Value> {
     hub.apply(&setup(), Leniency { short_keys: true }).await?;
-    let ceiling = Ceiling::start(&folder.0).await?;
+    let ceiling = Ceiling::start(folder.path()).await?;
     // The number changes in the path here, so that one signature fits all and the load generator need not sign.
     let body = order("000000000000").replace('#', "0");
     let bare =
