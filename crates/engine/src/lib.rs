@@ -150,7 +150,10 @@ impl Engine {
     /// Reads an entry again through today's code; what it told before stays told, and nothing done is done again.
     pub async fn replay(&self, id: Id) -> Result<Option<ReplayOutcome>, StoreError> {
         let Some(entry) = self.store.entry(id).await? else { return Ok(None) };
-        let change = read::change(&self.world(), &entry, self.clock.now());
+        let mut change = read::change(&self.world(), &entry, self.clock.now());
+        if let Some(mark) = &mut change.mark {
+            mark.again = true;
+        }
         let dead =
             change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
         let applied = self.store.apply(change).await?;
@@ -183,7 +186,9 @@ impl Engine {
 
     /// Ready means progress: nothing has waited too long.
     pub async fn lag(&self) -> Result<Duration, StoreError> {
-        let health = self.store.health().await?;
+        let world = self.world();
+        let working = world.links.values().filter(|link| !link.paused).map(|link| link.id);
+        let health = self.store.health(working.collect()).await?;
         let now = self.clock.now();
         let age = |at: Option<jiff::Timestamp>| at.map_or(0, |at| (now.as_millisecond() - at.as_millisecond()).max(0)) as u64;
         Ok(Duration::from_millis(age(health.oldest_unread_at).max(age(health.oldest_due_at))))

@@ -89,17 +89,16 @@ impl World {
             connection: self.link,
             flow: None,
             event: Some(event.id),
-            job: Job::Send { phone: "+79991234567".to_owned(), text: "hello".to_owned() },
+            job: Job::Send { phone: "+79991234567".to_owned(), text: key.to_owned() },
             due_at,
             latest_at: None,
-            ordering_key: key.to_owned(),
-            subject: format!("{}/{}", self.link, event.subject),
+            source: event.connection,
             attempts: 0,
             contact: Contact::default(),
             lease: 0,
             trace: "t".to_owned(),
         };
-        NewCommand { command, held: None, slot: None }
+        NewCommand { command, ordering_key: key.to_owned(), subject: event.subject.clone(), held: None, slot: None }
     }
 
     /// An entry read into one event with these commands.
@@ -108,13 +107,13 @@ impl World {
         self.store.append(entry.clone()).await.unwrap();
         let event = self.event(entry.id, key);
         let new = NewEvent { commands: commands(&event), event: event.clone(), call_off: None, pending: false };
-        let mark = Mark { entry: entry.id, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+        let mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
         self.store.apply(Change { mark: Some(mark), events: vec![new], now: Some(now()), ..Change::default() }).await.unwrap();
         event
     }
 
     async fn lease(&self, at: Timestamp) -> Vec<Command> {
-        self.store.lease(at, vec![(self.link, 10)], 10, 60_000).await.unwrap()
+        self.store.lease(at, vec![(self.link, 10)], 10, 60_000).await.unwrap().commands
     }
 
     fn settlement(command: &Command, state: CommandState) -> Settlement {
@@ -145,7 +144,7 @@ async fn what_was_appended_is_unread_until_it_is_marked() {
     let unread = world.store.unread(10).await.unwrap();
     assert_eq!(unread.len(), 1);
     assert_eq!(unread[0].request, entry.request);
-    let mark = Mark { entry: entry.id, state: EntryState::Dead, notes: vec!["why".to_owned()], refs: Vec::new() };
+    let mark = Mark { entry: entry.id, again: false, state: EntryState::Dead, notes: vec!["why".to_owned()], refs: Vec::new() };
     world.store.apply(Change { mark: Some(mark), ..Change::default() }).await.unwrap();
     assert!(world.store.unread(10).await.unwrap().is_empty());
     assert_eq!(world.store.dead(None, None, None).await.unwrap(), vec![entry.id]);
@@ -172,7 +171,11 @@ async fn commands_of_one_key_go_one_after_another_and_other_keys_do_not_wait() {
         .await;
     let at = now() + SignedDuration::from_secs(5);
     let first = world.lease(at).await;
-    assert_eq!(first.iter().map(|command| command.ordering_key.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let texts = first.iter().filter_map(|command| match &command.job {
+        Job::Send { text, .. } => Some(text.as_str()),
+        Job::LookUp { .. } => None,
+    });
+    assert_eq!(texts.collect::<Vec<_>>(), ["a", "b"]);
     assert!(world.lease(at).await.is_empty(), "the second of key a waits for the first");
     world.settle(World::settlement(&first[0], CommandState::Dead)).await.unwrap();
     assert_eq!(world.lease(at).await.len(), 1, "a dead command holds nobody back");
