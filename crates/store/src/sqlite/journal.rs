@@ -5,8 +5,9 @@ use uzel_model::{Bytes, Event, Id, Request, id::Kind};
 
 use super::{
     doc, id, maybe_id, ms, outbox,
+    reference::{self, FOUND},
     tally::{self, Tally},
-    time, work,
+    time,
 };
 use crate::{
     CommandState, Counts, Direction, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow, Source, Timeline,
@@ -182,7 +183,7 @@ fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<
         add("j.provider = ?", Box::new(provider.clone()));
     }
     if let Some(reference) = &filter.reference {
-        add(found_by, Box::new(work::short(reference)));
+        add(found_by, Box::new(reference::key(reference)));
     }
     if let Some(from) = filter.from {
         add(&format!("j.{at} >= ?"), Box::new(ms(from)));
@@ -197,7 +198,7 @@ fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<
 }
 
 fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let (mut sql, values) = conditions(filter, "received_at", "j.ordinal IN (SELECT entry FROM reference WHERE key = ?)");
+    let (mut sql, values) = conditions(filter, "received_at", &format!("j.ordinal IN ({FOUND})"));
     match filter.status.as_deref() {
         Some("error" | "dead") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)"),
         Some("ok") => sql.push_str(" AND j.ordinal NOT IN (SELECT entry FROM outcome WHERE state = 3)"),
@@ -236,8 +237,8 @@ fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
 }
 
 fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let found_by = "j.command IN (SELECT c.ordinal FROM command c JOIN reference r ON c.entry = r.entry WHERE r.key = ?)";
-    let (mut sql, values) = conditions(filter, "at", found_by);
+    let found_by = format!("j.command IN (SELECT ordinal FROM command WHERE entry IN ({FOUND}))");
+    let (mut sql, values) = conditions(filter, "at", &found_by);
     match filter.status.as_deref() {
         Some("error") => sql.push_str(" AND j.error IS NOT NULL"),
         Some("ok") => sql.push_str(" AND j.error IS NULL"),

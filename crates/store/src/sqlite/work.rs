@@ -6,7 +6,7 @@ use uzel_model::{Event, Id, Job, port::Delivery, signature::fingerprint};
 use super::{
     failed,
     journal::{self, EntryRow},
-    ms, outbox,
+    ms, outbox, reference,
     tally::Tally,
 };
 use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Settlement, StoreError};
@@ -47,12 +47,6 @@ impl From<Change> for Ready {
             change,
         }
     }
-}
-
-/// A short hash by which rows of one key are found.
-pub(super) fn short(text: &str) -> i64 {
-    let hash = fingerprint([text.as_bytes()]);
-    i64::from_be_bytes(*hash.first_chunk().expect("16 bytes hold 8"))
 }
 
 pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
@@ -148,7 +142,7 @@ fn add_event(db: &Connection, new: &NewEvent, documents: &Documents, applied: &m
         documents.event
     ])?;
     for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
-        refer(db, value, event.entry.ordinal())?;
+        reference::add(db, value, event.entry.ordinal())?;
     }
     follow(db, new, documents, applied, tally)
 }
@@ -173,14 +167,9 @@ fn resolve(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut
         new.pending
     ])?;
     if let Some(phone) = phone {
-        refer(db, &phone.e164, entry.ordinal())?;
+        reference::add(db, &phone.e164, entry.ordinal())?;
     }
     follow(db, new, documents, applied, tally)
-}
-
-pub(super) fn refer(db: &Connection, value: &str, entry: i64) -> Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO reference VALUES (?1, ?2)")?.execute([short(value), entry])?;
-    Ok(())
 }
 
 fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, tally: &mut Tally) -> Result<()> {
@@ -203,7 +192,7 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
     }
     tally.shift(journal::tallied(before), journal::tallied(state));
     for value in &mark.refs {
-        refer(db, value, entry)?;
+        reference::add(db, value, entry)?;
     }
     Ok(())
 }
@@ -216,29 +205,29 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     if !held {
         return Ok(false);
     }
+    let (attempts, entry, order_key): (i64, Option<i64>, i64) = db
+        .prepare_cached("SELECT attempts, entry, order_key FROM command WHERE ordinal = ?1")?
+        .query_row([command], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let attempts = attempts + i64::from(settlement.counts);
     let retry_at = settlement.retry_at.map(ms);
-    let (attempts, entry, connection): (i64, Option<i64>, Vec<u8>) = db
-        .prepare_cached(
-            "UPDATE command SET state = ?2, next_at = coalesce(?3, next_at), reason = ?4, provider_id = coalesce(?5, provider_id),
-             attempts = attempts + ?6 WHERE ordinal = ?1 RETURNING attempts, entry, connection",
-        )?
-        .query_row(
-            params![
-                command,
-                outbox::number(settlement.state),
-                retry_at,
-                settlement.reason,
-                settlement.provider_id,
-                settlement.counts
-            ],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )?;
+    db.prepare_cached(
+        "UPDATE command SET state = ?2, next_at = coalesce(?3, next_at), reason = ?4, provider_id = coalesce(?5, provider_id),
+         attempts = ?6 WHERE ordinal = ?1",
+    )?
+    .execute(params![
+        command,
+        outbox::number(settlement.state),
+        retry_at,
+        settlement.reason,
+        settlement.provider_id,
+        attempts
+    ])?;
     for exchange in &settlement.exchanges {
         put_exchange(db, exchange, Some(settlement.command), attempts, retry_at)?;
     }
     if let Some(entry) = entry {
         for value in &settlement.refs {
-            refer(db, value, entry)?;
+            reference::add(db, value, entry)?;
         }
     }
     if settlement.frees_slot {
@@ -248,10 +237,10 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
         (settlement.state, &settlement.provider_id, settlement.exchanges.last())
     {
         db.prepare_cached("INSERT OR IGNORE INTO sent (connection, provider_id, command, at, state) VALUES (?1, ?2, ?3, ?4, 0)")?
-            .execute(params![connection, provider_id, command, ms(exchange.at)])?;
+            .execute(params![exchange.connection.as_bytes(), provider_id, command, ms(exchange.at)])?;
     }
     if settlement.state != CommandState::Waiting {
-        outbox::left(db, command, settlement.state, settlement.reason.as_deref(), tally)?;
+        outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }
     Ok(true)
 }

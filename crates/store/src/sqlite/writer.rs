@@ -4,7 +4,10 @@
 //! of entries fill up what room is left, a portion in every group, so that neither lane can starve the other. Nothing waits
 //! for a timer.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, mpsc::SyncSender},
+};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
@@ -24,6 +27,9 @@ const WAITING_MAX: usize = 8_192;
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Tasks that one transaction may hold.
 const GROUP_MAX: usize = 1_024;
+
+/// After so many groups the log is carried over to the database file.
+const CHECKPOINT_GROUPS: u64 = 128;
 
 type Work = Box<dyn FnMut(&Connection, &mut Tally) -> Result<(), StoreError> + Send>;
 
@@ -165,9 +171,15 @@ impl Queue {
     }
 }
 
-/// Writes until the queue is closed and empty.
-pub(super) fn run(db: &Connection, queue: &Arc<Queue>, fresh: &Fresh) {
+/// Writes until the queue is closed and empty. Tells every so many groups that the log has grown.
+pub(super) fn run(db: &Connection, queue: &Arc<Queue>, fresh: &Fresh, full: &SyncSender<()>) {
+    let mut groups = 0_u64;
     while let Some(mut group) = queue.next() {
+        groups += 1;
+        if groups.is_multiple_of(CHECKPOINT_GROUPS) {
+            // It is told already, or at work.
+            full.try_send(()).unwrap_or_default();
+        }
         let outcomes = commit(db, |tally| group.iter_mut().map(|task| task.run(db, tally)).collect::<Result<Vec<_>, _>>());
         match outcomes {
             Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(task, outcome)| task.end(outcome, fresh)),
