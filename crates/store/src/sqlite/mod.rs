@@ -232,7 +232,7 @@ impl Store for Sqlite {
 
     async fn apply_all(&self, changes: Vec<Change>) -> Vec<Result<Applied, StoreError>> {
         let count = changes.len();
-        let reads = changes.iter().any(|change| change.mark.is_some());
+        let reads = changes.iter().all(|change| change.mark.as_ref().is_some_and(|mark| !mark.again));
         let (ended, told) = oneshot::channel();
         let task = Task::Apply { changes: changes.into_iter().map(Into::into).collect(), ended };
         let handed = if reads { self.queue.later(task) } else { self.queue.first(task) };

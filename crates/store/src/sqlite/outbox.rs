@@ -74,10 +74,13 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
         due_at,
         command.latest_at.map(ms),
         order_key,
-        subject_key(command.source, &new.subject),
+        reference::key(&subject(command.source, &new.subject)),
         held,
         command.trace,
     ])?;
+    if held.is_none() {
+        reference::add(db, &subject(command.source, &new.subject), entry.ordinal())?;
+    }
     tally.add(tallied(state), 1);
     if let Some(reason) = held {
         tally.add(format!("held/{reason}"), 1);
@@ -85,8 +88,9 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
     Ok(())
 }
 
-fn subject_key(source: Id, subject: &str) -> i64 {
-    reference::key(&format!("{source}/{subject}"))
+/// A subject as texts of all sources are told apart.
+fn subject(source: Id, subject: &str) -> String {
+    format!("{source}/{subject}")
 }
 
 /// Whether a new command of this key goes first: nothing waits there, or what does is due later and has not been tried.
@@ -139,12 +143,14 @@ pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason:
 
 /// What waits for an event's subject is held back, and gives back its slot.
 pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut Tally) -> Result<()> {
+    // An entry may tell of several subjects: those of its commands are looked at too.
     let called: Vec<(i64, i64)> = db
-        .prepare_cached(
-            "SELECT ordinal, order_key FROM command INDEXED BY command_subject WHERE subject_key = ?1 AND state = 0
-             AND ordinal NOT IN (SELECT command FROM sending)",
-        )?
-        .query_map([subject_key(event.connection, &event.subject)], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .prepare_cached(&format!(
+            "SELECT ordinal, order_key FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1
+             AND state = 0 AND ordinal NOT IN (SELECT command FROM sending)",
+            FOUND = reference::FOUND.replace('?', "?1")
+        ))?
+        .query_map([reference::key(&subject(event.connection, &event.subject))], |row| Ok((row.get(0)?, row.get(1)?)))?
         .collect::<Result<_>>()?;
     for (command, order_key) in called {
         db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
