@@ -4,6 +4,7 @@
 
 mod apply;
 mod asking;
+mod bench;
 mod fixtures;
 mod intake;
 mod lost;
