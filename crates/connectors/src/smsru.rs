@@ -116,7 +116,7 @@ impl Connector for SmsRu {
 
     fn rates(&self) -> Vec<Rate> {
         let account = signature::sha256_hex([self.api_id.expose().as_bytes()]);
-        vec![Rate { scope: Scope::Account(account), per_s: self.calls_per_s }]
+        vec![Rate::per_second(Scope::Account(account), self.calls_per_s)]
     }
 }
 

@@ -8,6 +8,7 @@ pub mod desk;
 pub mod flow;
 mod metrics;
 mod outward;
+mod rate;
 mod read;
 pub mod setup;
 mod tick;

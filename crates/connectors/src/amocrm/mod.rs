@@ -140,10 +140,12 @@ impl Connector for Amocrm {
         (self.addressed() && self.application().is_some()).then_some(self)
     }
 
-    /// amoCRM counts calls by integration, over all accounts that use it.
+    /// amoCRM counts calls by integration, over all accounts that use it, and by account, over all its integrations. A
+    /// long-lived token without the integration's ID is taken for an integration of its own.
     fn rates(&self) -> Vec<Rate> {
-        let scope = self.client_id.clone().map_or(Scope::Connection, Scope::Account);
-        vec![Rate { scope, per_s: 7 }]
+        let integration = self.client_id.as_ref().map(|id| format!("integration/{}", id.to_ascii_lowercase()));
+        let account = Scope::Account(format!("account/{}", self.base()));
+        vec![Rate::per_second(integration.map_or(Scope::Connection, Scope::Account), 7), Rate::per_second(account, 50)]
     }
 }
 

@@ -193,7 +193,7 @@ impl Connector for Iiko {
             Some(login) => Scope::Account(signature::sha256_hex([login.expose().as_bytes()])),
             None => Scope::Connection,
         };
-        vec![Rate { scope, per_s: self.calls_per_s }]
+        vec![Rate::per_second(scope, self.calls_per_s)]
     }
 }
 

@@ -20,6 +20,7 @@ use serde::Deserialize;
 use serde_json::Value;
 use uzel_model::{
     Bytes, CallError, Connector, Malformed, Outgoing, Provider, Reading, Refusal, Rejection, Request, Secret,
+    connector::{Rate, Scope},
     port::{Guests, Login, Polls, Subscription},
     signature,
 };
@@ -160,9 +161,9 @@ impl Connector for Yclients {
         (self.may_ask() && self.company_id.is_some()).then_some(self)
     }
 
-    /// All branches share our address: 5 calls a second, and 200 a minute.
-    fn rates(&self) -> Vec<uzel_model::connector::Rate> {
-        vec![uzel_model::connector::Rate { scope: uzel_model::connector::Scope::Address, per_s: 5 }]
+    /// YCLIENTS counts calls by our address, over all branches.
+    fn rates(&self) -> Vec<Rate> {
+        vec![Rate::per_second(Scope::Address, 5), Rate::per_minute(Scope::Address, 200)]
     }
 }
 

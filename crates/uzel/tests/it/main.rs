@@ -6,6 +6,7 @@ mod apply;
 mod asking;
 mod fixtures;
 mod intake;
+mod limits;
 mod lost;
 mod review;
 mod world;
