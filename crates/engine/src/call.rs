@@ -264,7 +264,13 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
         engine.outward.note(link.id, result.as_ref().err());
     }
     match result {
-        Ok(Made::Sent(sent)) => Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") },
+        Ok(Made::Sent(sent)) => {
+            if let Some(remark) = sent.remark {
+                let text = format!("{}: {remark}", link.provider.name);
+                change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "remark".to_owned(), text });
+            }
+            Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
+        }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
         Err(error) => failed(engine, link, command, error, change),
     }
@@ -351,6 +357,10 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
         // The provider has seen this text before: after a try of ours that proves it, else it is somebody else's.
         CallError::Refused { refusal: Refusal::Already, .. } if command.attempts > 0 => {
             Outcome::ended(CommandState::Done, Some(reason), "ok")
+        }
+        CallError::Refused { refusal: Refusal::Content, .. } => {
+            notice("content");
+            Outcome::ended(CommandState::Dead, Some(reason), "dead")
         }
         CallError::Refused { refusal: Refusal::Ours, .. } => {
             notice("fault");

@@ -233,6 +233,11 @@ impl Engine {
         tick::authorize(self, link, query, redirect_url).await
     }
 
+    /// What a text would cost.
+    pub async fn cost(&self, link: &Arc<Link>, phone: &str, text: &str) -> Result<uzel_model::port::Cost, String> {
+        tick::cost(self, link, phone, text).await
+    }
+
     /// Money left at the provider.
     pub async fn balance(&self, link: &Arc<Link>) -> Result<String, String> {
         tick::balance(self, link).await

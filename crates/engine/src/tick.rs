@@ -8,7 +8,11 @@ use std::{
 };
 
 use jiff::SignedDuration;
-use uzel_model::{CallError, Client, Id, Request, connector::StatusNews, port::Delivery};
+use uzel_model::{
+    CallError, Client, Id, Request,
+    connector::StatusNews,
+    port::{Cost, Delivery},
+};
 use uzel_store::{Change, Notice, Source};
 
 use crate::{Engine, Link, outward::Call};
@@ -211,6 +215,13 @@ pub(crate) async fn authorize(
     let call = Call::unhurried(engine, link, &trace);
     let session = authorization.finish(&Client::new(&call), query, redirect_url).await.map_err(|error| error.to_string())?;
     call.adopt(session).await.map_err(|error| error.to_string())
+}
+
+pub(crate) async fn cost(engine: &Engine, link: &Arc<Link>, phone: &str, text: &str) -> Result<Cost, String> {
+    let costs = link.connector.costs().ok_or("this provider tells no prices")?;
+    let trace = new_trace();
+    let call = Call::unhurried(engine, link, &trace);
+    costs.cost(&Client::new(&call), phone, text).await.map_err(|error| error.to_string())
 }
 
 pub(crate) async fn balance(engine: &Engine, link: &Arc<Link>) -> Result<String, String> {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Happening, Timestamp,
     check::{self, Fault},
-    port::{Authorization, Balance, Guests, Login, Messages, Polls, Subscription},
+    port::{Authorization, Balance, Costs, Guests, Login, Messages, Polls, Subscription},
 };
 
 /// A provider: one row of the list `PROVIDERS`.
@@ -128,6 +128,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
     fn balance(&self) -> Option<&dyn Balance> {
+        None
+    }
+    fn costs(&self) -> Option<&dyn Costs> {
         None
     }
     fn login(&self) -> Option<&dyn Login> {

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use uzel_model::{
     Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
     connector::{Rate, Scope},
-    port::{Balance, Messages, Subscription},
+    port::{Balance, Costs, Messages, Subscription},
     signature,
 };
 
@@ -106,6 +106,10 @@ impl Connector for SmsRu {
     }
 
     fn balance(&self) -> Option<&dyn Balance> {
+        Some(self)
+    }
+
+    fn costs(&self) -> Option<&dyn Costs> {
         Some(self)
     }
 

@@ -27,7 +27,8 @@ impl SmsRu {
         }
         let answer: Value = reply.json()?;
         match code(&answer)? {
-            100 => Ok(answer),
+            // All below 200 is on its way; the entries say more.
+            100..=199 => Ok(answer),
             code => Err(refused(code, &answer, client.now())),
         }
     }
@@ -47,6 +48,7 @@ pub(super) fn refused(code: i64, entry: &Value, now: Timestamp) -> CallError {
         200 | 201 | 300..=305 => Refusal::Account,
         209 | 215 => Refusal::OptOut,
         231 | 232 => Refusal::Already,
+        216 => Refusal::Content,
         203 | 205 | 208 | 210..=213 | 507 | 901 | 902 => Refusal::Ours,
         206 | 230 => return CallError::Later { reason, at: next_day(now) },
         233 | 508 => return CallError::Later { reason, at: now.checked_add(SignedDuration::from_mins(10)).ok() },

@@ -41,3 +41,34 @@ async fn a_call_whose_turn_is_far_comes_back_without_having_been_tried() {
         assert_eq!((&command["attempts"], command["exchanges"].as_array().unwrap().len()), (&json!(1), 1), "{command}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_goes_without_a_sender_that_the_operator_does_not_know_and_the_merchant_is_told() {
+    let world = world(json!({ "from": "Kofeynya" })).await;
+    world.control("smsru/settings", &json!({ "unregistered": { "Kofeynya": ["79991110001"] } })).await;
+    world.post("rkeeper", &served(1)).await;
+    world.post("rkeeper", &served(2)).await;
+    world.quiet().await;
+    let url = format!("{}/_sandbox/smsru/accepted", world.sandbox.url());
+    let accepted: Vec<Value> = world.web.get(url).send().await.unwrap().json().await.unwrap();
+    let mut from: Vec<(&str, &str)> =
+        accepted.iter().map(|text| (text["to"].as_str().unwrap(), text["from"].as_str().unwrap())).collect();
+    from.sort_unstable();
+    assert_eq!(from, [("79991110001", ""), ("79991110002", "Kofeynya")]);
+    let notices = world.api("/api/v1/notices").await;
+    assert!(notices.as_array().unwrap().iter().any(|notice| notice["kind"] == "remark"), "{notices}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_price_of_a_text_is_told_and_nothing_is_sent() {
+    let world = World::new(json!({})).await;
+    let url = format!("{}/api/v1/connections/smsru/cost", world.hub.url());
+    let ask = async |phone: &str| {
+        let body = json!({ "phone": phone, "text": "Привет" });
+        world.web.post(&url).bearer_auth(world.hub.owner_key().unwrap()).json(&body).send().await.unwrap()
+    };
+    let cost: Value = ask("8 999 111-00-01").await.json().await.unwrap();
+    assert_eq!(cost, json!({ "cost": "3.20", "currency": "RUB", "segments": 1 }));
+    assert_eq!(ask("12").await.status(), 400);
+    assert!(world.texts().await.is_empty());
+}
