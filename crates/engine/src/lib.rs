@@ -154,7 +154,7 @@ impl Engine {
         let change = read::change(&self.world(), &entry, self.clock.now());
         let dead =
             change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
-        let applied = self.store.apply(change).await?;
+        let applied = self.apply_reading(change).await?;
         self.due.notify_one();
         Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued: applied.queued, dead }))
     }

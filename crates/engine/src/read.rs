@@ -64,7 +64,7 @@ async fn read_group(engine: &Engine, entries: &[Entry]) -> bool {
             let label = ProviderLabel { provider: link.provider.id };
             engine.metrics.events.get_or_create(&label).inc_by(change.events.len() as u64);
         }
-        engine.store.apply(change)
+        engine.apply_reading(change)
     });
     let mut all = true;
     let mut queued = 0;
@@ -133,6 +133,8 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
             look_up: None,
         };
         change.events.push(event(world, link, entry, happening, now, &mut mark.notes));
+        // A refresh token that is dead by now would be tried for ever.
+        change.ends_login = Some(link.id);
         change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "disconnected".to_owned(), text: why });
     }
 }

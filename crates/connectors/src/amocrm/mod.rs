@@ -7,6 +7,7 @@
 
 mod api;
 mod oauth;
+mod polls;
 mod reading;
 
 use garde::Validate;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use uzel_model::{
     Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
     connector::{Rate, Scope},
-    port::{Authorization, Guests, Login, Subscription},
+    port::{Authorization, Guests, Login, Polls, Subscription},
     signature,
 };
 
@@ -50,6 +51,11 @@ pub(crate) struct Amocrm {
     #[garde(length(max = 10))]
     #[schemars(length(max = 10))]
     phone_order: Vec<String>,
+    /// Seconds between two polls of deals that were closed.
+    #[serde(default = "poll_every_s")]
+    #[garde(range(min = 60, max = 86_400))]
+    #[schemars(range(min = 60, max = 86_400))]
+    poll_every_s: u32,
     /// The page where the account's owner allows access.
     #[serde(default = "oauth_url")]
     #[garde(length(min = 1))]
@@ -68,6 +74,10 @@ pub(crate) struct Amocrm {
 
 fn phone_order() -> Vec<String> {
     ["MOB", "WORK"].map(str::to_owned).into()
+}
+
+fn poll_every_s() -> u32 {
+    900
 }
 
 fn oauth_url() -> String {
@@ -129,6 +139,10 @@ impl Connector for Amocrm {
     }
 
     fn login(&self) -> Option<&dyn Login> {
+        self.calls().then_some(self)
+    }
+
+    fn polls(&self) -> Option<&dyn Polls> {
         self.calls().then_some(self)
     }
 

@@ -1,7 +1,7 @@
 //! Records that no webhook told of.
 
 use async_trait::async_trait;
-use jiff::{SignedDuration, Timestamp, tz::TimeZone};
+use jiff::{Timestamp, tz::TimeZone};
 use serde_json::{Value, json};
 use uzel_model::{
     Bytes, CallError, Client,
@@ -9,28 +9,7 @@ use uzel_model::{
 };
 
 use super::{Yclients, wire::data};
-use crate::tree;
-
-/// Records read again at each poll, since the service's clock is not ours.
-const OVERLAP: SignedDuration = SignedDuration::from_mins(10);
-
-/// Where polling stands: changes since when, and within them the next page and when its reading began.
-struct Cursor {
-    since: Timestamp,
-    page: Option<(u32, Timestamp)>,
-}
-
-impl Cursor {
-    fn read(text: &str) -> Option<Self> {
-        let mut words = text.split(' ');
-        let since = words.next()?.parse().ok()?;
-        let page = match words.next() {
-            Some(page) => Some((page.parse().ok()?, words.next()?.parse().ok()?)),
-            None => None,
-        };
-        Some(Self { since, page })
-    }
-}
+use crate::{cursor::Cursor, tree};
 
 #[async_trait]
 impl Polls for Yclients {
@@ -42,12 +21,12 @@ impl Polls for Yclients {
         let Some(cursor) = cursor else {
             return Ok(Page { next: since.to_string(), ..Page::default() });
         };
-        let Cursor { since, page } = Cursor::read(cursor).unwrap_or(Cursor { since, page: None });
-        let (page, began) = page.unwrap_or((1, client.now()));
+        let cursor = Cursor::read(cursor, since);
+        let page = cursor.page();
         let company = self.company()?;
         // Without a zone the hour of UTC is asked for: every branch's clock from Kaliningrad on is ahead of it.
         let zone = self.zone().unwrap_or(TimeZone::UTC);
-        let after = since.checked_sub(OVERLAP).unwrap_or(since).to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S").to_string();
+        let after = cursor.from().to_zoned(zone).strftime("%Y-%m-%dT%H:%M:%S").to_string();
         let count = self.records_per_page;
         let path = format!("/records/{company}?changed_after={after}&with_deleted=1&page={page}&count={count}");
         let reply = client.send(self.call("GET", path)).await?;
@@ -61,10 +40,7 @@ impl Polls for Yclients {
             _ => return Err(CallError::Unreadable("data is no list of records".to_owned())),
         };
         let more = records.len() >= count as usize;
-        let next = match more {
-            true => format!("{since} {} {began}", page.saturating_add(1)),
-            false => began.to_string(),
-        };
+        let next = cursor.next(more, client.now()).to_string();
         let bodies = records
             .into_iter()
             .map(|record| {

@@ -7,6 +7,7 @@ mod asking;
 mod fixtures;
 mod intake;
 mod limits;
+mod logins;
 mod lost;
 mod review;
 mod world;
