@@ -29,11 +29,11 @@ pub(crate) const PROVIDER: Provider = Provider::new::<Amocrm>("amocrm", "amoCRM"
 #[serde(deny_unknown_fields)]
 pub(crate) struct Amocrm {
     /// Your account's address without https, such as example.amocrm.ru.
-    #[garde(inner(length(min = 4, max = 253), custom(host_name)))]
-    #[schemars(length(min = 4, max = 253))]
+    #[garde(inner(length(chars, min = 4, max = 253), custom(host_name)))]
+    #[schemars(length(min = 4, max = 253), example = "example.amocrm.ru")]
     host: Option<String>,
     /// Integration ID (amoMarket, your integration, Keys and permissions).
-    #[garde(inner(length(min = 1, max = 100)))]
+    #[garde(inner(length(chars, min = 1, max = 100)))]
     #[schemars(length(min = 1, max = 100))]
     client_id: Option<String>,
     /// Secret key of the integration.
@@ -58,11 +58,11 @@ pub(crate) struct Amocrm {
     poll_every_s: u32,
     /// The page where the account's owner allows access.
     #[serde(default = "oauth_url")]
-    #[garde(length(min = 1))]
+    #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     oauth_url: String,
     /// Where the account's API lives, if not at its own address; the sandbox's address in tests.
-    #[garde(inner(length(min = 1)))]
+    #[garde(inner(length(chars, min = 1)))]
     #[schemars(length(min = 1))]
     base_url: Option<String>,
     /// Hosts beside *.amocrm.ru, *.amocrm.com and *.kommo.com that may be trusted as an account's address; for tests.

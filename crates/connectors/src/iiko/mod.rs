@@ -36,14 +36,14 @@ pub(crate) struct Iiko {
     #[garde(skip)]
     api_login: Option<Secret>,
     /// Application's id, if you made an application in the portal of the Cloud API.
-    #[garde(inner(length(min = 1, max = 100)))]
+    #[garde(inner(length(chars, min = 1, max = 100)))]
     #[schemars(length(min = 1, max = 100))]
     app_id: Option<String>,
     /// The application's client secret.
     #[garde(skip)]
     client_secret: Option<Secret>,
     /// Id of the organisation, to read missed orders and to register the webhook.
-    #[garde(inner(length(min = 1, max = 100)))]
+    #[garde(inner(length(chars, min = 1, max = 100)))]
     #[schemars(length(min = 1, max = 100))]
     organization_id: Option<String>,
     /// Token that iiko is to send with every webhook (authToken). A request with another one is refused.
@@ -79,7 +79,7 @@ pub(crate) struct Iiko {
     calls_per_s: u32,
     /// Where the API lives.
     #[serde(default = "base_url")]
-    #[garde(length(min = 1))]
+    #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     base_url: String,
 }

@@ -30,7 +30,7 @@ pub(crate) struct SmsRu {
     #[garde(skip)]
     api_id: Secret,
     /// Sender's name, as it is registered with SMS.ru; without it texts go from a shared name.
-    #[garde(inner(length(min = 1, max = 20)))]
+    #[garde(inner(length(chars, min = 1, max = 20)))]
     #[schemars(length(min = 1, max = 20))]
     from: Option<String>,
     /// Let SMS.ru hold texts back until it is day where the guest is.
@@ -48,7 +48,7 @@ pub(crate) struct SmsRu {
     calls_per_s: u32,
     /// Where the API lives.
     #[serde(default = "base_url")]
-    #[garde(length(min = 1))]
+    #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     base_url: String,
 }

@@ -43,7 +43,7 @@ pub(crate) struct Yclients {
     #[garde(skip)]
     user_token: Option<Secret>,
     /// Login (phone or e-mail) of a user who may see clients' phones.
-    #[garde(inner(length(min = 1, max = 200)))]
+    #[garde(inner(length(chars, min = 1, max = 200)))]
     #[schemars(length(min = 1, max = 200))]
     login: Option<String>,
     /// Password of that user.
@@ -57,6 +57,7 @@ pub(crate) struct Yclients {
     application_id: Option<u64>,
     /// Time zone of the branch, such as Europe/Moscow.
     #[garde(custom(known_zone))]
+    #[schemars(example = "Europe/Moscow")]
     time_zone: Option<String>,
     /// Seconds between two polls of changed records.
     #[serde(default = "poll_every_s")]
@@ -70,7 +71,7 @@ pub(crate) struct Yclients {
     records_per_page: u32,
     /// Where the API lives.
     #[serde(default = "base_url")]
-    #[garde(length(min = 1))]
+    #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     base_url: String,
 }
