@@ -200,6 +200,12 @@ impl Outward {
 }
 
 impl Engine {
+    /// The way outward for one connection, with all that the loops' own calls keep to. The caller holds no place among the
+    /// calls under way, and nothing of it is journalled.
+    pub fn transport<'a>(&'a self, link: &'a Link, trace: &'a str) -> impl Transport + 'a {
+        Call::unhurried(self, link, trace)
+    }
+
     /// Commits what was read. Where that ends a login, what is kept of it in memory goes too.
     pub(crate) async fn apply_reading(&self, change: Change) -> Result<Applied, StoreError> {
         let ends_login = change.ends_login;

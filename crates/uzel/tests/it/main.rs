@@ -4,6 +4,7 @@
 
 mod apply;
 mod asking;
+mod conformance;
 mod fixtures;
 mod intake;
 mod limits;
