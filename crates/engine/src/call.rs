@@ -151,10 +151,12 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &link, &command.trace);
-    let outcome = match before(engine, &link, &command) {
+    let mut outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
         None => make(engine, &link, &command, &call, &mut change).await,
     };
+    // Only what went out is an attempt; a refusal of the provider proves something only after one.
+    outcome.counts &= call.has_tried() || outcome.state != CommandState::Waiting;
     let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
     engine.metrics.attempts.get_or_create(&label).inc();
     let mut exchanges = call.into_exchanges();
@@ -242,9 +244,18 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
         },
     };
-    engine.outward.note(link.id, result.as_ref().err());
+    // A call that waits for its turn says nothing of the provider.
+    if call.has_tried() {
+        engine.outward.note(link.id, result.as_ref().err());
+    }
     match result {
-        Ok(Made::Sent(sent)) => Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") },
+        Ok(Made::Sent(sent)) => {
+            if let Some(remark) = sent.remark {
+                let text = format!("{}: {remark}", link.provider.name);
+                change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "remark".to_owned(), text });
+            }
+            Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
+        }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
         Err(error) => failed(engine, link, command, error, change),
     }
@@ -331,6 +342,10 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
         // The provider has seen this text before: after a try of ours that proves it, else it is somebody else's.
         CallError::Refused { refusal: Refusal::Already, .. } if command.attempts > 0 => {
             Outcome::ended(CommandState::Done, Some(reason), "ok")
+        }
+        CallError::Refused { refusal: Refusal::Content, .. } => {
+            notice("content");
+            Outcome::ended(CommandState::Dead, Some(reason), "dead")
         }
         CallError::Refused { refusal: Refusal::Ours, .. } => {
             notice("fault");

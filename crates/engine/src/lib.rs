@@ -8,6 +8,7 @@ pub mod desk;
 pub mod flow;
 mod metrics;
 mod outward;
+mod rate;
 mod read;
 pub mod setup;
 mod tick;
@@ -156,7 +157,9 @@ impl Engine {
         }
         let dead =
             change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
+        let ended = change.ends_login;
         let applied = self.store.apply(change).await?;
+        self.forget_login(ended);
         self.due.notify_one();
         Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued: applied.queued, dead }))
     }
@@ -235,6 +238,11 @@ impl Engine {
     /// Ends an authorisation that a person began in a browser.
     pub async fn authorize(&self, link: &Arc<Link>, query: &[(String, String)], redirect_url: &str) -> Result<(), String> {
         tick::authorize(self, link, query, redirect_url).await
+    }
+
+    /// What a text would cost.
+    pub async fn cost(&self, link: &Arc<Link>, phone: &str, text: &str) -> Result<uzel_model::port::Cost, String> {
+        tick::cost(self, link, phone, text).await
     }
 
     /// Money left at the provider.

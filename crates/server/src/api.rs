@@ -288,6 +288,27 @@ pub(crate) async fn balance(
     Ok(Json(json!({ "balance": balance })))
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Text {
+    phone: String,
+    text: String,
+}
+
+pub(crate) async fn cost(
+    State(app): State<Arc<App>>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    local: IfLocal,
+    Json(asked): Json<Text>,
+) -> Result<Json<Value>, Problem> {
+    let caller = caller(&app, &headers, local.is_some())?;
+    let link = link(&app, caller, &id)?;
+    let phone = phone::read_text(&asked.phone, &link.country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
+    let cost = app.engine.cost(&link, &phone.e164, &asked.text).await.map_err(Problem::failed)?;
+    Ok(Json(json!(cost)))
+}
+
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Subscribe {

@@ -83,6 +83,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/api/v1/connections", get(api::connections))
         .route("/api/v1/connections/{id}/health", get(api::health))
         .route("/api/v1/connections/{id}/balance", get(api::balance))
+        .route("/api/v1/connections/{id}/cost", post(api::cost))
         .route("/api/v1/connections/{id}/subscribe", post(api::subscribe))
         .route("/api/v1/apply", post(api::apply).layer(DefaultBodyLimit::max(SETUP_BYTES_MAX)))
         .route("/api/v1/flows/dry-run", post(api::dry_run))

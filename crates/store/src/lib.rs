@@ -192,6 +192,9 @@ pub struct Change {
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
     pub cursor: Option<(Id, String)>,
+    /// The connection whose login is void. Only where an event of this change is new: a replay must not end a login that
+    /// was made since.
+    pub ends_login: Option<Id>,
     pub opt_outs: Vec<(Id, String)>,
     pub notices: Vec<Notice>,
     /// Exchanges outside any command (polls, checks).

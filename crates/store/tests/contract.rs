@@ -194,6 +194,24 @@ async fn a_lost_lease_cannot_settle() {
 }
 
 #[tokio::test]
+async fn a_login_ends_with_the_event_that_says_so_and_not_with_its_repeat() {
+    let world = world().await;
+    world.store.put_session(world.link, b"sealed".to_vec()).await.unwrap();
+    let entry = world.entry();
+    let told = Change {
+        events: vec![NewEvent { event: world.event(entry.id, "off"), commands: Vec::new(), call_off: None, pending: false }],
+        ends_login: Some(world.link),
+        ..Change::default()
+    };
+    world.store.append(entry).await.unwrap();
+    world.store.apply(told.clone()).await.unwrap();
+    assert_eq!(world.store.session(world.link).await.unwrap(), None);
+    world.store.put_session(world.link, b"made since".to_vec()).await.unwrap();
+    world.store.apply(told).await.unwrap();
+    assert_eq!(world.store.session(world.link).await.unwrap(), Some(b"made since".to_vec()));
+}
+
+#[tokio::test]
 async fn a_slot_lets_one_command_through_until_it_is_free_again() {
     let world = world().await;
     let slot = || Slot { key: [7; 16], until: now() + SignedDuration::from_hours(24), reason: "asked_recently".to_owned() };

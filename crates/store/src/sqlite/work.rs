@@ -99,6 +99,9 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
         db.prepare_cached("INSERT INTO cursor VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
             .execute(params![connection.as_bytes(), value])?;
     }
+    if let Some(connection) = change.ends_login.filter(|_| applied.new_events > 0) {
+        db.prepare_cached("DELETE FROM session WHERE connection = ?1")?.execute([connection.as_bytes()])?;
+    }
     let now = change.now.map_or(0, ms);
     for (merchant, phone) in &change.opt_outs {
         db.prepare_cached(

@@ -196,6 +196,14 @@ enum ConnectionsCommand {
     Balance {
         connection: String,
     },
+    /// What a text would cost; nothing is sent.
+    Cost {
+        connection: String,
+        #[arg(long)]
+        to: String,
+        #[arg(long)]
+        text: String,
+    },
     /// Register our webhook at the provider.
     Subscribe {
         connection: String,
@@ -311,6 +319,9 @@ impl Cli {
             }
             Command::Connections { what: ConnectionsCommand::Balance { connection } } => {
                 asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
+            }
+            Command::Connections { what: ConnectionsCommand::Cost { connection, to, text } } => {
+                asker.post(&format!("/api/v1/connections/{connection}/cost"), &json!({ "phone": to, "text": text })).await?
             }
             Command::Connections { what: ConnectionsCommand::Subscribe { connection, url } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/subscribe"), &json!({ "url": url })).await?

@@ -5,8 +5,11 @@
 mod apply;
 mod asking;
 mod bench;
+mod conformance;
 mod fixtures;
 mod intake;
+mod limits;
+mod logins;
 mod lost;
 mod review;
 mod world;
