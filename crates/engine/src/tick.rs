@@ -11,6 +11,8 @@ use crate::{Engine, Link, outward::Call};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// The first check comes soon after the start, or a hub that is started every day would never make one.
+const CHECK_FIRST: SignedDuration = SignedDuration::from_mins(10);
 /// Pages of one poll in a row: the rest waits for the next turn.
 const PAGES_MAX: usize = 20;
 
@@ -29,7 +31,7 @@ impl Turns {
                 true
             }
             None => {
-                self.0.insert((link, what), now + every);
+                self.0.insert((link, what), now + if what == "check" { CHECK_FIRST } else { every });
                 what == "poll"
             }
         }

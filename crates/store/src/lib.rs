@@ -286,7 +286,8 @@ pub trait Store: Send + Sync {
     async fn undelivered(&self, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>, StoreError>;
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
-    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError>;
+    /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError>;
     async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>)
     -> Result<Vec<Id>, StoreError>;
     async fn counts(&self) -> Result<Counts, StoreError>;
@@ -296,4 +297,6 @@ pub trait Store: Send + Sync {
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
     /// Waits until all that was handed over is written, and closes.
     async fn close(&self);
+    /// One exchange by its id: those of polls and checks belong to no entry's timeline.
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError>;
 }

@@ -3,11 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Bytes, Event, Id, Request, id::Kind};
 
-use super::{doc, id, maybe_id, ms, time};
-use crate::{
-    CommandState, Counts, Direction, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow, Source, Timeline,
-    TimelineCommand,
-};
+use super::{doc, id, ms, time};
+use crate::{CommandState, Counts, Direction, Entry, EntryState, Health, JournalFilter, JournalRow, Source};
 
 const ENTRY: &str =
     "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof";
@@ -228,86 +225,6 @@ fn outgoing(connection: &Connection, filter: &JournalFilter, limit: usize) -> Re
             })
         })?
         .collect()
-}
-
-pub(super) fn timeline(connection: &Connection, entry_id: Id) -> Result<Option<Timeline>> {
-    let Some(entry) = entry(connection, entry_id)? else { return Ok(None) };
-    let (state, notes): (i64, Option<String>) =
-        connection.query_row("SELECT state, notes FROM inbox WHERE id = ?1", [entry_id.as_bytes()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
-    let events: Vec<Event> = connection
-        .prepare_cached("SELECT doc FROM event WHERE entry = ?1 ORDER BY id")?
-        .query_map([entry_id.as_bytes()], |row| doc(0, row))?
-        .collect::<Result<_>>()?;
-    let mut commands = Vec::new();
-    for event in &events {
-        let of_event: Vec<TimelineCommand> = connection
-            .prepare_cached(
-                "SELECT id, event, connection, flow, job, state, reason, due_at, next_at, attempts, provider_id FROM command
-                 WHERE event = ?1 ORDER BY id",
-            )?
-            .query_map([event.id.as_bytes()], |row| {
-                Ok(TimelineCommand {
-                    id: id(Kind::Command, 0, row)?,
-                    event: maybe_id(Kind::Event, 1, row)?,
-                    connection: id(Kind::Connection, 2, row)?,
-                    flow: maybe_id(Kind::Flow, 3, row)?,
-                    job: doc(4, row)?,
-                    state: command_state(row.get(5)?),
-                    reason: row.get(6)?,
-                    due_at: time(7, row)?,
-                    next_at: time(8, row)?,
-                    attempts: row.get(9)?,
-                    provider_id: row.get(10)?,
-                    exchanges: Vec::new(),
-                })
-            })?
-            .collect::<Result<_>>()?;
-        commands.extend(of_event);
-    }
-    for command in &mut commands {
-        command.exchanges = connection
-            .prepare_cached(
-                "SELECT id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace
-                 FROM exchange WHERE command = ?1 ORDER BY id",
-            )?
-            .query_map([command.id.as_bytes()], |row| {
-                Ok(Exchange {
-                    id: id(Kind::Attempt, 0, row)?,
-                    merchant: id(Kind::Merchant, 1, row)?,
-                    connection: id(Kind::Connection, 2, row)?,
-                    provider: row.get(3)?,
-                    at: time(4, row)?,
-                    endpoint: row.get(5)?,
-                    request: row.get(6)?,
-                    response: row.get(7)?,
-                    error: row.get(8)?,
-                    duration_ms: row.get(9)?,
-                    trace: row.get(10)?,
-                })
-            })?
-            .collect::<Result<_>>()?;
-    }
-    let target: Vec<String> = entry.request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(Some(Timeline {
-        entry: entry.id,
-        received_at: entry.request.received_at,
-        provider: entry.provider,
-        connection: entry.connection,
-        merchant: entry.merchant,
-        source: entry.source,
-        method: entry.request.method,
-        target: if target.is_empty() { entry.request.path } else { format!("{}?{}", entry.request.path, target.join("&")) },
-        proof: entry.request.key,
-        headers: entry.request.headers,
-        body: String::from_utf8_lossy(&entry.request.body).into_owned(),
-        state: entry_state(state),
-        notes: notes.map(|notes| notes.lines().map(str::to_owned).collect()).unwrap_or_default(),
-        trace: entry.trace,
-        events,
-        commands,
-    }))
 }
 
 pub(super) fn dead(

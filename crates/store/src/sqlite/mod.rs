@@ -6,6 +6,7 @@
 mod fsck;
 mod journal;
 mod setup;
+mod timeline;
 mod work;
 
 use std::{
@@ -22,7 +23,8 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    Applied, Change, Command, Counts, Entry, Health, JournalFilter, JournalRow, Notice, Setup, Store, StoreError, Timeline,
+    Applied, Change, Command, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Notice, Setup, Store, StoreError,
+    Timeline,
 };
 
 /// What may wait for the writer; above it callers are told to come back.
@@ -304,8 +306,12 @@ impl Store for Sqlite {
         self.read(move |connection| journal::list(connection, &filter)).await
     }
 
-    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError> {
-        self.read(move |connection| journal::timeline(connection, entry)).await
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
+        self.read(move |connection| timeline::of(connection, id)).await
+    }
+
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
+        self.read(move |connection| timeline::exchange(connection, id)).await
     }
 
     async fn dead(

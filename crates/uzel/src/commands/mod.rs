@@ -114,7 +114,7 @@ enum Command {
 enum JournalCommand {
     /// The newest rows.
     List(JournalArgs),
-    /// All that followed from one entry.
+    /// All that followed from one entry; any ID of the list will do.
     Show {
         id: String,
         /// Phones and bodies whole.

@@ -11,4 +11,6 @@ mod lost;
 mod oauth;
 mod polls;
 mod review;
+mod smsru;
+mod subscriptions;
 mod world;

@@ -117,12 +117,17 @@ impl World {
     }
 
     /// Waits for a condition that hangs on a schedule: half a minute passes with each beat of the hub.
-    pub(crate) async fn in_time(&self, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    pub(crate) async fn in_time(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
+        self.in_steps(SignedDuration::from_secs(31), what, condition).await;
+    }
+
+    /// The same with another step.
+    pub(crate) async fn in_steps(&self, step: SignedDuration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
         let mut beat = Instant::now();
         until(what, async || {
             if beat.elapsed() > Duration::from_secs(1) {
                 beat = Instant::now();
-                self.clock.advance(SignedDuration::from_secs(31));
+                self.clock.advance(step);
             }
             condition().await
         })
