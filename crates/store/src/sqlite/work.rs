@@ -120,18 +120,30 @@ fn call_off(db: &Connection, new: &NewEvent, reason: &str) -> Result<()> {
     for command in called {
         db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE id = ?1")?.execute(params![command, reason])?;
         db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
+        db.prepare_cached("UPDATE event SET pending = 0 WHERE pending AND id = (SELECT event FROM command WHERE id = ?1)")?
+            .execute([command])?;
     }
+    // A look-up under way cannot be called off, but nothing more follows from its event.
+    db.prepare_cached(
+        "UPDATE event SET pending = 0 WHERE pending AND id IN
+         (SELECT event FROM command INDEXED BY command_sending WHERE state = 1 AND subject = ?1)",
+    )?
+    .execute([&subject])?;
     Ok(())
 }
 
-/// The event of a look-up, with what was found: its document is replaced and its commands follow.
+/// The event of a look-up, with what was found: its document is replaced and its commands follow, unless the event was called
+/// off meanwhile.
 fn resolve(db: &Connection, new: &NewEvent, applied: &mut Applied) -> Result<()> {
     let event = &new.event;
-    db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE id = ?1")?.execute(params![
+    let open = db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE id = ?1 AND pending")?.execute(params![
         event.id.as_bytes(),
         serde_json::to_string(event).expect("an event is JSON"),
         new.pending
     ])?;
+    if open == 0 {
+        return Ok(());
+    }
     if let Some(phone) = &event.phone {
         refer(db, event.merchant, &phone.e164, event.entry)?;
     }

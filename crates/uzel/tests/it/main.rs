@@ -11,6 +11,7 @@ mod lost;
 mod oauth;
 mod polls;
 mod review;
+mod rules;
 mod smsru;
 mod subscriptions;
 mod world;
