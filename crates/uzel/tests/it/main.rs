@@ -4,6 +4,7 @@
 
 mod apply;
 mod asking;
+mod calls;
 mod fixtures;
 mod intake;
 mod logins;
