@@ -9,6 +9,7 @@ pub mod flow;
 mod metrics;
 mod outward;
 mod read;
+mod replay;
 pub mod setup;
 mod tick;
 mod vault;
@@ -154,8 +155,9 @@ impl Engine {
         let dead =
             change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
         let applied = self.store.apply(change).await?;
+        let queued = applied.queued + replay::dead_calls(self, id).await?;
         self.due.notify_one();
-        Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued: applied.queued, dead }))
+        Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued, dead }))
     }
 
     /// Decides a question before the deadline, with request and answer in one durable row.
@@ -184,9 +186,16 @@ impl Engine {
     /// Ready means progress: nothing has waited too long.
     pub async fn lag(&self) -> Result<Duration, StoreError> {
         let health = self.store.health().await?;
+        // What a person has paused waits on purpose; what cannot be used as it is set up does not.
+        let world = self.world();
+        let paused = world.links.values().filter(|link| link.paused).count();
+        let working = world.links.values().filter(|link| !link.paused).map(|link| link.id);
+        let broken = world.broken.iter().map(|(id, _)| *id).filter(|id| id.kind() == uzel_model::id::Kind::Connection);
+        let oldest_due_at =
+            if paused == 0 { health.oldest_due_at } else { self.store.next_due(working.chain(broken).collect()).await? };
         let now = self.clock.now();
         let age = |at: Option<jiff::Timestamp>| at.map_or(0, |at| (now.as_millisecond() - at.as_millisecond()).max(0)) as u64;
-        Ok(Duration::from_millis(age(health.oldest_unread_at).max(age(health.oldest_due_at))))
+        Ok(Duration::from_millis(age(health.oldest_unread_at).max(age(oldest_due_at))))
     }
 
     /// Asks the provider whether the connection works; `Err` says what is wrong.

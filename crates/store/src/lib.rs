@@ -185,6 +185,8 @@ pub struct Change {
     /// The entry this was read from, and what became of it. `Read` turns to `Duplicate` when all its events were known.
     pub mark: Option<Mark>,
     pub events: Vec<NewEvent>,
+    /// Commands that follow from an event told before (a replay).
+    pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
     pub settlement: Option<Settlement>,
     /// A look-up has ended: the event with what was found, and the commands that follow.

@@ -27,6 +27,10 @@ fn write(db: &Connection, change: &Change) -> Result<Applied> {
     for event in &change.events {
         add_event(db, event, &mut applied)?;
     }
+    for command in &change.commands {
+        queue(db, command)?;
+        applied.queued += 1;
+    }
     if let Some(event) = &change.resolved {
         resolve(db, event, &mut applied)?;
     }

@@ -1,6 +1,9 @@
 //! Asks a hub: over its socket where one runs, else in this process over the same API.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use axum::{
@@ -22,7 +25,13 @@ const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 pub(crate) enum Asker {
     Running { client: reqwest::Client, socket: PathBuf },
-    Own { router: Router, engine: Arc<Engine>, _folder: Folder },
+    Own {
+        router: Router,
+        engine: Arc<Engine>,
+        _folder: Folder,
+        /// Dropped last, with all that was tried in it.
+        _passing: Option<tempfile::TempDir>,
+    },
 }
 
 impl Asker {
@@ -35,10 +44,28 @@ impl Asker {
         if !settings.data.join("uzel.db").exists() {
             bail!("no hub in {}: start one with `uzel serve`, or name its folder with --data", settings.data.display());
         }
-        let folder = Folder::open(&settings.data)?;
+        Self::own(settings, &settings.data, None).await
+    }
+
+    /// The same for a setup, which may come before the first start: it makes the hub's folder, or for a look only a folder
+    /// that is thrown away.
+    pub(crate) async fn first(settings: &Settings, only_look: bool) -> anyhow::Result<Self> {
+        if settings.data.join("uzel.db").exists() {
+            return Self::new(settings).await;
+        }
+        if only_look {
+            let folder = tempfile::tempdir().context("a folder to try the file in")?;
+            let path = folder.path().to_owned();
+            return Self::own(settings, &path, Some(folder)).await;
+        }
+        Self::own(settings, &settings.data, None).await
+    }
+
+    async fn own(settings: &Settings, path: &Path, passing: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
+        let folder = Folder::open(path)?;
         let engine = open(&folder, settings.options()?, Parts::default()).await?;
         let router = uzel_server::local_router(App::new(engine.clone()));
-        Ok(Self::Own { router, engine, _folder: folder })
+        Ok(Self::Own { router, engine, _folder: folder, _passing: passing })
     }
 
     pub(crate) async fn end(&self) {

@@ -4,7 +4,9 @@
 
 mod apply;
 mod asking;
+mod binary;
 mod calls;
+mod dev;
 mod fixtures;
 mod intake;
 mod logins;
