@@ -24,7 +24,10 @@ use crate::{
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 pub(crate) enum Asker {
-    Running { client: reqwest::Client, socket: PathBuf },
+    Running {
+        client: reqwest::Client,
+        socket: PathBuf,
+    },
     Own {
         router: Router,
         engine: Arc<Engine>,
@@ -47,18 +50,16 @@ impl Asker {
         Self::own(settings, &settings.data, None).await
     }
 
-    /// The same for a setup, which may come before the first start: it makes the hub's folder, or for a look only a folder
-    /// that is thrown away.
-    pub(crate) async fn first(settings: &Settings, only_look: bool) -> anyhow::Result<Self> {
-        if settings.data.join("uzel.db").exists() {
-            return Self::new(settings).await;
-        }
-        if only_look {
-            let folder = tempfile::tempdir().context("a folder to try the file in")?;
-            let path = folder.path().to_owned();
-            return Self::own(settings, &path, Some(folder)).await;
-        }
+    /// A hub that has not been started yet: its folder is made.
+    pub(crate) async fn first(settings: &Settings) -> anyhow::Result<Self> {
         Self::own(settings, &settings.data, None).await
+    }
+
+    /// A hub in a folder that is thrown away.
+    pub(crate) async fn passing(settings: &Settings) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("a folder to try it in")?;
+        let path = folder.path().to_owned();
+        Self::own(settings, &path, Some(folder)).await
     }
 
     async fn own(settings: &Settings, path: &Path, passing: Option<tempfile::TempDir>) -> anyhow::Result<Self> {

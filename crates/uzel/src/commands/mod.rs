@@ -1,6 +1,7 @@
 //! The commands. What concerns a hub's data is asked of the running hub over its socket; when none runs, the command opens
 //! the data folder and asks the same API in its own process.
 
+mod apply;
 mod ask;
 mod places;
 mod show;
@@ -268,11 +269,12 @@ impl Cli {
     /// The commands that ask a hub.
     async fn ask(&self) -> anyhow::Result<ExitCode> {
         let settings = self.load()?;
-        let asker = match &self.command {
-            Command::Apply { dry_run, .. } => Asker::first(&settings, *dry_run).await?,
-            Command::Flows { what: FlowsCommand::Check { .. } } => Asker::first(&settings, true).await?,
-            _ => Asker::new(&settings).await?,
-        };
+        match &self.command {
+            Command::Apply { file, dry_run } => return apply::run(&settings, file, *dry_run, self.json).await,
+            Command::Flows { what: FlowsCommand::Check { file } } => return apply::run(&settings, file, true, self.json).await,
+            _ => {}
+        }
+        let asker = Asker::new(&settings).await?;
         let outcome = self.ask_with(&asker).await;
         asker.end().await;
         outcome
@@ -280,8 +282,6 @@ impl Cli {
 
     async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
         let answer = match &self.command {
-            Command::Apply { file, dry_run } => return self.apply(asker, file, *dry_run).await,
-            Command::Flows { what: FlowsCommand::Check { file } } => return self.apply(asker, file, true).await,
             Command::Replay(args) => return self.replay(asker, args).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
@@ -352,39 +352,6 @@ impl Cli {
             _ => serde_json::to_string_pretty(answer)?,
         };
         say(&text)
-    }
-
-    async fn apply(&self, asker: &Asker, file: &std::path::Path, dry_run: bool) -> anyhow::Result<ExitCode> {
-        let setup = places::SetupText::read(file)?;
-        let value = match setup.value() {
-            Ok(value) => value,
-            Err(fault) => {
-                say(&fault)?;
-                return Ok(ExitCode::from(2));
-            }
-        };
-        match asker.try_post("/api/v1/apply", &json!({ "setup": value, "dry_run": dry_run })).await? {
-            Ok(plan) if self.json => say(&serde_json::to_string_pretty(&plan)?)?,
-            Ok(plan) => say(&show::plan(&plan, dry_run))?,
-            Err(problem) if self.json => {
-                say(&serde_json::to_string_pretty(&problem)?)?;
-                return Ok(ExitCode::from(2));
-            }
-            Err(problem) => {
-                for fault in problem["errors"].as_array().into_iter().flatten() {
-                    let pointer = fault["pointer"].as_str().unwrap_or_default();
-                    say(&format!(
-                        "{}: {} {}",
-                        setup.place(pointer),
-                        places::dotted(pointer),
-                        fault["detail"].as_str().unwrap_or_default()
-                    ))?;
-                }
-                say(&format!("{}: {}", file.display(), problem["detail"].as_str().unwrap_or("nothing was changed")))?;
-                return Ok(ExitCode::from(2));
-            }
-        }
-        Ok(ExitCode::SUCCESS)
     }
 
     async fn replay(&self, asker: &Asker, args: &ReplayArgs) -> anyhow::Result<ExitCode> {

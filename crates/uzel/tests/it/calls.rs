@@ -66,7 +66,10 @@ async fn nothing_is_lost_while_nobody_listens_at_the_providers_address() {
     let address = std::net::SocketAddr::from(([127, 0, 0, 1], free_port()));
     with_smsru(&world, json!({}), json!({ "base_url": format!("http://{address}/smsru") })).await;
     serve(&world, 0..10).await;
-    until("some failures", async || world.api("/api/v1/journal?provider=smsru&status=error").await.as_array().unwrap().len() >= 5).await;
+    until("some failures", async || {
+        world.api("/api/v1/journal?provider=smsru&status=error").await.as_array().unwrap().len() >= 5
+    })
+    .await;
     let back = Sandbox::start(address).await.unwrap();
     let url = format!("{}/_sandbox/smsru/accepted", back.url());
     let texts = async || world.web.get(&url).send().await.unwrap().json::<Vec<Value>>().await.unwrap();
@@ -157,12 +160,18 @@ async fn a_provider_that_hangs_does_not_delay_the_text_of_another_merchant() {
     world.web.put(format!("{control}/faults")).json(&fault).send().await.unwrap();
     with_smsru(&world, json!({}), json!({ "base_url": format!("{}/smsru", hanging.url()), "calls_per_s": 1_000 })).await;
     flood(&world).await;
-    let hangs = async || world.web.get(format!("{control}/summary")).send().await.unwrap().json::<Value>().await.unwrap()["calls"].clone();
+    let hangs = async || {
+        world.web.get(format!("{control}/summary")).send().await.unwrap().json::<Value>().await.unwrap()["calls"].clone()
+    };
     until("the provider to hang", async || hangs().await != 0).await;
     let began = std::time::Instant::now();
     assert_eq!(world.web.post(url).json(&served(1, "+79997770001")).send().await.unwrap().status(), 200);
     until("the text of the other", async || by_phone(&world).await.contains_key("79997770001")).await;
-    assert!(began.elapsed() < std::time::Duration::from_secs(2), "{:?}: a hanging call ends after three seconds", began.elapsed());
+    assert!(
+        began.elapsed() < std::time::Duration::from_secs(2),
+        "{:?}: a hanging call ends after three seconds",
+        began.elapsed()
+    );
     assert!(world.commands("waiting").await > 1_800);
 }
 
@@ -202,7 +211,8 @@ async fn texts_to_one_phone_go_one_after_another_in_their_order() {
     world.control("smsru/faults", &json!({ "kind": "rate_limit", "calls": 2 })).await;
     world.pass(61);
     world.quiet().await;
-    let to_first: Vec<String> = world.texts().await.into_iter().filter(|(to, _)| to == &phone(0)[1..]).map(|(_, text)| text).collect();
+    let to_first: Vec<String> =
+        world.texts().await.into_iter().filter(|(to, _)| to == &phone(0)[1..]).map(|(_, text)| text).collect();
     assert_eq!(to_first, ["order/1", "order/2", "order/3", "order/4"]);
     assert_eq!(world.texts().await.len(), 5);
 }

@@ -82,7 +82,9 @@ async fn without_a_key_the_text_goes_to_the_journal_and_the_log_says_where() {
 #[tokio::test(flavor = "multi_thread")]
 async fn in_development_the_text_is_printed_and_only_on_loopback() {
     let mut binary = Binary::new(&[]);
-    for (arguments, variable) in [(&["serve", "--dev", "--listen", "0.0.0.0:0"][..], "false"), (&["serve", "--listen", "0.0.0.0:0"], "true")] {
+    for (arguments, variable) in
+        [(&["serve", "--dev", "--listen", "0.0.0.0:0"][..], "false"), (&["serve", "--listen", "0.0.0.0:0"], "true")]
+    {
         let refused = Binary::new(&[("UZEL_DEV", variable)]).uzel(arguments);
         assert_eq!(refused.code, 1, "{arguments:?}");
         assert!(refused.err.contains("loopback"), "{}", refused.err);
