@@ -39,6 +39,16 @@ impl Binary {
         Self { folder, port: free_port(), variables, child: None, web: web() }
     }
 
+    /// Lets the hub know the address by which it is reached.
+    pub(crate) fn reachable(mut self) -> Self {
+        self.variables.push(("UZEL_PUBLIC_URL", self.url()));
+        self
+    }
+
+    pub(crate) fn owner_key(&self) -> String {
+        std::fs::read_to_string(self.path().join("uzel-data/owner.key")).unwrap().trim().to_owned()
+    }
+
     pub(crate) fn path(&self) -> &Path {
         self.folder.path()
     }

@@ -5,6 +5,7 @@
 mod apply;
 mod asking;
 mod binary;
+mod bounds;
 mod calls;
 mod commands;
 mod dev;

@@ -15,10 +15,7 @@ async fn waiting_for_login() -> World {
     let world = World::reachable().await;
     let sandbox = world.sandbox.url();
     let mut setup = setup(&sandbox, &json!({}));
-    setup["connection"][3]["settings"] = json!({
-        "base_url": format!("{sandbox}/amocrm"), "oauth_url": format!("{sandbox}/amocrm/oauth"), "host": HOST, "client_id": CLIENT,
-        "client_secret": SECRET,
-    });
+    setup["connection"][3]["settings"] = settings(&sandbox);
     world.apply(&setup).await;
     world
 }
@@ -31,33 +28,52 @@ pub(crate) async fn authorized() -> World {
 }
 
 pub(crate) async fn log_in(world: &World, code: &str) {
-    let state = begin(world).await;
-    let answer = come_back(world, "amocrm", &state, code, HOST).await;
+    log_in_at(&world.hub.url(), &world.hub.owner_key().unwrap(), code).await;
+}
+
+/// The same at a hub of which only the address and the key are known.
+pub(crate) async fn log_in_at(hub: &str, key: &str, code: &str) {
+    let state = begin_at(hub, key).await;
+    let answer = come_back_to(hub, "amocrm", &state, code, HOST).await;
     assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+}
+
+/// The settings of a connection that waits for a login.
+pub(crate) fn settings(sandbox: &str) -> Value {
+    json!({ "base_url": format!("{sandbox}/amocrm"), "oauth_url": format!("{sandbox}/amocrm/oauth"), "host": HOST,
+        "client_id": CLIENT, "client_secret": SECRET })
 }
 
 fn browser() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-async fn start(world: &World, connection: &str, key: &str) -> reqwest::Response {
-    let url = format!("{}/oauth/amocrm/start?connection={connection}", world.hub.url());
+async fn start(hub: &str, connection: &str, key: &str) -> reqwest::Response {
+    let url = format!("{hub}/oauth/amocrm/start?connection={connection}");
     browser().get(url).bearer_auth(key).send().await.unwrap()
 }
 
-/// Begins a login and gives the state that the browser is sent away with.
 async fn begin(world: &World) -> String {
-    let answer = start(world, "amocrm", &world.hub.owner_key().unwrap()).await;
+    begin_at(&world.hub.url(), &world.hub.owner_key().unwrap()).await
+}
+
+/// Begins a login and gives the state that the browser is sent away with.
+async fn begin_at(hub: &str, key: &str) -> String {
+    let answer = start(hub, "amocrm", key).await;
     assert_eq!(answer.status(), 302);
     let target: reqwest::Url = answer.headers()["location"].to_str().unwrap().parse().unwrap();
     assert!(target.query_pairs().any(|(name, value)| name == "client_id" && value == CLIENT));
     target.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
 }
 
-/// What amoCRM sends the browser back with.
 async fn come_back(world: &World, provider: &str, state: &str, code: &str, referer: &str) -> reqwest::Response {
+    come_back_to(&world.hub.url(), provider, state, code, referer).await
+}
+
+/// What amoCRM sends the browser back with.
+async fn come_back_to(hub: &str, provider: &str, state: &str, code: &str, referer: &str) -> reqwest::Response {
     let query = [("code", code), ("state", state), ("referer", referer), ("client_id", CLIENT), ("platform", "1")];
-    browser().get(format!("{}/oauth/{provider}/callback", world.hub.url())).query(&query).send().await.unwrap()
+    browser().get(format!("{hub}/oauth/{provider}/callback")).query(&query).send().await.unwrap()
 }
 
 /// Puts a won deal and its contact beside those the stand-in has.
@@ -166,10 +182,14 @@ async fn a_login_is_begun_only_by_a_key_that_may_touch_the_connection() {
     let keys = vec![key("other", "key-of-the-other-merchant"), key("m", "key-of-this-merchant")];
     engine.store.put_setup(Setup { rows: Vec::new(), keys }).await.unwrap();
     engine.reload().await.unwrap();
-    assert_eq!(start(&world, "amocrm", "no-such-key").await.status(), 401);
-    assert_eq!(start(&world, "amocrm", "key-of-the-other-merchant").await.status(), 404);
-    assert_eq!(start(&world, "amocrm", "key-of-this-merchant").await.status(), 302);
-    assert_eq!(start(&world, "yclients", "key-of-this-merchant").await.status(), 404, "not a connection of this provider");
+    assert_eq!(start(&world.hub.url(), "amocrm", "no-such-key").await.status(), 401);
+    assert_eq!(start(&world.hub.url(), "amocrm", "key-of-the-other-merchant").await.status(), 404);
+    assert_eq!(start(&world.hub.url(), "amocrm", "key-of-this-merchant").await.status(), 302);
+    assert_eq!(
+        start(&world.hub.url(), "yclients", "key-of-this-merchant").await.status(),
+        404,
+        "not a connection of this provider"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
