@@ -209,6 +209,13 @@ impl Engine {
         self.options.public_url.as_ref().map(|url| format!("{url}/hooks/{}?key={}", link.id, key.expose()))
     }
 
+    /// That URL, if it was registered by us: an address that a person set in the provider's cabinet is not looked for.
+    fn registered_url(&self, link: &Link) -> Option<String> {
+        let key = self.vault.hook_key(link.id.as_bytes());
+        let registered = self.world().by_webhook_key(&self.vault, link.provider.id, key.expose()).is_some();
+        self.hook_url(link).filter(|_| registered)
+    }
+
     /// Registers our webhook at the provider: the given URL, or ours, whose key is let in from now on.
     pub async fn subscribe(&self, link: &Arc<Link>, url: Option<String>) -> Result<(), String> {
         let url = match url {

@@ -146,7 +146,7 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
 }
 
 async fn check(engine: &Engine, link: &Arc<Link>) {
-    let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) else { return };
+    let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.registered_url(link)) else { return };
     let trace = new_trace();
     let call = Call::new(engine, link, &trace);
     match subscription.check(&Client::new(&call), &url).await {
@@ -179,17 +179,19 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
     let trace = new_trace();
     let call = Call::new(engine, link, &trace);
     let client = Client::new(&call);
+    let mut told = Vec::new();
     if let Some(balance) = link.connector.balance() {
-        return balance.balance(&client).await.map(|money| format!("balance {money}")).map_err(|error| error.to_string());
+        let money = balance.balance(&client).await.map_err(|error| error.to_string())?;
+        told.push(format!("balance {money}"));
     }
-    if let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) {
-        return match subscription.check(&client, &url).await {
-            Ok(None) => Ok("our webhook stands".to_owned()),
-            Ok(Some(wrong)) => Err(wrong),
-            Err(error) => Err(error.to_string()),
-        };
+    if let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.registered_url(link)) {
+        match subscription.check(&client, &url).await {
+            Ok(None) => told.push("our webhook stands".to_owned()),
+            Ok(Some(wrong)) => return Err(wrong),
+            Err(error) => return Err(error.to_string()),
+        }
     }
-    Ok("set up; the provider tells nothing about itself".to_owned())
+    Ok(if told.is_empty() { "set up; the provider tells nothing about itself".to_owned() } else { told.join("; ") })
 }
 
 pub(crate) async fn subscribe(engine: &Engine, link: &Arc<Link>, url: &str) -> Result<(), String> {
