@@ -161,8 +161,9 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     engine.metrics.attempts.get_or_create(&label).inc();
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
-        exchanges.push(told_nobody(&link, &command, engine.clock.now()));
-        log_text(engine, &command);
+        let told = told_nobody(&link, &command, engine.clock.now());
+        log_text(engine, &command, told.id);
+        exchanges.push(told);
     }
     if outcome.counts
         && !matches!(outcome.state, CommandState::Done)
@@ -376,12 +377,13 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
     }
 }
 
-fn log_text(engine: &Engine, command: &Command) {
+/// The id is the journal's: `journal show` gives all that led to the text.
+fn log_text(engine: &Engine, command: &Command, journal: Id) {
     let Job::Send { phone, text } = &command.job else { return };
     let masked = phone::mask(phone);
     if engine.options.print_texts {
-        tracing::warn!(command.id = %command.id, phone = masked, text, "development mode: this text was NOT sent");
+        tracing::warn!(journal.id = %journal, phone = masked, text, "development mode: this text was NOT sent");
     } else {
-        tracing::warn!(command.id = %command.id, phone = masked, "no messages are sent: the text is in the journal only");
+        tracing::warn!(journal.id = %journal, phone = masked, "no messages are sent: the text is in the journal only");
     }
 }

@@ -221,7 +221,7 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
         phone: phone.ok(),
         refs: happening.refs,
         data: happening.data,
-        history: entry.source == Source::Poll && happening.at.is_some_and(|at| at < link.since),
+        history: entry.source == Source::Poll && happening.at.is_some_and(|at| at < link.made_at),
         entry: entry.id,
         trace: entry.trace.clone(),
     };

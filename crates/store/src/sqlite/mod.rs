@@ -9,6 +9,7 @@ mod outbox;
 mod reference;
 mod setup;
 mod tally;
+mod timeline;
 mod work;
 mod writer;
 
@@ -29,7 +30,8 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    Applied, Change, Counts, Entry, Health, JournalFilter, JournalRow, Leased, Notice, Setup, Store, StoreError, Timeline,
+    Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, Notice, Setup, Store, StoreError,
+    Timeline,
 };
 
 const READERS: usize = 4;
@@ -287,8 +289,12 @@ impl Store for Sqlite {
         self.read(move |connection| journal::list(connection, &filter)).await
     }
 
-    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError> {
-        self.read(move |connection| journal::timeline(connection, entry)).await
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
+        self.read(move |connection| timeline::of(connection, id)).await
+    }
+
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
+        self.read(move |connection| timeline::exchange(connection, id)).await
     }
 
     async fn dead(

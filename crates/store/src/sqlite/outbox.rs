@@ -41,7 +41,7 @@ pub(super) fn tallied(state: CommandState) -> &'static str {
     }
 }
 
-pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tally: &mut Tally) -> Result<()> {
+pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<i64>, tally: &mut Tally) -> Result<()> {
     let command = &new.command;
     let (ordinal, due_at) = (command.id.ordinal(), ms(command.due_at));
     let mut held = new.held.clone();
@@ -66,7 +66,7 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
         command.source.as_bytes(),
         command.flow.map(|flow| *flow.as_bytes()),
         command.event.map(|event| *event.as_bytes()),
-        entry.ordinal(),
+        entry,
         job,
         command.job.repeatable(),
         number(state),
@@ -78,8 +78,8 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
         held,
         command.trace,
     ])?;
-    if held.is_none() {
-        reference::add(db, &subject(command.source, &new.subject), entry.ordinal())?;
+    if let (None, Some(entry)) = (&held, entry) {
+        reference::add(db, &subject(command.source, &new.subject), entry)?;
     }
     tally.add(tallied(state), 1);
     if let Some(reason) = held {
@@ -141,18 +141,27 @@ pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason:
     Ok(())
 }
 
-/// What waits for an event's subject is held back, and gives back its slot.
+/// What waits for an event's subject is held back, and gives back its slot. A look-up that is being made cannot be called off,
+/// but nothing more follows from its event.
 pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut Tally) -> Result<()> {
     // An entry may tell of several subjects: those of its commands are looked at too.
-    let called: Vec<(i64, i64)> = db
+    let found: Vec<(i64, i64, Option<Id>, bool)> = db
         .prepare_cached(&format!(
-            "SELECT ordinal, order_key FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1
-             AND state = 0 AND ordinal NOT IN (SELECT command FROM sending)",
+            "SELECT ordinal, order_key, event, EXISTS (SELECT 1 FROM sending WHERE command = ordinal)
+             FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1 AND state = 0",
             FOUND = reference::FOUND.replace('?', "?1")
         ))?
-        .query_map([reference::key(&subject(event.connection, &event.subject))], |row| Ok((row.get(0)?, row.get(1)?)))?
+        .query_map([reference::key(&subject(event.connection, &event.subject))], |row| {
+            Ok((row.get(0)?, row.get(1)?, maybe_id(Kind::Event, 2, row)?, row.get(3)?))
+        })?
         .collect::<Result<_>>()?;
-    for (command, order_key) in called {
+    for (command, order_key, led_to_it, being_sent) in found {
+        if let Some(event) = led_to_it {
+            db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
+        }
+        if being_sent {
+            continue;
+        }
         db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
         db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
         left(db, order_key, CommandState::Held, Some(reason), tally)?;

@@ -17,6 +17,7 @@ pub(super) struct Ready {
     pub(super) entries: Vec<EntryRow>,
     events: Vec<Documents>,
     resolved: Option<Documents>,
+    jobs: Vec<String>,
 }
 
 /// An event's document and its commands' jobs.
@@ -44,6 +45,7 @@ impl From<Change> for Ready {
             entries: std::mem::take(&mut change.entries).into_iter().map(EntryRow::from).collect(),
             events: change.events.iter().map(Documents::of).collect(),
             resolved: change.resolved.as_ref().map(Documents::of),
+            jobs: change.commands.iter().map(|new| job(&new.command.job)).collect(),
             change,
         }
     }
@@ -78,6 +80,11 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
     }
     for (event, documents) in change.events.iter().zip(&ready.events) {
         add_event(db, event, documents, &mut applied, tally)?;
+    }
+    for (command, job) in change.commands.iter().zip(&ready.jobs) {
+        let entry = command.command.event.map(|event| journal::entry_of(db, event)).transpose()?.flatten();
+        outbox::queue(db, command, job, entry, tally)?;
+        applied.queued += 1;
     }
     if let (Some(event), Some(documents)) = (&change.resolved, &ready.resolved) {
         resolve(db, event, documents, &mut applied, tally)?;
@@ -155,20 +162,24 @@ fn follow(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut 
         outbox::call_off(db, &new.event, reason, tally)?;
     }
     for (command, job) in new.commands.iter().zip(&documents.jobs) {
-        outbox::queue(db, command, job, new.event.entry, tally)?;
+        outbox::queue(db, command, job, Some(new.event.entry.ordinal()), tally)?;
         applied.queued += 1;
     }
     Ok(())
 }
 
-/// The event of a look-up, with what was found: its document is replaced and its commands follow.
+/// The event of a look-up, with what was found: its document is replaced and its commands follow, unless the event was called
+/// off meanwhile.
 fn resolve(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut Applied, tally: &mut Tally) -> Result<()> {
     let Event { id, entry, phone, .. } = &new.event;
-    db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE ordinal = ?1")?.execute(params![
+    let open = db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE ordinal = ?1 AND pending")?.execute(params![
         id.ordinal(),
         documents.event,
         new.pending
     ])?;
+    if open == 0 {
+        return Ok(());
+    }
     if let Some(phone) = phone {
         reference::add(db, &phone.e164, entry.ordinal())?;
     }
