@@ -163,7 +163,8 @@ async fn the_journal_is_listed_by_each_filter() {
         (&["--provider", "rkeeper"], 2),
         (&["--provider", "smsru"], 2),
         (&["--phone", "8 999 888-00-01"], 2),
-        (&["--order", "2"], 1),
+        // The order, and the text that followed from it.
+        (&["--order", "2"], 2),
         (&["--status", "error"], 1),
         (&["--status", "dead"], 1),
         (&["--status", "read"], 2),
