@@ -22,8 +22,8 @@ use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Noti
 
 use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, flow::Ground, outward::Call, read};
 
-/// Of these calls one connection may have at the most: half, so that one dead provider never holds all.
-const PER_LINK_MAX: usize = IN_FLIGHT_MAX / 2;
+/// Of these calls one connection may have at the most: so that one dead provider never holds all.
+const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
