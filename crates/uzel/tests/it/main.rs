@@ -8,7 +8,7 @@ mod conformance;
 mod fixtures;
 mod intake;
 mod limits;
-mod logins;
+mod login_ended;
 mod lost;
 mod review;
 mod world;
