@@ -85,7 +85,8 @@ impl Connector for Rkeeper {
         let body = body(request)?;
         let orders = match &body {
             Value::Array(orders) => orders.as_slice(),
-            order => std::slice::from_ref(order),
+            Value::Object(_) => std::slice::from_ref(&body),
+            _ => return Err(Malformed::new("neither an order nor a list of orders was in the body")),
         };
         if orders.is_empty() {
             return Err(Malformed::new("an empty list: an order was expected"));

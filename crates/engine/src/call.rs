@@ -18,12 +18,14 @@ use uzel_model::{
     port::{Found, Sent},
     schedule::backoff,
 };
-use uzel_store::{Change, Command, CommandState, Exchange, NewEvent, Notice, Settlement, StoreError};
+use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
 use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, flow::Ground, outward::Call, read};
 
 /// Of these calls one connection may have at the most: half, so that one dead provider never holds all.
 const PER_LINK_MAX: usize = IN_FLIGHT_MAX / 2;
+/// Looked at again within this, since breakers close and clocks move.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// After this a command that could not be made is dead.
 const HORIZON: SignedDuration = SignedDuration::from_hours(72);
@@ -42,25 +44,19 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         let free = IN_FLIGHT_MAX - flight.total.load(Ordering::Acquire);
         let shares = if free == 0 { Vec::new() } else { shares(&engine, &flight, turn) };
         turn = turn.wrapping_add(1);
-        let links: Vec<Id> = shares.iter().map(|(link, _)| *link).collect();
-        let lease_ms = engine.options.call_timeout.as_millis() as i64 + 30_000;
-        let leased = if shares.is_empty() {
-            Vec::new()
-        } else {
-            match engine.store.lease(engine.clock.now(), shares, free, lease_ms).await {
-                Ok(leased) => leased,
-                Err(error) => {
-                    tracing::warn!("due commands cannot be leased yet: {error}");
-                    wait(&engine, Duration::from_millis(500)).await;
-                    continue;
-                }
-            }
-        };
-        if leased.is_empty() {
-            let pause = until_due(&engine, links).await;
-            wait(&engine, pause).await;
+        if shares.is_empty() {
+            wait(&engine, LONGEST_WAIT).await;
             continue;
         }
+        let lease_ms = engine.options.call_timeout.as_millis() as i64 + 30_000;
+        let Leased { commands: leased, next_at } = match engine.store.lease(engine.clock.now(), shares, free, lease_ms).await {
+            Ok(leased) => leased,
+            Err(error) => {
+                tracing::warn!("due commands cannot be leased yet: {error}");
+                wait(&engine, Duration::from_millis(500)).await;
+                continue;
+            }
+        };
         for command in leased {
             flight.total.fetch_add(1, Ordering::AcqRel);
             *flight.by_link.lock().entry(command.connection).or_default() += 1;
@@ -76,6 +72,10 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 task.due.notify_one();
             });
         }
+        let pause = next_at.map_or(LONGEST_WAIT, |at| until(&engine, at));
+        if !pause.is_zero() {
+            wait(&engine, pause).await;
+        }
     }
 }
 
@@ -87,19 +87,9 @@ async fn wait(engine: &Engine, pause: Duration) {
     }
 }
 
-/// How long nothing will be due; looked at again within a second, since breakers close and clocks move.
-async fn until_due(engine: &Engine, links: Vec<Id>) -> Duration {
-    const LONGEST: Duration = Duration::from_secs(1);
-    if links.is_empty() {
-        return LONGEST;
-    }
-    match engine.store.next_due(links).await {
-        Ok(Some(at)) => {
-            let ms = at.as_millisecond() - engine.clock.now().as_millisecond();
-            Duration::from_millis(ms.clamp(1, LONGEST.as_millis() as i64) as u64)
-        }
-        _ => LONGEST,
-    }
+fn until(engine: &Engine, at: Timestamp) -> Duration {
+    let ms = at.as_millisecond() - engine.clock.now().as_millisecond();
+    Duration::from_millis(ms.max(0) as u64).min(LONGEST_WAIT)
 }
 
 /// How many calls each connection may begin now. The order turns, so that none is always first.
@@ -171,8 +161,9 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     engine.metrics.attempts.get_or_create(&label).inc();
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
-        exchanges.push(told_nobody(&link, &command, engine.clock.now()));
-        log_text(engine, &command);
+        let told = told_nobody(&link, &command, engine.clock.now());
+        log_text(engine, &command, told.id);
+        exchanges.push(told);
     }
     if outcome.counts
         && !matches!(outcome.state, CommandState::Done)
@@ -185,19 +176,15 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
 }
 
 fn settlement(command: &Command, outcome: Outcome, exchanges: Vec<Exchange>) -> Settlement {
-    let mut refs: Vec<String> = outcome.provider_id.iter().cloned().collect();
-    if let Job::Send { phone, .. } = &command.job {
-        refs.push(phone.clone());
-    }
     Settlement {
         command: command.id,
         lease: command.lease,
         state: outcome.state,
         retry_at: outcome.retry_at,
         reason: outcome.reason,
+        refs: outcome.provider_id.iter().cloned().collect(),
         provider_id: outcome.provider_id,
         exchanges,
-        refs,
         counts: outcome.counts,
         // A text that never went has asked nobody.
         frees_slot: outcome.frees_slot || outcome.state == CommandState::Dead,
@@ -226,7 +213,7 @@ async fn settle(engine: &Engine, change: Change) {
 fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     let Job::Send { .. } = &command.job else { return None };
     let now = engine.clock.now();
-    let flow = command.flow.and_then(|id| engine.world().flows.iter().find(|flow| flow.id == id).cloned());
+    let flow = command.flow.and_then(|id| engine.world().flow(id).cloned());
     if command.contact.opted_out {
         return Some(Outcome::held("opt_out"));
     }
@@ -243,8 +230,7 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
 
 /// The zone of the outlet that the visit was to.
 fn command_zone(engine: &Engine, link: &Link, command: &Command) -> jiff::tz::TimeZone {
-    let source = command.subject.split('/').next().and_then(|id| id.parse::<Id>().ok());
-    source.and_then(|id| engine.world().links.get(&id).map(|link| link.zone.clone())).unwrap_or_else(|| link.zone.clone())
+    engine.world().links.get(&command.source).map_or_else(|| link.zone.clone(), |source| source.zone.clone())
 }
 
 async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &Call<'_>, change: &mut Change) -> Outcome {
@@ -391,12 +377,13 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
     }
 }
 
-fn log_text(engine: &Engine, command: &Command) {
+/// The id is the journal's: `journal show` gives all that led to the text.
+fn log_text(engine: &Engine, command: &Command, journal: Id) {
     let Job::Send { phone, text } = &command.job else { return };
     let masked = phone::mask(phone);
     if engine.options.print_texts {
-        tracing::warn!(command.id = %command.id, phone = masked, text, "development mode: this text was NOT sent");
+        tracing::warn!(journal.id = %journal, phone = masked, text, "development mode: this text was NOT sent");
     } else {
-        tracing::warn!(command.id = %command.id, phone = masked, "no messages are sent: the text is in the journal only");
+        tracing::warn!(journal.id = %journal, phone = masked, "no messages are sent: the text is in the journal only");
     }
 }

@@ -260,17 +260,17 @@ impl Flow {
             connection: place.via,
             flow: Some(self.id),
             event: Some(event.id),
-            ordering_key: format!("{}/{}", place.via, phone.e164),
             job: Job::Send { phone: phone.e164.clone(), text },
             due_at,
             latest_at: Some(latest_at),
-            subject: format!("{}/{}", event.connection, event.subject),
+            source: event.connection,
             attempts: 0,
             contact: Contact::default(),
             lease: 0,
             trace: event.trace.clone(),
         };
-        NewCommand { command, held, slot }
+        let ordering_key = format!("{}/{}", place.via, phone.e164);
+        NewCommand { command, ordering_key, subject: event.subject.clone(), held, slot }
     }
 
     /// The earliest moment that is not quiet.

@@ -17,7 +17,7 @@ use uzel_model::{
     id::Kind,
     port::{Login, Session},
 };
-use uzel_store::{Applied, Change, Exchange, StoreError};
+use uzel_store::Exchange;
 
 use crate::{
     Engine, Link, Options,
@@ -202,15 +202,12 @@ impl Engine {
         Call::new(self, link, trace)
     }
 
-    /// Commits what was read. Where that ends a login, what is kept of it in memory goes too.
-    pub(crate) async fn apply_reading(&self, change: Change) -> Result<Applied, StoreError> {
-        let ends_login = change.ends_login;
-        let applied = self.store.apply(change).await?;
-        if let Some(lock) = ends_login.and_then(|link| self.outward.sessions.lock().get(&link).cloned()) {
+    /// What was committed ended this connection's login: what is kept of it in memory goes too.
+    pub(crate) fn forget_login(&self, link: Option<Id>) {
+        if let Some(lock) = link.and_then(|link| self.outward.sessions.lock().get(&link).cloned()) {
             // A renewal under way holds the lock for as long as its call takes: nobody waits for that here.
             self.tasks.spawn(async move { *lock.lock().await = None });
         }
-        Ok(applied)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
     Event, Happening, Id, Job,
@@ -12,35 +13,38 @@ use uzel_model::{
     port::Delivery,
     signature,
 };
-use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source};
+use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
 
 use crate::{
     Engine, Link, ProviderLabel, World,
     flow::{Decision, Place},
 };
 
-/// Entries taken at once: bounded work in memory, whatever the backlog.
-const GROUP: usize = 512;
+/// Entries read in one go: small enough that a request to be answered never waits long behind them.
+const PORTION: usize = 64;
+/// Portions under way: while one is written, the next is read.
+const PORTIONS: usize = 2;
 
 pub(crate) async fn run(engine: Arc<Engine>) {
     let appended = engine.store.appended();
+    // Read, but refused by the store: kept until it takes them.
+    let mut left: Vec<Entry> = Vec::new();
     while !engine.stop.is_cancelled() {
-        let entries = match engine.store.unread(GROUP).await {
-            Ok(entries) => entries,
-            Err(error) => {
-                tracing::error!("the inbox cannot be read: {error}");
-                pause(&engine).await;
-                continue;
+        if left.is_empty() {
+            match engine.store.unread(PORTION * PORTIONS).await {
+                Ok(entries) if entries.is_empty() => {
+                    tokio::select! {
+                        () = appended.notified() => {}
+                        () = engine.stop.cancelled() => return,
+                    }
+                    continue;
+                }
+                Ok(entries) => left = entries,
+                Err(error) => tracing::error!("the inbox cannot be read: {error}"),
             }
-        };
-        if entries.is_empty() {
-            tokio::select! {
-                () = appended.notified() => {}
-                () = engine.stop.cancelled() => return,
-            }
-            continue;
         }
-        if !read_group(&engine, &entries).await {
+        left = read_all(&engine, left).await;
+        if !left.is_empty() {
             pause(&engine).await;
         }
     }
@@ -54,8 +58,18 @@ async fn pause(engine: &Engine) {
     }
 }
 
-/// Whether all of them are committed.
-async fn read_group(engine: &Engine, entries: &[Entry]) -> bool {
+/// Reads entries, portion by portion; gives back those whose change could not be committed.
+async fn read_all(engine: &Engine, mut entries: Vec<Entry>) -> Vec<Entry> {
+    let mut portions = Vec::new();
+    while !entries.is_empty() {
+        let rest = entries.split_off(entries.len().min(PORTION));
+        portions.push(std::mem::replace(&mut entries, rest));
+    }
+    let read = futures::stream::iter(portions).map(|portion| read_portion(engine, portion)).buffered(PORTIONS);
+    read.collect::<Vec<_>>().await.concat()
+}
+
+async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     let world = engine.world();
     let now = engine.clock.now();
     let changes = entries.iter().map(|entry| {
@@ -64,29 +78,37 @@ async fn read_group(engine: &Engine, entries: &[Entry]) -> bool {
             let label = ProviderLabel { provider: link.provider.id };
             engine.metrics.events.get_or_create(&label).inc_by(change.events.len() as u64);
         }
-        engine.apply_reading(change)
+        change
     });
-    let mut all = true;
+    let changes: Vec<Change> = changes.collect();
+    let ended: Vec<Option<Id>> = changes.iter().map(|change| change.ends_login).collect();
+    let outcomes = engine.store.apply_all(changes).await;
     let mut queued = 0;
-    for result in futures::future::join_all(changes).await {
-        match result {
-            Ok(applied) => queued += applied.queued,
+    let mut left = Vec::new();
+    for ((entry, ended), outcome) in entries.into_iter().zip(ended).zip(outcomes) {
+        match outcome {
+            Ok(applied) => {
+                queued += applied.queued;
+                engine.forget_login(ended);
+            }
+            // Somebody has read it meanwhile.
+            Err(StoreError::Conflict) => {}
             Err(error) => {
-                all = false;
                 tracing::warn!("what was read cannot be written yet: {error}");
+                left.push(entry);
             }
         }
     }
     if queued > 0 {
         engine.due.notify_one();
     }
-    all
+    left
 }
 
 /// Everything that follows from an entry. The same entry in the same world gives the same keys.
 pub(crate) fn change(world: &World, entry: &Entry, now: Timestamp) -> Change {
     let mut change = Change { now: Some(now), ..Change::default() };
-    let mut mark = Mark { entry: entry.id, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+    let mut mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
     match world.links.get(&entry.connection) {
         None => {
             mark.state = EntryState::Dead;
@@ -199,7 +221,7 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
         phone: phone.ok(),
         refs: happening.refs,
         data: happening.data,
-        history: entry.source == Source::Poll && happening.at.is_some_and(|at| at < link.since),
+        history: entry.source == Source::Poll && happening.at.is_some_and(|at| at < link.made_at),
         entry: entry.id,
         trace: entry.trace.clone(),
     };
@@ -220,7 +242,7 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
 
 /// Whether any flow would do something with the phone.
 fn wanted(world: &World, event: &Event) -> bool {
-    world.flows.iter().any(|flow| flow.listens(event))
+    world.flows_of(event.merchant).any(|flow| flow.listens(event))
 }
 
 pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: Timestamp) -> NewCommand {
@@ -230,25 +252,24 @@ pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: 
         connection: link.id,
         flow: None,
         event: Some(event.id),
-        ordering_key: format!("{}/{}", link.id, event.subject),
         job: Job::LookUp { what },
         due_at: now,
         latest_at: now.saturating_add(SignedDuration::from_hours(72)).ok(),
-        subject: format!("{}/{}", event.connection, event.subject),
+        source: event.connection,
         attempts: 0,
         contact: Contact::default(),
         lease: 0,
         trace: event.trace.clone(),
     };
-    NewCommand { command, held: None, slot: None }
+    let ordering_key = format!("{}/{}", link.id, event.subject);
+    NewCommand { command, ordering_key, subject: event.subject.clone(), held: None, slot: None }
 }
 
 /// What the flows make of an event, one command each at the most.
 pub(crate) fn decide(world: &World, link: &Link, event: &Event, now: Timestamp, notes: &mut Vec<String>) -> Vec<NewCommand> {
     let mut commands = Vec::new();
-    for flow in world.flows.iter().filter(|flow| flow.listens(event)) {
-        let via = world.links.values().find(|via| via.merchant == flow.merchant && via.slug == flow.doc.via);
-        let Some(via) = via else {
+    for flow in world.flows_of(event.merchant).filter(|flow| flow.listens(event)) {
+        let Some(via) = world.link_of(flow.merchant, &flow.doc.via) else {
             notes.push(format!("flow {}: its connection `{}` does not exist or cannot be used", flow.slug, flow.doc.via));
             continue;
         };

@@ -1,13 +1,9 @@
 //! What happens by the clock: polls for what was missed, statuses of messages, daily checks of subscriptions; and the calls
 //! that a person asks for (health, subscribe, authorise).
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
     CallError, Client, Id, Request,
     connector::StatusNews,
@@ -17,27 +13,29 @@ use uzel_store::{Change, Notice, Source};
 
 use crate::{Engine, Link, outward::Call};
 
-const STATUSES_EVERY: Duration = Duration::from_secs(60);
-const CHECK_EVERY: Duration = Duration::from_secs(86_400);
+const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
+const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// The first check comes soon after the start, or a hub that is started every day would never make one.
+const CHECK_FIRST: SignedDuration = SignedDuration::from_mins(10);
 /// Pages of one poll in a row: the rest waits for the next turn.
 const PAGES_MAX: usize = 20;
 
 /// When each connection's turns come.
 #[derive(Default)]
-struct Turns(HashMap<(Id, &'static str), Instant>);
+struct Turns(HashMap<(Id, &'static str), Timestamp>);
 
 impl Turns {
     /// Whether it is time; the first time is now, but for checks.
-    fn due(&mut self, link: Id, what: &'static str, every: Duration) -> bool {
-        let now = Instant::now();
+    fn due(&mut self, now: Timestamp, link: Id, what: &'static str, every: SignedDuration) -> bool {
         match self.0.get_mut(&(link, what)) {
-            Some(next) if now < *next => false,
+            // A clock that was set back must not keep a turn waiting longer than its rhythm.
+            Some(next) if now < *next && *next <= now + every => false,
             Some(next) => {
                 *next = now + every;
                 true
             }
             None => {
-                self.0.insert((link, what), now + every);
+                self.0.insert((link, what), now + if what == "check" { CHECK_FIRST } else { every });
                 what == "poll"
             }
         }
@@ -56,16 +54,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         if let Ok(lag) = engine.lag().await {
             engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
         }
+        let now = engine.clock.now();
         for link in engine.world().links.values().filter(|link| !link.paused) {
             if let Some(polls) = link.connector.polls().filter(|_| link.poll)
-                && turns.due(link.id, "poll", Duration::from_secs(u64::from(polls.every_s().max(1))))
+                && turns.due(now, link.id, "poll", SignedDuration::from_secs(i64::from(polls.every_s().max(1))))
             {
                 spawn(&engine, link, |engine, link| async move { poll(&engine, &link).await });
             }
-            if link.connector.messages().is_some() && turns.due(link.id, "statuses", STATUSES_EVERY) {
+            if link.connector.messages().is_some() && turns.due(now, link.id, "statuses", STATUSES_EVERY) {
                 spawn(&engine, link, |engine, link| async move { statuses(&engine, &link).await });
             }
-            if link.connector.subscription().is_some() && turns.due(link.id, "check", CHECK_EVERY) {
+            if link.connector.subscription().is_some() && turns.due(now, link.id, "check", CHECK_EVERY) {
                 spawn(&engine, link, |engine, link| async move { check(&engine, &link).await });
             }
         }
@@ -88,11 +87,12 @@ pub(crate) fn new_trace() -> String {
 /// Reads what was missed. Bodies and cursor are committed together; each body is then read like a webhook.
 async fn poll(engine: &Engine, link: &Arc<Link>) {
     let Some(polls) = link.connector.polls() else { return };
+    let since = link.since.unwrap_or_else(|| engine.clock.now());
     for _ in 0..PAGES_MAX {
         let trace = new_trace();
         let call = Call::new(engine, link, &trace);
         let Ok(cursor) = engine.store.cursor(link.id).await else { return };
-        let page = match polls.poll(&Client::new(&call), cursor.as_deref(), link.since).await {
+        let page = match polls.poll(&Client::new(&call), cursor.as_deref(), since).await {
             Ok(page) => page,
             Err(error) => return report(engine, link, "poll", error, call).await,
         };
@@ -150,7 +150,7 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
 }
 
 async fn check(engine: &Engine, link: &Arc<Link>) {
-    let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) else { return };
+    let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.registered_url(link)) else { return };
     let trace = new_trace();
     let call = Call::new(engine, link, &trace);
     match subscription.check(&Client::new(&call), &url).await {
@@ -183,17 +183,19 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
     let trace = new_trace();
     let call = Call::new(engine, link, &trace);
     let client = Client::new(&call);
+    let mut told = Vec::new();
     if let Some(balance) = link.connector.balance() {
-        return balance.balance(&client).await.map(|money| format!("balance {money}")).map_err(|error| error.to_string());
+        let money = balance.balance(&client).await.map_err(|error| error.to_string())?;
+        told.push(format!("balance {money}"));
     }
-    if let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) {
-        return match subscription.check(&client, &url).await {
-            Ok(None) => Ok("our webhook stands".to_owned()),
-            Ok(Some(wrong)) => Err(wrong),
-            Err(error) => Err(error.to_string()),
-        };
+    if let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.registered_url(link)) {
+        match subscription.check(&client, &url).await {
+            Ok(None) => told.push("our webhook stands".to_owned()),
+            Ok(Some(wrong)) => return Err(wrong),
+            Err(error) => return Err(error.to_string()),
+        }
     }
-    Ok("set up; the provider tells nothing about itself".to_owned())
+    Ok(if told.is_empty() { "set up; the provider tells nothing about itself".to_owned() } else { told.join("; ") })
 }
 
 pub(crate) async fn subscribe(engine: &Engine, link: &Arc<Link>, url: &str) -> Result<(), String> {

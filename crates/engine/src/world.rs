@@ -40,7 +40,12 @@ pub(crate) struct LinkDoc {
     pub paused: bool,
     /// Reads what was missed, on a schedule.
     pub poll: bool,
-    pub since: Timestamp,
+    /// From when on polls read; without it from the first poll on.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// When it was set up: what polls bring from before makes no messages.
+    #[serde(default)]
+    pub made_at: Option<Timestamp>,
 }
 
 /// A connection, ready to be used.
@@ -57,7 +62,10 @@ pub struct Link {
     pub country: String,
     pub paused: bool,
     pub poll: bool,
-    pub since: Timestamp,
+    /// From when on polls read; without it from the first poll on.
+    pub since: Option<Timestamp>,
+    /// When it was set up.
+    pub made_at: Timestamp,
     /// Every secret of the settings, to be taken out of what is journalled.
     pub(crate) secrets: Vec<String>,
 }
@@ -75,7 +83,10 @@ pub struct World {
     pub merchants: HashMap<Id, (String, Merchant)>,
     pub outlets: HashMap<Id, (Id, String, Outlet)>,
     pub links: HashMap<Id, Arc<Link>>,
-    pub flows: Vec<Arc<Flow>>,
+    pub flows: HashMap<Id, Arc<Flow>>,
+    /// Flows by their merchant, and connections by merchant and slug: looked up for every event.
+    flows_of: HashMap<Id, Vec<Arc<Flow>>>,
+    links_of: HashMap<Id, HashMap<String, Arc<Link>>>,
     /// Connections and flows that cannot be used as they are stored, and why.
     pub broken: Vec<(Id, String)>,
     /// Headers in which each provider puts secrets.
@@ -108,7 +119,9 @@ impl World {
                 Kind::Connection => match world.link(row.id, merchant, row.slug, row.doc, row.sealed, providers, vault) {
                     Ok(link) => {
                         world.credential_headers.insert(link.provider.id, link.connector.credential_headers());
-                        world.links.insert(row.id, Arc::new(link));
+                        let link = Arc::new(link);
+                        world.links_of.entry(merchant).or_default().insert(link.slug.clone(), link.clone());
+                        world.links.insert(row.id, link);
                     }
                     Err(why) => {
                         tracing::error!(connection.id = %row.id, "a connection cannot be used: {why}");
@@ -120,7 +133,11 @@ impl World {
                         .map_err(|error| error.to_string())
                         .and_then(|doc| Flow::new(row.id, merchant, row.slug, doc));
                     match flow {
-                        Ok(flow) => world.flows.push(Arc::new(flow)),
+                        Ok(flow) => {
+                            let flow = Arc::new(flow);
+                            world.flows_of.entry(merchant).or_default().push(flow.clone());
+                            world.flows.insert(row.id, flow);
+                        }
                         Err(why) => world.broken.push((row.id, why)),
                     }
                 }
@@ -193,8 +210,22 @@ impl World {
             paused: doc.paused,
             poll: doc.poll,
             since: doc.since,
+            made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
             secrets,
         })
+    }
+
+    pub fn flow(&self, id: Id) -> Option<&Arc<Flow>> {
+        self.flows.get(&id)
+    }
+
+    pub(crate) fn flows_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Flow>> {
+        self.flows_of.get(&merchant).into_iter().flatten()
+    }
+
+    /// A merchant's connection by its slug.
+    pub(crate) fn link_of(&self, merchant: Id, slug: &str) -> Option<&Arc<Link>> {
+        self.links_of.get(&merchant)?.get(slug)
     }
 
     /// The connection of this provider that the key belongs to, and the key's id.

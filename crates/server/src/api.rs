@@ -114,14 +114,17 @@ pub(crate) async fn timeline(
 ) -> Result<Json<Value>, Problem> {
     let caller = caller(&app, &headers, local.is_some())?;
     let id: Id = id.parse().map_err(|error: uzel_model::id::NoId| Problem::bad_request(error.to_string()))?;
-    let timeline: Timeline = app
-        .engine
-        .store
-        .timeline(id)
-        .await?
-        .filter(|timeline| caller.merchant.is_none_or(|merchant| merchant == timeline.merchant))
-        .ok_or_else(|| Problem::not_found("no such entry"))?;
-    let mut value = json!(timeline);
+    let own = |merchant: Id| caller.merchant.is_none_or(|own| own == merchant);
+    let timeline: Option<Timeline> = app.engine.store.timeline(id).await?;
+    let mut value = match timeline {
+        Some(timeline) if own(timeline.merchant) => json!(timeline),
+        Some(_) => return Err(Problem::not_found("no such entry")),
+        // A call of a poll or a check follows from no entry: it is shown by itself.
+        None => match app.engine.store.exchange(id).await?.filter(|exchange| own(exchange.merchant)) {
+            Some(exchange) => json!({ "exchange": exchange }),
+            None => return Err(Problem::not_found("no such entry")),
+        },
+    };
     if !(masking.unmasked && caller.owner) {
         mask_value(&mut value);
     }

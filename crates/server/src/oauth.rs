@@ -1,27 +1,25 @@
 //! Logins that begin with a person in a browser: start with a one-time state, end with the provider's redirect.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use axum::{
     extract::{Path, Query, State},
     http::{HeaderMap, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
+use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use uzel_model::Id;
 
 use crate::{App, Problem, api::caller};
 
-const STATE_LIFE: Duration = Duration::from_secs(20 * 60);
+const STATE_LIFE: SignedDuration = SignedDuration::from_mins(20);
 const BEGUN_MAX: usize = 1_000;
 
 /// An authorisation under way.
 pub(crate) struct Begun {
     connection: Id,
-    until: Instant,
+    until: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -51,11 +49,12 @@ pub(crate) async fn start(
         link.connector.authorization().ok_or_else(|| Problem::bad_request("this provider needs no login in a browser"))?;
     let state = uzel_engine::Vault::new_key("").expose().to_owned();
     let mut logins = app.logins.lock();
-    logins.retain(|_, begun| begun.until > Instant::now());
+    let now = app.engine.clock.now();
+    logins.retain(|_, begun| begun.until > now);
     if logins.len() >= BEGUN_MAX {
         return Err(Problem::busy("too many logins are under way"));
     }
-    logins.insert(state.clone(), Begun { connection: link.id, until: Instant::now() + STATE_LIFE });
+    logins.insert(state.clone(), Begun { connection: link.id, until: now + STATE_LIFE });
     Ok((StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state))]).into_response())
 }
 
@@ -66,7 +65,7 @@ pub(crate) async fn callback(
 ) -> Result<Response, Problem> {
     let state = query.iter().find(|(name, _)| name == "state").map(|(_, state)| state.clone()).unwrap_or_default();
     // Taken out at once: a state works once.
-    let begun = app.logins.lock().remove(&state).filter(|begun| begun.until > Instant::now());
+    let begun = app.logins.lock().remove(&state).filter(|begun| begun.until > app.engine.clock.now());
     let begun = begun
         .ok_or_else(|| Problem::bad_request("this login was not begun here, or it took more than 20 minutes: begin again"))?;
     let link = app.engine.world().links.get(&begun.connection).cloned().filter(|link| link.provider.id == provider);

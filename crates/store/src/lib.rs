@@ -22,8 +22,8 @@ pub enum StoreError {
     /// Too much is waiting to be written: nothing was done, try again.
     #[error("the journal is busy")]
     Busy,
-    /// Someone else has taken this over meanwhile; nothing was done.
-    #[error("the lease is lost")]
+    /// Someone else has done or taken this over meanwhile; nothing was done.
+    #[error("somebody else has taken it over")]
     Conflict,
     /// The disk or the server refuses: nothing was done.
     #[error("the journal cannot be written: {0}")]
@@ -91,14 +91,12 @@ pub struct Command {
     pub due_at: Timestamp,
     /// After this it is held back as `too_old`.
     pub latest_at: Option<Timestamp>,
-    /// Commands of one key go one after another.
-    pub ordering_key: String,
-    /// The event's subject, by which it can be called off.
-    pub subject: String,
+    /// The connection whose event led to it.
+    pub source: Id,
     pub attempts: u32,
     /// What is known of the person it goes to, when it was leased.
     pub contact: Contact,
-    /// Fencing token: counts the leases.
+    /// Fencing token: no two leases have the same.
     pub lease: i64,
     pub trace: String,
 }
@@ -114,6 +112,10 @@ pub struct Contact {
 #[derive(Debug, Clone)]
 pub struct NewCommand {
     pub command: Command,
+    /// Commands of one key go one after another.
+    pub ordering_key: String,
+    /// What it is about at its source, by which it can be called off.
+    pub subject: String,
     /// Where set, it is stored as held back, with this reason.
     pub held: Option<String>,
     /// Taken for this command, or the command is held back.
@@ -134,7 +136,7 @@ pub struct Slot {
 pub struct NewEvent {
     pub event: Event,
     pub commands: Vec<NewCommand>,
-    /// Waiting commands of this subject and connection are called off with this reason.
+    /// Waiting commands of the event's subject and connection are called off with this reason.
     pub call_off: Option<String>,
     /// A look-up was queued: flows run when it is settled.
     pub pending: bool,
@@ -185,6 +187,8 @@ pub struct Change {
     /// The entry this was read from, and what became of it. `Read` turns to `Duplicate` when all its events were known.
     pub mark: Option<Mark>,
     pub events: Vec<NewEvent>,
+    /// Commands that follow from an event told before (a replay).
+    pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
     pub settlement: Option<Settlement>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
@@ -203,6 +207,8 @@ pub struct Change {
 #[derive(Debug, Clone)]
 pub struct Mark {
     pub entry: Id,
+    /// A replay: the entry has been read before. Else an entry that somebody has read meanwhile is a conflict.
+    pub again: bool,
     pub state: EntryState,
     pub notes: Vec<String>,
     pub refs: Vec<String>,
@@ -215,6 +221,14 @@ pub struct Notice {
     pub connection: Id,
     pub kind: String,
     pub text: String,
+}
+
+/// What was taken to be sent.
+#[derive(Debug, Clone, Default)]
+pub struct Leased {
+    pub commands: Vec<Command>,
+    /// When the next command of these connections falls due, where none was left behind by the limits.
+    pub next_at: Option<Timestamp>,
 }
 
 /// What a change did.
@@ -261,22 +275,20 @@ pub trait Store: Send + Sync {
     fn appended(&self) -> Arc<Notify>;
     /// Appends one entry, durably; groups with what else is waiting.
     async fn append(&self, entry: Entry) -> Result<(), StoreError>;
-    /// Entries nobody has read yet, oldest first.
+    /// Hands out entries that nobody has read yet, oldest first. Whoever takes them reads them or asks again; an entry that
+    /// comes twice is a conflict in [`Store::apply`].
     async fn unread(&self, limit: usize) -> Result<Vec<Entry>, StoreError>;
     async fn entry(&self, id: Id) -> Result<Option<Entry>, StoreError>;
-    async fn apply(&self, change: Change) -> Result<Applied, StoreError>;
+    /// Commits changes, each whole or not at all, in their order.
+    async fn apply_all(&self, changes: Vec<Change>) -> Vec<Result<Applied, StoreError>>;
+    async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
+        let ended = self.apply_all(vec![change]).await.pop();
+        ended.unwrap_or_else(|| Err(StoreError::Failed("the change has no outcome".to_owned())))
+    }
     /// Takes due commands, of each connection at most so many, and marks them *sending*.
-    async fn lease(
-        &self,
-        now: Timestamp,
-        shares: Vec<(Id, usize)>,
-        limit: usize,
-        lease_ms: i64,
-    ) -> Result<Vec<Command>, StoreError>;
+    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError>;
     /// Takes back what a dead process left *sending*: repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
-    /// When the next command of these connections falls due.
-    async fn next_due(&self, connections: Vec<Id>) -> Result<Option<Timestamp>, StoreError>;
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError>;
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<(), StoreError>;
 
@@ -289,14 +301,18 @@ pub trait Store: Send + Sync {
     async fn undelivered(&self, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>, StoreError>;
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
-    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError>;
+    /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError>;
     async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>)
     -> Result<Vec<Id>, StoreError>;
     async fn counts(&self) -> Result<Counts, StoreError>;
-    async fn health(&self) -> Result<Health, StoreError>;
+    /// What has waited longest: of entries, and of commands of these connections.
+    async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError>;
     async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError>;
     /// Checks the store's own laws; with `repair`, mends what can be. Gives what was found.
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
     /// Waits until all that was handed over is written, and closes.
     async fn close(&self);
+    /// One exchange by its id: those of polls and checks belong to no entry's timeline.
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError>;
 }

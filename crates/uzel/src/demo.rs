@@ -196,7 +196,7 @@ async fn until_looked_up(hub: &Hub) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
     while Instant::now() < deadline {
         let links = hub.engine.world().links.keys().copied().collect();
-        let next = hub.engine.store.next_due(links).await?;
+        let next = hub.engine.store.health(links).await?.oldest_due_at;
         let sending =
             hub.engine.store.counts().await?.commands.iter().any(|(state, count)| *state == CommandState::Sending && *count > 0);
         if !sending && next.is_none_or(|at| at > hub.engine.clock.now() + 1.hour()) {

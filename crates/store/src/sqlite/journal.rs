@@ -3,40 +3,66 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Bytes, Event, Id, Request, id::Kind};
 
-use super::{doc, id, maybe_id, ms, time};
-use crate::{
-    CommandState, Counts, Direction, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow, Source, Timeline,
-    TimelineCommand,
+use super::{
+    doc, id, ms, outbox,
+    reference::{self, FOUND},
+    tally::{self, Tally},
+    time,
 };
+use crate::{CommandState, Counts, Direction, Entry, EntryState, Health, JournalFilter, JournalRow, Source};
 
 const ENTRY: &str =
     "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof";
 
-pub(super) fn insert(connection: &Connection, entry: &Entry) -> Result<()> {
+/// An entry with its lists written out, so that the writer's thread need not.
+pub(super) struct EntryRow {
+    pub(super) entry: Entry,
+    query: String,
+    headers: String,
+}
+
+impl From<Entry> for EntryRow {
+    fn from(entry: Entry) -> Self {
+        let json = |pairs: &Vec<(String, String)>| serde_json::to_string(pairs).expect("pairs of texts are JSON");
+        Self { query: json(&entry.request.query), headers: json(&entry.request.headers), entry }
+    }
+}
+
+impl EntryRow {
+    pub(super) fn bytes(&self) -> usize {
+        self.entry.request.body.len() + self.headers.len() + self.query.len()
+    }
+}
+
+pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Result<()> {
+    let EntryRow { entry, query, headers } = row;
     let request = &entry.request;
-    let json = |pairs: &Vec<(String, String)>| serde_json::to_string(pairs).expect("pairs of texts are JSON");
-    connection
-        .prepare_cached(
-            "INSERT INTO inbox (id, merchant, connection, provider, source, trace, method, path, query, headers, body,
-             received_at, peer, proof, state) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
-        )?
-        .execute(params![
-            entry.id.as_bytes(),
-            entry.merchant.as_bytes(),
-            entry.connection.as_bytes(),
-            entry.provider,
-            source_number(entry.source),
-            entry.trace,
-            request.method,
-            request.path,
-            json(&request.query),
-            json(&request.headers),
-            &request.body[..],
-            ms(request.received_at),
-            request.peer.map(|peer| peer.to_string()),
-            request.key,
-            if entry.source == Source::Question { 1 } else { 0 },
-        ])?;
+    db.prepare_cached(
+        "INSERT INTO inbox (ordinal, id, merchant, connection, provider, source, trace, method, path, query, headers, body,
+         received_at, peer, proof) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+    )?
+    .execute(params![
+        entry.id.ordinal(),
+        entry.id.as_bytes(),
+        entry.merchant.as_bytes(),
+        entry.connection.as_bytes(),
+        entry.provider,
+        source_number(entry.source),
+        entry.trace,
+        request.method,
+        request.path,
+        query,
+        headers,
+        &request.body[..],
+        ms(request.received_at),
+        request.peer.map(|peer| peer.to_string()),
+        request.key,
+    ])?;
+    let state = if entry.source == Source::Question { EntryState::Read } else { EntryState::Unread };
+    if state == EntryState::Unread {
+        db.prepare_cached("INSERT INTO unread VALUES (?1)")?.execute([entry.id.ordinal()])?;
+    }
+    tally.add(tallied(state), 1);
     Ok(())
 }
 
@@ -77,54 +103,75 @@ fn read_entry(row: &Row<'_>) -> Result<Entry> {
     })
 }
 
-pub(super) fn unread(connection: &Connection, limit: usize) -> Result<Vec<Entry>> {
-    connection
-        .prepare_cached(&format!("SELECT {ENTRY} FROM inbox INDEXED BY inbox_unread WHERE state = 0 ORDER BY id LIMIT ?1"))?
-        .query_map([limit as i64], read_entry)?
-        .collect()
+pub(super) fn unread(db: &Connection, limit: usize) -> Result<Vec<Entry>> {
+    db.prepare_cached(&format!(
+        "SELECT {ENTRY} FROM inbox WHERE ordinal IN (SELECT entry FROM unread ORDER BY entry LIMIT ?1) ORDER BY ordinal"
+    ))?
+    .query_map([limit as i64], read_entry)?
+    .collect()
 }
 
-pub(super) fn entry(connection: &Connection, entry: Id) -> Result<Option<Entry>> {
-    connection
-        .prepare_cached(&format!("SELECT {ENTRY} FROM inbox WHERE id = ?1"))?
-        .query_row([entry.as_bytes()], read_entry)
+pub(super) fn entry(db: &Connection, entry: Id) -> Result<Option<Entry>> {
+    db.prepare_cached(&format!("SELECT {ENTRY} FROM inbox WHERE ordinal = ?1 AND id = ?2"))?
+        .query_row(params![entry.ordinal(), entry.as_bytes()], read_entry)
         .optional()
 }
 
-pub(super) fn event(connection: &Connection, event: Id) -> Result<Option<Event>> {
-    connection.prepare_cached("SELECT doc FROM event WHERE id = ?1")?.query_row([event.as_bytes()], |row| doc(0, row)).optional()
+pub(super) fn event(db: &Connection, event: Id) -> Result<Option<Event>> {
+    db.prepare_cached("SELECT doc FROM event WHERE ordinal = ?1")?.query_row([event.ordinal()], |row| doc(0, row)).optional()
 }
 
-pub(super) fn entry_state(number: i64) -> EntryState {
-    match number {
-        0 => EntryState::Unread,
-        1 => EntryState::Read,
-        2 => EntryState::Duplicate,
-        _ => EntryState::Dead,
-    }
+/// The entry that an event was read from.
+pub(super) fn entry_of(db: &Connection, event: Id) -> Result<Option<i64>> {
+    db.prepare_cached("SELECT entry FROM event WHERE ordinal = ?1")?.query_row([event.ordinal()], |row| row.get(0)).optional()
 }
 
-fn entry_word(state: EntryState) -> &'static str {
-    match state {
-        EntryState::Unread => "unread",
-        EntryState::Read => "read",
-        EntryState::Duplicate => "duplicate",
-        EntryState::Dead => "dead",
-    }
+/// The states by their numbers, the words that people see, and the names that they are counted under.
+const STATES: [(EntryState, &str, &str); 4] = [
+    (EntryState::Unread, "unread", "entry/0"),
+    (EntryState::Read, "read", "entry/1"),
+    (EntryState::Duplicate, "duplicate", "entry/2"),
+    (EntryState::Dead, "dead", "entry/3"),
+];
+
+pub(super) fn number(state: EntryState) -> u8 {
+    STATES.iter().position(|(known, ..)| *known == state).unwrap_or_default() as u8
+}
+
+pub(super) fn tallied(state: EntryState) -> &'static str {
+    STATES[usize::from(number(state))].2
+}
+
+fn word(state: EntryState) -> &'static str {
+    STATES[usize::from(number(state))].1
+}
+
+fn state(number: u8) -> EntryState {
+    STATES.get(usize::from(number)).map_or(EntryState::Dead, |(state, ..)| *state)
+}
+
+/// As SQL over `inbox j`: the number of an entry's state.
+const STATE: &str = "CASE WHEN EXISTS (SELECT 1 FROM unread u WHERE u.entry = j.ordinal) THEN 0
+     ELSE ifnull((SELECT o.state FROM outcome o WHERE o.entry = j.ordinal), 1) END";
+
+pub(super) fn state_of(db: &Connection, entry: i64) -> Result<EntryState> {
+    db.prepare_cached(&format!("SELECT {STATE} FROM inbox j WHERE j.ordinal = ?1"))?
+        .query_row([entry], |row| row.get(0).map(state))
 }
 
 /// The newest rows of what came and what went out, merged by time.
-pub(super) fn list(connection: &Connection, filter: &JournalFilter) -> Result<Vec<JournalRow>> {
+pub(super) fn list(db: &Connection, filter: &JournalFilter) -> Result<Vec<JournalRow>> {
     let limit = filter.limit.clamp(1, 1000);
-    let mut rows = incoming(connection, filter, limit)?;
-    rows.extend(outgoing(connection, filter, limit)?);
+    let mut rows = incoming(db, filter, limit)?;
+    rows.extend(outgoing(db, filter, limit)?);
     rows.sort_by_key(|row| (std::cmp::Reverse(row.at), std::cmp::Reverse(*row.id.as_bytes())));
     rows.truncate(limit);
     Ok(rows)
 }
 
 /// The conditions that both halves share; every value is bound, so that no text of a user becomes SQL.
-fn conditions(filter: &JournalFilter, at: &str) -> (String, Vec<Box<dyn rusqlite::ToSql>>) {
+/// `at` is the column of the time, `found_by` how rows are found by a reference.
+fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<Box<dyn rusqlite::ToSql>>) {
     let mut sql = String::from("WHERE 1");
     let mut values: Vec<Box<dyn rusqlite::ToSql>> = Vec::new();
     let mut add = |condition: &str, value: Box<dyn rusqlite::ToSql>| {
@@ -138,7 +185,7 @@ fn conditions(filter: &JournalFilter, at: &str) -> (String, Vec<Box<dyn rusqlite
         add("j.provider = ?", Box::new(provider.clone()));
     }
     if let Some(reference) = &filter.reference {
-        add("j.id IN (SELECT id FROM reference WHERE value = ? AND merchant = j.merchant)", Box::new(reference.clone()));
+        add(found_by, Box::new(reference::key(reference)));
     }
     if let Some(from) = filter.from {
         add(&format!("j.{at} >= ?"), Box::new(ms(from)));
@@ -147,53 +194,53 @@ fn conditions(filter: &JournalFilter, at: &str) -> (String, Vec<Box<dyn rusqlite
         add(&format!("j.{at} < ?"), Box::new(ms(to)));
     }
     if let Some(before) = filter.before {
-        add("j.id < ?", Box::new(*before.as_bytes()));
+        add("j.ordinal < ?", Box::new(before.ordinal()));
     }
     (sql, values)
 }
 
-fn incoming(connection: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let (mut sql, values) = conditions(filter, "received_at");
+fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
+    let (mut sql, values) = conditions(filter, "received_at", &format!("j.ordinal IN ({FOUND})"));
     match filter.status.as_deref() {
-        Some("error" | "dead") => sql.push_str(" AND j.state = 3"),
-        Some("ok") => sql.push_str(" AND j.state <> 3"),
-        Some("unread") => sql.push_str(" AND j.state = 0"),
-        Some("read") => sql.push_str(" AND j.state = 1"),
-        Some("duplicate") => sql.push_str(" AND j.state = 2"),
+        Some("error" | "dead") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)"),
+        Some("ok") => sql.push_str(" AND j.ordinal NOT IN (SELECT entry FROM outcome WHERE state = 3)"),
+        Some("unread") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM unread)"),
+        Some("read") => sql.push_str(&format!(" AND {STATE} = 1")),
+        Some("duplicate") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 2)"),
         Some(_) => return Ok(Vec::new()),
         None => {}
     }
     let values: Vec<&dyn rusqlite::ToSql> = values.iter().map(AsRef::as_ref).collect();
-    connection
-        .prepare(&format!(
-            "SELECT j.id, j.received_at, j.merchant, j.connection, j.provider, j.method, j.path, substr(j.body, 1, 4096), j.state, j.notes
-             FROM inbox j {sql} ORDER BY j.id DESC LIMIT {limit}"
-        ))?
-        .query_map(&values[..], |row| {
-            let state = entry_state(row.get(8)?);
-            let notes: Option<String> = row.get(9)?;
-            Ok(JournalRow {
-                id: id(Kind::Entry, 0, row)?,
-                at: time(1, row)?,
-                merchant_id: id(Kind::Merchant, 2, row)?,
-                integration_id: id(Kind::Connection, 3, row)?,
-                provider: row.get(4)?,
-                direction: Direction::In,
-                endpoint: format!("{} {}", row.get::<_, String>(5)?, row.get::<_, String>(6)?),
-                status: if state == EntryState::Dead { "error" } else { "ok" },
-                state: entry_word(state).to_owned(),
-                request: String::from_utf8_lossy(row.get_ref(7)?.as_bytes_or_null()?.unwrap_or_default()).into_owned(),
-                response: String::new(),
-                error: if state == EntryState::Dead { notes } else { None },
-                retry_count: 0,
-                next_retry_at: None,
-            })
-        })?
-        .collect()
+    db.prepare(&format!(
+        "SELECT j.id, j.received_at, j.merchant, j.connection, j.provider, j.method, j.path, substr(j.body, 1, 4096), {STATE},
+             (SELECT o.notes FROM outcome o WHERE o.entry = j.ordinal) FROM inbox j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
+    ))?
+    .query_map(&values[..], |row| {
+        let state = state(row.get(8)?);
+        let notes: Option<String> = row.get(9)?;
+        Ok(JournalRow {
+            id: id(Kind::Entry, 0, row)?,
+            at: time(1, row)?,
+            merchant_id: id(Kind::Merchant, 2, row)?,
+            integration_id: id(Kind::Connection, 3, row)?,
+            provider: row.get(4)?,
+            direction: Direction::In,
+            endpoint: format!("{} {}", row.get::<_, String>(5)?, row.get::<_, String>(6)?),
+            status: if state == EntryState::Dead { "error" } else { "ok" },
+            state: word(state).to_owned(),
+            request: String::from_utf8_lossy(row.get_ref(7)?.as_bytes_or_null()?.unwrap_or_default()).into_owned(),
+            response: String::new(),
+            error: if state == EntryState::Dead { notes } else { None },
+            retry_count: 0,
+            next_retry_at: None,
+        })
+    })?
+    .collect()
 }
 
-fn outgoing(connection: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let (mut sql, values) = conditions(filter, "at");
+fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
+    let found_by = format!("j.command IN (SELECT ordinal FROM command WHERE entry IN ({FOUND}))");
+    let (mut sql, values) = conditions(filter, "at", &found_by);
     match filter.status.as_deref() {
         Some("error") => sql.push_str(" AND j.error IS NOT NULL"),
         Some("ok") => sql.push_str(" AND j.error IS NULL"),
@@ -201,10 +248,10 @@ fn outgoing(connection: &Connection, filter: &JournalFilter, limit: usize) -> Re
         None => {}
     }
     let values: Vec<&dyn rusqlite::ToSql> = values.iter().map(AsRef::as_ref).collect();
-    connection
+    db
         .prepare(&format!(
             "SELECT j.id, j.at, j.merchant, j.connection, j.provider, j.endpoint, j.request, j.response, j.error, j.attempt, j.next_retry_at
-             FROM exchange j {sql} ORDER BY j.id DESC LIMIT {limit}"
+             FROM exchange j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
         ))?
         .query_map(&values[..], |row| {
             let error: Option<String> = row.get(8)?;
@@ -230,137 +277,45 @@ fn outgoing(connection: &Connection, filter: &JournalFilter, limit: usize) -> Re
         .collect()
 }
 
-pub(super) fn timeline(connection: &Connection, entry_id: Id) -> Result<Option<Timeline>> {
-    let Some(entry) = entry(connection, entry_id)? else { return Ok(None) };
-    let (state, notes): (i64, Option<String>) =
-        connection.query_row("SELECT state, notes FROM inbox WHERE id = ?1", [entry_id.as_bytes()], |row| {
-            Ok((row.get(0)?, row.get(1)?))
-        })?;
-    let events: Vec<Event> = connection
-        .prepare_cached("SELECT doc FROM event WHERE entry = ?1 ORDER BY id")?
-        .query_map([entry_id.as_bytes()], |row| doc(0, row))?
-        .collect::<Result<_>>()?;
-    let mut commands = Vec::new();
-    for event in &events {
-        let of_event: Vec<TimelineCommand> = connection
-            .prepare_cached(
-                "SELECT id, event, connection, flow, job, state, reason, due_at, next_at, attempts, provider_id FROM command
-                 WHERE event = ?1 ORDER BY id",
-            )?
-            .query_map([event.id.as_bytes()], |row| {
-                Ok(TimelineCommand {
-                    id: id(Kind::Command, 0, row)?,
-                    event: maybe_id(Kind::Event, 1, row)?,
-                    connection: id(Kind::Connection, 2, row)?,
-                    flow: maybe_id(Kind::Flow, 3, row)?,
-                    job: doc(4, row)?,
-                    state: command_state(row.get(5)?),
-                    reason: row.get(6)?,
-                    due_at: time(7, row)?,
-                    next_at: time(8, row)?,
-                    attempts: row.get(9)?,
-                    provider_id: row.get(10)?,
-                    exchanges: Vec::new(),
-                })
-            })?
-            .collect::<Result<_>>()?;
-        commands.extend(of_event);
-    }
-    for command in &mut commands {
-        command.exchanges = connection
-            .prepare_cached(
-                "SELECT id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace
-                 FROM exchange WHERE command = ?1 ORDER BY id",
-            )?
-            .query_map([command.id.as_bytes()], |row| {
-                Ok(Exchange {
-                    id: id(Kind::Attempt, 0, row)?,
-                    merchant: id(Kind::Merchant, 1, row)?,
-                    connection: id(Kind::Connection, 2, row)?,
-                    provider: row.get(3)?,
-                    at: time(4, row)?,
-                    endpoint: row.get(5)?,
-                    request: row.get(6)?,
-                    response: row.get(7)?,
-                    error: row.get(8)?,
-                    duration_ms: row.get(9)?,
-                    trace: row.get(10)?,
-                })
-            })?
-            .collect::<Result<_>>()?;
-    }
-    let target: Vec<String> = entry.request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(Some(Timeline {
-        entry: entry.id,
-        received_at: entry.request.received_at,
-        provider: entry.provider,
-        connection: entry.connection,
-        merchant: entry.merchant,
-        source: entry.source,
-        method: entry.request.method,
-        target: if target.is_empty() { entry.request.path } else { format!("{}?{}", entry.request.path, target.join("&")) },
-        proof: entry.request.key,
-        headers: entry.request.headers,
-        body: String::from_utf8_lossy(&entry.request.body).into_owned(),
-        state: entry_state(state),
-        notes: notes.map(|notes| notes.lines().map(str::to_owned).collect()).unwrap_or_default(),
-        trace: entry.trace,
-        events,
-        commands,
-    }))
-}
-
 pub(super) fn dead(
-    connection: &Connection,
+    db: &Connection,
     provider: Option<&str>,
     from: Option<jiff::Timestamp>,
     to: Option<jiff::Timestamp>,
 ) -> Result<Vec<Id>> {
-    connection
-        .prepare_cached(
-            "SELECT id FROM inbox INDEXED BY inbox_dead WHERE state = 3 AND (?1 IS NULL OR provider = ?1)
-             AND received_at >= ?2 AND received_at < ?3 ORDER BY id",
-        )?
-        .query_map(params![provider, from.map_or(i64::MIN, ms), to.map_or(i64::MAX, ms)], |row| id(Kind::Entry, 0, row))?
-        .collect()
+    db.prepare_cached(
+        "SELECT j.id FROM outcome o INDEXED BY outcome_dead JOIN inbox j ON j.ordinal = o.entry
+         WHERE o.state = 3 AND (?1 IS NULL OR j.provider = ?1) AND j.received_at >= ?2 AND j.received_at < ?3 ORDER BY o.entry",
+    )?
+    .query_map(params![provider, from.map_or(i64::MIN, ms), to.map_or(i64::MAX, ms)], |row| id(Kind::Entry, 0, row))?
+    .collect()
 }
 
-pub(super) fn command_state(number: i64) -> CommandState {
-    match number {
-        0 => CommandState::Waiting,
-        1 => CommandState::Sending,
-        2 => CommandState::Done,
-        3 => CommandState::Dead,
-        4 => CommandState::Unknown,
-        _ => CommandState::Held,
+pub(super) fn counts(db: &Connection) -> Result<Counts> {
+    let known = |kind| -> Result<Vec<(u8, u64)>> {
+        Ok(tally::counts(db, kind)?.into_iter().filter_map(|(number, count)| Some((number.parse().ok()?, count))).collect())
+    };
+    let entries = known("entry")?.into_iter().map(|(number, count)| (state(number), count)).collect();
+    let sending: i64 = db.prepare_cached("SELECT count(*) FROM sending")?.query_row([], |row| row.get(0))?;
+    let mut commands: Vec<(CommandState, u64)> =
+        known("command")?.into_iter().map(|(number, count)| (outbox::state(number.into()), count)).collect();
+    if sending > 0 {
+        commands.iter_mut().filter(|(state, _)| *state == CommandState::Waiting).for_each(|(_, count)| *count -= sending as u64);
+        commands.push((CommandState::Sending, sending as u64));
     }
-}
-
-pub(super) fn counts(connection: &Connection) -> Result<Counts> {
-    let entries = connection
-        .prepare("SELECT state, count(*) FROM inbox GROUP BY state")?
-        .query_map([], |row| Ok((entry_state(row.get(0)?), row.get::<_, i64>(1)? as u64)))?
-        .collect::<Result<_>>()?;
-    let commands = connection
-        .prepare("SELECT state, count(*) FROM command GROUP BY state")?
-        .query_map([], |row| Ok((command_state(row.get(0)?), row.get::<_, i64>(1)? as u64)))?
-        .collect::<Result<_>>()?;
-    let held = connection
-        .prepare("SELECT reason, count(*) FROM command WHERE state = 5 GROUP BY reason ORDER BY 2 DESC")?
-        .query_map([], |row| Ok((row.get::<_, Option<String>>(0)?.unwrap_or_default(), row.get::<_, i64>(1)? as u64)))?
-        .collect::<Result<_>>()?;
+    let mut held = tally::counts(db, "held")?;
+    held.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
     Ok(Counts { entries, commands, held })
 }
 
-pub(super) fn health(connection: &Connection) -> Result<Health> {
-    let moment = |sql: &str| -> Result<Option<jiff::Timestamp>> {
-        let at: Option<i64> = connection.prepare_cached(sql)?.query_row([], |row| row.get(0)).optional()?.flatten();
-        Ok(at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()))
-    };
-    Ok(Health {
-        oldest_unread_at: moment("SELECT received_at FROM inbox INDEXED BY inbox_unread WHERE state = 0 ORDER BY id LIMIT 1")?,
-        oldest_due_at: moment(
-            "SELECT min(next_at) FROM command INDEXED BY command_due WHERE state = 0 AND connection IN (SELECT id FROM setup)",
-        )?,
-    })
+pub(super) fn health(db: &Connection, connections: &[Id]) -> Result<Health> {
+    let mut oldest_due_at = None;
+    for connection in connections {
+        oldest_due_at = outbox::soonest(oldest_due_at, outbox::next_of(db, *connection)?);
+    }
+    let oldest_unread_at = db
+        .prepare_cached("SELECT received_at FROM inbox WHERE ordinal = (SELECT min(entry) FROM unread)")?
+        .query_row([], |row| time(0, row))
+        .optional()?;
+    Ok(Health { oldest_unread_at, oldest_due_at })
 }

@@ -1,52 +1,47 @@
 //! The embedded store: SQLite in WAL mode with `synchronous=FULL`, one writer thread with group commit, a few readers.
 //!
-//! Whatever is waiting when the writer is free is written in one transaction and one fsync; nothing waits for a timer.
 //! Work already handed to the writer is written even when its caller has gone.
 
+mod fresh;
 mod fsck;
 mod journal;
+mod outbox;
+mod reference;
 mod setup;
+mod tally;
+mod timeline;
 mod work;
+mod writer;
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, mpsc::SyncSender},
     thread::{self, JoinHandle},
     time::Duration,
 };
 
 use async_trait::async_trait;
+use fresh::{Fresh, Next};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{Notify, mpsc, oneshot};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
+use tally::Tally;
+use tokio::sync::{Notify, oneshot};
 use uzel_model::{Event, Id, Timestamp, id::Kind};
+use writer::{Queue, Task};
 
 use crate::{
-    Applied, Change, Command, Counts, Entry, Health, JournalFilter, JournalRow, Notice, Setup, Store, StoreError, Timeline,
+    Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, Notice, Setup, Store, StoreError,
+    Timeline,
 };
 
-/// What may wait for the writer; above it callers are told to come back.
-const WAITING_MAX: usize = 8_192;
-/// What one transaction may hold.
-const GROUP_MAX: usize = 1_024;
 const READERS: usize = 4;
-
-type Work = Box<dyn FnMut(&Connection) -> Result<(), StoreError> + Send>;
-
-/// A piece of work, and how to tell its caller that the transaction it was part of has ended.
-struct Task {
-    work: Work,
-    /// It brings entries to be read: the reader is woken, whether or not the caller is still there.
-    appends: bool,
-    ended: Box<dyn FnOnce(Result<(), StoreError>) + Send>,
-}
 
 /// The embedded store.
 pub struct Sqlite {
-    tasks: Mutex<Option<mpsc::Sender<Task>>>,
+    queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
-    appended: Arc<Notify>,
+    fresh: Arc<Fresh>,
 }
 
 struct Readers {
@@ -79,8 +74,10 @@ fn open(path: &Path, writes: bool) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(128);
+    // Else a statement with `LIMIT ?` is compiled anew whenever it is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     let pragmas = if writes {
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=16000; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
     } else {
         "PRAGMA query_only=ON; PRAGMA cache_size=-2048;"
     };
@@ -93,42 +90,31 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = open(path, true)?;
         migrate(&connection)?;
-        let (tasks, waiting) = mpsc::channel(WAITING_MAX);
-        let appended = Arc::new(Notify::new());
-        let writer = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn({
-                let appended = appended.clone();
-                move || write_groups(&connection, waiting, &appended)
-            })
-            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        start_ids_after(&connection).map_err(failed)?;
+        let (queue, fresh) = (Arc::new(Queue::default()), Arc::new(Fresh::new()));
+        let full = checkpointer(path)?;
+        let writer = spawn("journal", {
+            let (queue, fresh) = (queue.clone(), fresh.clone());
+            move || writer::run(&connection, &queue, &fresh, &full)
+        })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), path: path.to_owned() };
-        Ok(Self { tasks: Mutex::new(Some(tasks)), writer: Mutex::new(Some(writer)), readers: Arc::new(readers), appended })
+        Ok(Self { queue, writer: Mutex::new(Some(writer)), readers: Arc::new(readers), fresh })
     }
 
     /// Hands work to the writer and waits until it is durable.
     async fn write<T: Send + 'static>(
         &self,
-        appends: bool,
-        mut work: impl FnMut(&Connection) -> Result<T, StoreError> + Send + 'static,
+        mut work: impl FnMut(&Connection, &mut Tally) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let (tell, told) = oneshot::channel();
+        let (ended, told) = oneshot::channel();
         let outcome = Arc::new(Mutex::new(None));
         let kept = outcome.clone();
-        let task = Task {
-            appends,
-            work: Box::new(move |connection| {
-                *kept.lock() = Some(work(connection)?);
-                Ok(())
-            }),
-            ended: Box::new(move |result| {
-                // A caller that has gone does not need to be told.
-                drop(tell.send(result));
-            }),
-        };
-        let tasks = self.tasks.lock().clone().ok_or_else(|| StoreError::Failed("the store is closed".to_owned()))?;
-        tasks.try_send(task).map_err(|_| StoreError::Busy)?;
-        told.await.map_err(|_| StoreError::Failed("the writer has ended".to_owned()))??;
+        let work = Box::new(move |db: &Connection, tally: &mut Tally| {
+            *kept.lock() = Some(work(db, tally).map_err(failed)?);
+            Ok(())
+        });
+        self.queue.first(Task::Other { work, ended })?;
+        told.await.map_err(|_| writer_gone())??;
         let done = outcome.lock().take();
         done.ok_or_else(|| StoreError::Failed("the writer left no outcome".to_owned()))
     }
@@ -160,46 +146,37 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
     Ok(())
 }
 
-fn write_groups(connection: &Connection, mut waiting: mpsc::Receiver<Task>, appended: &Notify) {
-    let mut group = Vec::with_capacity(GROUP_MAX);
-    while let Some(first) = waiting.blocking_recv() {
-        group.push(first);
-        while group.len() < GROUP_MAX {
-            match waiting.try_recv() {
-                Ok(task) => group.push(task),
-                Err(_) => break,
-            }
-        }
-        let appends = group.iter().any(|task| task.appends);
-        match commit(connection, &mut group) {
-            Ok(()) => group.drain(..).for_each(|task| (task.ended)(Ok(()))),
-            // One piece of work that cannot be done must not take the others with it.
-            Err(_) => {
-                for mut task in group.drain(..) {
-                    let result = commit(connection, std::slice::from_mut(&mut task));
-                    (task.ended)(result);
-                }
-            }
-        }
-        if appends {
-            appended.notify_one();
-        }
-    }
-}
-
-fn commit(connection: &Connection, group: &mut [Task]) -> Result<(), StoreError> {
-    connection.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(failed)?;
-    let result = group
-        .iter_mut()
-        .try_for_each(|task| (task.work)(connection))
-        .and_then(|()| connection.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(failed));
-    if let Err(error) = result {
-        if !connection.is_autocommit() {
-            connection.execute_batch("ROLLBACK").map_err(failed)?;
-        }
-        return Err(error);
+/// No new id may come before a stored one, even if the clock has been put back since.
+fn start_ids_after(connection: &Connection) -> rusqlite::Result<()> {
+    for table in ["inbox", "event", "command", "exchange"] {
+        let latest: Option<i64> = connection.query_row(&format!("SELECT max(ordinal) FROM {table}"), [], |row| row.get(0))?;
+        Id::start_after(latest.unwrap_or_default());
     }
     Ok(())
+}
+
+/// Carries what the log holds over to the database file whenever it is told to, so that the writer need not stop for it.
+/// Ends with the sender.
+fn checkpointer(path: &Path) -> Result<SyncSender<()>, StoreError> {
+    let connection = open(path, true)?;
+    let (full, told) = std::sync::mpsc::sync_channel(1);
+    spawn("checkpoint", move || {
+        while told.recv().is_ok() {
+            if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                // The writer carries it over itself once the log is four times as long.
+                tracing::warn!("the log cannot be carried over to the database file now: {error}");
+            }
+        }
+    })?;
+    Ok(full)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Failed(error.to_string()))
+}
+
+fn writer_gone() -> StoreError {
+    StoreError::Failed("the writer has ended".to_owned())
 }
 
 /// Milliseconds since 1970.
@@ -229,41 +206,50 @@ fn doc<T: serde::de::DeserializeOwned>(column: usize, row: &rusqlite::Row<'_>) -
 #[async_trait]
 impl Store for Sqlite {
     fn appended(&self) -> Arc<Notify> {
-        self.appended.clone()
+        self.fresh.appended.clone()
     }
 
     async fn append(&self, entry: Entry) -> Result<(), StoreError> {
-        self.write(true, move |connection| journal::insert(connection, &entry).map_err(failed)).await
+        let (ended, told) = oneshot::channel();
+        self.queue.first(Task::Append { row: Box::new(entry.into()), ended })?;
+        told.await.map_err(|_| writer_gone())?
     }
 
     async fn unread(&self, limit: usize) -> Result<Vec<Entry>, StoreError> {
-        self.read(move |connection| journal::unread(connection, limit)).await
+        match self.fresh.take(limit) {
+            Next::Here(entries) => Ok(entries),
+            Next::OnDisk => {
+                let page = self.read(move |connection| journal::unread(connection, limit)).await;
+                if page.as_ref().map_or(true, |page| page.len() == limit) {
+                    self.fresh.more_on_disk();
+                }
+                page
+            }
+        }
     }
 
     async fn entry(&self, entry: Id) -> Result<Option<Entry>, StoreError> {
         self.read(move |connection| journal::entry(connection, entry)).await
     }
 
-    async fn apply(&self, change: Change) -> Result<Applied, StoreError> {
-        self.write(!change.entries.is_empty(), move |connection| work::apply(connection, &change)).await
+    async fn apply_all(&self, changes: Vec<Change>) -> Vec<Result<Applied, StoreError>> {
+        let count = changes.len();
+        let reads = changes.iter().all(|change| change.mark.as_ref().is_some_and(|mark| !mark.again));
+        let (ended, told) = oneshot::channel();
+        let task = Task::Apply { changes: changes.into_iter().map(Into::into).collect(), ended };
+        let handed = if reads { self.queue.later(task) } else { self.queue.first(task) };
+        match handed {
+            Ok(()) => told.await.unwrap_or_else(|_| vec![Err(writer_gone()); count]),
+            Err(error) => vec![Err(error); count],
+        }
     }
 
-    async fn lease(
-        &self,
-        now: Timestamp,
-        shares: Vec<(Id, usize)>,
-        limit: usize,
-        lease_ms: i64,
-    ) -> Result<Vec<Command>, StoreError> {
-        self.write(false, move |connection| work::lease(connection, now, &shares, limit, lease_ms).map_err(failed)).await
+    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError> {
+        self.write(move |connection, _| outbox::lease(connection, now, &shares, limit, lease_ms)).await
     }
 
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
-        self.write(false, move |connection| work::recover(connection, now).map_err(failed)).await
-    }
-
-    async fn next_due(&self, connections: Vec<Id>) -> Result<Option<Timestamp>, StoreError> {
-        self.read(move |db| work::next_due(db, &connections)).await
+        self.write(move |connection, tally| outbox::recover(connection, now, tally)).await
     }
 
     async fn event(&self, event: Id) -> Result<Option<Event>, StoreError> {
@@ -272,8 +258,7 @@ impl Store for Sqlite {
 
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<(), StoreError> {
         let (phone, proof) = (phone.to_owned(), proof.to_owned());
-        self.write(false, move |connection| setup::put_consent(connection, merchant, &phone, granted, &proof, at).map_err(failed))
-            .await
+        self.write(move |connection, _| setup::put_consent(connection, merchant, &phone, granted, &proof, at)).await
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -281,7 +266,7 @@ impl Store for Sqlite {
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
-        self.write(false, move |connection| setup::put(connection, &setup).map_err(failed)).await
+        self.write(move |connection, _| setup::put(connection, &setup)).await
     }
 
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
@@ -289,7 +274,7 @@ impl Store for Sqlite {
     }
 
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError> {
-        self.write(false, move |db| setup::put_session(db, connection, &sealed).map_err(failed)).await
+        self.write(move |db, _| setup::put_session(db, connection, &sealed)).await
     }
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
@@ -304,8 +289,12 @@ impl Store for Sqlite {
         self.read(move |connection| journal::list(connection, &filter)).await
     }
 
-    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError> {
-        self.read(move |connection| journal::timeline(connection, entry)).await
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
+        self.read(move |connection| timeline::of(connection, id)).await
+    }
+
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
+        self.read(move |connection| timeline::exchange(connection, id)).await
     }
 
     async fn dead(
@@ -321,8 +310,8 @@ impl Store for Sqlite {
         self.read(journal::counts).await
     }
 
-    async fn health(&self) -> Result<Health, StoreError> {
-        self.read(journal::health).await
+    async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError> {
+        self.read(move |db| journal::health(db, &connections)).await
     }
 
     async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError> {
@@ -330,11 +319,16 @@ impl Store for Sqlite {
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {
-        self.write(false, move |connection| fsck::check(connection, repair).map_err(failed)).await
+        self.write(move |connection, tally| {
+            // What the same transaction has changed so far belongs to the counts that are checked.
+            std::mem::take(tally).write(connection)?;
+            fsck::check(connection, repair)
+        })
+        .await
     }
 
     async fn close(&self) {
-        self.tasks.lock().take();
+        self.queue.close();
         let writer = self.writer.lock().take();
         if let Some(writer) = writer
             && tokio::task::spawn_blocking(move || writer.join()).await.is_err()

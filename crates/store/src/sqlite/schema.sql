@@ -1,51 +1,62 @@
--- What came. Bodies and headers are kept as they were, credentials taken out.
+-- An ordinal is the first 60 bits of the id beside it: unique within a store, and in the order of time. Rows are found and
+-- joined by it, so that what is new is always written at the end of its table.
+
+-- What came. Bodies and headers are kept as they were, credentials taken out. A row never changes.
 CREATE TABLE inbox (
-    id BLOB PRIMARY KEY, received_at INTEGER NOT NULL, merchant BLOB NOT NULL, connection BLOB NOT NULL,
-    provider TEXT NOT NULL, source INTEGER NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL, query TEXT NOT NULL,
-    headers TEXT NOT NULL, body BLOB NOT NULL, peer TEXT, proof TEXT, trace TEXT NOT NULL,
-    state INTEGER NOT NULL DEFAULT 0, notes TEXT
+    ordinal INTEGER PRIMARY KEY, id BLOB NOT NULL, received_at INTEGER NOT NULL, merchant BLOB NOT NULL,
+    connection BLOB NOT NULL, provider TEXT NOT NULL, source INTEGER NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
+    query TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, peer TEXT, proof TEXT, trace TEXT NOT NULL
 );
-CREATE INDEX inbox_unread ON inbox (id) WHERE state = 0;
-CREATE INDEX inbox_dead ON inbox (id) WHERE state = 3;
+
+-- What nobody has read yet.
+CREATE TABLE unread (entry INTEGER PRIMARY KEY);
+
+-- How an entry ended, where it is not simply read: a duplicate, dead, or read with something to note.
+CREATE TABLE outcome (entry INTEGER PRIMARY KEY, state INTEGER NOT NULL, notes TEXT);
+CREATE INDEX outcome_dead ON outcome (entry) WHERE state = 3;
 
 -- Keys of all events ever seen. Retention never touches this table.
 CREATE TABLE seen (key BLOB PRIMARY KEY) WITHOUT ROWID;
 
-CREATE TABLE event (
-    id BLOB PRIMARY KEY, entry BLOB NOT NULL, merchant BLOB NOT NULL, kind TEXT NOT NULL, pending INTEGER NOT NULL,
-    doc TEXT NOT NULL
-) WITHOUT ROWID;
+CREATE TABLE event (ordinal INTEGER PRIMARY KEY, entry INTEGER NOT NULL, pending INTEGER NOT NULL, doc TEXT NOT NULL);
 CREATE INDEX event_entry ON event (entry);
+CREATE INDEX event_pending ON event (ordinal) WHERE pending;
 
--- What must go out. `next_at` is when to try; `due_at` and `id` give the order within a key.
+-- What must go out. `due_at` and the ordinal give the order within a key; only the first of a key is not `behind`, and only
+-- such may be tried, at `next_at`.
 CREATE TABLE command (
-    id BLOB PRIMARY KEY, merchant BLOB NOT NULL, connection BLOB NOT NULL, flow BLOB, event BLOB, job TEXT NOT NULL,
-    repeatable INTEGER NOT NULL, state INTEGER NOT NULL, due_at INTEGER NOT NULL, next_at INTEGER NOT NULL,
-    latest_at INTEGER, ordering_key BLOB NOT NULL, subject TEXT NOT NULL, attempts INTEGER NOT NULL DEFAULT 0,
-    lease INTEGER NOT NULL DEFAULT 0, lease_until INTEGER, reason TEXT, provider_id TEXT, trace TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX command_due ON command (connection, next_at, id) WHERE state = 0;
-CREATE INDEX command_order ON command (ordering_key, due_at, id) WHERE state <= 1;
-CREATE INDEX command_subject ON command (subject) WHERE state = 0;
-CREATE INDEX command_sending ON command (id) WHERE state = 1;
-CREATE INDEX command_event ON command (event);
-CREATE INDEX command_trouble ON command (state, id) WHERE state >= 3;
+    ordinal INTEGER PRIMARY KEY, id BLOB NOT NULL, merchant BLOB NOT NULL, connection BLOB NOT NULL, source BLOB NOT NULL,
+    flow BLOB, event BLOB, entry INTEGER, job TEXT NOT NULL, repeatable INTEGER NOT NULL, state INTEGER NOT NULL,
+    behind INTEGER NOT NULL, due_at INTEGER NOT NULL, next_at INTEGER NOT NULL, latest_at INTEGER, order_key INTEGER NOT NULL,
+    subject_key INTEGER NOT NULL, attempts INTEGER NOT NULL DEFAULT 0, reason TEXT, provider_id TEXT, trace TEXT NOT NULL
+);
+CREATE INDEX command_due ON command (connection, next_at) WHERE state = 0 AND behind = 0;
+CREATE INDEX command_order ON command (order_key, due_at) WHERE state = 0;
+CREATE INDEX command_entry ON command (entry);
+CREATE INDEX command_trouble ON command (state) WHERE state >= 3;
+
+-- What is being sent now: the mark that is made before the first byte leaves. `lease` is the fencing token.
+CREATE TABLE sending (command INTEGER PRIMARY KEY, lease INTEGER NOT NULL, until INTEGER NOT NULL);
 
 CREATE TABLE exchange (
-    id BLOB PRIMARY KEY, command BLOB, at INTEGER NOT NULL, merchant BLOB NOT NULL, connection BLOB NOT NULL,
-    provider TEXT NOT NULL, endpoint TEXT NOT NULL, request TEXT NOT NULL, response TEXT NOT NULL, error TEXT,
-    duration_ms INTEGER NOT NULL, attempt INTEGER NOT NULL, next_retry_at INTEGER, trace TEXT NOT NULL
-) WITHOUT ROWID;
+    ordinal INTEGER PRIMARY KEY, id BLOB NOT NULL, command INTEGER, at INTEGER NOT NULL, merchant BLOB NOT NULL,
+    connection BLOB NOT NULL, provider TEXT NOT NULL, endpoint TEXT NOT NULL, request TEXT NOT NULL, response TEXT NOT NULL,
+    error TEXT, duration_ms INTEGER NOT NULL, attempt INTEGER NOT NULL, next_retry_at INTEGER, trace TEXT NOT NULL
+);
 CREATE INDEX exchange_command ON exchange (command) WHERE command IS NOT NULL;
 
--- What journal rows are found by: phones, order numbers, providers' ids.
-CREATE TABLE reference (merchant BLOB, value TEXT, id BLOB, PRIMARY KEY (merchant, value, id)) WITHOUT ROWID;
+-- What entries are found by: hashes of phones, order numbers, providers' ids, and of subjects for which something was queued.
+-- What was sent is found by its entry. Hashes fall anywhere in an index, so new ones are gathered, and put in order into small parts of it: a page is then written once for
+-- many of them.
+CREATE TABLE reference (part INTEGER, key INTEGER, entry INTEGER, PRIMARY KEY (part, key, entry)) WITHOUT ROWID;
+CREATE TABLE reference_new (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, entry INTEGER NOT NULL);
 
-CREATE TABLE slot (key BLOB PRIMARY KEY, until INTEGER NOT NULL, command BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE slot (key BLOB PRIMARY KEY, until INTEGER NOT NULL, command INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX slot_command ON slot (command);
 
+-- Messages that a provider took, until their fate is known.
 CREATE TABLE sent (
-    connection BLOB, provider_id TEXT, command BLOB NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL, code TEXT,
+    connection BLOB, provider_id TEXT, command INTEGER NOT NULL, at INTEGER NOT NULL, state INTEGER NOT NULL, code TEXT,
     PRIMARY KEY (connection, provider_id)
 ) WITHOUT ROWID;
 CREATE INDEX sent_open ON sent (connection, at) WHERE state = 0;
@@ -54,6 +65,9 @@ CREATE TABLE contact (
     merchant BLOB, phone TEXT, opted_out INTEGER NOT NULL DEFAULT 0, consented INTEGER NOT NULL DEFAULT 0,
     proof TEXT, at INTEGER NOT NULL, PRIMARY KEY (merchant, phone)
 ) WITHOUT ROWID;
+
+-- How many rows stand in which state, counted as they change.
+CREATE TABLE tally (what TEXT PRIMARY KEY, count INTEGER NOT NULL) WITHOUT ROWID;
 
 CREATE TABLE setup (id BLOB PRIMARY KEY, kind TEXT NOT NULL, merchant BLOB, slug TEXT NOT NULL, doc TEXT NOT NULL, sealed BLOB);
 CREATE UNIQUE INDEX setup_slug ON setup (kind, ifnull(merchant, x''), slug);

@@ -1,37 +1,96 @@
-//! Changes and leases: what the loops commit.
+//! Changes: what the loops commit.
 
-use rusqlite::{Connection, OptionalExtension, Result, Row, params};
-use uzel_model::{Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
+use rusqlite::{Connection, Result, params};
+use uzel_model::{Event, Id, Job, port::Delivery, signature::fingerprint};
 
-use super::{doc, failed, id, journal, maybe_id, ms, setup, time};
-use crate::{
-    Applied, Change, Command, CommandState, Contact, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Settlement,
-    StoreError,
+use super::{
+    failed,
+    journal::{self, EntryRow},
+    ms, outbox, reference,
+    tally::Tally,
 };
+use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Settlement, StoreError};
 
-pub(super) fn apply(db: &Connection, change: &Change) -> std::result::Result<Applied, StoreError> {
+/// A change with its documents written out, so that the writer's thread need not.
+pub(super) struct Ready {
+    change: Change,
+    pub(super) entries: Vec<EntryRow>,
+    events: Vec<Documents>,
+    resolved: Option<Documents>,
+    jobs: Vec<String>,
+}
+
+/// An event's document and its commands' jobs.
+struct Documents {
+    event: String,
+    jobs: Vec<String>,
+}
+
+impl Documents {
+    fn of(new: &NewEvent) -> Self {
+        Self {
+            event: serde_json::to_string(&new.event).expect("an event is JSON"),
+            jobs: new.commands.iter().map(|new| job(&new.command.job)).collect(),
+        }
+    }
+}
+
+fn job(job: &Job) -> String {
+    serde_json::to_string(job).expect("a job is JSON")
+}
+
+impl From<Change> for Ready {
+    fn from(mut change: Change) -> Self {
+        Self {
+            entries: std::mem::take(&mut change.entries).into_iter().map(EntryRow::from).collect(),
+            events: change.events.iter().map(Documents::of).collect(),
+            resolved: change.resolved.as_ref().map(Documents::of),
+            jobs: change.commands.iter().map(|new| job(&new.command.job)).collect(),
+            change,
+        }
+    }
+}
+
+pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
+    let change = &ready.change;
     // What can conflict goes first: nothing has been written when it does.
     if let Some(settlement) = &change.settlement
-        && !settle(db, settlement).map_err(failed)?
+        && !settle(db, settlement, tally).map_err(failed)?
     {
         return Err(StoreError::Conflict);
     }
-    write(db, change).map_err(failed)
+    if let Some(mark) = &change.mark
+        && !mark.again
+        && db
+            .prepare_cached("DELETE FROM unread WHERE entry = ?1")
+            .and_then(|mut delete| delete.execute([mark.entry.ordinal()]))
+            .map_err(failed)?
+            == 0
+    {
+        return Err(StoreError::Conflict);
+    }
+    write(db, ready, tally).map_err(failed)
 }
 
-fn write(db: &Connection, change: &Change) -> Result<Applied> {
+fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
+    let change = &ready.change;
     let mut applied = Applied::default();
-    for entry in &change.entries {
-        journal::insert(db, entry)?;
+    for row in &ready.entries {
+        journal::insert(db, row, tally)?;
     }
-    for event in &change.events {
-        add_event(db, event, &mut applied)?;
+    for (event, documents) in change.events.iter().zip(&ready.events) {
+        add_event(db, event, documents, &mut applied, tally)?;
     }
-    if let Some(event) = &change.resolved {
-        resolve(db, event, &mut applied)?;
+    for (command, job) in change.commands.iter().zip(&ready.jobs) {
+        let entry = command.command.event.map(|event| journal::entry_of(db, event)).transpose()?.flatten();
+        outbox::queue(db, command, job, entry, tally)?;
+        applied.queued += 1;
+    }
+    if let (Some(event), Some(documents)) = (&change.resolved, &ready.resolved) {
+        resolve(db, event, documents, &mut applied, tally)?;
     }
     if let Some(mark) = &change.mark {
-        mark_entry(db, mark, &applied, change)?;
+        mark_entry(db, mark, &applied, change, tally)?;
     }
     for (connection, news) in &change.statuses {
         let state = match news.state {
@@ -78,7 +137,7 @@ fn put_notice(db: &Connection, notice: &Notice, now: i64) -> Result<()> {
     Ok(())
 }
 
-fn add_event(db: &Connection, new: &NewEvent, applied: &mut Applied) -> Result<()> {
+fn add_event(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut Applied, tally: &mut Tally) -> Result<()> {
     let event = &new.event;
     let key = fingerprint([event.connection.as_bytes().as_slice(), event.key.as_bytes()]);
     if db.prepare_cached("INSERT OR IGNORE INTO seen VALUES (?1)")?.execute([key])? == 0 {
@@ -86,174 +145,103 @@ fn add_event(db: &Connection, new: &NewEvent, applied: &mut Applied) -> Result<(
         return Ok(());
     }
     applied.new_events += 1;
-    db.prepare_cached("INSERT INTO event (id, entry, merchant, kind, pending, doc) VALUES (?1,?2,?3,?4,?5,?6)")?.execute(
-        params![
-            event.id.as_bytes(),
-            event.entry.as_bytes(),
-            event.merchant.as_bytes(),
-            event.kind,
-            new.pending,
-            serde_json::to_string(event).expect("an event is JSON")
-        ],
-    )?;
+    db.prepare_cached("INSERT INTO event (ordinal, entry, pending, doc) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        event.id.ordinal(),
+        event.entry.ordinal(),
+        new.pending,
+        documents.event
+    ])?;
     for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
-        refer(db, event.merchant, value, event.entry)?;
+        reference::add(db, value, event.entry.ordinal())?;
     }
-    follow(db, new, applied)
+    follow(db, new, documents, applied, tally)
 }
 
-fn follow(db: &Connection, new: &NewEvent, applied: &mut Applied) -> Result<()> {
+fn follow(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut Applied, tally: &mut Tally) -> Result<()> {
     if let Some(reason) = &new.call_off {
-        call_off(db, new, reason)?;
+        outbox::call_off(db, &new.event, reason, tally)?;
     }
-    for command in &new.commands {
-        queue(db, command)?;
+    for (command, job) in new.commands.iter().zip(&documents.jobs) {
+        outbox::queue(db, command, job, Some(new.event.entry.ordinal()), tally)?;
         applied.queued += 1;
     }
     Ok(())
 }
 
-fn call_off(db: &Connection, new: &NewEvent, reason: &str) -> Result<()> {
-    let connection = new.event.connection;
-    let subject = format!("{connection}/{}", new.event.subject);
-    let called: Vec<[u8; 16]> = db
-        .prepare_cached("SELECT id FROM command WHERE state = 0 AND subject = ?1")?
-        .query_map([&subject], |row| row.get(0))?
-        .collect::<Result<_>>()?;
-    for command in called {
-        db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE id = ?1")?.execute(params![command, reason])?;
-        db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
-    }
-    Ok(())
-}
-
-/// The event of a look-up, with what was found: its document is replaced and its commands follow.
-fn resolve(db: &Connection, new: &NewEvent, applied: &mut Applied) -> Result<()> {
-    let event = &new.event;
-    db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE id = ?1")?.execute(params![
-        event.id.as_bytes(),
-        serde_json::to_string(event).expect("an event is JSON"),
+/// The event of a look-up, with what was found: its document is replaced and its commands follow, unless the event was called
+/// off meanwhile.
+fn resolve(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut Applied, tally: &mut Tally) -> Result<()> {
+    let Event { id, entry, phone, .. } = &new.event;
+    let open = db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE ordinal = ?1 AND pending")?.execute(params![
+        id.ordinal(),
+        documents.event,
         new.pending
     ])?;
-    if let Some(phone) = &event.phone {
-        refer(db, event.merchant, &phone.e164, event.entry)?;
+    if open == 0 {
+        return Ok(());
     }
-    follow(db, new, applied)
-}
-
-fn refer(db: &Connection, merchant: Id, value: &str, id: Id) -> Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO reference VALUES (?1, ?2, ?3)")?.execute(params![
-        merchant.as_bytes(),
-        value,
-        id.as_bytes()
-    ])?;
-    Ok(())
-}
-
-fn queue(db: &Connection, new: &NewCommand) -> Result<()> {
-    let command = &new.command;
-    let mut held = new.held.clone();
-    if let (None, Some(slot)) = (&held, &new.slot) {
-        let taken = db
-            .prepare_cached(
-                "INSERT INTO slot (key, until, command) VALUES (?1, ?2, ?3)
-                 ON CONFLICT DO UPDATE SET until = excluded.until, command = excluded.command WHERE slot.until <= ?4",
-            )?
-            .execute(params![slot.key, ms(slot.until), command.id.as_bytes(), ms(command.due_at)])?
-            == 0;
-        if taken {
-            held = Some(slot.reason.clone());
-        }
+    if let Some(phone) = phone {
+        reference::add(db, &phone.e164, entry.ordinal())?;
     }
-    let state = if held.is_some() { CommandState::Held } else { CommandState::Waiting };
-    db.prepare_cached(
-        "INSERT INTO command (id, merchant, connection, flow, event, job, repeatable, state, due_at, next_at, latest_at,
-         ordering_key, subject, reason, trace) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?9,?10,?11,?12,?13,?14)",
-    )?
-    .execute(params![
-        command.id.as_bytes(),
-        command.merchant.as_bytes(),
-        command.connection.as_bytes(),
-        command.flow.map(|flow| *flow.as_bytes()),
-        command.event.map(|event| *event.as_bytes()),
-        serde_json::to_string(&command.job).expect("a job is JSON"),
-        command.job.repeatable(),
-        state_number(state),
-        ms(command.due_at),
-        command.latest_at.map(ms),
-        command.ordering_key.as_bytes(),
-        command.subject,
-        held,
-        command.trace,
-    ])?;
-    Ok(())
+    follow(db, new, documents, applied, tally)
 }
 
-pub(super) fn state_number(state: CommandState) -> i64 {
-    match state {
-        CommandState::Waiting => 0,
-        CommandState::Sending => 1,
-        CommandState::Done => 2,
-        CommandState::Dead => 3,
-        CommandState::Unknown => 4,
-        CommandState::Held => 5,
-    }
-}
-
-fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change) -> Result<()> {
-    let known_before = applied.new_events == 0 && applied.duplicates > 0 && change.statuses.is_empty();
-    let state = match mark.state {
-        EntryState::Read if known_before => 2,
-        EntryState::Read => 1,
-        EntryState::Duplicate => 2,
-        EntryState::Dead => 3,
-        EntryState::Unread => 0,
+fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, tally: &mut Tally) -> Result<()> {
+    let entry = mark.entry.ordinal();
+    let before = if mark.again { journal::state_of(db, entry)? } else { EntryState::Unread };
+    let told_nothing = applied.new_events == 0 && applied.duplicates > 0 && change.statuses.is_empty();
+    let state = match (mark.state, before) {
+        // Read again, and all of it was known: it stays what it was.
+        (EntryState::Read, EntryState::Read | EntryState::Duplicate) if told_nothing => before,
+        (EntryState::Read, _) if told_nothing => EntryState::Duplicate,
+        (state, _) => state,
     };
-    let notes = (!mark.notes.is_empty()).then(|| mark.notes.join("\n"));
-    db.prepare_cached("UPDATE inbox SET state = ?2, notes = ?3 WHERE id = ?1")?.execute(params![
-        mark.entry.as_bytes(),
-        state,
-        notes
-    ])?;
-    if let Some(event) = change.events.first() {
-        for value in &mark.refs {
-            refer(db, event.event.merchant, value, mark.entry)?;
-        }
+    if mark.again {
+        db.prepare_cached("DELETE FROM unread WHERE entry = ?1")?.execute([entry])?;
+        db.prepare_cached("DELETE FROM outcome WHERE entry = ?1")?.execute([entry])?;
+    }
+    if state != EntryState::Read || !mark.notes.is_empty() {
+        let notes = (!mark.notes.is_empty()).then(|| mark.notes.join("\n"));
+        db.prepare_cached("INSERT INTO outcome VALUES (?1, ?2, ?3)")?.execute(params![entry, journal::number(state), notes])?;
+    }
+    tally.shift(journal::tallied(before), journal::tallied(state));
+    for value in &mark.refs {
+        reference::add(db, value, entry)?;
     }
     Ok(())
 }
 
 /// Whether the lease still held.
-fn settle(db: &Connection, settlement: &Settlement) -> Result<bool> {
-    let command = settlement.command.as_bytes();
-    let held = db
-        .prepare_cached(
-            "SELECT attempts, ordering_key, merchant, connection FROM command WHERE id = ?1 AND state = 1 AND lease = ?2",
-        )?
-        .query_row(params![command, settlement.lease], |row| {
-            Ok((row.get::<_, i64>(0)?, row.get::<_, Vec<u8>>(1)?, row.get::<_, [u8; 16]>(2)?, row.get::<_, [u8; 16]>(3)?))
-        })
-        .optional()?;
-    let Some((attempts, ordering_key, merchant, connection)) = held else { return Ok(false) };
+fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result<bool> {
+    let command = settlement.command.ordinal();
+    let held =
+        db.prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2")?.execute([command, settlement.lease])? == 1;
+    if !held {
+        return Ok(false);
+    }
+    let (attempts, entry, order_key): (i64, Option<i64>, i64) = db
+        .prepare_cached("SELECT attempts, entry, order_key FROM command WHERE ordinal = ?1")?
+        .query_row([command], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
     let attempts = attempts + i64::from(settlement.counts);
     let retry_at = settlement.retry_at.map(ms);
     db.prepare_cached(
         "UPDATE command SET state = ?2, next_at = coalesce(?3, next_at), reason = ?4, provider_id = coalesce(?5, provider_id),
-         attempts = ?6, lease_until = NULL WHERE id = ?1",
+         attempts = ?6 WHERE ordinal = ?1",
     )?
     .execute(params![
         command,
-        state_number(settlement.state),
+        outbox::number(settlement.state),
         retry_at,
         settlement.reason,
         settlement.provider_id,
         attempts
     ])?;
-    let merchant = Id::from_bytes(Kind::Merchant, merchant);
     for exchange in &settlement.exchanges {
         put_exchange(db, exchange, Some(settlement.command), attempts, retry_at)?;
+    }
+    if let Some(entry) = entry {
         for value in &settlement.refs {
-            refer(db, merchant, value, exchange.id)?;
+            reference::add(db, value, entry)?;
         }
     }
     if settlement.frees_slot {
@@ -263,27 +251,23 @@ fn settle(db: &Connection, settlement: &Settlement) -> Result<bool> {
         (settlement.state, &settlement.provider_id, settlement.exchanges.last())
     {
         db.prepare_cached("INSERT OR IGNORE INTO sent (connection, provider_id, command, at, state) VALUES (?1, ?2, ?3, ?4, 0)")?
-            .execute(params![connection, provider_id, command, ms(exchange.at)])?;
+            .execute(params![exchange.connection.as_bytes(), provider_id, command, ms(exchange.at)])?;
     }
     if settlement.state != CommandState::Waiting {
-        // The next of this key need not wait for the time it was put off to.
-        db.prepare_cached(
-            "UPDATE command SET next_at = due_at WHERE id = (SELECT id FROM command WHERE ordering_key = ?1 AND state <= 1
-             ORDER BY due_at, id LIMIT 1) AND state = 0 AND attempts = 0",
-        )?
-        .execute([ordering_key])?;
+        outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }
     Ok(true)
 }
 
 fn put_exchange(db: &Connection, exchange: &Exchange, command: Option<Id>, attempt: i64, retry_at: Option<i64>) -> Result<()> {
     db.prepare_cached(
-        "INSERT INTO exchange (id, command, at, merchant, connection, provider, endpoint, request, response, error, duration_ms,
-         attempt, next_retry_at, trace) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14)",
+        "INSERT INTO exchange (ordinal, id, command, at, merchant, connection, provider, endpoint, request, response, error,
+         duration_ms, attempt, next_retry_at, trace) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
     )?
     .execute(params![
+        exchange.id.ordinal(),
         exchange.id.as_bytes(),
-        command.map(|command| *command.as_bytes()),
+        command.map(|command| command.ordinal()),
         ms(exchange.at),
         exchange.merchant.as_bytes(),
         exchange.connection.as_bytes(),
@@ -300,103 +284,18 @@ fn put_exchange(db: &Connection, exchange: &Exchange, command: Option<Id>, attem
     Ok(())
 }
 
-const COMMAND: &str =
-    "id, merchant, connection, flow, event, job, due_at, latest_at, ordering_key, subject, attempts, lease, trace";
-
-fn read_command(row: &Row<'_>) -> Result<Command> {
-    Ok(Command {
-        id: id(Kind::Command, 0, row)?,
-        merchant: id(Kind::Merchant, 1, row)?,
-        connection: id(Kind::Connection, 2, row)?,
-        flow: maybe_id(Kind::Flow, 3, row)?,
-        event: maybe_id(Kind::Event, 4, row)?,
-        job: doc(5, row)?,
-        due_at: time(6, row)?,
-        latest_at: row.get::<_, Option<i64>>(7)?.and_then(|at| Timestamp::from_millisecond(at).ok()),
-        ordering_key: String::from_utf8_lossy(row.get_ref(8)?.as_blob()?).into_owned(),
-        subject: row.get(9)?,
-        attempts: row.get(10)?,
-        contact: Contact::default(),
-        lease: row.get(11)?,
-        trace: row.get(12)?,
-    })
-}
-
-/// Takes due commands of each connection, oldest first. A command whose key has an earlier one unfinished is put off.
-pub(super) fn lease(
-    db: &Connection,
-    now: Timestamp,
-    shares: &[(Id, usize)],
-    limit: usize,
-    lease_ms: i64,
-) -> Result<Vec<Command>> {
-    let mut leased = Vec::new();
-    for (connection, share) in shares {
-        let due: Vec<([u8; 16], Vec<u8>)> = db
-            .prepare_cached(
-                "SELECT id, ordering_key FROM command INDEXED BY command_due
-                 WHERE state = 0 AND connection = ?1 AND next_at <= ?2 ORDER BY next_at, id LIMIT ?3",
-            )?
-            .query_map(params![connection.as_bytes(), ms(now), (*share).min(limit - leased.len()) as i64], |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })?
-            .collect::<Result<_>>()?;
-        for (command, key) in due {
-            if let Some(command) = lease_one(db, now, command, &key, lease_ms)? {
-                leased.push(command);
-            }
-        }
-    }
-    Ok(leased)
-}
-
-fn lease_one(db: &Connection, now: Timestamp, command: [u8; 16], key: &[u8], lease_ms: i64) -> Result<Option<Command>> {
-    let (first, next_at): ([u8; 16], i64) = db
+/// A slot that a command takes, or finds taken.
+pub(super) fn take_slot(db: &Connection, slot: &crate::Slot, command: i64, due_at: i64) -> Result<bool> {
+    let taken = db
         .prepare_cached(
-            "SELECT id, next_at FROM command INDEXED BY command_order WHERE ordering_key = ?1 AND state <= 1 ORDER BY due_at, id LIMIT 1",
+            "INSERT INTO slot (key, until, command) VALUES (?1, ?2, ?3)
+             ON CONFLICT DO UPDATE SET until = excluded.until, command = excluded.command WHERE slot.until <= ?4",
         )?
-        .query_row([key], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    if first != command {
-        // Behind one that is being sent now: look again soon; its settling calls this one earlier.
-        let later = next_at.max(ms(now) + 1_000);
-        db.prepare_cached("UPDATE command SET next_at = ?2 WHERE id = ?1")?.execute(params![command, later])?;
-        return Ok(None);
-    }
-    let mut command = db
-        .prepare_cached(&format!(
-            "UPDATE command SET state = 1, lease = lease + 1, lease_until = ?2 WHERE id = ?1 RETURNING {COMMAND}"
-        ))?
-        .query_row(params![command, ms(now) + lease_ms], read_command)?;
-    if let Job::Send { phone, .. } = &command.job {
-        command.contact = setup::contact(db, command.merchant, phone)?;
-    }
-    Ok(Some(command))
+        .execute(params![slot.key, ms(slot.until), command, due_at])?;
+    Ok(taken == 1)
 }
 
-pub(super) fn recover(db: &Connection, now: Timestamp) -> Result<(u64, u64)> {
-    let again = db.execute("UPDATE command SET state = 0, next_at = ?1 WHERE state = 1 AND repeatable", [ms(now)])?;
-    let unknown = db.execute(
-        "UPDATE command SET state = 4, reason = 'the hub stopped while this was being sent: what the provider did is not known' WHERE state = 1",
-        [],
-    )?;
-    Ok((again as u64, unknown as u64))
-}
-
-pub(super) fn next_due(db: &Connection, connections: &[Id]) -> Result<Option<Timestamp>> {
-    let mut next = None;
-    for connection in connections {
-        let due: Option<i64> = db
-            .prepare_cached("SELECT min(next_at) FROM command INDEXED BY command_due WHERE state = 0 AND connection = ?1")?
-            .query_row([connection.as_bytes()], |row| row.get(0))?;
-        next = match (next, due) {
-            (Some(next), Some(due)) => Some(std::cmp::min(next, due)),
-            (next, due) => next.or(due),
-        };
-    }
-    Ok(next.and_then(|at| Timestamp::from_millisecond(at).ok()))
-}
-
-pub(super) fn undelivered(db: &Connection, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>> {
+pub(super) fn undelivered(db: &Connection, connection: Id, before: uzel_model::Timestamp, limit: usize) -> Result<Vec<String>> {
     db.prepare_cached(
         "SELECT provider_id FROM sent INDEXED BY sent_open WHERE connection = ?1 AND state = 0 AND at < ?2 ORDER BY at LIMIT ?3",
     )?

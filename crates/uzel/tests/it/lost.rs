@@ -176,8 +176,8 @@ fn read(folder: &Path) -> File {
     File {
         orders,
         unknown,
-        open: count("SELECT count(*) FROM command WHERE state IN (0, 1)"),
-        unread: count("SELECT count(*) FROM inbox WHERE state = 0"),
+        open: count("SELECT count(*) FROM command WHERE state = 0"),
+        unread: count("SELECT count(*) FROM unread"),
     }
 }
 

@@ -4,11 +4,24 @@
 
 mod apply;
 mod asking;
+mod bench;
+mod binary;
+mod bounds;
+mod calls;
+mod commands;
 mod conformance;
+mod dev;
 mod fixtures;
 mod intake;
 mod limits;
-mod login_ended;
+mod logins;
+mod logouts;
 mod lost;
+mod oauth;
+mod polls;
+mod replays;
 mod review;
+mod rules;
+mod smsru;
+mod subscriptions;
 mod world;

@@ -1,4 +1,4 @@
-//! A login that the provider ended.
+//! Logins that last: begun in a browser, renewed, and ended by the provider.
 
 use serde_json::{Value, json};
 use uzel_engine::setup::Leniency;

@@ -1,0 +1,259 @@
+//! The outbox: what waits, in which order, and what is being sent.
+//!
+//! Of the commands of one ordering key only the first stands in the index of what is due; the others are `behind` it, and
+//! the next one steps forward when it leaves. So a key with many commands costs no more than one with few.
+
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
+
+use super::{doc, id, maybe_id, ms, reference, setup, tally::Tally, work};
+use crate::{Command, CommandState, Contact, Leased, NewCommand};
+
+pub(super) fn number(state: CommandState) -> i64 {
+    match state {
+        CommandState::Waiting | CommandState::Sending => 0,
+        CommandState::Done => 2,
+        CommandState::Dead => 3,
+        CommandState::Unknown => 4,
+        CommandState::Held => 5,
+    }
+}
+
+/// Of a command that is not being sent now.
+pub(super) fn state(number: i64) -> CommandState {
+    match number {
+        0 => CommandState::Waiting,
+        2 => CommandState::Done,
+        3 => CommandState::Dead,
+        4 => CommandState::Unknown,
+        _ => CommandState::Held,
+    }
+}
+
+/// Under what the commands of a state are counted; what is being sent counts as waiting here.
+pub(super) fn tallied(state: CommandState) -> &'static str {
+    match state {
+        CommandState::Waiting | CommandState::Sending => "command/0",
+        CommandState::Done => "command/2",
+        CommandState::Dead => "command/3",
+        CommandState::Unknown => "command/4",
+        CommandState::Held => "command/5",
+    }
+}
+
+pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<i64>, tally: &mut Tally) -> Result<()> {
+    let command = &new.command;
+    let (ordinal, due_at) = (command.id.ordinal(), ms(command.due_at));
+    let mut held = new.held.clone();
+    if let (None, Some(slot)) = (&held, &new.slot)
+        && !work::take_slot(db, slot, ordinal, due_at)?
+    {
+        held = Some(slot.reason.clone());
+    }
+    let order_key = reference::key(&new.ordering_key);
+    let behind = held.is_none() && !step_in(db, order_key, due_at)?;
+    let state = if held.is_some() { CommandState::Held } else { CommandState::Waiting };
+    db.prepare_cached(
+        "INSERT INTO command (ordinal, id, merchant, connection, source, flow, event, entry, job, repeatable, state, behind, due_at,
+         next_at, latest_at, order_key, subject_key, reason, trace)
+         VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?13,?14,?15,?16,?17,?18)",
+    )?
+    .execute(params![
+        ordinal,
+        command.id.as_bytes(),
+        command.merchant.as_bytes(),
+        command.connection.as_bytes(),
+        command.source.as_bytes(),
+        command.flow.map(|flow| *flow.as_bytes()),
+        command.event.map(|event| *event.as_bytes()),
+        entry,
+        job,
+        command.job.repeatable(),
+        number(state),
+        behind,
+        due_at,
+        command.latest_at.map(ms),
+        order_key,
+        reference::key(&subject(command.source, &new.subject)),
+        held,
+        command.trace,
+    ])?;
+    if let (None, Some(entry)) = (&held, entry) {
+        reference::add(db, &subject(command.source, &new.subject), entry)?;
+    }
+    tally.add(tallied(state), 1);
+    if let Some(reason) = held {
+        tally.add(format!("held/{reason}"), 1);
+    }
+    Ok(())
+}
+
+/// A subject as texts of all sources are told apart.
+fn subject(source: Id, subject: &str) -> String {
+    format!("{source}/{subject}")
+}
+
+/// Whether a new command of this key goes first: nothing waits there, or what does is due later and has not been tried.
+fn step_in(db: &Connection, order_key: i64, due_at: i64) -> Result<bool> {
+    let first: Option<(i64, i64, i64)> = db
+        .prepare_cached(
+            "SELECT ordinal, due_at, attempts FROM command INDEXED BY command_order WHERE order_key = ?1 AND state = 0
+             AND behind = 0 LIMIT 1",
+        )?
+        .query_row([order_key], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let Some((first, first_due_at, attempts)) = first else { return Ok(true) };
+    let goes_before = due_at < first_due_at && attempts == 0 && !is_being_sent(db, first)?;
+    if goes_before {
+        db.prepare_cached("UPDATE command SET behind = 1 WHERE ordinal = ?1")?.execute([first])?;
+    }
+    Ok(goes_before)
+}
+
+fn has_first(db: &Connection, order_key: i64) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM command INDEXED BY command_order WHERE order_key = ?1 AND state = 0 AND behind = 0")?
+        .exists([order_key])
+}
+
+fn is_being_sent(db: &Connection, command: i64) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM sending WHERE command = ?1")?.exists([command])
+}
+
+/// A command waits no more: the next of its key steps forward.
+pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let next: Option<(i64, bool)> = db
+        .prepare_cached(
+            "SELECT ordinal, behind FROM command INDEXED BY command_order WHERE order_key = ?1 AND state = 0
+             ORDER BY due_at, ordinal LIMIT 1",
+        )?
+        .query_row([order_key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    // If somebody is first already, it was one of the others that left.
+    if let Some((next, true)) = next
+        && !has_first(db, order_key)?
+    {
+        db.prepare_cached("UPDATE command SET behind = 0, next_at = due_at WHERE ordinal = ?1")?.execute([next])?;
+    }
+    tally.shift(tallied(CommandState::Waiting), tallied(state));
+    if state == CommandState::Held {
+        tally.add(format!("held/{}", reason.unwrap_or_default()), 1);
+    }
+    Ok(())
+}
+
+/// What waits for an event's subject is held back, and gives back its slot. A look-up that is being made cannot be called off,
+/// but nothing more follows from its event.
+pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut Tally) -> Result<()> {
+    // An entry may tell of several subjects: those of its commands are looked at too.
+    let found: Vec<(i64, i64, Option<Id>, bool)> = db
+        .prepare_cached(&format!(
+            "SELECT ordinal, order_key, event, EXISTS (SELECT 1 FROM sending WHERE command = ordinal)
+             FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1 AND state = 0",
+            FOUND = reference::FOUND.replace('?', "?1")
+        ))?
+        .query_map([reference::key(&subject(event.connection, &event.subject))], |row| {
+            Ok((row.get(0)?, row.get(1)?, maybe_id(Kind::Event, 2, row)?, row.get(3)?))
+        })?
+        .collect::<Result<_>>()?;
+    for (command, order_key, led_to_it, being_sent) in found {
+        if let Some(event) = led_to_it {
+            db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
+        }
+        if being_sent {
+            continue;
+        }
+        db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
+        db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
+        left(db, order_key, CommandState::Held, Some(reason), tally)?;
+    }
+    Ok(())
+}
+
+/// Takes due commands of each connection, oldest first.
+pub(super) fn lease(db: &Connection, now: Timestamp, shares: &[(Id, usize)], limit: usize, lease_ms: i64) -> Result<Leased> {
+    let mut leased = Leased::default();
+    for (connection, share) in shares {
+        let room = (*share).min(limit - leased.commands.len());
+        let due: Vec<Command> = db
+            .prepare_cached(
+                "SELECT id, merchant, connection, source, flow, event, job, due_at, latest_at, attempts, trace
+                 FROM command INDEXED BY command_due WHERE state = 0 AND behind = 0 AND connection = ?1 AND next_at <= ?2
+                 AND ordinal NOT IN (SELECT command FROM sending) ORDER BY next_at, ordinal LIMIT ?3",
+            )?
+            .query_map(params![connection.as_bytes(), ms(now), room as i64], read)?
+            .collect::<Result<_>>()?;
+        let all = due.len() < room;
+        for mut command in due {
+            command.lease = Id::new(Kind::Attempt).ordinal();
+            db.prepare_cached("INSERT INTO sending VALUES (?1, ?2, ?3)")?.execute([
+                command.id.ordinal(),
+                command.lease,
+                ms(now) + lease_ms,
+            ])?;
+            if let Job::Send { phone, .. } = &command.job {
+                command.contact = setup::contact(db, command.merchant, phone)?;
+            }
+            leased.commands.push(command);
+        }
+        let next_at = if all { next_of(db, *connection)? } else { Some(now) };
+        leased.next_at = soonest(leased.next_at, next_at);
+    }
+    Ok(leased)
+}
+
+fn read(row: &Row<'_>) -> Result<Command> {
+    Ok(Command {
+        id: id(Kind::Command, 0, row)?,
+        merchant: id(Kind::Merchant, 1, row)?,
+        connection: id(Kind::Connection, 2, row)?,
+        source: id(Kind::Connection, 3, row)?,
+        flow: maybe_id(Kind::Flow, 4, row)?,
+        event: maybe_id(Kind::Event, 5, row)?,
+        job: doc(6, row)?,
+        due_at: super::time(7, row)?,
+        latest_at: row.get::<_, Option<i64>>(8)?.and_then(|at| Timestamp::from_millisecond(at).ok()),
+        attempts: row.get(9)?,
+        trace: row.get(10)?,
+        contact: Contact::default(),
+        lease: 0,
+    })
+}
+
+pub(super) fn soonest(one: Option<Timestamp>, other: Option<Timestamp>) -> Option<Timestamp> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(one.min(other)),
+        (one, other) => one.or(other),
+    }
+}
+
+/// When the next command of a connection falls due that is not being sent already.
+pub(super) fn next_of(db: &Connection, connection: Id) -> Result<Option<Timestamp>> {
+    db.prepare_cached(
+        "SELECT next_at FROM command INDEXED BY command_due WHERE state = 0 AND behind = 0 AND connection = ?1
+         AND ordinal NOT IN (SELECT command FROM sending) ORDER BY next_at LIMIT 1",
+    )?
+    .query_row([connection.as_bytes()], |row| super::time(0, row))
+    .optional()
+}
+
+/// Takes back what a dead process left *sending*.
+pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Result<(u64, u64)> {
+    const WHY: &str = "the hub stopped while this was being sent: what the provider did is not known";
+    let left_over: Vec<(i64, bool, i64)> = db
+        .prepare("SELECT ordinal, repeatable, order_key FROM command WHERE ordinal IN (SELECT command FROM sending)")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<Result<_>>()?;
+    db.execute("DELETE FROM sending", [])?;
+    let (mut again, mut unknown) = (0, 0);
+    for (command, repeatable, order_key) in left_over {
+        if repeatable {
+            db.execute("UPDATE command SET next_at = ?2 WHERE ordinal = ?1", [command, ms(now)])?;
+            again += 1;
+        } else {
+            db.execute("UPDATE command SET state = 4, reason = ?2 WHERE ordinal = ?1", params![command, WHY])?;
+            left(db, order_key, CommandState::Unknown, Some(WHY), tally)?;
+            unknown += 1;
+        }
+    }
+    Ok((again, unknown))
+}
