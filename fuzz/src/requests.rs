@@ -12,14 +12,14 @@ use uzel_connectors::PROVIDERS;
 use uzel_model::{Bytes, Connector, Rejection, Request, Timestamp, connector::Answer};
 
 /// Each provider with the settings of its fixtures, and with none where it needs none.
-static CONNECTORS: LazyLock<Vec<Box<dyn Connector>>> = LazyLock::new(|| {
+static CONNECTORS: LazyLock<Vec<(&str, Box<dyn Connector>)>> = LazyLock::new(|| {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fixtures");
     let settings = PROVIDERS.iter().flat_map(|provider| {
         let given = std::fs::read(fixtures.join(provider.id).join("settings.json")).ok();
         let given = given.map(|text| serde_json::from_slice(&text).expect("settings are JSON"));
         [given, Some(serde_json::json!({}))].into_iter().flatten().map(move |settings| (provider, settings))
     });
-    settings.filter_map(|(provider, settings)| provider.open(settings).ok()).collect()
+    settings.filter_map(|(provider, settings)| Some((provider.id, provider.open(settings).ok()?))).collect()
 });
 
 /// Reads raw HTTP as far as it goes.
@@ -69,7 +69,11 @@ fn ask(connector: &dyn Connector, request: &Request) {
 
 fuzz_target!(|raw: &[u8]| {
     let request = request(raw);
-    for connector in CONNECTORS.iter() {
+    // A request is its provider's, which stands in its address; one that is nobody's goes to all.
+    let line = raw.split(|byte| *byte == b'\r').next().unwrap_or_default();
+    let named = |id: &str| line.windows(id.len()).any(|part| part == id.as_bytes());
+    let anybody = !CONNECTORS.iter().any(|(id, _)| named(id));
+    for (_, connector) in CONNECTORS.iter().filter(|(id, _)| anybody || named(id)) {
         ask(&**connector, &request);
     }
 });

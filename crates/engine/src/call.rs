@@ -99,7 +99,7 @@ fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
     let mut shares: Vec<(Id, usize)> = world
         .links
         .values()
-        .filter(|link| !link.paused)
+        .filter(|link| !link.paused && !engine.outward.limits.is_full(link.id))
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
             (link.id, engine.outward.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
@@ -150,7 +150,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
         return settle(engine, Change { settlement: Some(settlement), ..Change::default() }).await;
     };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
-    let call = Call::new(engine, &link, &command.trace);
+    let call = Call::new(engine, &link, &command.trace).in_place();
     let mut outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
         None => make(engine, &link, &command, &call, &mut change).await,

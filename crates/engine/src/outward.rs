@@ -140,7 +140,7 @@ pub(crate) struct Outward {
     http: reqwest::Client,
     networks: Networks,
     timeout: Duration,
-    limits: Limits,
+    pub(crate) limits: Limits,
     breakers: Mutex<HashMap<Id, Breaker>>,
     sessions: Mutex<HashMap<Id, SessionLock>>,
 }
@@ -167,12 +167,8 @@ impl Outward {
         }
     }
 
-    /// How many calls of this connection may begin: none while its breaker is open or its turn is far by the provider's
-    /// limits, one to try whether it is back.
+    /// How many calls of this connection may begin: none while its breaker is open, one to try whether it is back.
     pub(crate) fn allowance(&self, link: Id, under_way: usize) -> usize {
-        if self.limits.is_full(link) {
-            return 0;
-        }
         match self.breakers.lock().get(&link) {
             Some(Breaker { open_until: Some(until), .. }) if Instant::now() < *until => 0,
             Some(Breaker { failures, .. }) if *failures >= FAILURES_MAX => 1_usize.saturating_sub(under_way),
@@ -203,7 +199,7 @@ impl Engine {
     /// The way outward for one connection, with all that the loops' own calls keep to. The caller holds no place among the
     /// calls under way, and nothing of it is journalled.
     pub fn transport<'a>(&'a self, link: &'a Link, trace: &'a str) -> impl Transport + 'a {
-        Call::unhurried(self, link, trace)
+        Call::new(self, link, trace)
     }
 
     /// What was committed ended this connection's login: what is kept of it in memory goes too.
@@ -232,14 +228,14 @@ pub(crate) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// The exchanges of a command, which holds a place among the calls under way.
     pub(crate) fn new(engine: &'a Engine, link: &'a Link, trace: &'a str) -> Self {
-        Self { engine, link, trace, waits: Waits::Shortly, exchanges: Mutex::default() }
+        Self { engine, link, trace, waits: Waits::UpTo(TURN_WAIT_MAX), exchanges: Mutex::default() }
     }
 
-    /// The exchanges of what holds no place (a poll, a person's question): it can wait for its turn.
-    pub(crate) fn unhurried(engine: &'a Engine, link: &'a Link, trace: &'a str) -> Self {
-        Self { waits: Waits::UpTo(TURN_WAIT_MAX), ..Self::new(engine, link, trace) }
+    /// A command's call: it holds a place among the calls under way, so it waits for its turn only shortly.
+    pub(crate) fn in_place(mut self) -> Self {
+        self.waits = Waits::Shortly;
+        self
     }
 
     /// Whether anything went out, a connection that was not made included.

@@ -21,6 +21,9 @@ use crate::{Engine, Link};
 /// As long as this a call may wait where it holds a place.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Beyond each period, since some calls are longer on their way than others and the provider counts when they come.
+const SLACK: Duration = Duration::from_millis(20);
+
 /// How long a call can wait for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waits {
@@ -30,10 +33,13 @@ pub(crate) enum Waits {
     UpTo(Duration),
 }
 
+/// Who shares a limit: its owner, and the provider's own word for it.
+type Shared = (String, Scope);
+
 /// The calls of late, by who shares a limit, and the connections whose turn is far.
 #[derive(Default)]
 pub(crate) struct Limits {
-    windows: Mutex<HashMap<(String, Scope), VecDeque<Instant>>>,
+    windows: Mutex<HashMap<Shared, VecDeque<Instant>>>,
     far: Mutex<HashMap<Id, Instant>>,
 }
 
@@ -53,14 +59,15 @@ impl Limits {
 
     /// Waits for the turn of one call, or says when to come back. Nothing has been sent by then.
     pub(crate) async fn admit(&self, engine: &Engine, link: &Link, waits: Waits) -> Result<(), CallError> {
-        let rates = link.connector.rates();
+        let rates: Vec<(Shared, Rate)> =
+            link.connector.rates().into_iter().map(|rate| ((owner(link, &rate.scope), rate.scope.clone()), rate)).collect();
         let deadline = match waits {
             Waits::Shortly => Instant::now(),
             Waits::UpTo(time) => Instant::now() + time,
         };
         loop {
             let now = Instant::now();
-            match self.reserve(link, &rates, now) {
+            match self.reserve(&rates, now) {
                 Ok(turn) if turn <= now => return Ok(()),
                 Ok(turn) => {
                     tokio::time::sleep_until(turn.into()).await;
@@ -81,20 +88,19 @@ impl Limits {
     }
 
     /// Takes the next turn by all limits at once if it is near; else nothing is taken.
-    fn reserve(&self, link: &Link, rates: &[Rate], now: Instant) -> Result<Instant, Instant> {
-        let keys: Vec<_> = rates.iter().map(|rate| (owner(link, &rate.scope), rate.scope.clone())).collect();
+    fn reserve(&self, rates: &[(Shared, Rate)], now: Instant) -> Result<Instant, Instant> {
         let mut windows = self.windows.lock();
-        let turns = rates.iter().zip(&keys).filter_map(|(rate, key)| earliest(windows.get(key)?, rate));
+        let turns = rates.iter().filter_map(|(shared, rate)| earliest(windows.get(shared)?, rate));
         let turn = turns.fold(now, Instant::max);
         if turn > now + PATIENCE {
             return Err(turn);
         }
-        for (place, key) in keys.iter().enumerate() {
+        for (place, (shared, _)) in rates.iter().enumerate() {
             // Several limits of one scope count the same calls.
-            if !keys[..place].contains(key) {
-                let same = rates.iter().filter(|rate| rate.scope == rates[place].scope);
-                let kept = same.map(|rate| rate.calls.max(1) as usize).max().unwrap_or(1);
-                let window = windows.entry(key.clone()).or_default();
+            if !rates[..place].iter().any(|(known, _)| known == shared) {
+                let same = rates.iter().filter(|(other, _)| other == shared);
+                let kept = same.map(|(_, rate)| rate.calls.max(1) as usize).max().unwrap_or(1);
+                let window = windows.entry(shared.clone()).or_default();
                 window.push_back(turn);
                 window.drain(..window.len().saturating_sub(kept));
             }
@@ -115,7 +121,7 @@ fn owner(link: &Link, scope: &Scope) -> String {
 fn earliest(window: &VecDeque<Instant>, rate: &Rate) -> Option<Instant> {
     let last = *window.back()?;
     let back = window.len().checked_sub(rate.calls.max(1) as usize).and_then(|place| window.get(place));
-    Some(back.map_or(last, |oldest| (*oldest + Duration::from_secs(u64::from(rate.period_s))).max(last)))
+    Some(back.map_or(last, |oldest| (*oldest + Duration::from_secs(u64::from(rate.period_s)) + SLACK).max(last)))
 }
 
 fn later(engine: &Engine, turn: Instant, now: Instant) -> CallError {
@@ -130,25 +136,48 @@ fn later(engine: &Engine, turn: Instant, now: Instant) -> CallError {
 mod tests {
     use super::*;
 
-    fn turns(rates: &[Rate], calls: usize) -> Vec<u64> {
-        let mut window = VecDeque::new();
-        let start = Instant::now();
-        for _ in 0..calls {
-            let turn = rates.iter().filter_map(|rate| earliest(&window, rate)).fold(start, Instant::max);
-            window.push_back(turn);
+    fn rates(rates: &[Rate]) -> Vec<(Shared, Rate)> {
+        rates.iter().map(|rate| (("p".to_owned(), rate.scope.clone()), rate.clone())).collect()
+    }
+
+    /// The seconds at which calls go that come as soon as they may.
+    fn turns(limits: &Limits, rates: &[(Shared, Rate)], start: Instant, calls: usize) -> Vec<u64> {
+        let mut now = start;
+        let mut turns = Vec::new();
+        while turns.len() < calls {
+            match limits.reserve(rates, now) {
+                Ok(turn) => turns.push((turn - start).as_secs()),
+                Err(far) => now = far,
+            }
         }
-        window.iter().map(|turn| (*turn - start).as_secs()).collect()
+        turns
     }
 
     #[test]
     fn no_period_ever_holds_more_calls_than_it_may() {
+        let start = Instant::now();
         let five = Rate::per_second(Scope::Address, 5);
-        assert_eq!(turns(std::slice::from_ref(&five), 11), [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2]);
+        let seconds = turns(&Limits::default(), &rates(std::slice::from_ref(&five)), start, 11);
+        assert_eq!(seconds, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2]);
         // 200 a minute are used up after forty seconds of 5 a second; the rest of the minute is silent.
-        let both = turns(&[five, Rate::per_minute(Scope::Address, 200)], 401);
+        let both = rates(&[five, Rate::per_minute(Scope::Address, 200)]);
+        let both = turns(&Limits::default(), &both, start, 401);
         assert_eq!((both[199], both[200], both[204], both[205], both[400]), (39, 60, 60, 61, 120));
         for (place, turn) in both.iter().enumerate().skip(200) {
             assert!(turn - both[place - 200] >= 60, "call {place}");
         }
+    }
+
+    #[test]
+    fn a_call_that_one_limit_refuses_is_not_counted_by_another() {
+        let (limits, now) = (Limits::default(), Instant::now());
+        let integration = Rate::per_second(Scope::Account("integration".to_owned()), 7);
+        let account = |name: &str| Rate::per_minute(Scope::Account(name.to_owned()), 1);
+        let (one, other) = (rates(&[integration.clone(), account("a")]), rates(&[integration, account("b")]));
+        assert_eq!(limits.reserve(&one, now), Ok(now));
+        for _ in 0..20 {
+            assert_eq!(limits.reserve(&one, now), Err(now + Duration::from_secs(60) + SLACK));
+        }
+        assert_eq!(limits.reserve(&other, now), Ok(now));
     }
 }

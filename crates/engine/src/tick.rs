@@ -90,7 +90,7 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
     let since = link.since.unwrap_or_else(|| engine.clock.now());
     for _ in 0..PAGES_MAX {
         let trace = new_trace();
-        let call = Call::unhurried(engine, link, &trace);
+        let call = Call::new(engine, link, &trace);
         let Ok(cursor) = engine.store.cursor(link.id).await else { return };
         let page = match polls.poll(&Client::new(&call), cursor.as_deref(), since).await {
             Ok(page) => page,
@@ -133,7 +133,7 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
         return;
     }
     let trace = new_trace();
-    let call = Call::unhurried(engine, link, &trace);
+    let call = Call::new(engine, link, &trace);
     match messages.statuses(&Client::new(&call), &ids).await {
         Ok(found) => {
             let news = found.into_iter().filter(|status| status.state != Delivery::OnTheWay).map(|status| {
@@ -152,7 +152,7 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
 async fn check(engine: &Engine, link: &Arc<Link>) {
     let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.registered_url(link)) else { return };
     let trace = new_trace();
-    let call = Call::unhurried(engine, link, &trace);
+    let call = Call::new(engine, link, &trace);
     match subscription.check(&Client::new(&call), &url).await {
         Ok(None) => {}
         Ok(Some(wrong)) => tell(engine, link, "subscription", wrong).await,
@@ -181,7 +181,7 @@ async fn tell(engine: &Engine, link: &Link, kind: &str, text: String) {
 
 pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, String> {
     let trace = new_trace();
-    let call = Call::unhurried(engine, link, &trace);
+    let call = Call::new(engine, link, &trace);
     let client = Client::new(&call);
     let mut told = Vec::new();
     if let Some(balance) = link.connector.balance() {
@@ -202,7 +202,7 @@ pub(crate) async fn subscribe(engine: &Engine, link: &Arc<Link>, url: &str) -> R
     let subscription =
         link.connector.subscription().ok_or("this provider takes no subscription by API: set the URL in its cabinet")?;
     let trace = new_trace();
-    let call = Call::unhurried(engine, link, &trace);
+    let call = Call::new(engine, link, &trace);
     subscription.subscribe(&Client::new(&call), url).await.map_err(|error| error.to_string())
 }
 
@@ -214,7 +214,7 @@ pub(crate) async fn authorize(
 ) -> Result<(), String> {
     let authorization = link.connector.authorization().ok_or("this provider needs no login in a browser")?;
     let trace = new_trace();
-    let call = Call::unhurried(engine, link, &trace);
+    let call = Call::new(engine, link, &trace);
     let session = authorization.finish(&Client::new(&call), query, redirect_url).await.map_err(|error| error.to_string())?;
     call.adopt(session).await.map_err(|error| error.to_string())
 }
@@ -222,13 +222,13 @@ pub(crate) async fn authorize(
 pub(crate) async fn cost(engine: &Engine, link: &Arc<Link>, phone: &str, text: &str) -> Result<Cost, String> {
     let costs = link.connector.costs().ok_or("this provider tells no prices")?;
     let trace = new_trace();
-    let call = Call::unhurried(engine, link, &trace);
+    let call = Call::new(engine, link, &trace);
     costs.cost(&Client::new(&call), phone, text).await.map_err(|error| error.to_string())
 }
 
 pub(crate) async fn balance(engine: &Engine, link: &Arc<Link>) -> Result<String, String> {
     let balance = link.connector.balance().ok_or("this provider tells no balance")?;
     let trace = new_trace();
-    let call = Call::unhurried(engine, link, &trace);
+    let call = Call::new(engine, link, &trace);
     balance.balance(&Client::new(&call)).await.map_err(|error| error.to_string())
 }

@@ -22,8 +22,8 @@ async fn a_login_that_the_provider_ended_is_forgotten_and_not_tried_again() {
     world.hub.apply(&setup, Leniency { short_keys: true }).await.unwrap();
 
     let browser = reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap();
-    let start = format!("{}/oauth/amocrm/start?connection=amocrm&api_key={}", world.hub.url(), world.hub.owner_key().unwrap());
-    let start = browser.get(start).send().await.unwrap();
+    let start = format!("{}/oauth/amocrm/start?connection=amocrm", world.hub.url());
+    let start = browser.get(start).bearer_auth(world.hub.owner_key().unwrap()).send().await.unwrap();
     let window = reqwest::Url::parse(start.headers()["location"].to_str().unwrap()).unwrap();
     let state = window.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned();
     let back = format!("{}/oauth/amocrm/callback?code=c1&referer=example.amocrm.ru&state={state}", world.hub.url());
