@@ -409,10 +409,17 @@ pub(super) fn next_due(db: &Connection, connections: &[Id]) -> Result<Option<Tim
     Ok(next.and_then(|at| Timestamp::from_millisecond(at).ok()))
 }
 
-pub(super) fn undelivered(db: &Connection, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>> {
+pub(super) fn undelivered(
+    db: &Connection,
+    connection: Id,
+    after: Timestamp,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<String>> {
     db.prepare_cached(
-        "SELECT provider_id FROM sent INDEXED BY sent_open WHERE connection = ?1 AND state = 0 AND at < ?2 ORDER BY at LIMIT ?3",
+        "SELECT provider_id FROM sent INDEXED BY sent_open WHERE connection = ?1 AND state = 0 AND at >= ?2 AND at < ?3
+         ORDER BY at LIMIT ?4",
     )?
-    .query_map(params![connection.as_bytes(), ms(before), limit as i64], |row| row.get(0))?
+    .query_map(params![connection.as_bytes(), ms(after), ms(before), limit as i64], |row| row.get(0))?
     .collect()
 }

@@ -3,8 +3,12 @@
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uzel::hub::Parts;
+use uzel_sandbox::Sandbox;
 
-use crate::world::{World, setup, until};
+use crate::{
+    binary::Binary,
+    world::{KEY, World, anywhere, setup, until, web},
+};
 
 const ORGANIZATION: &str = "7bc05553-4b68-44e8-b7bc-37be63c6d9e9";
 const BRANCH: u32 = 4564;
@@ -228,4 +232,52 @@ async fn a_poll_that_fails_raises_one_notice_and_goes_on_later() {
         let notices = world.notices("poll").await;
         assert_eq!(notices.len(), 1, "{notices:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_is_killed_while_it_polls_keeps_page_and_cursor_or_neither() {
+    let sandbox = Sandbox::start(anywhere()).await.unwrap();
+    let mut binary = Binary::new(&[]);
+    // All texts wait for hours: what is tried here is what comes in.
+    let mut setup = setup(&sandbox.url(), &json!({ "delay": "9h" }));
+    for connection in setup["connection"].as_array_mut().unwrap() {
+        connection["webhook_keys"] = json!([KEY]);
+    }
+    setup["connection"][0]["settings"] = Polled::Iiko.settings(&sandbox.url());
+    setup["connection"][0]["poll"] = json!(true);
+    binary.write("setup.toml", &toml::to_string(&setup).unwrap());
+    let control = |path: &str| format!("{}/_sandbox/{path}", sandbox.url());
+    let hold = async |orders: &[Value]| {
+        let answer = web().put(control("iiko/orders")).json(orders).send().await.unwrap();
+        assert!(answer.status().is_success());
+    };
+    let polls = async || {
+        let calls: Vec<Value> = web().get(control("iiko/calls")).send().await.unwrap().json().await.unwrap();
+        calls.iter().filter(|call| call["path"] == Polled::Iiko.path()).count()
+    };
+    hold(&[]).await;
+    binary.serve(&[]).await;
+    assert_eq!(binary.uzel(&["apply", "setup.toml"]).code, 0);
+    until("the first turn", async || polls().await == 1).await;
+    binary.signal("-TERM");
+
+    // Each start polls at once; each time the hub dies some moments later.
+    let mut orders = Vec::new();
+    for round in 0..12_u64 {
+        let now = Timestamp::now();
+        orders.extend((0..5).map(|place| Polled::Iiko.served(u32::try_from(round * 5).unwrap() + place, now)));
+        hold(&orders).await;
+        let before = polls().await;
+        binary.serve(&[]).await;
+        until("the poll", async || polls().await > before).await;
+        tokio::time::sleep(std::time::Duration::from_micros(700 * round)).await;
+        binary.signal("-KILL");
+    }
+    binary.serve(&[]).await;
+    let rows = || binary.asked(&["journal", "list", "--provider", "iiko", "--limit", "1000"]);
+    let came =
+        |state: &str| rows().as_array().unwrap().iter().filter(|row| row["direction"] == "IN" && row["state"] == state).count();
+    until("all orders", async || came("read") >= orders.len()).await;
+    assert_eq!((came("read"), came("duplicate"), came("unread")), (orders.len(), 0, 0), "each order came in once");
+    assert_eq!(binary.asked(&["counts"])["commands"], json!([["waiting", orders.len()]]));
 }
