@@ -139,6 +139,12 @@ async fn what_no_webhook_told_of_gives_its_text_and_what_is_older_gives_none() {
         let rows = polled.came(&world).await;
         assert_eq!(rows.len(), 5, "the old one is not even journalled: {rows:?}");
         assert!(rows.iter().all(|row| row["state"] == "read" && row["endpoint"] == "POLL "), "{rows:?}");
+        // The call that brought them follows from no entry, so it is shown by itself.
+        let listed = world.api(&format!("/api/v1/journal?provider={}&limit=1000", polled.provider())).await;
+        let calls = listed.as_array().unwrap().iter().filter(|row| row["direction"] == "OUT");
+        let call = calls.into_iter().find(|row| row["endpoint"].as_str().unwrap().contains(polled.path())).expect("the call");
+        let shown = world.api(&format!("/api/v1/journal/{}", call["id"].as_str().unwrap())).await;
+        assert_eq!(shown["exchange"]["endpoint"], call["endpoint"], "{shown}");
     }
 }
 
