@@ -14,6 +14,10 @@ use uzel_store::{Change, Notice, Source};
 use crate::{Engine, Link, outward::Call};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
+/// How long after its sending a message is asked about.
+const STATUSES_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Messages asked about in one turn.
+const STATUSES_MAX: usize = 1_000;
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// The first check comes soon after the start, or a hub that is started every day would never make one.
 const CHECK_FIRST: SignedDuration = SignedDuration::from_mins(10);
@@ -123,29 +127,30 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
     }
 }
 
-/// Asks what became of messages sent a while ago, a hundred at a time.
+/// Asks what became of messages sent a while ago, a hundred at a time. One that stays without an end is given up after some
+/// days: else such messages would in time be all that is asked about.
 async fn statuses(engine: &Engine, link: &Arc<Link>) {
     let Some(messages) = link.connector.messages() else { return };
     let now = engine.clock.now();
-    let before = now - SignedDuration::from_mins(2);
-    let Ok(ids) = engine.store.undelivered(link.id, before, 100).await else { return };
-    if ids.is_empty() {
-        return;
-    }
-    let trace = new_trace();
-    let call = Call::new(engine, link, &trace);
-    match messages.statuses(&Client::new(&call), &ids).await {
-        Ok(found) => {
-            let news = found.into_iter().filter(|status| status.state != Delivery::OnTheWay).map(|status| {
-                (link.id, StatusNews { provider_id: status.provider_id, state: status.state, code: status.code, at: None })
-            });
-            let change =
-                Change { statuses: news.collect(), exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
-            if let Err(error) = engine.store.apply(change).await {
-                tracing::warn!(connection.id = %link.id, "message statuses cannot be written: {error}");
-            }
+    let (after, before) = (now - STATUSES_FOR, now - SignedDuration::from_mins(2));
+    let Ok(ids) = engine.store.undelivered(link.id, after, before, STATUSES_MAX).await else { return };
+    for ids in ids.chunks(100) {
+        let trace = new_trace();
+        let call = Call::new(engine, link, &trace);
+        let found = match messages.statuses(&Client::new(&call), ids).await {
+            Ok(found) => found,
+            Err(error) => return report(engine, link, "statuses", error, call).await,
+        };
+        let news = found.into_iter().filter(|status| status.state != Delivery::OnTheWay).map(|status| {
+            (link.id, StatusNews { provider_id: status.provider_id, state: status.state, code: status.code, at: None })
+        });
+        let change = Change { statuses: news.collect(), exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
+        if let Err(error) = engine.store.apply(change).await {
+            return tracing::warn!(connection.id = %link.id, "message statuses cannot be written: {error}");
         }
-        Err(error) => report(engine, link, "statuses", error, call).await,
+        if engine.stop.is_cancelled() {
+            return;
+        }
     }
 }
 

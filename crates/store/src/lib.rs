@@ -297,8 +297,14 @@ pub trait Store: Send + Sync {
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError>;
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError>;
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError>;
-    /// Messages sent by this connection whose fate is not known yet.
-    async fn undelivered(&self, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>, StoreError>;
+    /// Messages sent by this connection between two moments whose fate is not known yet.
+    async fn undelivered(
+        &self,
+        connection: Id,
+        after: Timestamp,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError>;
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
     /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.

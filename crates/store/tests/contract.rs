@@ -5,10 +5,10 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use uzel_model::{Bytes, Event, Id, Job, Request, id::Kind};
+use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Entry, EntryState, JournalFilter, Mark, NewCommand, NewEvent, Settlement, Setup,
-    SetupRow, Slot, Source, Sqlite, Store, StoreError,
+    Change, Command, CommandState, Contact, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Settlement,
+    Setup, SetupRow, Slot, Source, Sqlite, Store, StoreError,
 };
 
 struct World {
@@ -236,6 +236,95 @@ async fn a_cancelled_order_calls_off_what_waits_for_it() {
     world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
     assert!(world.lease(now() + SignedDuration::from_hours(3)).await.is_empty());
     assert_eq!(world.store.counts().await.unwrap().held, [("cancelled".to_owned(), 1)]);
+}
+
+#[tokio::test]
+async fn nothing_follows_from_a_look_up_whose_order_was_called_off_meanwhile() {
+    for under_way in [false, true] {
+        let world = world().await;
+        let entry = world.entry();
+        world.store.append(entry.clone()).await.unwrap();
+        let event = world.event(entry.id, "k");
+        let mut look_up = world.command(&event, "a", now());
+        look_up.command.job = Job::LookUp { what: serde_json::json!({}) };
+        let new = NewEvent { event: event.clone(), commands: vec![look_up], call_off: None, pending: true };
+        world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+        let leased = if under_way { world.lease(now()).await } else { Vec::new() };
+        let cancelled = NewEvent {
+            event: world.event(entry.id, "cancelled"),
+            commands: Vec::new(),
+            call_off: Some("cancelled".to_owned()),
+            pending: false,
+        };
+        world.store.apply(Change { events: vec![cancelled], ..Change::default() }).await.unwrap();
+        for command in &leased {
+            let text = world.command(&event, "b", now());
+            let found = NewEvent { event: event.clone(), commands: vec![text], call_off: None, pending: false };
+            let settlement = Some(World::settlement(command, CommandState::Done));
+            world.store.apply(Change { settlement, resolved: Some(found), ..Change::default() }).await.unwrap();
+        }
+        assert!(world.lease(now()).await.is_empty(), "under way: {under_way}");
+        assert!(world.store.fsck(false).await.unwrap().is_empty(), "under way: {under_way}");
+    }
+}
+
+#[tokio::test]
+async fn a_timeline_is_found_by_the_id_of_anything_in_it_and_tells_what_became_of_a_message() {
+    let world = world().await;
+    let event = world.read("k", |event| vec![world.command(event, "a", now())]).await;
+    let command = world.lease(now()).await.remove(0);
+    let exchange = Exchange {
+        id: Id::new(Kind::Attempt),
+        merchant: world.merchant,
+        connection: world.link,
+        provider: "test".to_owned(),
+        at: now(),
+        endpoint: "POST /send".to_owned(),
+        request: String::new(),
+        response: String::new(),
+        error: None,
+        duration_ms: 1,
+        trace: "t".to_owned(),
+    };
+    let alone = Exchange { id: Id::new(Kind::Attempt), ..exchange.clone() };
+    let settlement = Settlement {
+        provider_id: Some("p-1".to_owned()),
+        exchanges: vec![exchange.clone()],
+        ..World::settlement(&command, CommandState::Done)
+    };
+    world
+        .store
+        .apply(Change { settlement: Some(settlement), exchanges: vec![alone.clone()], ..Change::default() })
+        .await
+        .unwrap();
+    for id in [event.entry, event.id, command.id, exchange.id] {
+        let timeline = world.store.timeline(id).await.unwrap().expect("a timeline");
+        assert_eq!((timeline.entry, timeline.commands[0].delivery), (event.entry, Some(Delivery::OnTheWay)), "{id}");
+    }
+    assert!(world.store.timeline(alone.id).await.unwrap().is_none(), "it follows from no entry");
+    assert_eq!(world.store.exchange(alone.id).await.unwrap().map(|found| found.endpoint), Some(alone.endpoint));
+
+    let hour = SignedDuration::from_hours(1);
+    let open = async |after, before| world.store.undelivered(world.link, after, before, 10).await.unwrap();
+    assert_eq!(open(now(), now() + hour).await, ["p-1"]);
+    assert!(open(now() + hour, now() + hour + hour).await.is_empty() && open(now() - hour, now()).await.is_empty());
+    let news =
+        |state, code: &str| (world.link, StatusNews { provider_id: "p-1".to_owned(), state, code: code.to_owned(), at: None });
+    let statuses = vec![news(Delivery::Delivered, "103"), news(Delivery::Failed, "104")];
+    world.store.apply(Change { statuses, ..Change::default() }).await.unwrap();
+    let told = world.store.timeline(event.id).await.unwrap().unwrap().commands.remove(0);
+    assert_eq!((told.delivery, told.delivery_code.as_deref()), (Some(Delivery::Delivered), Some("103")));
+    assert!(open(now(), now() + hour).await.is_empty());
+}
+
+#[tokio::test]
+async fn commands_may_follow_from_an_event_that_was_told_before() {
+    let world = world().await;
+    let event = world.read("k", |_| Vec::new()).await;
+    let commands = vec![world.command(&event, "a", now())];
+    let applied = world.store.apply(Change { commands, ..Change::default() }).await.unwrap();
+    assert_eq!((applied.queued, applied.new_events), (1, 0));
+    assert_eq!(world.lease(now()).await[0].event, Some(event.id));
 }
 
 #[tokio::test]

@@ -281,8 +281,14 @@ impl Store for Sqlite {
         self.read(move |db| setup::one(db, "SELECT value FROM cursor WHERE connection = ?1", connection)).await
     }
 
-    async fn undelivered(&self, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>, StoreError> {
-        self.read(move |db| work::undelivered(db, connection, before, limit)).await
+    async fn undelivered(
+        &self,
+        connection: Id,
+        after: Timestamp,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        self.read(move |db| work::undelivered(db, connection, after, before, limit)).await
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {

@@ -1,7 +1,7 @@
 //! Changes: what the loops commit.
 
 use rusqlite::{Connection, Result, params};
-use uzel_model::{Event, Id, Job, port::Delivery, signature::fingerprint};
+use uzel_model::{Event, Id, Job, Timestamp, port::Delivery, signature::fingerprint};
 
 use super::{
     failed,
@@ -295,10 +295,17 @@ pub(super) fn take_slot(db: &Connection, slot: &crate::Slot, command: i64, due_a
     Ok(taken == 1)
 }
 
-pub(super) fn undelivered(db: &Connection, connection: Id, before: uzel_model::Timestamp, limit: usize) -> Result<Vec<String>> {
+pub(super) fn undelivered(
+    db: &Connection,
+    connection: Id,
+    after: Timestamp,
+    before: Timestamp,
+    limit: usize,
+) -> Result<Vec<String>> {
     db.prepare_cached(
-        "SELECT provider_id FROM sent INDEXED BY sent_open WHERE connection = ?1 AND state = 0 AND at < ?2 ORDER BY at LIMIT ?3",
+        "SELECT provider_id FROM sent INDEXED BY sent_open WHERE connection = ?1 AND state = 0 AND at >= ?2 AND at < ?3
+         ORDER BY at LIMIT ?4",
     )?
-    .query_map(params![connection.as_bytes(), ms(before), limit as i64], |row| row.get(0))?
+    .query_map(params![connection.as_bytes(), ms(after), ms(before), limit as i64], |row| row.get(0))?
     .collect()
 }

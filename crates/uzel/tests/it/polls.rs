@@ -139,6 +139,12 @@ async fn what_no_webhook_told_of_gives_its_text_and_what_is_older_gives_none() {
         let rows = polled.came(&world).await;
         assert_eq!(rows.len(), 5, "the old one is not even journalled: {rows:?}");
         assert!(rows.iter().all(|row| row["state"] == "read" && row["endpoint"] == "POLL "), "{rows:?}");
+        // The call that brought them follows from no entry, so it is shown by itself.
+        let listed = world.api(&format!("/api/v1/journal?provider={}&limit=1000", polled.provider())).await;
+        let calls = listed.as_array().unwrap().iter().filter(|row| row["direction"] == "OUT");
+        let call = calls.into_iter().find(|row| row["endpoint"].as_str().unwrap().contains(polled.path())).expect("the call");
+        let shown = world.api(&format!("/api/v1/journal/{}", call["id"].as_str().unwrap())).await;
+        assert_eq!(shown["exchange"]["endpoint"], call["endpoint"], "{shown}");
     }
 }
 
@@ -227,5 +233,40 @@ async fn a_poll_that_fails_raises_one_notice_and_goes_on_later() {
         world.in_time("the text", async || world.texts().await.len() == 1).await;
         let notices = world.notices("poll").await;
         assert_eq!(notices.len(), 1, "{notices:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_page_and_its_cursor_are_kept_both_or_neither() {
+    for polled in Polled::ALL {
+        let world = World::bare(Parts::default(), |_| {}).await;
+        polled.holds(&world, &[]).await;
+        polled.set_up(&world, json!({}), json!({})).await;
+        // A second turn shows that the first one is written.
+        world.in_time("two turns", async || world.calls(polled.provider(), polled.path()).await.len() >= 2).await;
+        let database = rusqlite::Connection::open(world.data().join("uzel.db")).unwrap();
+        let mut kept = Vec::new();
+        // The disk takes one of the two and not the other.
+        for (round, table) in (0..).zip(["cursor", "inbox"]) {
+            kept.extend((1..=2).map(|place| polled.served(round * 2 + place, world.clock.now())));
+            database
+                .execute_batch(&format!(
+                    "CREATE TRIGGER refuse BEFORE INSERT ON {table} BEGIN SELECT RAISE(ABORT, 'no room'); END"
+                ))
+                .unwrap();
+            polled.holds(&world, &kept).await;
+            let before = world.calls(polled.provider(), polled.path()).await.len();
+            world.in_time("two polls", async || world.calls(polled.provider(), polled.path()).await.len() >= before + 2).await;
+            let known = usize::try_from(round).unwrap() * 2;
+            assert_eq!(polled.came(&world).await.iter().filter(|row| row["state"] == "read").count(), known, "{table}");
+            database.execute_batch("DROP TRIGGER refuse").unwrap();
+            world.in_time("the page", async || world.texts().await.len() >= known + 2).await;
+            world.quiet().await;
+        }
+        assert_eq!(phones(&world).await, (1..=4).map(phone).collect::<Vec<_>>());
+        if let Polled::Iiko = polled {
+            // iiko's cursor leaves no overlap: what came a second time would be a page without its cursor.
+            assert_eq!(polled.came(&world).await.len(), 4);
+        }
     }
 }

@@ -73,6 +73,37 @@ async fn what_became_of_a_text_is_asked_for_and_shown() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn messages_that_never_arrive_do_not_keep_others_from_being_asked_about() {
+    let world = World::new(json!({})).await;
+    with_rate(&world, 1_000).await;
+    serve(&world, 0..120).await;
+    world.quiet().await;
+    let mut states = serde_json::Map::new();
+    for message in world.shown("smsru/accepted").await.as_array().unwrap() {
+        let arrives = message["to"].as_str().unwrap() >= "79995550100";
+        states.insert(message["sms_id"].as_str().unwrap().to_owned(), json!(if arrives { 103 } else { 102 }));
+    }
+    world.control("smsru/states", &json!(states)).await;
+    world.in_time("the last to be known", async || text_of(&world, 119).await["delivery"] == "delivered").await;
+    assert_eq!(text_of(&world, 0).await["delivery"], "on_the_way");
+    // After some days nobody asks about the others any more.
+    world.pass(8 * 24 * 60);
+    serve(&world, 120..121).await;
+    world.quiet().await;
+    let asked = world.calls("smsru", "/sms/status").await.len();
+    world.in_time("another question", async || world.calls("smsru", "/sms/status").await.len() > asked).await;
+    let last = world.calls("smsru", "/sms/status").await.pop().unwrap();
+    let one = text_of(&world, 120).await["provider_id"].as_str().unwrap().to_owned();
+    assert!(last["body"].as_str().unwrap().ends_with(&format!("sms_id={one}")), "{last}");
+}
+
+async fn with_rate(world: &World, calls_per_s: u32) {
+    let mut setup = setup(&world.sandbox.url(), &json!({}));
+    setup["connection"][4]["settings"]["calls_per_s"] = json!(calls_per_s);
+    world.apply(&setup).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_final_status_stays_whatever_callbacks_tell_later_again_or_of_strangers() {
     let world = World::new(json!({})).await;
     serve(&world, 1..3).await;
