@@ -30,7 +30,7 @@ const KEPT_BYTES_MAX: usize = 16 << 10;
 /// This many failures in a row open the breaker.
 const FAILURES_MAX: u32 = 5;
 
-/// Addresses that may be called beside public ones (`127.0.0.0/8`).
+/// A list of networks (`127.0.0.0/8`).
 #[derive(Debug, Clone, Default)]
 pub struct Networks(Vec<(IpAddr, u8)>);
 
@@ -47,7 +47,12 @@ impl Networks {
     }
 
     fn allows(&self, address: IpAddr) -> bool {
-        public(address) || (!link_local(address) && self.0.iter().any(|(network, bits)| inside(address, *network, *bits)))
+        public(address) || (!link_local(address) && self.contains(address))
+    }
+
+    /// Whether one of them holds this address.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|(network, bits)| inside(address, *network, *bits))
     }
 }
 

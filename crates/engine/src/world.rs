@@ -215,7 +215,7 @@ impl World {
     }
 
     /// A merchant's connection by its slug.
-    pub(crate) fn link_of(&self, merchant: Id, slug: &str) -> Option<&Arc<Link>> {
+    pub fn link_of(&self, merchant: Id, slug: &str) -> Option<&Arc<Link>> {
         self.links_of.get(&merchant)?.get(slug)
     }
 
@@ -229,9 +229,9 @@ impl World {
         self.credential_headers.get(provider).copied().unwrap_or_default()
     }
 
-    /// Whose API key it is: `None` inside for the hub's owner.
-    pub fn by_api_key(&self, vault: &Vault, key: &str) -> Option<(Option<Id>, Role)> {
-        self.api_keys.get(&vault.key_hash("api", key)).copied()
+    /// Whose API key has this keyed hash: `None` inside for the hub's owner.
+    pub fn by_api_hash(&self, hash: &[u8]) -> Option<(Option<Id>, Role)> {
+        self.api_keys.get(hash).copied()
     }
 
     pub fn merchant(&self, id_or_slug: &str) -> Option<Id> {

@@ -37,7 +37,7 @@ impl Asker {
         }
         let folder = Folder::open(&settings.data)?;
         let engine = open(&folder, settings.options()?, Parts::default()).await?;
-        let router = uzel_server::local_router(App::new(engine.clone()));
+        let router = uzel_server::local_router(App::new(engine.clone(), settings.door()?));
         Ok(Self::Own { router, engine, _folder: folder })
     }
 

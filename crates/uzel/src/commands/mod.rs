@@ -10,6 +10,7 @@ use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::{Context, bail};
 use ask::Asker;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+pub(crate) use places::line_and_column;
 use serde_json::{Value, json};
 
 use crate::{
@@ -196,6 +197,17 @@ enum ConnectionsCommand {
     Balance {
         connection: String,
     },
+    /// Requests to it that were refused.
+    Refusals {
+        connection: String,
+        /// Bodies whole.
+        #[arg(long)]
+        unmasked: bool,
+    },
+    /// Give the URL to open in a browser, once, where a provider wants a login.
+    Login {
+        connection: String,
+    },
     /// Register our webhook at the provider.
     Subscribe {
         connection: String,
@@ -207,6 +219,13 @@ enum ConnectionsCommand {
 #[derive(Debug, Subcommand)]
 enum ProvidersCommand {
     List,
+    /// Requests that were refused because their key belongs to no connection.
+    Refusals {
+        provider: String,
+        /// Bodies whole.
+        #[arg(long)]
+        unmasked: bool,
+    },
     /// The settings of a provider as JSON Schema.
     Schema {
         provider: String,
@@ -260,7 +279,9 @@ impl Cli {
                 clap_complete::generate(*shell, &mut Self::command(), "uzel", &mut std::io::stdout());
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Providers { what } => providers(what, self.json),
+            Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {
+                providers(what, self.json)
+            }
             _ => self.ask().await,
         }
     }
@@ -312,6 +333,18 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Balance { connection } } => {
                 asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
             }
+            Command::Connections { what: ConnectionsCommand::Refusals { connection, unmasked } } => {
+                asker.get(&format!("/api/v1/connections/{connection}/refusals?unmasked={unmasked}")).await?
+            }
+            Command::Providers { what: ProvidersCommand::Refusals { provider, unmasked } } => {
+                asker.get(&format!("/api/v1/providers/{provider}/refusals?unmasked={unmasked}")).await?
+            }
+            Command::Connections { what: ConnectionsCommand::Login { connection } } => {
+                if matches!(asker, Asker::Own { .. }) {
+                    bail!("a login ends at a running hub: start it with `uzel serve` first");
+                }
+                asker.post(&format!("/api/v1/connections/{connection}/login"), &json!({})).await?
+            }
             Command::Connections { what: ConnectionsCommand::Subscribe { connection, url } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/subscribe"), &json!({ "url": url })).await?
             }
@@ -342,6 +375,10 @@ impl Cli {
             Command::Journal { what: JournalCommand::Show { .. } } => show::timeline(answer),
             Command::Fsck { .. } => show::fsck(answer),
             Command::Connections { what: ConnectionsCommand::List } => show::connections(answer),
+            Command::Connections { what: ConnectionsCommand::Health { .. } } => show::health(answer),
+            Command::Connections { what: ConnectionsCommand::Refusals { .. } }
+            | Command::Providers { what: ProvidersCommand::Refusals { .. } } => show::refusals(answer),
+            Command::Connections { what: ConnectionsCommand::Login { .. } } => show::login(answer),
             Command::Counts => show::counts(answer),
             _ => serde_json::to_string_pretty(answer)?,
         };
@@ -423,6 +460,7 @@ fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("no provider `{provider}`: `uzel providers list` names them"))?;
             say(&serde_json::to_string_pretty(&found.schema())?)?;
         }
+        ProvidersCommand::Refusals { .. } => bail!("refusals are kept by a hub"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -4,8 +4,11 @@
 
 mod apply;
 mod asking;
+mod door;
 mod fixtures;
 mod intake;
+mod login;
 mod lost;
+mod problems;
 mod review;
 mod world;

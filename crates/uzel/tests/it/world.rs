@@ -64,16 +64,21 @@ impl World {
     }
 
     pub(crate) async fn with(rules: Value, parts: Parts) -> Self {
+        Self::with_settings(rules, parts, |_| {}).await
+    }
+
+    pub(crate) async fn with_settings(rules: Value, parts: Parts, change: impl FnOnce(&mut Settings)) -> Self {
         let web = web();
         let folder = tempfile::tempdir().unwrap();
         let sandbox = Sandbox::start(anywhere()).await.unwrap();
-        let settings = Settings {
+        let mut settings = Settings {
             listen: anywhere(),
             data: folder.path().join("data"),
             allow_networks: vec!["127.0.0.0/8".to_owned()],
             call_timeout_ms: 3_000,
             ..Settings::default()
         };
+        change(&mut settings);
         let clock = parts.clock.clone();
         let hub = Hub::start(&settings, parts).await.unwrap();
         hub.apply(&setup(&sandbox.url(), &rules), Leniency { short_keys: true }).await.unwrap();
