@@ -11,6 +11,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use tracing::Instrument;
 use uzel_model::{
     CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
     id::Kind,
@@ -20,7 +21,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, flow::Ground, outward::Call, read};
+use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, breaker, flow::Ground, outward::Call, read, trace};
 
 /// Of these calls one connection may have at the most: half, so that one dead provider never holds all.
 const PER_LINK_MAX: usize = IN_FLIGHT_MAX / 2;
@@ -64,7 +65,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             let task = engine.clone();
             engine.tasks.spawn(async move {
                 let connection = command.connection;
-                attempt(&task, command).await;
+                let span = trace::attempt(&task, &command);
+                attempt(&task, command).instrument(span).await;
                 if let Some(count) = flight.by_link.lock().get_mut(&connection) {
                     *count -= 1;
                 }
@@ -102,7 +104,7 @@ fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
         .filter(|link| !link.paused)
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
-            (link.id, engine.outward.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
+            (link.id, engine.outward.breakers.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
         })
         .filter(|(_, share)| *share > 0)
         .collect();
@@ -157,6 +159,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     };
     let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
     engine.metrics.attempts.get_or_create(&label).inc();
+    tracing::debug!(result = outcome.label, "a try has ended");
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
         exchanges.push(told_nobody(&link, &command, engine.clock.now()));
@@ -242,7 +245,7 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
         },
     };
-    engine.outward.note(link.id, result.as_ref().err());
+    breaker::note(engine, link, result.as_ref().err()).await;
     match result {
         Ok(Made::Sent(sent)) => Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") },
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,

@@ -2,6 +2,7 @@
 //!
 //! The engine is handed the list of providers and names none of them; it knows no status codes and no SQL.
 
+mod breaker;
 mod call;
 mod clock;
 pub mod desk;
@@ -9,8 +10,10 @@ pub mod flow;
 mod metrics;
 mod outward;
 mod read;
+mod rhythm;
 pub mod setup;
 mod tick;
+pub mod trace;
 mod vault;
 mod world;
 
@@ -68,6 +71,7 @@ pub struct Engine {
     pub metrics: Metrics,
     world: ArcSwap<World>,
     outward: outward::Outward,
+    rhythms: rhythm::Rhythms,
     /// Something new may be due.
     due: Notify,
     stop: CancellationToken,
@@ -96,10 +100,13 @@ impl Engine {
             metrics: Metrics::default(),
             world: ArcSwap::from_pointee(world),
             outward,
+            rhythms: rhythm::Rhythms::default(),
             due: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        engine.outward.breakers.load(engine.store.breakers().await?);
+        engine.rhythms.load(engine.store.rhythms().await?);
         Ok(Arc::new(engine))
     }
 

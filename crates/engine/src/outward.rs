@@ -1,6 +1,7 @@
 //! The hub's one client: deadline, rate, breaker, login, address rules, body limits and journalling stand here once.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::Arc,
@@ -21,14 +22,12 @@ use uzel_model::{
 };
 use uzel_store::Exchange;
 
-use crate::{Engine, Link, Options};
+use crate::{Engine, Link, Options, breaker::Breakers, trace};
 
 /// What is read of an answer, after unpacking.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// What the journal keeps of a request or an answer.
 const KEPT_BYTES_MAX: usize = 16 << 10;
-/// This many failures in a row open the breaker.
-const FAILURES_MAX: u32 = 5;
 
 /// A list of networks (`127.0.0.0/8`).
 #[derive(Debug, Clone, Default)]
@@ -128,13 +127,6 @@ impl reqwest::dns::Resolve for Resolver {
     }
 }
 
-/// How a connection has fared lately.
-#[derive(Default)]
-struct Breaker {
-    failures: u32,
-    open_until: Option<Instant>,
-}
-
 type SessionLock = Arc<tokio::sync::Mutex<Option<Session>>>;
 
 /// What all calls share.
@@ -143,7 +135,7 @@ pub(crate) struct Outward {
     networks: Networks,
     timeout: Duration,
     limiters: Mutex<HashMap<(String, Scope), Arc<DefaultDirectRateLimiter>>>,
-    breakers: Mutex<HashMap<Id, Breaker>>,
+    pub(crate) breakers: Breakers,
     sessions: Mutex<HashMap<Id, SessionLock>>,
 }
 
@@ -164,35 +156,8 @@ impl Outward {
             networks: options.networks.clone(),
             timeout: options.call_timeout,
             limiters: Mutex::default(),
-            breakers: Mutex::default(),
+            breakers: Breakers::default(),
             sessions: Mutex::default(),
-        }
-    }
-
-    /// How many calls of this connection may begin: none while its breaker is open, one to try whether it is back.
-    pub(crate) fn allowance(&self, link: Id, under_way: usize) -> usize {
-        match self.breakers.lock().get(&link) {
-            Some(Breaker { open_until: Some(until), .. }) if Instant::now() < *until => 0,
-            Some(Breaker { failures, .. }) if *failures >= FAILURES_MAX => 1_usize.saturating_sub(under_way),
-            _ => usize::MAX,
-        }
-    }
-
-    /// Tells the breaker how a call ended. Only what says that the provider is not there counts.
-    pub(crate) fn note(&self, link: Id, error: Option<&CallError>) {
-        let mut breakers = self.breakers.lock();
-        let breaker = breakers.entry(link).or_default();
-        match error {
-            // Calls that were under way when it opened say nothing new.
-            Some(_) if breaker.open_until.is_some_and(|until| Instant::now() < until) => {}
-            Some(CallError::Unreachable(_) | CallError::Lost(_)) => {
-                breaker.failures += 1;
-                if breaker.failures >= FAILURES_MAX {
-                    let pause = Duration::from_millis(250 << (breaker.failures - FAILURES_MAX).min(7));
-                    breaker.open_until = Some(Instant::now() + pause);
-                }
-            }
-            _ => *breaker = Breaker::default(),
         }
     }
 
@@ -229,6 +194,10 @@ pub(crate) struct Call<'a> {
 impl<'a> Call<'a> {
     pub(crate) fn new(engine: &'a Engine, link: &'a Link, trace: &'a str) -> Self {
         Self { engine, link, trace, exchanges: Mutex::default() }
+    }
+
+    pub(crate) fn trace(&self) -> &str {
+        self.trace
     }
 
     pub(crate) fn into_exchanges(self) -> Vec<Exchange> {
@@ -316,15 +285,16 @@ impl<'a> Call<'a> {
         }
         let started = Instant::now();
         let at = self.engine.clock.now();
-        let result = self.exchange_once(outgoing).await;
+        let id = Id::new(Kind::Attempt);
+        let result = self.exchange_once(outgoing, id).await;
         let elapsed = started.elapsed();
         let label = crate::ProviderLabel { provider: self.link.provider.id };
         self.engine.metrics.attempt_seconds.get_or_create(&label).observe(elapsed.as_secs_f64());
-        self.record(outgoing, &result, at, elapsed);
+        self.record(id, outgoing, &result, at, elapsed);
         result
     }
 
-    async fn exchange_once(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
+    async fn exchange_once(&self, outgoing: &Outgoing, id: Id) -> Result<Reply, CallError> {
         let outward = &self.engine.outward;
         let url = reqwest::Url::parse(&outgoing.url)
             .map_err(|_| CallError::refused(uzel_model::Refusal::Ours, "url", "its address is no URL"))?;
@@ -341,7 +311,7 @@ impl<'a> Call<'a> {
         for (name, value) in &outgoing.headers {
             request = request.header(*name, value);
         }
-        request = request.header("traceparent", format!("00-{}-{}-01", self.trace, &self.trace[..self.trace.len().min(16)]));
+        request = request.header("traceparent", trace::traceparent(self.trace, id));
         let lost = |error: &reqwest::Error| {
             let what = if error.is_timeout() { "no answer in time" } else { "the connection broke before the answer was whole" };
             CallError::Lost(what.to_owned())
@@ -367,7 +337,7 @@ impl<'a> Call<'a> {
         Ok(Reply { status, headers, body: Bytes::from(body) })
     }
 
-    fn record(&self, outgoing: &Outgoing, result: &Result<Reply, CallError>, at: Timestamp, elapsed: Duration) {
+    fn record(&self, id: Id, outgoing: &Outgoing, result: &Result<Reply, CallError>, at: Timestamp, elapsed: Duration) {
         let (response, error) = match result {
             Ok(reply) if outgoing.login => (format!("{} (a login: its body is not kept)", reply.status), None),
             Ok(reply) => (format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body)), None),
@@ -378,7 +348,7 @@ impl<'a> Call<'a> {
         let request =
             if outgoing.login { "(a login: its body is not kept)".into() } else { String::from_utf8_lossy(&outgoing.body) };
         self.exchanges.lock().push(Exchange {
-            id: Id::new(Kind::Attempt),
+            id,
             merchant: self.link.merchant,
             connection: self.link.id,
             provider: self.link.provider.id.to_owned(),
@@ -394,16 +364,9 @@ impl<'a> Call<'a> {
 
     /// Takes every secret of the connection out of a text, and cuts it to what the journal keeps.
     fn mask(&self, text: &str) -> String {
-        let mut masked: String = match text.char_indices().nth(KEPT_BYTES_MAX) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text.to_owned(),
-        };
-        for secret in &self.link.secrets {
-            if masked.contains(secret.as_str()) {
-                masked = masked.replace(secret.as_str(), "***");
-            }
-        }
-        masked
+        let kept =
+            text.char_indices().nth(KEPT_BYTES_MAX).map_or(text.into(), |(end, _)| Cow::Owned(format!("{}…", &text[..end])));
+        self.link.without_secrets(&kept)
     }
 }
 

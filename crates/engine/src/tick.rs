@@ -11,9 +11,10 @@ use jiff::SignedDuration;
 use uzel_model::{CallError, Client, Id, Request, connector::StatusNews, port::Delivery};
 use uzel_store::{Change, Notice, Source};
 
-use crate::{Engine, Link, outward::Call};
+use crate::{Engine, Link, ProviderLabel, outward::Call, rhythm};
 
 const STATUSES_EVERY: Duration = Duration::from_secs(60);
+const RHYTHMS_EVERY: Duration = Duration::from_secs(60);
 const CHECK_EVERY: Duration = Duration::from_secs(86_400);
 /// Pages of one poll in a row: the rest waits for the next turn.
 const PAGES_MAX: usize = 20;
@@ -42,15 +43,18 @@ impl Turns {
 
 pub(crate) async fn run(engine: Arc<Engine>) {
     let mut turns = Turns::default();
+    let mut rhythms_kept = Instant::now();
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = beat.tick() => {}
-            () = engine.stop.cancelled() => return,
+            () = engine.stop.cancelled() => return keep_rhythms(&engine).await,
         }
-        if let Ok(lag) = engine.lag().await {
-            engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
+        measure(&engine).await;
+        if rhythms_kept.elapsed() >= RHYTHMS_EVERY {
+            rhythms_kept = Instant::now();
+            keep_rhythms(&engine).await;
         }
         for link in engine.world().links.values().filter(|link| !link.paused) {
             if let Some(polls) = link.connector.polls().filter(|_| link.poll)
@@ -64,6 +68,31 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             if link.connector.subscription().is_some() && turns.due(link.id, "check", CHECK_EVERY) {
                 spawn(&engine, link, |engine, link| async move { check(&engine, &link).await });
             }
+        }
+    }
+}
+
+async fn keep_rhythms(engine: &Engine) {
+    if let Err(error) = engine.rhythms.keep(engine.store.as_ref()).await {
+        tracing::warn!("how often webhooks come cannot be kept yet: {error}");
+    }
+}
+
+/// What is not counted as it happens.
+async fn measure(engine: &Engine) {
+    if let Ok(lag) = engine.lag().await {
+        engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
+    }
+    if let Ok(counts) = engine.store.counts().await {
+        engine.metrics.stand(&counts);
+    }
+    let world = engine.world();
+    for provider in engine.providers {
+        let of_provider = world.links.values().filter(|link| link.provider.id == provider.id);
+        let mut links = of_provider.peekable();
+        if links.peek().is_some() {
+            let open = links.filter(|link| engine.open_breaker(link.id).is_some()).count();
+            engine.metrics.breakers_open.get_or_create(&ProviderLabel { provider: provider.id }).set(open as i64);
         }
     }
 }
@@ -157,7 +186,7 @@ async fn check(engine: &Engine, link: &Arc<Link>) {
 }
 
 async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallError, call: Call<'_>) {
-    tracing::warn!(connection.id = %link.id, what, "a scheduled call failed: {error}");
+    tracing::warn!(trace.id = call.trace(), connection.id = %link.id, what, "a scheduled call failed: {error}");
     let kind = if matches!(error, CallError::Unauthorized(_)) { "unauthorized" } else { what };
     let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text: error.to_string() };
     let change =
@@ -182,14 +211,23 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
     if let Some(balance) = link.connector.balance() {
         return balance.balance(&client).await.map(|money| format!("balance {money}")).map_err(|error| error.to_string());
     }
-    if let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) {
+    let subscription = link.connector.subscription();
+    if let (Some(subscription), Some(url)) = (subscription, engine.hook_url(link)) {
         return match subscription.check(&client, &url).await {
             Ok(None) => Ok("our webhook stands".to_owned()),
             Ok(Some(wrong)) => Err(wrong),
             Err(error) => Err(error.to_string()),
         };
     }
-    Ok("set up; the provider tells nothing about itself".to_owned())
+    // The provider tells nothing, or cannot be asked: what is left is how its webhooks come.
+    let unasked =
+        subscription.map_or("", |_| "; whether the webhook is set at the provider is not checked: `public_url` is not set");
+    if let Some(open) = engine.open_breaker(link.id) {
+        return Err(format!("calls fail since {}: {}{unasked}", open.since, open.reason));
+    }
+    let judged =
+        if link.connector.keyed() { rhythm::judge(engine.rhythm(link.id), engine.clock.now()) } else { Ok("set up".to_owned()) };
+    judged.map(|well| format!("{well}{unasked}")).map_err(|ill| format!("{ill}{unasked}"))
 }
 
 pub(crate) async fn subscribe(engine: &Engine, link: &Arc<Link>, url: &str) -> Result<(), String> {

@@ -62,6 +62,14 @@ pub struct Link {
     pub(crate) secrets: Vec<String>,
 }
 
+impl Link {
+    /// A text without any secret of the connection.
+    pub(crate) fn without_secrets(&self, text: &str) -> String {
+        let found = self.secrets.iter().filter(|secret| text.contains(secret.as_str()));
+        found.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+}
+
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {

@@ -11,7 +11,8 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response as HttpResponse},
 };
-use uzel_engine::{Link, World};
+use tracing::Instrument;
+use uzel_engine::{Link, World, trace};
 use uzel_model::{Intake, Rejection, Request, Response};
 
 use crate::{
@@ -90,7 +91,13 @@ fn keys<'a>(world: &World, provider: &str, request: &'a Request) -> Vec<&'a str>
     request.query("key").into_iter().chain(in_headers).filter(|key| !key.is_empty()).collect()
 }
 
-async fn receive(app: &App, link: Arc<Link>, mut request: Request) -> HttpResponse {
+async fn receive(app: &App, link: Arc<Link>, request: Request) -> HttpResponse {
+    let trace = trace_of(&request);
+    let span = trace::webhook(&trace, &link);
+    received(app, link, request, trace).instrument(span).await
+}
+
+async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: String) -> HttpResponse {
     let provider = link.provider.id;
     let metrics = &app.engine.metrics;
     if let Err(rejection) = link.connector.verify(&request) {
@@ -98,7 +105,6 @@ async fn receive(app: &App, link: Arc<Link>, mut request: Request) -> HttpRespon
         return refuse(app, Place::Connection(&link), &request, rejection, answer);
     }
     let intake = link.connector.intake(&request);
-    let trace = trace_of(&request);
     if let Intake::Greets(response) = intake {
         metrics.request(provider, "greeting", "ok");
         return http(response);
@@ -117,15 +123,17 @@ async fn receive(app: &App, link: Arc<Link>, mut request: Request) -> HttpRespon
         }
         Intake::Tells(response) | Intake::Greets(response) => {
             // The store's writer finishes what it was handed even if the provider hangs up here.
-            match app.engine.accept(&link, request, trace).await {
-                Ok(_) => {
+            match app.engine.accept(&link, request, trace.clone()).await {
+                Ok(entry) => {
+                    tracing::debug!(entry.id = %entry, "a webhook is journalled");
+                    app.engine.seen(link.id);
                     metrics.webhooks.get_or_create(&uzel_engine::ProviderLabel { provider }).inc();
                     metrics.request(provider, "webhook", "ok");
                     http(response)
                 }
                 Err(error) => {
                     metrics.request(provider, "webhook", "busy");
-                    Problem::from(error).into_response()
+                    trace::failing(&trace, &link).in_scope(|| Problem::from(error)).into_response()
                 }
             }
         }

@@ -22,7 +22,7 @@ pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Va
     let list = links.into_iter().map(|link| {
         json!({
             "id": link.id, "slug": link.slug, "provider": link.provider.id, "merchant": link.merchant, "paused": link.paused,
-            "polls": link.poll, "hook": format!("/hooks/{}", link.id),
+            "polls": link.poll, "hook": format!("/hooks/{}", link.id), "breaker": app.engine.open_breaker(link.id),
         })
     });
     Json(list.collect())
@@ -30,10 +30,16 @@ pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Va
 
 pub(super) async fn health(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
     let link = caller.connection(&app, &id)?;
-    Ok(Json(match app.engine.health(&link).await {
-        Ok(detail) => json!({ "healthy": true, "detail": detail }),
-        Err(detail) => json!({ "healthy": false, "detail": detail }),
-    }))
+    let judged = app.engine.health(&link).await;
+    let healthy = judged.is_ok();
+    let (Ok(detail) | Err(detail)) = judged;
+    let webhooks = app.engine.rhythm(link.id).map(|rhythm| {
+        json!({
+            "count": rhythm.count, "last_at": rhythm.last_at, "usual_gap_s": rhythm.gap_ms / 1_000,
+            "longest_gap_s": rhythm.longest_ms / 1_000,
+        })
+    });
+    Ok(Json(json!({ "healthy": healthy, "detail": detail, "webhooks": webhooks, "breaker": app.engine.open_breaker(link.id) })))
 }
 
 pub(super) async fn balance(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {

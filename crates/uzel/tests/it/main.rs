@@ -11,4 +11,6 @@ mod login;
 mod lost;
 mod problems;
 mod review;
+mod tracing;
+mod watch;
 mod world;

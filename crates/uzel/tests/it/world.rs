@@ -24,6 +24,25 @@ pub(crate) struct World {
     pub clock: Clock,
     pub web: reqwest::Client,
     folder: tempfile::TempDir,
+    settings: Settings,
+}
+
+/// Everything but a hub.
+pub(crate) struct Stopped {
+    pub sandbox: Sandbox,
+    pub clock: Clock,
+    pub web: reqwest::Client,
+    folder: tempfile::TempDir,
+    settings: Settings,
+}
+
+impl Stopped {
+    /// Starts a hub over the same folder.
+    pub(crate) async fn start(self) -> World {
+        let Self { sandbox, clock, web, folder, settings } = self;
+        let hub = Hub::start(&settings, Parts { clock: clock.clone(), ..Parts::default() }).await.unwrap();
+        World { hub, sandbox, clock, web, folder, settings }
+    }
 }
 
 /// A client for tests; the TLS provider is chosen once a process.
@@ -82,7 +101,14 @@ impl World {
         let clock = parts.clock.clone();
         let hub = Hub::start(&settings, parts).await.unwrap();
         hub.apply(&setup(&sandbox.url(), &rules), Leniency { short_keys: true }).await.unwrap();
-        Self { hub, sandbox, clock, web, folder }
+        Self { hub, sandbox, clock, web, folder, settings }
+    }
+
+    /// Stops the hub; the stand-ins stay.
+    pub(crate) async fn stop(self) -> Stopped {
+        let Self { hub, sandbox, clock, web, folder, settings } = self;
+        hub.stop().await.unwrap();
+        Stopped { sandbox, clock, web, folder, settings }
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
@@ -102,6 +128,12 @@ impl World {
     pub(crate) async fn api(&self, path: &str) -> Value {
         let key = self.hub.owner_key().unwrap();
         self.web.get(format!("{}{path}", self.hub.url())).bearer_auth(key).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// A connection as the API lists it.
+    pub(crate) async fn link(&self, slug: &str) -> Value {
+        let links = self.api("/api/v1/connections").await;
+        links.as_array().unwrap().iter().find(|link| link["slug"] == slug).unwrap().clone()
     }
 
     /// Texts that SMS.ru's stand-in accepted, as (phone, text).
