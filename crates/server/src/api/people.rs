@@ -25,6 +25,9 @@ pub(super) async fn consent(
     caller: Caller,
     Body(consent): Body<Consent>,
 ) -> Result<Json<Value>, Problem> {
+    if !caller.is_owner() {
+        return Err(Problem::not_found("no such path for this key"));
+    }
     let merchant = caller.merchant(&app, &consent.merchant)?;
     let world = app.engine.world();
     let country = world.merchants.get(&merchant).map_or("RU", |(_, merchant)| merchant.country.as_str());

@@ -99,6 +99,9 @@ async fn a_forged_x_forwarded_for_changes_nothing_and_a_trusted_proxy_s_does() {
         assert_eq!(behind.knock(&wrong, Some(&client)).await.status(), 401, "each client has its own count");
     }
     assert_eq!(behind.knock(&right, Some("203.0.113.7, 198.51.100.1")).await.status(), 200);
+    let db = rusqlite::Connection::open(behind.data().join("uzel.db")).unwrap();
+    let peer: String = db.query_row("SELECT peer FROM inbox", [], |row| row.get(0)).unwrap();
+    assert_eq!(peer, "198.51.100.1", "the journal keeps the client's address and not the proxy's");
     let kept = behind.refusals("/api/v1/providers/rkeeper/refusals", 20).await;
     assert!(kept.iter().all(|refusal| refusal["peer"].as_str().unwrap().starts_with("198.51.100.")), "{kept:?}");
 }

@@ -103,7 +103,8 @@ async fn every_fixture_is_answered_and_read_as_its_snapshot_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_overlapping_arrays_make_three_events() {
-    let world = World::new(json!({ "delay": "1h" })).await;
+    // The bodies tell a fixed day: the delay must outlast whatever day it is.
+    let world = World::new(json!({ "delay": "10000h" })).await;
     let order = |id: u32| {
         json!({ "eventType": "DeliveryOrderUpdate", "eventTime": "2026-11-24 12:00:00.000", "organizationId": "o", "correlationId": "c",
             "eventInfo": { "id": format!("order-{id}"), "organizationId": "o", "timestamp": 1, "creationStatus": "Success",

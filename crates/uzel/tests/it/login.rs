@@ -56,6 +56,12 @@ async fn a_code_opens_the_start_page_once_and_the_state_comes_back_once_in_the_s
     assert_eq!(browser.get(&back).header(COOKIE, cookie).send().await.unwrap().status(), 400, "a state works once");
 
     let opened = browser.get(begin(&world, "crm").await.1).send().await.unwrap();
+    let cookie = opened.headers()[SET_COOKIE].to_str().unwrap().split(';').next().unwrap().to_owned();
+    let back = format!("{}/oauth/amocrm/callback?state={}&code=def1&referer=shop.amocrm.ru", world.hub.url(), state_of(&opened));
+    let answer = browser.get(&back).header(COOKIE, cookie).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+
+    let opened = browser.get(begin(&world, "crm").await.1).send().await.unwrap();
     let back = format!("{}/oauth/amocrm/callback?state={}&code=def1", world.hub.url(), state_of(&opened));
     let elsewhere = browser.get(&back).send().await.unwrap().text().await.unwrap();
     assert!(elsewhere.contains("another browser"), "{elsewhere}");
