@@ -4,6 +4,7 @@
 use uzel_model::Provider;
 
 mod amocrm;
+mod cursor;
 #[cfg(test)]
 mod fixtures;
 mod form;

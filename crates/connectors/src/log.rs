@@ -35,7 +35,7 @@ impl Connector for Log {
 #[async_trait]
 impl Messages for Log {
     async fn send(&self, _client: &Client<'_>, _phone: &str, _text: &str, key: &str) -> Result<Sent, CallError> {
-        Ok(Sent { provider_id: format!("dev_logged/{key}") })
+        Ok(Sent::new(format!("dev_logged/{key}")))
     }
 
     async fn statuses(&self, _client: &Client<'_>, _provider_ids: &[String]) -> Result<Vec<MessageStatus>, CallError> {

@@ -42,7 +42,7 @@ pub(crate) struct Rkeeper {
     #[garde(skip)]
     template_filters_by_status: bool,
     /// Client ID of the Delivery API (panel: Integrations, API connection), to ask for phones that a push lacks.
-    #[garde(inner(length(min = 1, max = 200)))]
+    #[garde(inner(length(chars, min = 1, max = 200)))]
     #[schemars(length(min = 1, max = 200))]
     client_id: Option<String>,
     /// Client secret of the Delivery API.
@@ -50,12 +50,12 @@ pub(crate) struct Rkeeper {
     client_secret: Option<Secret>,
     /// Where the Delivery API lives.
     #[serde(default = "base_url")]
-    #[garde(length(min = 1))]
+    #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     base_url: String,
     /// Where the Delivery API gives its tokens.
     #[serde(default = "auth_url")]
-    #[garde(length(min = 1))]
+    #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     auth_url: String,
 }
@@ -85,7 +85,8 @@ impl Connector for Rkeeper {
         let body = body(request)?;
         let orders = match &body {
             Value::Array(orders) => orders.as_slice(),
-            order => std::slice::from_ref(order),
+            Value::Object(_) => std::slice::from_ref(&body),
+            _ => return Err(Malformed::new("neither an order nor a list of orders was in the body")),
         };
         if orders.is_empty() {
             return Err(Malformed::new("an empty list: an order was expected"));

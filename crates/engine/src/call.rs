@@ -23,8 +23,8 @@ use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Noti
 
 use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, breaker, flow::Ground, outward::Call, read, trace};
 
-/// Of these calls one connection may have at the most: half, so that one dead provider never holds all.
-const PER_LINK_MAX: usize = IN_FLIGHT_MAX / 2;
+/// Of these calls one connection may have at the most: so that one dead provider never holds all.
+const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
@@ -104,7 +104,7 @@ fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
         .filter(|link| !link.paused)
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
-            (link.id, engine.outward.breakers.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
+            (link.id, engine.outward.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
         })
         .filter(|(_, share)| *share > 0)
         .collect();
@@ -153,17 +153,20 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &link, &command.trace);
-    let outcome = match before(engine, &link, &command) {
+    let mut outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
         None => make(engine, &link, &command, &call, &mut change).await,
     };
+    // Only what went out is an attempt; a refusal of the provider proves something only after one.
+    outcome.counts &= call.has_tried() || outcome.state != CommandState::Waiting;
     let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
     engine.metrics.attempts.get_or_create(&label).inc();
     tracing::debug!(result = outcome.label, "a try has ended");
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
-        exchanges.push(told_nobody(&link, &command, engine.clock.now()));
-        log_text(engine, &command);
+        let told = told_nobody(&link, &command, engine.clock.now());
+        log_text(engine, &command, told.id);
+        exchanges.push(told);
     }
     if outcome.counts
         && !matches!(outcome.state, CommandState::Done)
@@ -245,9 +248,18 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
         },
     };
-    breaker::note(engine, link, result.as_ref().err()).await;
+    // A call that waits for its turn says nothing of the provider.
+    if call.has_tried() {
+        breaker::note(engine, link, result.as_ref().err()).await;
+    }
     match result {
-        Ok(Made::Sent(sent)) => Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") },
+        Ok(Made::Sent(sent)) => {
+            if let Some(remark) = sent.remark {
+                let text = format!("{}: {remark}", link.provider.name);
+                change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "remark".to_owned(), text });
+            }
+            Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
+        }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
         Err(error) => failed(engine, link, command, error, change),
     }
@@ -335,6 +347,10 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
         CallError::Refused { refusal: Refusal::Already, .. } if command.attempts > 0 => {
             Outcome::ended(CommandState::Done, Some(reason), "ok")
         }
+        CallError::Refused { refusal: Refusal::Content, .. } => {
+            notice("content");
+            Outcome::ended(CommandState::Dead, Some(reason), "dead")
+        }
         CallError::Refused { refusal: Refusal::Ours, .. } => {
             notice("fault");
             Outcome::ended(CommandState::Dead, Some(reason), "dead")
@@ -364,12 +380,13 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
     }
 }
 
-fn log_text(engine: &Engine, command: &Command) {
+/// The id is the journal's: `journal show` gives all that led to the text.
+fn log_text(engine: &Engine, command: &Command, journal: Id) {
     let Job::Send { phone, text } = &command.job else { return };
     let masked = phone::mask(phone);
     if engine.options.print_texts {
-        tracing::warn!(command.id = %command.id, phone = masked, text, "development mode: this text was NOT sent");
+        tracing::warn!(journal.id = %journal, phone = masked, text, "development mode: this text was NOT sent");
     } else {
-        tracing::warn!(command.id = %command.id, phone = masked, "no messages are sent: the text is in the journal only");
+        tracing::warn!(journal.id = %journal, phone = masked, "no messages are sent: the text is in the journal only");
     }
 }

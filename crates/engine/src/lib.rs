@@ -10,7 +10,9 @@ pub mod flow;
 mod metrics;
 mod networks;
 mod outward;
+mod rate;
 mod read;
+mod replay;
 mod rhythm;
 pub mod setup;
 mod tick;
@@ -164,9 +166,12 @@ impl Engine {
         }
         let dead =
             change.mark.as_ref().and_then(|mark| (mark.state == uzel_store::EntryState::Dead).then(|| mark.notes.join("; ")));
+        let ended = change.ends_login;
         let applied = self.store.apply(change).await?;
+        self.forget_login(ended);
+        let queued = applied.queued + replay::dead_calls(self, id).await?;
         self.due.notify_one();
-        Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued: applied.queued, dead }))
+        Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued, dead }))
     }
 
     /// Decides a question before the deadline, with request and answer in one durable row.
@@ -194,9 +199,11 @@ impl Engine {
 
     /// Ready means progress: nothing has waited too long.
     pub async fn lag(&self) -> Result<Duration, StoreError> {
+        // What a person has paused waits on purpose; what cannot be used as it is set up does not.
         let world = self.world();
         let working = world.links.values().filter(|link| !link.paused).map(|link| link.id);
-        let health = self.store.health(working.collect()).await?;
+        let broken = world.broken.iter().map(|(id, _)| *id).filter(|id| id.kind() == uzel_model::id::Kind::Connection);
+        let health = self.store.health(working.chain(broken).collect()).await?;
         let now = self.clock.now();
         let age = |at: Option<jiff::Timestamp>| at.map_or(0, |at| (now.as_millisecond() - at.as_millisecond()).max(0)) as u64;
         Ok(Duration::from_millis(age(health.oldest_unread_at).max(age(health.oldest_due_at))))
@@ -211,6 +218,13 @@ impl Engine {
     pub fn hook_url(&self, link: &Link) -> Option<String> {
         let key = self.vault.hook_key(link.id.as_bytes());
         self.options.public_url.as_ref().map(|url| format!("{url}/hooks/{}?key={}", link.id, key.expose()))
+    }
+
+    /// That URL, if it was registered by us: an address that a person set in the provider's cabinet is not looked for.
+    fn registered_url(&self, link: &Link) -> Option<String> {
+        let key = self.vault.hook_key(link.id.as_bytes());
+        let registered = self.world().by_webhook_key(&self.vault, link.provider.id, key.expose()).is_some();
+        self.hook_url(link).filter(|_| registered)
     }
 
     /// Registers our webhook at the provider: the given URL, or ours, whose key is let in from now on.
@@ -243,6 +257,11 @@ impl Engine {
     /// Ends an authorisation that a person began in a browser.
     pub async fn authorize(&self, link: &Arc<Link>, query: &[(String, String)], redirect_url: &str) -> Result<(), String> {
         tick::authorize(self, link, query, redirect_url).await
+    }
+
+    /// What a text would cost.
+    pub async fn cost(&self, link: &Arc<Link>, phone: &str, text: &str) -> Result<uzel_model::port::Cost, String> {
+        tick::cost(self, link, phone, text).await
     }
 
     /// Money left at the provider.

@@ -10,24 +10,29 @@ use std::{
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use uzel_model::{
     Bytes, CallError, Client, Id, Outgoing, Reply, Secret, Transport,
-    connector::{Rate, Scope},
     id::Kind,
     port::{Login, Session},
 };
 use uzel_store::Exchange;
 
-use crate::{Engine, Link, Networks, Options, breaker::Breakers, trace};
+use crate::{
+    Engine, Link, Networks, Options,
+    breaker::Breakers,
+    rate::{Limits, Waits},
+    trace,
+};
 
 /// What is read of an answer, after unpacking.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 /// What the journal keeps of a request or an answer.
 const KEPT_BYTES_MAX: usize = 16 << 10;
+/// How long a call that holds no place waits for its turn.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// Resolves names, and gives only addresses that may be called: checked where the connection is made, so that a name which
 /// changes its address in between gains nothing.
@@ -57,7 +62,7 @@ pub(crate) struct Outward {
     http: reqwest::Client,
     networks: Networks,
     timeout: Duration,
-    limiters: Mutex<HashMap<(String, Scope), Arc<DefaultDirectRateLimiter>>>,
+    limits: Limits,
     pub(crate) breakers: Breakers,
     sessions: Mutex<HashMap<Id, SessionLock>>,
 }
@@ -78,24 +83,32 @@ impl Outward {
             http,
             networks: options.networks.clone(),
             timeout: options.call_timeout,
-            limiters: Mutex::default(),
+            limits: Limits::default(),
             breakers: Breakers::default(),
             sessions: Mutex::default(),
         }
     }
 
-    fn limiter(&self, link: &Link, rate: &Rate) -> Arc<DefaultDirectRateLimiter> {
-        // A connection's own limit is kept by its id, the others by what shares them.
-        let owner = match rate.scope {
-            Scope::Connection => link.id.to_string(),
-            Scope::Account(_) | Scope::Address => link.provider.id.to_owned(),
-        };
-        let mut limiters = self.limiters.lock();
-        let limiter = limiters.entry((owner, rate.scope.clone())).or_insert_with(|| {
-            let per_s = std::num::NonZeroU32::new(rate.per_s).unwrap_or(std::num::NonZeroU32::MIN);
-            Arc::new(RateLimiter::direct(Quota::per_second(per_s)))
-        });
-        limiter.clone()
+    /// How many calls of this connection may begin: none while its breaker pauses or its turn is far by the provider's
+    /// limits, one to try whether it is back.
+    pub(crate) fn allowance(&self, link: Id, under_way: usize) -> usize {
+        if self.limits.is_full(link) { 0 } else { self.breakers.allowance(link, under_way) }
+    }
+}
+
+impl Engine {
+    /// The way outward for one connection, with all that the loops' own calls keep to. The caller holds no place among the
+    /// calls under way, and nothing of it is journalled.
+    pub fn transport<'a>(&'a self, link: &'a Link, trace: &'a str) -> impl Transport + 'a {
+        Call::unhurried(self, link, trace)
+    }
+
+    /// What was committed ended this connection's login: what is kept of it in memory goes too.
+    pub(crate) fn forget_login(&self, link: Option<Id>) {
+        if let Some(lock) = link.and_then(|link| self.outward.sessions.lock().get(&link).cloned()) {
+            // A renewal under way holds the lock for as long as its call takes: nobody waits for that here.
+            self.tasks.spawn(async move { *lock.lock().await = None });
+        }
     }
 }
 
@@ -111,12 +124,24 @@ pub(crate) struct Call<'a> {
     engine: &'a Engine,
     link: &'a Link,
     trace: &'a str,
+    waits: Waits,
     exchanges: Mutex<Vec<Exchange>>,
 }
 
 impl<'a> Call<'a> {
+    /// The exchanges of a command, which holds a place among the calls under way.
     pub(crate) fn new(engine: &'a Engine, link: &'a Link, trace: &'a str) -> Self {
-        Self { engine, link, trace, exchanges: Mutex::default() }
+        Self { engine, link, trace, waits: Waits::Shortly, exchanges: Mutex::default() }
+    }
+
+    /// The exchanges of what holds no place (a poll, a person's question): it can wait for its turn.
+    pub(crate) fn unhurried(engine: &'a Engine, link: &'a Link, trace: &'a str) -> Self {
+        Self { waits: Waits::UpTo(TURN_WAIT_MAX), ..Self::new(engine, link, trace) }
+    }
+
+    /// Whether anything went out, a connection that was not made included.
+    pub(crate) fn has_tried(&self) -> bool {
+        !self.exchanges.lock().is_empty()
     }
 
     pub(crate) fn trace(&self) -> &str {
@@ -202,10 +227,7 @@ impl<'a> Call<'a> {
     }
 
     async fn send(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
-        for rate in self.link.connector.rates() {
-            let limiter = self.engine.outward.limiter(self.link, &rate);
-            limiter.until_ready().await;
-        }
+        self.engine.outward.limits.admit(self.engine, self.link, self.waits).await?;
         let started = Instant::now();
         let at = self.engine.clock.now();
         let id = Id::new(Kind::Attempt);

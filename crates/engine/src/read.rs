@@ -85,12 +85,17 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
         }
         change
     });
-    let outcomes = engine.store.apply_all(changes.collect()).await;
+    let changes: Vec<Change> = changes.collect();
+    let ended: Vec<Option<Id>> = changes.iter().map(|change| change.ends_login).collect();
+    let outcomes = engine.store.apply_all(changes).await;
     let mut queued = 0;
     let mut left = Vec::new();
-    for (entry, outcome) in entries.into_iter().zip(outcomes) {
+    for ((entry, ended), outcome) in entries.into_iter().zip(ended).zip(outcomes) {
         match outcome {
-            Ok(applied) => queued += applied.queued,
+            Ok(applied) => {
+                queued += applied.queued;
+                engine.forget_login(ended);
+            }
             // Somebody has read it meanwhile.
             Err(StoreError::Conflict) => {}
             Err(error) => {
@@ -155,6 +160,8 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
             look_up: None,
         };
         change.events.push(event(world, link, entry, happening, now, &mut mark.notes));
+        // A refresh token that is dead by now would be tried for ever.
+        change.ends_login = Some(link.id);
         change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "disconnected".to_owned(), text: why });
     }
 }
@@ -219,7 +226,7 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
         phone: phone.ok(),
         refs: happening.refs,
         data: happening.data,
-        history: entry.source == Source::Poll && happening.at.is_some_and(|at| at < link.since),
+        history: entry.source == Source::Poll && happening.at.is_some_and(|at| at < link.made_at),
         entry: entry.id,
         trace: entry.trace.clone(),
     };

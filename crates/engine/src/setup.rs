@@ -86,7 +86,8 @@ pub struct ConnectionPart {
     /// Reads what was missed, on a schedule.
     #[serde(default)]
     pub poll: bool,
-    /// From when on polled events are news; earlier ones make no messages. Default: when the connection was set up.
+    /// From when on polls read. Default: from the first poll on. What happened before the connection was set up makes no
+    /// messages, unless a flow asks for `history`.
     #[serde(default)]
     pub since: Option<String>,
 }
@@ -324,12 +325,11 @@ impl Planner<'_> {
             None => None,
         };
         let before = self.find(Kind::Connection, Some(merchant), &part.slug).cloned();
-        let since = since
-            .or_else(|| before.as_ref().and_then(|row| row.doc["since"].as_str()?.parse().ok()))
-            .unwrap_or_else(|| self.engine.clock.now());
+        let made_at = before.as_ref().and_then(|row| row.doc["made_at"].as_str()?.parse().ok());
+        let made_at = Some(made_at.unwrap_or_else(|| self.engine.clock.now()));
         let (open, hidden) = split(provider.schema().as_value(), &part.settings);
-        let doc =
-            LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused: part.paused, poll: part.poll, since };
+        let (paused, poll) = (part.paused, part.poll);
+        let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused, poll, since, made_at };
         let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
         self.keys(at, part, id, keyed);
     }

@@ -7,34 +7,40 @@ use std::{
     time::{Duration, Instant},
 };
 
-use jiff::SignedDuration;
-use uzel_model::{CallError, Client, Id, Request, connector::StatusNews, port::Delivery};
+use jiff::{SignedDuration, Timestamp};
+use uzel_model::{
+    CallError, Client, Id, Request,
+    connector::StatusNews,
+    port::{Cost, Delivery},
+};
 use uzel_store::{Change, Notice, Source};
 
 use crate::{Engine, Link, ProviderLabel, outward::Call, rhythm};
 
-const STATUSES_EVERY: Duration = Duration::from_secs(60);
+const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 const RHYTHMS_EVERY: Duration = Duration::from_secs(60);
-const CHECK_EVERY: Duration = Duration::from_secs(86_400);
+const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// The first check comes soon after the start, or a hub that is started every day would never make one.
+const CHECK_FIRST: SignedDuration = SignedDuration::from_mins(10);
 /// Pages of one poll in a row: the rest waits for the next turn.
 const PAGES_MAX: usize = 20;
 
 /// When each connection's turns come.
 #[derive(Default)]
-struct Turns(HashMap<(Id, &'static str), Instant>);
+struct Turns(HashMap<(Id, &'static str), Timestamp>);
 
 impl Turns {
     /// Whether it is time; the first time is now, but for checks.
-    fn due(&mut self, link: Id, what: &'static str, every: Duration) -> bool {
-        let now = Instant::now();
+    fn due(&mut self, now: Timestamp, link: Id, what: &'static str, every: SignedDuration) -> bool {
         match self.0.get_mut(&(link, what)) {
-            Some(next) if now < *next => false,
+            // A clock that was set back must not keep a turn waiting longer than its rhythm.
+            Some(next) if now < *next && *next <= now + every => false,
             Some(next) => {
                 *next = now + every;
                 true
             }
             None => {
-                self.0.insert((link, what), now + every);
+                self.0.insert((link, what), now + if what == "check" { CHECK_FIRST } else { every });
                 what == "poll"
             }
         }
@@ -56,16 +62,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             rhythms_kept = Instant::now();
             keep_rhythms(&engine).await;
         }
+        let now = engine.clock.now();
         for link in engine.world().links.values().filter(|link| !link.paused) {
             if let Some(polls) = link.connector.polls().filter(|_| link.poll)
-                && turns.due(link.id, "poll", Duration::from_secs(u64::from(polls.every_s().max(1))))
+                && turns.due(now, link.id, "poll", SignedDuration::from_secs(i64::from(polls.every_s().max(1))))
             {
                 spawn(&engine, link, |engine, link| async move { poll(&engine, &link).await });
             }
-            if link.connector.messages().is_some() && turns.due(link.id, "statuses", STATUSES_EVERY) {
+            if link.connector.messages().is_some() && turns.due(now, link.id, "statuses", STATUSES_EVERY) {
                 spawn(&engine, link, |engine, link| async move { statuses(&engine, &link).await });
             }
-            if link.connector.subscription().is_some() && turns.due(link.id, "check", CHECK_EVERY) {
+            if link.connector.subscription().is_some() && turns.due(now, link.id, "check", CHECK_EVERY) {
                 spawn(&engine, link, |engine, link| async move { check(&engine, &link).await });
             }
         }
@@ -113,11 +120,12 @@ pub(crate) fn new_trace() -> String {
 /// Reads what was missed. Bodies and cursor are committed together; each body is then read like a webhook.
 async fn poll(engine: &Engine, link: &Arc<Link>) {
     let Some(polls) = link.connector.polls() else { return };
+    let since = link.since.unwrap_or_else(|| engine.clock.now());
     for _ in 0..PAGES_MAX {
         let trace = new_trace();
-        let call = Call::new(engine, link, &trace);
+        let call = Call::unhurried(engine, link, &trace);
         let Ok(cursor) = engine.store.cursor(link.id).await else { return };
-        let page = match polls.poll(&Client::new(&call), cursor.as_deref(), link.since).await {
+        let page = match polls.poll(&Client::new(&call), cursor.as_deref(), since).await {
             Ok(page) => page,
             Err(error) => return report(engine, link, "poll", error, call).await,
         };
@@ -158,7 +166,7 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
         return;
     }
     let trace = new_trace();
-    let call = Call::new(engine, link, &trace);
+    let call = Call::unhurried(engine, link, &trace);
     match messages.statuses(&Client::new(&call), &ids).await {
         Ok(found) => {
             let news = found.into_iter().filter(|status| status.state != Delivery::OnTheWay).map(|status| {
@@ -175,9 +183,9 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
 }
 
 async fn check(engine: &Engine, link: &Arc<Link>) {
-    let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.hook_url(link)) else { return };
+    let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.registered_url(link)) else { return };
     let trace = new_trace();
-    let call = Call::new(engine, link, &trace);
+    let call = Call::unhurried(engine, link, &trace);
     match subscription.check(&Client::new(&call), &url).await {
         Ok(None) => {}
         Ok(Some(wrong)) => tell(engine, link, "subscription", wrong).await,
@@ -206,35 +214,46 @@ async fn tell(engine: &Engine, link: &Link, kind: &str, text: String) {
 
 pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, String> {
     let trace = new_trace();
-    let call = Call::new(engine, link, &trace);
+    let call = Call::unhurried(engine, link, &trace);
     let client = Client::new(&call);
+    let mut told = Vec::new();
     if let Some(balance) = link.connector.balance() {
-        return balance.balance(&client).await.map(|money| format!("balance {money}")).map_err(|error| error.to_string());
+        let money = balance.balance(&client).await.map_err(|error| error.to_string())?;
+        told.push(format!("balance {money}"));
     }
     let subscription = link.connector.subscription();
-    if let (Some(subscription), Some(url)) = (subscription, engine.hook_url(link)) {
-        return match subscription.check(&client, &url).await {
-            Ok(None) => Ok("our webhook stands".to_owned()),
-            Ok(Some(wrong)) => Err(wrong),
-            Err(error) => Err(error.to_string()),
-        };
+    if let (Some(subscription), Some(url)) = (subscription, engine.registered_url(link)) {
+        match subscription.check(&client, &url).await {
+            Ok(None) => told.push("our webhook stands".to_owned()),
+            Ok(Some(wrong)) => return Err(wrong),
+            Err(error) => return Err(error.to_string()),
+        }
+        return Ok(told.join("; "));
     }
-    // The provider tells nothing, or cannot be asked: what is left is how its webhooks come.
-    let unasked =
-        subscription.map_or("", |_| "; whether the webhook is set at the provider is not checked: `public_url` is not set");
+    if subscription.is_some() {
+        let why = if engine.options.public_url.is_some() { "the hub did not register it" } else { "`public_url` is not set" };
+        told.push(format!("whether the webhook is set at the provider is not checked: {why}"));
+    }
     if let Some(open) = engine.open_breaker(link.id) {
-        return Err(format!("calls fail since {}: {}{unasked}", open.since, open.reason));
+        return Err(format!("calls fail since {}: {}", open.since, open.reason));
     }
-    let judged =
-        if link.connector.keyed() { rhythm::judge(engine.rhythm(link.id), engine.clock.now()) } else { Ok("set up".to_owned()) };
-    judged.map(|well| format!("{well}{unasked}")).map_err(|ill| format!("{ill}{unasked}"))
+    // The provider tells nothing of our webhook, or cannot be asked: what is left is how its webhooks come.
+    match rhythm::judge(engine.rhythm(link.id), engine.clock.now()) {
+        _ if !link.connector.keyed() => {}
+        Ok(well) => told.insert(0, well),
+        Err(ill) => {
+            told.insert(0, ill);
+            return Err(told.join("; "));
+        }
+    }
+    Ok(if told.is_empty() { "set up; the provider tells nothing about itself".to_owned() } else { told.join("; ") })
 }
 
 pub(crate) async fn subscribe(engine: &Engine, link: &Arc<Link>, url: &str) -> Result<(), String> {
     let subscription =
         link.connector.subscription().ok_or("this provider takes no subscription by API: set the URL in its cabinet")?;
     let trace = new_trace();
-    let call = Call::new(engine, link, &trace);
+    let call = Call::unhurried(engine, link, &trace);
     subscription.subscribe(&Client::new(&call), url).await.map_err(|error| error.to_string())
 }
 
@@ -246,14 +265,21 @@ pub(crate) async fn authorize(
 ) -> Result<(), String> {
     let authorization = link.connector.authorization().ok_or("this provider needs no login in a browser")?;
     let trace = new_trace();
-    let call = Call::new(engine, link, &trace);
+    let call = Call::unhurried(engine, link, &trace);
     let session = authorization.finish(&Client::new(&call), query, redirect_url).await.map_err(|error| error.to_string())?;
     call.adopt(session).await.map_err(|error| error.to_string())
+}
+
+pub(crate) async fn cost(engine: &Engine, link: &Arc<Link>, phone: &str, text: &str) -> Result<Cost, String> {
+    let costs = link.connector.costs().ok_or("this provider tells no prices")?;
+    let trace = new_trace();
+    let call = Call::unhurried(engine, link, &trace);
+    costs.cost(&Client::new(&call), phone, text).await.map_err(|error| error.to_string())
 }
 
 pub(crate) async fn balance(engine: &Engine, link: &Arc<Link>) -> Result<String, String> {
     let balance = link.connector.balance().ok_or("this provider tells no balance")?;
     let trace = new_trace();
-    let call = Call::new(engine, link, &trace);
+    let call = Call::unhurried(engine, link, &trace);
     balance.balance(&Client::new(&call)).await.map_err(|error| error.to_string())
 }

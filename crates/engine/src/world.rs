@@ -40,7 +40,12 @@ pub(crate) struct LinkDoc {
     pub paused: bool,
     /// Reads what was missed, on a schedule.
     pub poll: bool,
-    pub since: Timestamp,
+    /// From when on polls read; without it from the first poll on.
+    #[serde(default)]
+    pub since: Option<Timestamp>,
+    /// When it was set up: what polls bring from before makes no messages.
+    #[serde(default)]
+    pub made_at: Option<Timestamp>,
 }
 
 /// A connection, ready to be used.
@@ -57,7 +62,10 @@ pub struct Link {
     pub country: String,
     pub paused: bool,
     pub poll: bool,
-    pub since: Timestamp,
+    /// From when on polls read; without it from the first poll on.
+    pub since: Option<Timestamp>,
+    /// When it was set up.
+    pub made_at: Timestamp,
     /// Every secret of the settings, to be taken out of what is journalled.
     pub(crate) secrets: Vec<String>,
 }
@@ -210,6 +218,7 @@ impl World {
             paused: doc.paused,
             poll: doc.poll,
             since: doc.since,
+            made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
             secrets,
         })
     }

@@ -123,6 +123,8 @@ pub enum Refusal {
     OptOut,
     /// It had been accepted before: the repeat proves it.
     Already,
+    /// What the merchant wrote is not taken (a forbidden word): this command ends, and the merchant is told.
+    Content,
     /// We built a wrong request.
     Ours,
 }

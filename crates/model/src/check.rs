@@ -65,7 +65,9 @@ fn walk(root: &Value, schema: &Value, value: &Value, at: &str, faults: &mut Vec<
         return faults.push(Fault::new(at, format!("must be {only}, not {}", short(value))));
     }
     if !fits(&schema["type"], value) {
-        return faults.push(Fault::new(at, format!("must be {}, not {}", wanted(&schema["type"]), short(value))));
+        // A secret written without quotes is a number, and stays a secret.
+        let given = if schema["writeOnly"] == true { kind(value) } else { short(value) };
+        return faults.push(Fault::new(at, format!("must be {}, not {given}", wanted(&schema["type"]))));
     }
     match value {
         Value::Object(members) => {
@@ -151,10 +153,21 @@ fn wanted(kind: &Value) -> String {
 /// What was given, without giving away what may be a secret.
 fn short(value: &Value) -> String {
     match value {
-        Value::String(text) if text.is_empty() => "an empty text".to_owned(),
-        Value::String(_) => "a text".to_owned(),
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "a table".to_owned(),
-        other => other.to_string(),
+        Value::Number(_) | Value::Bool(_) | Value::Null => value.to_string(),
+        value => kind(value),
     }
+}
+
+/// What kind of thing was given.
+fn kind(value: &Value) -> String {
+    let kind = match value {
+        Value::String(text) if text.is_empty() => "an empty text",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "a table",
+        Value::Number(_) => "a number",
+        Value::Bool(_) => "true or false",
+        Value::Null => "nothing",
+    };
+    kind.to_owned()
 }

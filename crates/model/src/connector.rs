@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Happening, Timestamp,
     check::{self, Fault},
-    port::{Authorization, Balance, Guests, Login, Messages, Polls, Subscription},
+    port::{Authorization, Balance, Costs, Guests, Login, Messages, Polls, Subscription},
 };
 
 /// A provider: one row of the list `PROVIDERS`.
@@ -130,6 +130,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
     fn balance(&self) -> Option<&dyn Balance> {
         None
     }
+    fn costs(&self) -> Option<&dyn Costs> {
+        None
+    }
     fn login(&self) -> Option<&dyn Login> {
         None
     }
@@ -143,17 +146,28 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Whose limits a call counts against, and how many calls a second each allows.
+    /// Whose limits a call counts against, and how many calls each allows. All hold at once.
     fn rates(&self) -> Vec<Rate> {
-        vec![Rate { scope: Scope::Connection, per_s: 50 }]
+        vec![Rate::per_second(Scope::Connection, 50)]
     }
 }
 
-/// A limit on calls outward.
+/// A limit on calls outward: so many in any period of this length.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rate {
     pub scope: Scope,
-    pub per_s: u32,
+    pub calls: u32,
+    pub period_s: u32,
+}
+
+impl Rate {
+    pub const fn per_second(scope: Scope, calls: u32) -> Self {
+        Self { scope, calls, period_s: 1 }
+    }
+
+    pub const fn per_minute(scope: Scope, calls: u32) -> Self {
+        Self { scope, calls, period_s: 60 }
+    }
 }
 
 /// Who shares a limit.

@@ -43,6 +43,14 @@ pub trait Messages: Send + Sync {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sent {
     pub provider_id: String,
+    /// What the merchant should see to, though the text went (it went under another sender's name).
+    pub remark: Option<String>,
+}
+
+impl Sent {
+    pub fn new(provider_id: impl Into<String>) -> Self {
+        Self { provider_id: provider_id.into(), remark: None }
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,6 +88,23 @@ pub enum Found {
 pub trait Balance: Send + Sync {
     /// Decimal text in the account's currency, as the provider prints it.
     async fn balance(&self, client: &Client<'_>) -> Result<String, CallError>;
+}
+
+/// What a text would cost.
+#[async_trait]
+pub trait Costs: Send + Sync {
+    /// The price of this text to an E.164 phone; nothing is sent.
+    async fn cost(&self, client: &Client<'_>, phone: &str, text: &str) -> Result<Cost, CallError>;
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Decimal text, as the provider prints it.
+    pub cost: String,
+    /// ISO 4217.
+    pub currency: &'static str,
+    /// How many messages the text is cut into.
+    pub segments: u32,
 }
 
 /// A login that lasts. The engine keeps, locks and stores the session; the connector says how to renew and apply it.

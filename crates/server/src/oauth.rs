@@ -5,17 +5,14 @@
 //! the URL with that code is opened. Code and state work once, for one connection, and only while the key that began the
 //! login is good; the browser that opened the start page must be the one that comes back.
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
     extract::{FromRequestParts, Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde::Deserialize;
 use uzel_engine::{Link, Vault};
@@ -26,8 +23,8 @@ use crate::{
     api::{Caller, Holder, Path, Query},
 };
 
-pub(crate) const CODE_LIFE: Duration = Duration::from_secs(10 * 60);
-const STATE_LIFE: Duration = Duration::from_secs(20 * 60);
+pub(crate) const CODE_LIFE: SignedDuration = SignedDuration::from_mins(10);
+const STATE_LIFE: SignedDuration = SignedDuration::from_mins(20);
 /// Logins under way; of those that one key began, a tenth.
 const BEGUN_MAX: usize = 1_000;
 const COOKIE: &str = "uzel_login";
@@ -38,7 +35,7 @@ struct Begun {
     holder: Holder,
     /// What the browser that opened the start page must bring back; `None`: it was no browser.
     cookie: Option<String>,
-    until: Instant,
+    until: Timestamp,
 }
 
 /// Codes and states that are out, each with what it stands for.
@@ -48,9 +45,9 @@ pub(crate) struct Logins {
     states: Mutex<HashMap<String, Begun>>,
 }
 
-fn put(begun: &Mutex<HashMap<String, Begun>>, new: Begun) -> Result<String, Problem> {
+fn put(begun: &Mutex<HashMap<String, Begun>>, new: Begun, now: Timestamp) -> Result<String, Problem> {
     let mut begun = begun.lock();
-    begun.retain(|_, begun| begun.until > Instant::now());
+    begun.retain(|_, begun| begun.until > now);
     let own = begun.values().filter(|begun| begun.holder == new.holder).count();
     if begun.len() >= BEGUN_MAX || own >= BEGUN_MAX / 10 {
         return Err(Problem::busy("too many logins are under way"));
@@ -61,8 +58,8 @@ fn put(begun: &Mutex<HashMap<String, Begun>>, new: Begun) -> Result<String, Prob
 }
 
 /// Taken out at once: it works once.
-fn take(begun: &Mutex<HashMap<String, Begun>>, word: &str) -> Option<Begun> {
-    begun.lock().remove(word).filter(|begun| begun.until > Instant::now())
+fn take(begun: &Mutex<HashMap<String, Begun>>, word: &str, now: Timestamp) -> Option<Begun> {
+    begun.lock().remove(word).filter(|begun| begun.until > now)
 }
 
 fn random_word() -> String {
@@ -77,8 +74,9 @@ pub(crate) fn begin(app: &App, caller: &Caller, link: &Link) -> Result<String, P
     let public_url = app.engine.options.public_url.as_deref();
     let public_url =
         public_url.ok_or_else(|| Problem::bad_request("the hub does not know its public address: set `public_url`"))?;
-    let begun = Begun { connection: link.id, holder: caller.holder.clone(), cookie: None, until: Instant::now() + CODE_LIFE };
-    let code = put(&app.logins.codes, begun)?;
+    let now = app.engine.clock.now();
+    let begun = Begun { connection: link.id, holder: caller.holder.clone(), cookie: None, until: now + CODE_LIFE };
+    let code = put(&app.logins.codes, begun, now)?;
     Ok(format!("{public_url}/oauth/{}/start?code={code}", link.provider.id))
 }
 
@@ -98,9 +96,10 @@ pub(crate) async fn start(
 ) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
     let Query(start) = Query::<Start>::from_request_parts(&mut parts, &app).await?;
+    let now = app.engine.clock.now();
     let (connection, holder, cookie) = match (start.code, start.connection) {
         (Some(code), None) => {
-            let begun = take(&app.logins.codes, &code).ok_or_else(stale)?;
+            let begun = take(&app.logins.codes, &code, now).ok_or_else(stale)?;
             (begun.connection, begun.holder, Some(random_word()))
         }
         (None, Some(connection)) => {
@@ -112,8 +111,7 @@ pub(crate) async fn start(
     let link = usable(&app, &provider, connection, &holder)?;
     let authorization =
         link.connector.authorization().ok_or_else(|| Problem::bad_request("this provider needs no login in a browser"))?;
-    let state =
-        put(&app.logins.states, Begun { connection, holder, cookie: cookie.clone(), until: Instant::now() + STATE_LIFE })?;
+    let state = put(&app.logins.states, Begun { connection, holder, cookie: cookie.clone(), until: now + STATE_LIFE }, now)?;
     let mut answer = (StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state))]).into_response();
     if let Some(cookie) = cookie {
         let secure =
@@ -133,7 +131,7 @@ pub(crate) async fn callback(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let state = query.iter().find(|(name, _)| name == "state").map(|(_, state)| state.as_str()).unwrap_or_default();
-    let begun = take(&app.logins.states, state).ok_or_else(stale)?;
+    let begun = take(&app.logins.states, state, app.engine.clock.now()).ok_or_else(stale)?;
     if begun.cookie.is_some_and(|cookie| !brings(&headers, &cookie)) {
         return Err(Problem::bad_request("this login was begun in another browser: begin again"));
     }

@@ -189,11 +189,16 @@ pub struct Change {
     /// The entry this was read from, and what became of it. `Read` turns to `Duplicate` when all its events were known.
     pub mark: Option<Mark>,
     pub events: Vec<NewEvent>,
+    /// Commands that follow from an event told before (a replay).
+    pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
     pub settlement: Option<Settlement>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
     pub cursor: Option<(Id, String)>,
+    /// The connection whose login is void. Only where an event of this change is new: a replay must not end a login that
+    /// was made since.
+    pub ends_login: Option<Id>,
     pub opt_outs: Vec<(Id, String)>,
     pub notices: Vec<Notice>,
     /// Exchanges outside any command (polls, checks).
@@ -298,7 +303,8 @@ pub trait Store: Send + Sync {
     async fn undelivered(&self, connection: Id, before: Timestamp, limit: usize) -> Result<Vec<String>, StoreError>;
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
-    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError>;
+    /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError>;
     async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>)
     -> Result<Vec<Id>, StoreError>;
     async fn counts(&self) -> Result<Counts, StoreError>;
@@ -309,6 +315,8 @@ pub trait Store: Send + Sync {
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
     /// Waits until all that was handed over is written, and closes.
     async fn close(&self);
+    /// One exchange by its id: those of polls and checks belong to no entry's timeline.
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError>;
 
     /// Keeps refused requests: of each place the last twenty.
     async fn put_refusals(&self, refusals: Vec<Refusal>) -> Result<(), StoreError>;

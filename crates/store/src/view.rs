@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value;
-use uzel_model::{Event, Id, Timestamp};
+use uzel_model::{Event, Id, Timestamp, port::Delivery};
 
 use crate::{CommandState, EntryState, Exchange};
 
@@ -84,6 +84,9 @@ pub struct TimelineCommand {
     pub next_at: Timestamp,
     pub attempts: u32,
     pub provider_id: Option<String>,
+    /// What the provider said became of a message, and its code for that.
+    pub delivery: Option<Delivery>,
+    pub delivery_code: Option<String>,
     pub exchanges: Vec<Exchange>,
 }
 

@@ -194,6 +194,24 @@ async fn a_lost_lease_cannot_settle() {
 }
 
 #[tokio::test]
+async fn a_login_ends_with_the_event_that_says_so_and_not_with_its_repeat() {
+    let world = world().await;
+    world.store.put_session(world.link, b"sealed".to_vec()).await.unwrap();
+    let entry = world.entry();
+    let told = Change {
+        events: vec![NewEvent { event: world.event(entry.id, "off"), commands: Vec::new(), call_off: None, pending: false }],
+        ends_login: Some(world.link),
+        ..Change::default()
+    };
+    world.store.append(entry).await.unwrap();
+    world.store.apply(told.clone()).await.unwrap();
+    assert_eq!(world.store.session(world.link).await.unwrap(), None);
+    world.store.put_session(world.link, b"made since".to_vec()).await.unwrap();
+    world.store.apply(told).await.unwrap();
+    assert_eq!(world.store.session(world.link).await.unwrap(), Some(b"made since".to_vec()));
+}
+
+#[tokio::test]
 async fn a_slot_lets_one_command_through_until_it_is_free_again() {
     let world = world().await;
     let slot = || Slot { key: [7; 16], until: now() + SignedDuration::from_hours(24), reason: "asked_recently".to_owned() };
@@ -302,4 +320,135 @@ async fn an_open_breaker_and_a_rhythm_are_kept_until_they_change() {
     let later = Rhythm { last_at: now() + SignedDuration::from_secs(5), count: 2, gap_ms: 5_000, longest_ms: 5_000, ..rhythm };
     world.store.put_rhythms(vec![(world.link, later)]).await.unwrap();
     assert_eq!(world.store.rhythms().await.unwrap(), [(world.link, later)]);
+}
+
+#[tokio::test]
+async fn an_entry_that_was_read_meanwhile_is_a_conflict_and_a_replay_is_none() {
+    let world = world().await;
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    let mark = |again| Mark { entry: entry.id, again, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+    let change = |again| {
+        let new = NewEvent { event: world.event(entry.id, "k"), commands: Vec::new(), call_off: None, pending: false };
+        Change { mark: Some(mark(again)), events: vec![new], ..Change::default() }
+    };
+    let ended = world.store.apply_all(vec![change(false), change(false)]).await;
+    assert_eq!(ended[0].as_ref().unwrap().new_events, 1);
+    assert!(matches!(ended[1], Err(StoreError::Conflict)));
+    assert_eq!(world.store.apply(change(true)).await.unwrap().duplicates, 1);
+    assert_eq!(world.store.counts().await.unwrap().entries, [(EntryState::Read, 1)], "what was read stays read");
+}
+
+#[tokio::test]
+async fn a_dead_entry_that_is_read_again_is_dead_no_more() {
+    let world = world().await;
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    for (again, state) in [(false, EntryState::Dead), (true, EntryState::Read)] {
+        let mark = Mark { entry: entry.id, again, state, notes: Vec::new(), refs: Vec::new() };
+        world.store.apply(Change { mark: Some(mark), ..Change::default() }).await.unwrap();
+        assert_eq!(world.store.counts().await.unwrap().entries, [(state, 1)]);
+    }
+    assert!(world.store.dead(None, None, None).await.unwrap().is_empty());
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn a_backlog_that_memory_does_not_hold_is_handed_out_whole_and_in_order() {
+    let world = world().await;
+    let mut wanted = Vec::new();
+    for _ in 0..5_000 {
+        let entry = world.entry();
+        wanted.push(entry.id);
+        world.store.append(entry).await.unwrap();
+    }
+    let mut taken = Vec::new();
+    loop {
+        let entries = world.store.unread(300).await.unwrap();
+        if entries.is_empty() {
+            break;
+        }
+        taken.extend(entries.iter().map(|entry| entry.id));
+        let marks = entries.iter().map(|entry| {
+            let mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+            Change { mark: Some(mark), ..Change::default() }
+        });
+        assert!(world.store.apply_all(marks.collect()).await.iter().all(Result::is_ok));
+    }
+    assert_eq!(taken, wanted);
+}
+
+#[tokio::test]
+async fn a_command_that_is_due_earlier_steps_before_one_that_waits_but_not_before_one_that_was_tried() {
+    let world = world().await;
+    let at = |seconds| now() + SignedDuration::from_secs(seconds);
+    world.read("late", |event| vec![world.command(event, "a", at(3_600))]).await;
+    world.read("early", |event| vec![world.command(event, "a", at(10))]).await;
+    let early = world.lease(at(20)).await.remove(0);
+    let retry = Settlement { retry_at: Some(at(600)), ..World::settlement(&early, CommandState::Waiting) };
+    world.settle(retry).await.unwrap();
+    world.read("now", |event| vec![world.command(event, "a", at(5))]).await;
+    assert!(world.lease(at(30)).await.is_empty(), "the one that was tried goes first, and it waits");
+    let again = world.lease(at(600)).await.remove(0);
+    assert_eq!(again.id, early.id);
+    world.settle(World::settlement(&again, CommandState::Done)).await.unwrap();
+    let next = world.lease(at(600)).await;
+    assert_eq!(next.iter().map(|command| command.due_at).collect::<Vec<_>>(), [at(5)]);
+    world.settle(World::settlement(&next[0], CommandState::Unknown)).await.unwrap();
+    assert_eq!(world.lease(at(3_600)).await.len(), 1);
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn of_an_entry_with_two_subjects_only_the_cancelled_one_is_called_off() {
+    let world = world().await;
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    let of = |subject: &str, key: &str| {
+        let event = Event { subject: subject.to_owned(), ..world.event(entry.id, key) };
+        let command = NewCommand { subject: subject.to_owned(), ..world.command(&event, key, now()) };
+        NewEvent { event, commands: vec![command], call_off: None, pending: false }
+    };
+    world.store.apply(Change { events: vec![of("order/1", "one"), of("order/2", "two")], ..Change::default() }).await.unwrap();
+    let later = world.entry();
+    world.store.append(later.clone()).await.unwrap();
+    let cancelled = Event { subject: "order/1".to_owned(), ..world.event(later.id, "cancelled") };
+    let new = NewEvent { event: cancelled, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+    world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+    let due = world.lease(now()).await;
+    assert_eq!(due.len(), 1);
+    assert!(matches!(&due[0].job, Job::Send { text, .. } if text == "two"));
+}
+
+#[tokio::test]
+async fn references_are_found_before_and_after_they_are_put_in_order() {
+    let world = world().await;
+    let mut first = None;
+    for number in 0..2_100 {
+        let entry = world.entry();
+        first.get_or_insert(entry.id);
+        world.store.append(entry.clone()).await.unwrap();
+        let event =
+            Event { refs: vec![format!("order-{number}"), "all".to_owned()], ..world.event(entry.id, &number.to_string()) };
+        let new = NewEvent { event, commands: Vec::new(), call_off: None, pending: false };
+        let mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+        world.store.apply(Change { mark: Some(mark), events: vec![new], ..Change::default() }).await.unwrap();
+    }
+    for (number, wanted) in [("order-0", 1), ("order-2099", 1), ("order-2100", 0), ("all", 1_000)] {
+        let filter = JournalFilter { reference: Some(number.to_owned()), limit: 1_000, ..JournalFilter::default() };
+        assert_eq!(world.store.journal(filter).await.unwrap().len(), wanted, "{number}");
+    }
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn one_piece_that_cannot_be_written_does_not_take_the_others_with_it() {
+    let world = world().await;
+    let (good, twice) = (world.entry(), world.entry());
+    world.store.append(twice.clone()).await.unwrap();
+    let (one, other) = tokio::join!(world.store.append(good), world.store.append(twice));
+    one.unwrap();
+    assert!(matches!(other, Err(StoreError::Failed(_))));
+    assert_eq!(world.store.counts().await.unwrap().entries, [(EntryState::Unread, 2)]);
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
 }

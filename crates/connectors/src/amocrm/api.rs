@@ -33,7 +33,7 @@ impl Amocrm {
 }
 
 /// The answer's body; `None` where amoCRM found nothing.
-fn read(client: &Client<'_>, reply: &Reply) -> Result<Option<Value>, CallError> {
+pub(super) fn read(client: &Client<'_>, reply: &Reply) -> Result<Option<Value>, CallError> {
     let problem = || {
         let body: Value = serde_json::from_slice(&reply.body).unwrap_or_default();
         let first = tree::at(&body, &["validation-errors", "0", "errors", "0", "detail"]);

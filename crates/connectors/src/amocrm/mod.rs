@@ -7,6 +7,7 @@
 
 mod api;
 mod oauth;
+mod polls;
 mod reading;
 
 use garde::Validate;
@@ -16,7 +17,7 @@ use serde_json::Value;
 use uzel_model::{
     Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
     connector::{Rate, Scope},
-    port::{Authorization, Guests, Login, Subscription},
+    port::{Authorization, Guests, Login, Polls, Subscription},
     signature,
 };
 
@@ -28,11 +29,11 @@ pub(crate) const PROVIDER: Provider = Provider::new::<Amocrm>("amocrm", "amoCRM"
 #[serde(deny_unknown_fields)]
 pub(crate) struct Amocrm {
     /// Your account's address without https, such as example.amocrm.ru.
-    #[garde(inner(length(min = 4, max = 253), custom(host_name)))]
-    #[schemars(length(min = 4, max = 253))]
+    #[garde(inner(length(chars, min = 4, max = 253), custom(host_name)))]
+    #[schemars(length(min = 4, max = 253), example = "example.amocrm.ru")]
     host: Option<String>,
     /// Integration ID (amoMarket, your integration, Keys and permissions).
-    #[garde(inner(length(min = 1, max = 100)))]
+    #[garde(inner(length(chars, min = 1, max = 100)))]
     #[schemars(length(min = 1, max = 100))]
     client_id: Option<String>,
     /// Secret key of the integration.
@@ -50,13 +51,18 @@ pub(crate) struct Amocrm {
     #[garde(length(max = 10))]
     #[schemars(length(max = 10))]
     phone_order: Vec<String>,
+    /// Seconds between two polls of deals that were closed.
+    #[serde(default = "poll_every_s")]
+    #[garde(range(min = 60, max = 86_400))]
+    #[schemars(range(min = 60, max = 86_400))]
+    poll_every_s: u32,
     /// The page where the account's owner allows access.
     #[serde(default = "oauth_url")]
-    #[garde(length(min = 1))]
+    #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     oauth_url: String,
     /// Where the account's API lives, if not at its own address; the sandbox's address in tests.
-    #[garde(inner(length(min = 1)))]
+    #[garde(inner(length(chars, min = 1)))]
     #[schemars(length(min = 1))]
     base_url: Option<String>,
     /// Hosts beside *.amocrm.ru, *.amocrm.com and *.kommo.com that may be trusted as an account's address; for tests.
@@ -68,6 +74,10 @@ pub(crate) struct Amocrm {
 
 fn phone_order() -> Vec<String> {
     ["MOB", "WORK"].map(str::to_owned).into()
+}
+
+fn poll_every_s() -> u32 {
+    900
 }
 
 fn oauth_url() -> String {
@@ -132,6 +142,10 @@ impl Connector for Amocrm {
         self.calls().then_some(self)
     }
 
+    fn polls(&self) -> Option<&dyn Polls> {
+        self.calls().then_some(self)
+    }
+
     fn subscription(&self) -> Option<&dyn Subscription> {
         self.calls().then_some(self)
     }
@@ -140,10 +154,12 @@ impl Connector for Amocrm {
         (self.addressed() && self.application().is_some()).then_some(self)
     }
 
-    /// amoCRM counts calls by integration, over all accounts that use it.
+    /// amoCRM counts calls by integration, over all accounts that use it, and by account, over all its integrations. A
+    /// long-lived token without the integration's ID is taken for an integration of its own.
     fn rates(&self) -> Vec<Rate> {
-        let scope = self.client_id.clone().map_or(Scope::Connection, Scope::Account);
-        vec![Rate { scope, per_s: 7 }]
+        let integration = self.client_id.as_ref().map(|id| format!("integration/{}", id.to_ascii_lowercase()));
+        let account = Scope::Account(format!("account/{}", self.base()));
+        vec![Rate::per_second(integration.map_or(Scope::Connection, Scope::Account), 7), Rate::per_second(account, 50)]
     }
 }
 

@@ -301,7 +301,7 @@ impl Provider for AmoCrm {
     }
 
     fn put(&self, what: &str, body: Value) -> Option<Result<Value, String>> {
-        if what != "leads" && what != "contacts" {
+        if what != "leads" && what != "contacts" && what != "webhooks" {
             return None;
         }
         Some(wire::objects(body).map(|items| {
@@ -309,6 +309,7 @@ impl Provider for AmoCrm {
             let mut state = self.0.lock();
             match what {
                 "leads" => state.leads = items,
+                "webhooks" => state.hooks = items,
                 _ => state.contacts = items,
             }
             all

@@ -25,6 +25,8 @@ pub(super) struct Settings {
     pub(super) russia_only: bool,
     /// The agreed sender names; null takes every name but `wrong`.
     pub(super) senders: Option<Vec<String>>,
+    /// A sender's name, and the first digits of the numbers whose operators do not know it.
+    pub(super) unregistered: HashMap<String, Vec<String>>,
     /// How long a message is on its way before it counts as delivered.
     pub(super) delivered_after_ms: i64,
     pub(super) daily_limit: u64,
@@ -40,6 +42,7 @@ impl Default for Settings {
             duplicate_guard: false,
             russia_only: true,
             senders: None,
+            unregistered: HashMap::new(),
             delivered_after_ms: 1000,
             daily_limit: 1_000_000_000,
             daily_per_number: None,
@@ -118,6 +121,9 @@ impl State {
             Some(senders) => !call.from.is_empty() && !senders.iter().any(|name| name == call.from),
             None => call.from == "wrong",
         };
+        let operators = self.settings.unregistered.get(call.from).into_iter().flatten();
+        let number = phone.to_string();
+        let sender_unknown = sender_unknown || operators.into_iter().any(|first| number.starts_with(first.as_str()));
         let last = self.recent.get(&key).map(|at| now - at);
         let price = rules::segments(text, call.translit) * CENTS_PER_SEGMENT;
         Some(match () {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::{Json, extract::State};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use uzel_model::phone;
 use uzel_store::Refusal;
 
 use super::{
@@ -46,6 +47,25 @@ pub(super) async fn balance(State(app): State<Arc<App>>, caller: Caller, Path(id
     let link = caller.connection(&app, &id)?;
     let balance = app.engine.balance(&link).await.map_err(Problem::failed)?;
     Ok(Json(json!({ "balance": balance })))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Text {
+    phone: String,
+    text: String,
+}
+
+pub(super) async fn cost(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Body(asked): Body<Text>,
+) -> Result<Json<Value>, Problem> {
+    let link = caller.connection(&app, &id)?;
+    let phone = phone::read_text(&asked.phone, &link.country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
+    let cost = app.engine.cost(&link, &phone.e164, &asked.text).await.map_err(Problem::failed)?;
+    Ok(Json(json!(cost)))
 }
 
 #[derive(Debug, Default, Deserialize)]

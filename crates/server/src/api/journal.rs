@@ -95,14 +95,16 @@ pub(super) async fn show(
     Path(Named { id }): Path<Named>,
     Query(masking): Query<Masking>,
 ) -> Result<Json<Value>, Problem> {
-    let timeline: Timeline = app
-        .engine
-        .store
-        .timeline(id)
-        .await?
-        .filter(|timeline| caller.sees(timeline.merchant))
-        .ok_or_else(|| Problem::not_found("no such entry"))?;
-    let mut value = json!(timeline);
+    let timeline: Option<Timeline> = app.engine.store.timeline(id).await?;
+    let mut value = match timeline {
+        Some(timeline) if caller.sees(timeline.merchant) => json!(timeline),
+        Some(_) => return Err(Problem::not_found("no such entry")),
+        // A call of a poll or a check follows from no entry: it is shown by itself.
+        None => match app.engine.store.exchange(id).await?.filter(|exchange| caller.sees(exchange.merchant)) {
+            Some(exchange) => json!({ "exchange": exchange }),
+            None => return Err(Problem::not_found("no such entry")),
+        },
+    };
     if !(masking.unmasked && caller.is_owner()) {
         mask_value(&mut value);
     }

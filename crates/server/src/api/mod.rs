@@ -38,6 +38,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/connections", get(connections::list))
         .route("/connections/{id}/health", get(connections::health))
         .route("/connections/{id}/balance", get(connections::balance))
+        .route("/connections/{id}/cost", post(connections::cost))
         .route("/connections/{id}/subscribe", post(connections::subscribe))
         .route("/connections/{id}/refusals", get(connections::refusals))
         .route("/connections/{id}/login", post(connections::login))

@@ -99,7 +99,8 @@ const LAWS: &[Law] = &[
     },
     Law {
         broken: "references to entries that do not exist",
-        count: "SELECT count(*) FROM reference WHERE entry NOT IN (SELECT ordinal FROM inbox)",
+        count: "SELECT count(*) FROM (SELECT entry FROM reference UNION ALL SELECT entry FROM reference_new)
+                WHERE entry NOT IN (SELECT ordinal FROM inbox)",
         mend: Some("DELETE FROM reference WHERE entry NOT IN (SELECT ordinal FROM inbox)"),
     },
 ];

@@ -4,14 +4,12 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Bytes, Event, Id, Request, id::Kind};
 
 use super::{
-    doc, id, maybe_id, ms, outbox,
+    doc, id, ms, outbox,
+    reference::{self, FOUND},
     tally::{self, Tally},
-    time, work,
+    time,
 };
-use crate::{
-    CommandState, Counts, Direction, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow, Source, Timeline,
-    TimelineCommand,
-};
+use crate::{CommandState, Counts, Direction, Entry, EntryState, Health, JournalFilter, JournalRow, Source};
 
 const ENTRY: &str =
     "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof";
@@ -123,6 +121,11 @@ pub(super) fn event(db: &Connection, event: Id) -> Result<Option<Event>> {
     db.prepare_cached("SELECT doc FROM event WHERE ordinal = ?1")?.query_row([event.ordinal()], |row| doc(0, row)).optional()
 }
 
+/// The entry that an event was read from.
+pub(super) fn entry_of(db: &Connection, event: Id) -> Result<Option<i64>> {
+    db.prepare_cached("SELECT entry FROM event WHERE ordinal = ?1")?.query_row([event.ordinal()], |row| row.get(0)).optional()
+}
+
 /// The states by their numbers, the words that people see, and the names that they are counted under.
 const STATES: [(EntryState, &str, &str); 4] = [
     (EntryState::Unread, "unread", "entry/0"),
@@ -182,7 +185,7 @@ fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<
         add("j.provider = ?", Box::new(provider.clone()));
     }
     if let Some(reference) = &filter.reference {
-        add(found_by, Box::new(work::short(reference)));
+        add(found_by, Box::new(reference::key(reference)));
     }
     if let Some(from) = filter.from {
         add(&format!("j.{at} >= ?"), Box::new(ms(from)));
@@ -197,7 +200,7 @@ fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<
 }
 
 fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let (mut sql, values) = conditions(filter, "received_at", "j.ordinal IN (SELECT entry FROM reference WHERE key = ?)");
+    let (mut sql, values) = conditions(filter, "received_at", &format!("j.ordinal IN ({FOUND})"));
     match filter.status.as_deref() {
         Some("error" | "dead") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)"),
         Some("ok") => sql.push_str(" AND j.ordinal NOT IN (SELECT entry FROM outcome WHERE state = 3)"),
@@ -236,8 +239,8 @@ fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
 }
 
 fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let found_by = "j.command IN (SELECT c.ordinal FROM command c JOIN reference r ON c.entry = r.entry WHERE r.key = ?)";
-    let (mut sql, values) = conditions(filter, "at", found_by);
+    let found_by = format!("j.command IN (SELECT ordinal FROM command WHERE entry IN ({FOUND}))");
+    let (mut sql, values) = conditions(filter, "at", &found_by);
     match filter.status.as_deref() {
         Some("error") => sql.push_str(" AND j.error IS NOT NULL"),
         Some("ok") => sql.push_str(" AND j.error IS NULL"),
@@ -272,84 +275,6 @@ fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
             })
         })?
         .collect()
-}
-
-pub(super) fn timeline(db: &Connection, entry_id: Id) -> Result<Option<Timeline>> {
-    let Some(entry) = entry(db, entry_id)? else { return Ok(None) };
-    let ordinal = entry_id.ordinal();
-    let notes: Option<String> = db
-        .prepare_cached("SELECT notes FROM outcome WHERE entry = ?1")?
-        .query_row([ordinal], |row| row.get(0))
-        .optional()?
-        .flatten();
-    let events: Vec<Event> = db
-        .prepare_cached("SELECT doc FROM event WHERE entry = ?1 ORDER BY ordinal")?
-        .query_map([ordinal], |row| doc(0, row))?
-        .collect::<Result<_>>()?;
-    let mut commands: Vec<TimelineCommand> = db
-        .prepare_cached(
-            "SELECT id, event, connection, flow, job, state, reason, due_at, next_at, attempts, provider_id,
-             EXISTS (SELECT 1 FROM sending WHERE command = ordinal) FROM command WHERE entry = ?1 ORDER BY ordinal",
-        )?
-        .query_map([ordinal], |row| {
-            Ok(TimelineCommand {
-                id: id(Kind::Command, 0, row)?,
-                event: maybe_id(Kind::Event, 1, row)?,
-                connection: id(Kind::Connection, 2, row)?,
-                flow: maybe_id(Kind::Flow, 3, row)?,
-                job: doc(4, row)?,
-                state: if row.get(11)? { CommandState::Sending } else { outbox::state(row.get(5)?) },
-                reason: row.get(6)?,
-                due_at: time(7, row)?,
-                next_at: time(8, row)?,
-                attempts: row.get(9)?,
-                provider_id: row.get(10)?,
-                exchanges: Vec::new(),
-            })
-        })?
-        .collect::<Result<_>>()?;
-    for command in &mut commands {
-        command.exchanges = db
-            .prepare_cached(
-                "SELECT id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace
-                 FROM exchange WHERE command = ?1 ORDER BY ordinal",
-            )?
-            .query_map([command.id.ordinal()], |row| {
-                Ok(Exchange {
-                    id: id(Kind::Attempt, 0, row)?,
-                    merchant: id(Kind::Merchant, 1, row)?,
-                    connection: id(Kind::Connection, 2, row)?,
-                    provider: row.get(3)?,
-                    at: time(4, row)?,
-                    endpoint: row.get(5)?,
-                    request: row.get(6)?,
-                    response: row.get(7)?,
-                    error: row.get(8)?,
-                    duration_ms: row.get(9)?,
-                    trace: row.get(10)?,
-                })
-            })?
-            .collect::<Result<_>>()?;
-    }
-    let target: Vec<String> = entry.request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
-    Ok(Some(Timeline {
-        entry: entry.id,
-        received_at: entry.request.received_at,
-        provider: entry.provider,
-        connection: entry.connection,
-        merchant: entry.merchant,
-        source: entry.source,
-        method: entry.request.method,
-        target: if target.is_empty() { entry.request.path } else { format!("{}?{}", entry.request.path, target.join("&")) },
-        proof: entry.request.key,
-        headers: entry.request.headers,
-        body: String::from_utf8_lossy(&entry.request.body).into_owned(),
-        state: state_of(db, ordinal)?,
-        notes: notes.map(|notes| notes.lines().map(str::to_owned).collect()).unwrap_or_default(),
-        trace: entry.trace,
-        events,
-        commands,
-    }))
 }
 
 pub(super) fn dead(

@@ -6,15 +6,17 @@ mod fresh;
 mod fsck;
 mod journal;
 mod outbox;
+mod reference;
 mod setup;
 mod tally;
+mod timeline;
 mod watch;
 mod work;
 mod writer;
 
 use std::{
     path::Path,
-    sync::Arc,
+    sync::{Arc, mpsc::SyncSender},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -22,15 +24,15 @@ use std::{
 use async_trait::async_trait;
 use fresh::{Fresh, Next};
 use parking_lot::Mutex;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
 use tokio::sync::{Notify, oneshot};
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    Applied, Change, Counts, Entry, Health, JournalFilter, JournalRow, Leased, Notice, OpenBreaker, Refusal, Rhythm, Setup,
-    Store, StoreError, Timeline,
+    Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, Notice, OpenBreaker, Refusal, Rhythm,
+    Setup, Store, StoreError, Timeline,
 };
 
 const READERS: usize = 4;
@@ -73,8 +75,10 @@ fn open(path: &Path, writes: bool) -> Result<Connection, StoreError> {
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(128);
+    // Else a statement with `LIMIT ?` is compiled anew whenever it is bound.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     let pragmas = if writes {
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=4000; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=16000; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
     } else {
         "PRAGMA query_only=ON; PRAGMA cache_size=-2048;"
     };
@@ -89,13 +93,11 @@ impl Sqlite {
         migrate(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
         let (queue, fresh) = (Arc::new(Queue::default()), Arc::new(Fresh::new()));
-        let writer = thread::Builder::new()
-            .name("journal".to_owned())
-            .spawn({
-                let (queue, fresh) = (queue.clone(), fresh.clone());
-                move || writer::run(&connection, &queue, &fresh)
-            })
-            .map_err(|error| StoreError::Failed(error.to_string()))?;
+        let full = checkpointer(path)?;
+        let writer = spawn("journal", {
+            let (queue, fresh) = (queue.clone(), fresh.clone());
+            move || writer::run(&connection, &queue, &fresh, &full)
+        })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), path: path.to_owned() };
         Ok(Self { queue, writer: Mutex::new(Some(writer)), readers: Arc::new(readers), fresh })
     }
@@ -152,6 +154,26 @@ fn start_ids_after(connection: &Connection) -> rusqlite::Result<()> {
         Id::start_after(latest.unwrap_or_default());
     }
     Ok(())
+}
+
+/// Carries what the log holds over to the database file whenever it is told to, so that the writer need not stop for it.
+/// Ends with the sender.
+fn checkpointer(path: &Path) -> Result<SyncSender<()>, StoreError> {
+    let connection = open(path, true)?;
+    let (full, told) = std::sync::mpsc::sync_channel(1);
+    spawn("checkpoint", move || {
+        while told.recv().is_ok() {
+            if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
+                // The writer carries it over itself once the log is four times as long.
+                tracing::warn!("the log cannot be carried over to the database file now: {error}");
+            }
+        }
+    })?;
+    Ok(full)
+}
+
+fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {
+    thread::Builder::new().name(name.to_owned()).spawn(work).map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 fn writer_gone() -> StoreError {
@@ -213,7 +235,7 @@ impl Store for Sqlite {
 
     async fn apply_all(&self, changes: Vec<Change>) -> Vec<Result<Applied, StoreError>> {
         let count = changes.len();
-        let reads = changes.iter().any(|change| change.mark.is_some());
+        let reads = changes.iter().all(|change| change.mark.as_ref().is_some_and(|mark| !mark.again));
         let (ended, told) = oneshot::channel();
         let task = Task::Apply { changes: changes.into_iter().map(Into::into).collect(), ended };
         let handed = if reads { self.queue.later(task) } else { self.queue.first(task) };
@@ -268,8 +290,12 @@ impl Store for Sqlite {
         self.read(move |connection| journal::list(connection, &filter)).await
     }
 
-    async fn timeline(&self, entry: Id) -> Result<Option<Timeline>, StoreError> {
-        self.read(move |connection| journal::timeline(connection, entry)).await
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
+        self.read(move |connection| timeline::of(connection, id)).await
+    }
+
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
+        self.read(move |connection| timeline::exchange(connection, id)).await
     }
 
     async fn dead(

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
-use super::{doc, id, maybe_id, ms, setup, tally::Tally, work};
+use super::{doc, id, maybe_id, ms, reference, setup, tally::Tally, work};
 use crate::{Command, CommandState, Contact, Leased, NewCommand};
 
 pub(super) fn number(state: CommandState) -> i64 {
@@ -41,7 +41,7 @@ pub(super) fn tallied(state: CommandState) -> &'static str {
     }
 }
 
-pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tally: &mut Tally) -> Result<()> {
+pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<i64>, tally: &mut Tally) -> Result<()> {
     let command = &new.command;
     let (ordinal, due_at) = (command.id.ordinal(), ms(command.due_at));
     let mut held = new.held.clone();
@@ -50,7 +50,7 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
     {
         held = Some(slot.reason.clone());
     }
-    let order_key = work::short(&new.ordering_key);
+    let order_key = reference::key(&new.ordering_key);
     let behind = held.is_none() && !step_in(db, order_key, due_at)?;
     let state = if held.is_some() { CommandState::Held } else { CommandState::Waiting };
     db.prepare_cached(
@@ -66,7 +66,7 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
         command.source.as_bytes(),
         command.flow.map(|flow| *flow.as_bytes()),
         command.event.map(|event| *event.as_bytes()),
-        entry.ordinal(),
+        entry,
         job,
         command.job.repeatable(),
         number(state),
@@ -74,10 +74,13 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
         due_at,
         command.latest_at.map(ms),
         order_key,
-        subject_key(command.source, &new.subject),
+        reference::key(&subject(command.source, &new.subject)),
         held,
         command.trace,
     ])?;
+    if let (None, Some(entry)) = (&held, entry) {
+        reference::add(db, &subject(command.source, &new.subject), entry)?;
+    }
     tally.add(tallied(state), 1);
     if let Some(reason) = held {
         tally.add(format!("held/{reason}"), 1);
@@ -85,8 +88,9 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Id, tal
     Ok(())
 }
 
-fn subject_key(source: Id, subject: &str) -> i64 {
-    work::short(&format!("{source}/{subject}"))
+/// A subject as texts of all sources are told apart.
+fn subject(source: Id, subject: &str) -> String {
+    format!("{source}/{subject}")
 }
 
 /// Whether a new command of this key goes first: nothing waits there, or what does is due later and has not been tried.
@@ -106,19 +110,30 @@ fn step_in(db: &Connection, order_key: i64, due_at: i64) -> Result<bool> {
     Ok(goes_before)
 }
 
+fn has_first(db: &Connection, order_key: i64) -> Result<bool> {
+    db.prepare_cached("SELECT 1 FROM command INDEXED BY command_order WHERE order_key = ?1 AND state = 0 AND behind = 0")?
+        .exists([order_key])
+}
+
 fn is_being_sent(db: &Connection, command: i64) -> Result<bool> {
     db.prepare_cached("SELECT 1 FROM sending WHERE command = ?1")?.exists([command])
 }
 
 /// A command waits no more: the next of its key steps forward.
-pub(super) fn left(db: &Connection, command: i64, state: CommandState, reason: Option<&str>, tally: &mut Tally) -> Result<()> {
-    db.prepare_cached(
-        "UPDATE command SET behind = 0, next_at = due_at WHERE ordinal = (
-           SELECT next.ordinal FROM command gone JOIN command next INDEXED BY command_order
-             ON next.order_key = gone.order_key AND next.state = 0
-           WHERE gone.ordinal = ?1 AND gone.behind = 0 ORDER BY next.due_at, next.ordinal LIMIT 1)",
-    )?
-    .execute([command])?;
+pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason: Option<&str>, tally: &mut Tally) -> Result<()> {
+    let next: Option<(i64, bool)> = db
+        .prepare_cached(
+            "SELECT ordinal, behind FROM command INDEXED BY command_order WHERE order_key = ?1 AND state = 0
+             ORDER BY due_at, ordinal LIMIT 1",
+        )?
+        .query_row([order_key], |row| Ok((row.get(0)?, row.get(1)?)))
+        .optional()?;
+    // If somebody is first already, it was one of the others that left.
+    if let Some((next, true)) = next
+        && !has_first(db, order_key)?
+    {
+        db.prepare_cached("UPDATE command SET behind = 0, next_at = due_at WHERE ordinal = ?1")?.execute([next])?;
+    }
     tally.shift(tallied(CommandState::Waiting), tallied(state));
     if state == CommandState::Held {
         tally.add(format!("held/{}", reason.unwrap_or_default()), 1);
@@ -126,18 +141,30 @@ pub(super) fn left(db: &Connection, command: i64, state: CommandState, reason: O
     Ok(())
 }
 
-/// What waits for an event's subject is held back, and gives back its slot.
+/// What waits for an event's subject is held back, and gives back its slot. A look-up that is being made cannot be called off,
+/// but nothing more follows from its event.
 pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut Tally) -> Result<()> {
-    let called: Vec<i64> = db
-        .prepare_cached(
-            "UPDATE command SET state = 5, reason = ?2 WHERE subject_key = ?1 AND state = 0
-             AND ordinal NOT IN (SELECT command FROM sending) RETURNING ordinal",
-        )?
-        .query_map(params![subject_key(event.connection, &event.subject), reason], |row| row.get(0))?
+    // An entry may tell of several subjects: those of its commands are looked at too.
+    let found: Vec<(i64, i64, Option<Id>, bool)> = db
+        .prepare_cached(&format!(
+            "SELECT ordinal, order_key, event, EXISTS (SELECT 1 FROM sending WHERE command = ordinal)
+             FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1 AND state = 0",
+            FOUND = reference::FOUND.replace('?', "?1")
+        ))?
+        .query_map([reference::key(&subject(event.connection, &event.subject))], |row| {
+            Ok((row.get(0)?, row.get(1)?, maybe_id(Kind::Event, 2, row)?, row.get(3)?))
+        })?
         .collect::<Result<_>>()?;
-    for command in called {
+    for (command, order_key, led_to_it, being_sent) in found {
+        if let Some(event) = led_to_it {
+            db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
+        }
+        if being_sent {
+            continue;
+        }
+        db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
         db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
-        left(db, command, CommandState::Held, Some(reason), tally)?;
+        left(db, order_key, CommandState::Held, Some(reason), tally)?;
     }
     Ok(())
 }
@@ -212,19 +239,19 @@ pub(super) fn next_of(db: &Connection, connection: Id) -> Result<Option<Timestam
 /// Takes back what a dead process left *sending*.
 pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Result<(u64, u64)> {
     const WHY: &str = "the hub stopped while this was being sent: what the provider did is not known";
-    let left_over: Vec<(i64, bool)> = db
-        .prepare("SELECT ordinal, repeatable FROM command WHERE ordinal IN (SELECT command FROM sending)")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+    let left_over: Vec<(i64, bool, i64)> = db
+        .prepare("SELECT ordinal, repeatable, order_key FROM command WHERE ordinal IN (SELECT command FROM sending)")?
+        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_>>()?;
     db.execute("DELETE FROM sending", [])?;
     let (mut again, mut unknown) = (0, 0);
-    for (command, repeatable) in left_over {
+    for (command, repeatable, order_key) in left_over {
         if repeatable {
             db.execute("UPDATE command SET next_at = ?2 WHERE ordinal = ?1", [command, ms(now)])?;
             again += 1;
         } else {
             db.execute("UPDATE command SET state = 4, reason = ?2 WHERE ordinal = ?1", params![command, WHY])?;
-            left(db, command, CommandState::Unknown, Some(WHY), tally)?;
+            left(db, order_key, CommandState::Unknown, Some(WHY), tally)?;
             unknown += 1;
         }
     }

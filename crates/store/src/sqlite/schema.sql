@@ -32,7 +32,6 @@ CREATE TABLE command (
 );
 CREATE INDEX command_due ON command (connection, next_at) WHERE state = 0 AND behind = 0;
 CREATE INDEX command_order ON command (order_key, due_at) WHERE state = 0;
-CREATE INDEX command_subject ON command (subject_key) WHERE state = 0;
 CREATE INDEX command_entry ON command (entry);
 CREATE INDEX command_trouble ON command (state) WHERE state >= 3;
 
@@ -46,8 +45,11 @@ CREATE TABLE exchange (
 );
 CREATE INDEX exchange_command ON exchange (command) WHERE command IS NOT NULL;
 
--- What entries are found by: hashes of phones, order numbers, providers' ids. What was sent is found by its entry.
-CREATE TABLE reference (key INTEGER, entry INTEGER, PRIMARY KEY (key, entry)) WITHOUT ROWID;
+-- What entries are found by: hashes of phones, order numbers, providers' ids, and of subjects for which something was queued.
+-- What was sent is found by its entry. Hashes fall anywhere in an index, so new ones are gathered, and put in order into small parts of it: a page is then written once for
+-- many of them.
+CREATE TABLE reference (part INTEGER, key INTEGER, entry INTEGER, PRIMARY KEY (part, key, entry)) WITHOUT ROWID;
+CREATE TABLE reference_new (number INTEGER PRIMARY KEY, key INTEGER NOT NULL, entry INTEGER NOT NULL);
 
 CREATE TABLE slot (key BLOB PRIMARY KEY, until INTEGER NOT NULL, command INTEGER NOT NULL) WITHOUT ROWID;
 CREATE INDEX slot_command ON slot (command);

@@ -6,7 +6,7 @@ use uzel_model::{Event, Id, Job, port::Delivery, signature::fingerprint};
 use super::{
     failed,
     journal::{self, EntryRow},
-    ms, outbox,
+    ms, outbox, reference,
     tally::Tally,
 };
 use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Settlement, StoreError};
@@ -17,6 +17,7 @@ pub(super) struct Ready {
     pub(super) entries: Vec<EntryRow>,
     events: Vec<Documents>,
     resolved: Option<Documents>,
+    jobs: Vec<String>,
 }
 
 /// An event's document and its commands' jobs.
@@ -44,15 +45,10 @@ impl From<Change> for Ready {
             entries: std::mem::take(&mut change.entries).into_iter().map(EntryRow::from).collect(),
             events: change.events.iter().map(Documents::of).collect(),
             resolved: change.resolved.as_ref().map(Documents::of),
+            jobs: change.commands.iter().map(|new| job(&new.command.job)).collect(),
             change,
         }
     }
-}
-
-/// A short hash by which rows of one key are found.
-pub(super) fn short(text: &str) -> i64 {
-    let hash = fingerprint([text.as_bytes()]);
-    i64::from_be_bytes(*hash.first_chunk().expect("16 bytes hold 8"))
 }
 
 pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
@@ -85,6 +81,11 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
     for (event, documents) in change.events.iter().zip(&ready.events) {
         add_event(db, event, documents, &mut applied, tally)?;
     }
+    for (command, job) in change.commands.iter().zip(&ready.jobs) {
+        let entry = command.command.event.map(|event| journal::entry_of(db, event)).transpose()?.flatten();
+        outbox::queue(db, command, job, entry, tally)?;
+        applied.queued += 1;
+    }
     if let (Some(event), Some(documents)) = (&change.resolved, &ready.resolved) {
         resolve(db, event, documents, &mut applied, tally)?;
     }
@@ -104,6 +105,9 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
     if let Some((connection, value)) = &change.cursor {
         db.prepare_cached("INSERT INTO cursor VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
             .execute(params![connection.as_bytes(), value])?;
+    }
+    if let Some(connection) = change.ends_login.filter(|_| applied.new_events > 0) {
+        db.prepare_cached("DELETE FROM session WHERE connection = ?1")?.execute([connection.as_bytes()])?;
     }
     let now = change.now.map_or(0, ms);
     for (merchant, phone) in &change.opt_outs {
@@ -148,7 +152,7 @@ fn add_event(db: &Connection, new: &NewEvent, documents: &Documents, applied: &m
         documents.event
     ])?;
     for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
-        refer(db, value, event.entry.ordinal())?;
+        reference::add(db, value, event.entry.ordinal())?;
     }
     follow(db, new, documents, applied, tally)
 }
@@ -158,29 +162,28 @@ fn follow(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut 
         outbox::call_off(db, &new.event, reason, tally)?;
     }
     for (command, job) in new.commands.iter().zip(&documents.jobs) {
-        outbox::queue(db, command, job, new.event.entry, tally)?;
+        outbox::queue(db, command, job, Some(new.event.entry.ordinal()), tally)?;
         applied.queued += 1;
     }
     Ok(())
 }
 
-/// The event of a look-up, with what was found: its document is replaced and its commands follow.
+/// The event of a look-up, with what was found: its document is replaced and its commands follow, unless the event was called
+/// off meanwhile.
 fn resolve(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut Applied, tally: &mut Tally) -> Result<()> {
     let Event { id, entry, phone, .. } = &new.event;
-    db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE ordinal = ?1")?.execute(params![
+    let open = db.prepare_cached("UPDATE event SET doc = ?2, pending = ?3 WHERE ordinal = ?1 AND pending")?.execute(params![
         id.ordinal(),
         documents.event,
         new.pending
     ])?;
+    if open == 0 {
+        return Ok(());
+    }
     if let Some(phone) = phone {
-        refer(db, &phone.e164, entry.ordinal())?;
+        reference::add(db, &phone.e164, entry.ordinal())?;
     }
     follow(db, new, documents, applied, tally)
-}
-
-pub(super) fn refer(db: &Connection, value: &str, entry: i64) -> Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO reference VALUES (?1, ?2)")?.execute([short(value), entry])?;
-    Ok(())
 }
 
 fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, tally: &mut Tally) -> Result<()> {
@@ -203,7 +206,7 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
     }
     tally.shift(journal::tallied(before), journal::tallied(state));
     for value in &mark.refs {
-        refer(db, value, entry)?;
+        reference::add(db, value, entry)?;
     }
     Ok(())
 }
@@ -216,29 +219,29 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     if !held {
         return Ok(false);
     }
+    let (attempts, entry, order_key): (i64, Option<i64>, i64) = db
+        .prepare_cached("SELECT attempts, entry, order_key FROM command WHERE ordinal = ?1")?
+        .query_row([command], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+    let attempts = attempts + i64::from(settlement.counts);
     let retry_at = settlement.retry_at.map(ms);
-    let (attempts, entry, connection): (i64, Option<i64>, Vec<u8>) = db
-        .prepare_cached(
-            "UPDATE command SET state = ?2, next_at = coalesce(?3, next_at), reason = ?4, provider_id = coalesce(?5, provider_id),
-             attempts = attempts + ?6 WHERE ordinal = ?1 RETURNING attempts, entry, connection",
-        )?
-        .query_row(
-            params![
-                command,
-                outbox::number(settlement.state),
-                retry_at,
-                settlement.reason,
-                settlement.provider_id,
-                settlement.counts
-            ],
-            |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)),
-        )?;
+    db.prepare_cached(
+        "UPDATE command SET state = ?2, next_at = coalesce(?3, next_at), reason = ?4, provider_id = coalesce(?5, provider_id),
+         attempts = ?6 WHERE ordinal = ?1",
+    )?
+    .execute(params![
+        command,
+        outbox::number(settlement.state),
+        retry_at,
+        settlement.reason,
+        settlement.provider_id,
+        attempts
+    ])?;
     for exchange in &settlement.exchanges {
         put_exchange(db, exchange, Some(settlement.command), attempts, retry_at)?;
     }
     if let Some(entry) = entry {
         for value in &settlement.refs {
-            refer(db, value, entry)?;
+            reference::add(db, value, entry)?;
         }
     }
     if settlement.frees_slot {
@@ -248,10 +251,10 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
         (settlement.state, &settlement.provider_id, settlement.exchanges.last())
     {
         db.prepare_cached("INSERT OR IGNORE INTO sent (connection, provider_id, command, at, state) VALUES (?1, ?2, ?3, ?4, 0)")?
-            .execute(params![connection, provider_id, command, ms(exchange.at)])?;
+            .execute(params![exchange.connection.as_bytes(), provider_id, command, ms(exchange.at)])?;
     }
     if settlement.state != CommandState::Waiting {
-        outbox::left(db, command, settlement.state, settlement.reason.as_deref(), tally)?;
+        outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }
     Ok(true)
 }

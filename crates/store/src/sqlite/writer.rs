@@ -1,10 +1,13 @@
 //! The writer: one thread that commits whatever is waiting, in groups, with one fsync each.
 //!
 //! Work waits in two lanes. What somebody waits for (an entry to be answered, a call to be settled) goes first; readings
-//! of entries fill up what room is left, a portion in every group, so that neither lane can starve the other. Nothing waits
-//! for a timer.
+//! of entries fill up what room is left, a portion in every so many groups, so that neither lane can starve the other.
+//! Nothing waits for a timer.
+//!
+//! A group of readings alone is not synced: should the power fail, its entries are unread again. Whatever is done upon what
+//! was read begins with a lease, whose group is synced, and with it all that was written before.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{cell::Cell, collections::VecDeque, sync::mpsc::SyncSender};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
@@ -24,6 +27,14 @@ const WAITING_MAX: usize = 8_192;
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Tasks that one transaction may hold.
 const GROUP_MAX: usize = 1_024;
+
+/// With so many tasks in the first lane, a reading goes along only with every so many groups.
+const CROWD: usize = 16;
+const READING_EVERY: u32 = 3;
+/// Readings that one transaction may hold when nothing else waits.
+const READINGS_ALONE: usize = 8;
+/// After so many groups the log is carried over to the database file.
+const CHECKPOINT_GROUPS: u64 = 128;
 
 type Work = Box<dyn FnMut(&Connection, &mut Tally) -> Result<(), StoreError> + Send>;
 
@@ -76,14 +87,15 @@ impl Task {
     }
 
     /// One piece of work that cannot be done must not take the others with it: each is tried in a transaction of its own.
-    fn alone(mut self, db: &Connection, fresh: &Fresh) {
+    fn alone(mut self, log: &Log<'_>, fresh: &Fresh) {
+        let db = log.db;
         match &mut self {
             Self::Apply { changes, .. } => {
                 let applied: Vec<_> =
-                    changes.iter().map(|change| commit(db, |tally| apply(db, change, tally)).unwrap_or_else(Err)).collect();
+                    changes.iter().map(|change| log.commit(true, |tally| apply(db, change, tally)).unwrap_or_else(Err)).collect();
                 self.end(Outcome::Applied(applied), fresh);
             }
-            Self::Append { .. } | Self::Other { .. } => match (commit(db, |tally| self.run(db, tally)), self) {
+            Self::Append { .. } | Self::Other { .. } => match (log.commit(true, |tally| self.run(db, tally)), self) {
                 (Ok(outcome), task) => task.end(outcome, fresh),
                 (Err(error), Self::Append { ended, .. } | Self::Other { ended, .. }) => drop(ended.send(Err(error))),
                 (Err(_), Self::Apply { .. }) => {}
@@ -106,7 +118,16 @@ struct Lanes {
     first: VecDeque<Task>,
     later: VecDeque<Task>,
     bytes: usize,
+    /// Groups since one had a reading in it.
+    without_reading: u32,
     closed: bool,
+}
+
+/// What one transaction is to do.
+struct Group {
+    tasks: Vec<Task>,
+    /// Somebody waits for it to be on disk.
+    sync: bool,
 }
 
 /// The way to the writer.
@@ -147,7 +168,7 @@ impl Queue {
     }
 
     /// Waits for work; `None` when there will be no more.
-    fn next(&self) -> Option<Vec<Task>> {
+    fn next(&self) -> Option<Group> {
         let mut lanes = self.lanes.lock();
         while lanes.first.is_empty() && lanes.later.is_empty() {
             if lanes.closed {
@@ -155,39 +176,67 @@ impl Queue {
             }
             self.filled.wait(&mut lanes);
         }
+        let crowded = lanes.first.len() >= CROWD;
         let count = lanes.first.len().min(GROUP_MAX);
-        let mut group: Vec<Task> = lanes.first.drain(..count).collect();
-        // A reading is many changes already: one of them beside what is urgent.
-        let readings = lanes.later.len().min(if group.is_empty() { 8 } else { 1 });
-        group.extend(lanes.later.drain(..readings));
-        lanes.bytes -= group.iter().map(Task::bytes).sum::<usize>();
-        Some(group)
+        let mut tasks: Vec<Task> = lanes.first.drain(..count).collect();
+        // A reading is many changes already.
+        let room = match (tasks.is_empty(), crowded && lanes.without_reading < READING_EVERY) {
+            (true, _) => READINGS_ALONE,
+            (false, false) => 1,
+            (false, true) => 0,
+        };
+        let readings = lanes.later.len().min(room);
+        lanes.without_reading = if readings > 0 { 0 } else { lanes.without_reading + 1 };
+        let sync = !tasks.is_empty();
+        tasks.extend(lanes.later.drain(..readings));
+        lanes.bytes -= tasks.iter().map(Task::bytes).sum::<usize>();
+        Some(Group { tasks, sync })
     }
 }
 
-/// Writes until the queue is closed and empty.
-pub(super) fn run(db: &Connection, queue: &Arc<Queue>, fresh: &Fresh) {
-    while let Some(mut group) = queue.next() {
-        let outcomes = commit(db, |tally| group.iter_mut().map(|task| task.run(db, tally)).collect::<Result<Vec<_>, _>>());
+/// Writes until the queue is closed and empty. Tells every so many groups that the log has grown.
+pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSender<()>) {
+    let log = Log { db, synced: Cell::new(true) };
+    let mut groups = 0_u64;
+    while let Some(Group { mut tasks, sync }) = queue.next() {
+        groups += 1;
+        if groups.is_multiple_of(CHECKPOINT_GROUPS) {
+            // It is told already, or at work.
+            full.try_send(()).unwrap_or_default();
+        }
+        let outcomes = log.commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, tally)).collect::<Result<Vec<_>, _>>());
         match outcomes {
-            Ok(outcomes) => group.into_iter().zip(outcomes).for_each(|(task, outcome)| task.end(outcome, fresh)),
-            Err(_) => group.into_iter().for_each(|task| task.alone(db, fresh)),
+            Ok(outcomes) => tasks.into_iter().zip(outcomes).for_each(|(task, outcome)| task.end(outcome, fresh)),
+            Err(_) => tasks.into_iter().for_each(|task| task.alone(&log, fresh)),
         }
         fresh.wake();
     }
 }
 
-/// One transaction: all of the work, or nothing.
-fn commit<T>(db: &Connection, work: impl FnOnce(&mut Tally) -> Result<T, StoreError>) -> Result<T, StoreError> {
-    let mut tally = Tally::default();
-    db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(failed)?;
-    let result = work(&mut tally).and_then(|outcome| {
-        tally.write(db).map_err(failed)?;
-        db.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(failed)?;
-        Ok(outcome)
-    });
-    if result.is_err() && !db.is_autocommit() {
-        db.execute_batch("ROLLBACK").map_err(failed)?;
+/// The database, and whether its commits wait for the disk.
+struct Log<'a> {
+    db: &'a Connection,
+    synced: Cell<bool>,
+}
+
+impl Log<'_> {
+    /// One transaction: all of the work, or nothing. With `sync` it is on disk when this returns.
+    fn commit<T>(&self, sync: bool, work: impl FnOnce(&mut Tally) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let db = self.db;
+        if sync != self.synced.get() {
+            db.pragma_update(None, "synchronous", if sync { "FULL" } else { "NORMAL" }).map_err(failed)?;
+            self.synced.set(sync);
+        }
+        let mut tally = Tally::default();
+        db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(failed)?;
+        let result = work(&mut tally).and_then(|outcome| {
+            tally.write(db).map_err(failed)?;
+            db.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(failed)?;
+            Ok(outcome)
+        });
+        if result.is_err() && !db.is_autocommit() {
+            db.execute_batch("ROLLBACK").map_err(failed)?;
+        }
+        result
     }
-    result
 }

@@ -26,6 +26,9 @@ pub(crate) struct Load {
     /// Where the running number is written, and with how many digits.
     places: Vec<(usize, usize)>,
     next: AtomicU64,
+    /// When each request was due, in microseconds since `epoch`, by its number; what lies beyond is not noted.
+    started: Vec<AtomicU64>,
+    epoch: Instant,
 }
 
 /// When to stop.
@@ -47,8 +50,9 @@ pub(crate) struct Outcome {
 }
 
 impl Load {
-    /// Every run of `#` in the head or the body takes the running number.
-    pub(crate) fn new(address: SocketAddr, target: &str, headers: &str, body: &str) -> Arc<Self> {
+    /// Every run of `#` in the head or the body takes the running number. Of the first `noted` requests it is kept when they
+    /// were due.
+    pub(crate) fn new(address: SocketAddr, target: &str, headers: &str, body: &str, noted: usize) -> Arc<Self> {
         let length = body.len();
         let text = format!(
             "POST {target} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
@@ -61,7 +65,24 @@ impl Load {
                 _ => places.push((at, 1)),
             }
         }
-        Arc::new(Self { address, bytes, places, next: AtomicU64::new(0) })
+        let started = (0..noted).map(|_| AtomicU64::new(0)).collect();
+        Arc::new(Self { address, bytes, places, next: AtomicU64::new(0), started, epoch: Instant::now() })
+    }
+
+    /// The next request's number, which then is taken.
+    pub(crate) fn take(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// The number that the next request will carry.
+    pub(crate) fn next(&self) -> u64 {
+        self.next.load(Ordering::Relaxed)
+    }
+
+    /// When this request was due.
+    pub(crate) fn started(&self, number: u64) -> Option<Instant> {
+        let micros = self.started.get(number as usize)?.load(Ordering::Relaxed);
+        (micros > 0).then(|| self.epoch + Duration::from_micros(micros))
     }
 
     /// Each connection sends its next request as soon as the last one is answered.
@@ -113,13 +134,18 @@ impl Outcome {
 
     /// The latency that this share of the requests does not exceed, in milliseconds.
     pub(crate) fn quantile(&self, share: f64) -> f64 {
-        let place = (self.micros.len() as f64 * share) as usize;
-        self.micros.get(place.min(self.micros.len().saturating_sub(1))).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+        quantile(&self.micros, share)
     }
 }
 
+/// Of sorted microseconds, in milliseconds.
+pub(crate) fn quantile(micros: &[u32], share: f64) -> f64 {
+    let place = (micros.len() as f64 * share) as usize;
+    micros.get(place.min(micros.len().saturating_sub(1))).map_or(0.0, |micros| f64::from(*micros) / 1000.0)
+}
+
 /// One connection.
-struct Wire {
+pub(crate) struct Wire {
     load: Arc<Load>,
     stream: TcpStream,
     request: Vec<u8>,
@@ -127,7 +153,7 @@ struct Wire {
 }
 
 impl Wire {
-    async fn open(load: &Arc<Load>) -> anyhow::Result<Self> {
+    pub(crate) async fn open(load: &Arc<Load>) -> anyhow::Result<Self> {
         let stream = TcpStream::connect(load.address).await.with_context(|| format!("connecting to {}", load.address))?;
         stream.set_nodelay(true)?;
         Ok(Self { load: load.clone(), stream, request: load.bytes.clone(), answer: Vec::with_capacity(4096) })
@@ -152,7 +178,7 @@ impl Wire {
             if start > Instant::now() {
                 tokio::time::sleep_until(start.into()).await;
             }
-            if self.ask().await? {
+            if self.ask(start).await? {
                 outcome.accepted += 1;
             } else {
                 outcome.refused += 1;
@@ -164,8 +190,16 @@ impl Wire {
     }
 
     /// Sends the next request; whether it was answered 2xx.
-    async fn ask(&mut self) -> anyhow::Result<bool> {
-        let number = self.load.next.fetch_add(1, Ordering::Relaxed);
+    async fn ask(&mut self, start: Instant) -> anyhow::Result<bool> {
+        let number = self.load.take();
+        self.send(number, start).await
+    }
+
+    /// Sends the request of this number; whether it was answered 2xx.
+    pub(crate) async fn send(&mut self, number: u64, start: Instant) -> anyhow::Result<bool> {
+        if let Some(started) = self.load.started.get(number as usize) {
+            started.store(start.duration_since(self.load.epoch).as_micros() as u64, Ordering::Relaxed);
+        }
         for (start, width) in &self.load.places {
             let mut rest = number;
             for digit in self.request[*start..start + width].iter_mut().rev() {

@@ -1,6 +1,9 @@
 //! Asks a hub: over its socket where one runs, else in this process over the same API.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::{Context, bail};
 use axum::{
@@ -21,8 +24,17 @@ use crate::{
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
 pub(crate) enum Asker {
-    Running { client: reqwest::Client, socket: PathBuf },
-    Own { router: Router, engine: Arc<Engine>, _folder: Folder },
+    Running {
+        client: reqwest::Client,
+        socket: PathBuf,
+    },
+    Own {
+        router: Router,
+        engine: Arc<Engine>,
+        _folder: Folder,
+        /// Dropped last, with all that was tried in it.
+        _passing: Option<tempfile::TempDir>,
+    },
 }
 
 impl Asker {
@@ -35,10 +47,26 @@ impl Asker {
         if !settings.data.join("uzel.db").exists() {
             bail!("no hub in {}: start one with `uzel serve`, or name its folder with --data", settings.data.display());
         }
-        let folder = Folder::open(&settings.data)?;
+        Self::own(settings, &settings.data, None).await
+    }
+
+    /// A hub that has not been started yet: its folder is made.
+    pub(crate) async fn first(settings: &Settings) -> anyhow::Result<Self> {
+        Self::own(settings, &settings.data, None).await
+    }
+
+    /// A hub in a folder that is thrown away.
+    pub(crate) async fn passing(settings: &Settings) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir().context("a folder to try it in")?;
+        let path = folder.path().to_owned();
+        Self::own(settings, &path, Some(folder)).await
+    }
+
+    async fn own(settings: &Settings, path: &Path, passing: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
+        let folder = Folder::open(path)?;
         let engine = open(&folder, settings.options()?, Parts::default()).await?;
         let router = uzel_server::local_router(App::new(engine.clone(), settings.door()?));
-        Ok(Self::Own { router, engine, _folder: folder })
+        Ok(Self::Own { router, engine, _folder: folder, _passing: passing })
     }
 
     pub(crate) async fn end(&self) {

@@ -43,6 +43,11 @@ pub(super) fn journal(rows: &Value) -> String {
 
 pub(super) fn timeline(entry: &Value) -> String {
     let mut page = String::new();
+    if entry["exchange"].is_object() {
+        line(&mut page, format_args!("{}  {}", text(&entry["exchange"], "id"), text(&entry["exchange"], "provider")));
+        exchange(&mut page, &entry["exchange"]);
+        return page.trim_end().to_owned();
+    }
     line(&mut page, format_args!("{}  {}  {}", text(entry, "entry"), text(entry, "received_at"), text(entry, "provider")));
     line(&mut page, format_args!("  request   {} {}", text(entry, "method"), text(entry, "target")));
     line(
@@ -72,24 +77,23 @@ pub(super) fn timeline(entry: &Value) -> String {
             line(&mut page, format_args!("            because {reason}"));
         }
         line(&mut page, format_args!("            due {}  attempts {}", text(command, "due_at"), command["attempts"]));
-        for exchange in list(command, "exchanges") {
-            line(
-                &mut page,
-                format_args!(
-                    "    attempt {}  {} ms  {}",
-                    text(exchange, "at"),
-                    exchange["duration_ms"],
-                    text(exchange, "endpoint")
-                ),
-            );
-            line(&mut page, format_args!("            > {}", text(exchange, "request")));
-            line(&mut page, format_args!("            < {}", text(exchange, "response")));
-            if let Some(error) = exchange["error"].as_str() {
-                line(&mut page, format_args!("            ! {error}"));
-            }
+        list(command, "exchanges").for_each(|of_it| exchange(&mut page, of_it));
+        if let Some(delivery) = command["delivery"].as_str() {
+            let code = command["delivery_code"].as_str().map_or(String::new(), |code| format!("  code {code}"));
+            line(&mut page, format_args!("            message {}  {delivery}{code}", text(command, "provider_id")));
         }
     }
     page.trim_end().to_owned()
+}
+
+fn exchange(page: &mut String, exchange: &Value) {
+    let (at, endpoint) = (text(exchange, "at"), text(exchange, "endpoint"));
+    line(page, format_args!("    attempt {at}  {} ms  {endpoint}", exchange["duration_ms"]));
+    line(page, format_args!("            > {}", text(exchange, "request")));
+    line(page, format_args!("            < {}", text(exchange, "response")));
+    if let Some(error) = exchange["error"].as_str() {
+        line(page, format_args!("            ! {error}"));
+    }
 }
 
 pub(super) fn plan(plan: &Value, dry_run: bool) -> String {

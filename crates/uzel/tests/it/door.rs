@@ -1,7 +1,6 @@
 //! The door from outside: who is refused, how fast, and what is kept of it.
 
 use serde_json::{Value, json};
-use uzel::hub::Parts;
 
 use crate::world::{KEY, World, until};
 
@@ -90,7 +89,7 @@ async fn a_forged_x_forwarded_for_changes_nothing_and_a_trusted_proxy_s_does() {
     let kept = stranger.refusals("/api/v1/providers/rkeeper/refusals", 1).await;
     assert_eq!(kept[0]["peer"], "127.0.0.1");
 
-    let behind = World::with_settings(json!({}), Parts::default(), |settings| {
+    let behind = World::tuned(|settings| {
         settings.trusted_proxies = vec!["127.0.0.0/8".to_owned()];
     })
     .await;
@@ -142,7 +141,7 @@ async fn a_refused_request_is_kept_for_its_connection_without_any_credential() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_a_flood_the_last_twenty_are_kept_and_none_is_larger_than_4_kib() {
-    let world = World::with_settings(json!({}), Parts::default(), |settings| settings.failed_auth_per_minute = 60_000).await;
+    let world = World::tuned(|settings| settings.failed_auth_per_minute = 60_000).await;
     let id = world.link("yclients").await["id"].as_str().unwrap().to_owned();
     let body = "\"я\n".repeat(100_000);
     for _ in 0..300 {

@@ -88,7 +88,7 @@ async fn followed(world: &World) -> Value {
 async fn every_fixture_is_answered_and_read_as_its_snapshot_says() {
     for file in fixtures() {
         // A hub of its own for each: what one told must not be a repeat for the next. The delay keeps all texts waiting.
-        let world = World::new(json!({ "delay": "1h" })).await;
+        let world = World::new(json!({ "delay": "3000d" })).await;
         let (status, body) = send(&world, &std::fs::read(&file).unwrap()).await;
         crate::world::until("the entry to be read", async || world.api("/api/v1/journal?status=unread").await == json!([])).await;
         let provider = file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
@@ -103,8 +103,7 @@ async fn every_fixture_is_answered_and_read_as_its_snapshot_says() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_overlapping_arrays_make_three_events() {
-    // The bodies tell a fixed day: the delay must outlast whatever day it is.
-    let world = World::new(json!({ "delay": "10000h" })).await;
+    let world = World::new(json!({ "delay": "3000d" })).await;
     let order = |id: u32| {
         json!({ "eventType": "DeliveryOrderUpdate", "eventTime": "2026-11-24 12:00:00.000", "organizationId": "o", "correlationId": "c",
             "eventInfo": { "id": format!("order-{id}"), "organizationId": "o", "timestamp": 1, "creationStatus": "Success",

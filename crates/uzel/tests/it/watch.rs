@@ -43,10 +43,14 @@ async fn a_start_while_the_provider_is_down_begins_with_one_try_and_not_with_a_b
     let opened = world.link("smsru").await["breaker"].clone();
     assert_eq!(opened["reason"], "the provider answers 503: not available");
 
-    let stopped = world.stop().await;
-    stopped.clock.advance(SignedDuration::from_hours(2));
-    let before = calls(&stopped.web, &stopped.sandbox).await;
-    let world = stopped.start().await;
+    let web = world.web.clone();
+    let mut before = 0;
+    let world = world
+        .restart(async |sandbox, clock| {
+            clock.advance(SignedDuration::from_hours(2));
+            before = calls(&web, sandbox).await;
+        })
+        .await;
     assert_eq!(world.link("smsru").await["breaker"], opened, "it stands as it stood");
     let retries = "uzel_attempts_total{provider=\"smsru\",endpoint=\"send\",result=\"retry\"}";
     until("a try to end", async || world.figure(retries).await >= 1).await;
@@ -61,7 +65,7 @@ async fn a_start_while_the_provider_is_down_begins_with_one_try_and_not_with_a_b
     })
     .await;
     assert!(world.link("smsru").await["breaker"].is_null());
-    let world = world.stop().await.start().await;
+    let world = world.restart(async |_, _| {}).await;
     assert!(world.link("smsru").await["breaker"].is_null(), "that it closed is kept as well");
 }
 
@@ -82,7 +86,7 @@ async fn a_connection_whose_webhooks_stay_away_far_longer_than_usual_is_ill() {
     let ill = health(&world, "rkeeper").await;
     assert_eq!(ill["healthy"], false, "{ill}");
     // A restart forgets nothing of it.
-    let world = world.stop().await.start().await;
+    let world = world.restart(async |_, _| {}).await;
     assert_eq!(health(&world, "rkeeper").await["detail"], ill["detail"]);
     world.served(1_000).await;
     assert_eq!(health(&world, "rkeeper").await["healthy"], true);

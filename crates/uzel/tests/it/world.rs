@@ -1,10 +1,11 @@
 //! A hub and the stand-ins, for one test.
 
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     time::{Duration, Instant},
 };
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use uzel::{
     hub::{Hub, Parts},
@@ -23,26 +24,8 @@ pub(crate) struct World {
     pub sandbox: Sandbox,
     pub clock: Clock,
     pub web: reqwest::Client,
-    folder: tempfile::TempDir,
     settings: Settings,
-}
-
-/// Everything but a hub.
-pub(crate) struct Stopped {
-    pub sandbox: Sandbox,
-    pub clock: Clock,
-    pub web: reqwest::Client,
     folder: tempfile::TempDir,
-    settings: Settings,
-}
-
-impl Stopped {
-    /// Starts a hub over the same folder.
-    pub(crate) async fn start(self) -> World {
-        let Self { sandbox, clock, web, folder, settings } = self;
-        let hub = Hub::start(&settings, Parts { clock: clock.clone(), ..Parts::default() }).await.unwrap();
-        World { hub, sandbox, clock, web, folder, settings }
-    }
 }
 
 /// A client for tests; the TLS provider is chosen once a process.
@@ -83,10 +66,20 @@ impl World {
     }
 
     pub(crate) async fn with(rules: Value, parts: Parts) -> Self {
-        Self::with_settings(rules, parts, |_| {}).await
+        let world = Self::bare(parts, |_| {}).await;
+        world.apply(&setup(&world.sandbox.url(), &rules)).await;
+        world
     }
 
-    pub(crate) async fn with_settings(rules: Value, parts: Parts, change: impl FnOnce(&mut Settings)) -> Self {
+    /// The same with settings of its own.
+    pub(crate) async fn tuned(tweak: impl FnOnce(&mut Settings)) -> Self {
+        let world = Self::bare(Parts::default(), tweak).await;
+        world.apply(&setup(&world.sandbox.url(), &json!({}))).await;
+        world
+    }
+
+    /// A hub with nothing set up, and the stand-ins.
+    pub(crate) async fn bare(parts: Parts, tweak: impl FnOnce(&mut Settings)) -> Self {
         let web = web();
         let folder = tempfile::tempdir().unwrap();
         let sandbox = Sandbox::start(anywhere()).await.unwrap();
@@ -97,18 +90,64 @@ impl World {
             call_timeout_ms: 3_000,
             ..Settings::default()
         };
-        change(&mut settings);
+        tweak(&mut settings);
         let clock = parts.clock.clone();
         let hub = Hub::start(&settings, parts).await.unwrap();
-        hub.apply(&setup(&sandbox.url(), &rules), Leniency { short_keys: true }).await.unwrap();
-        Self { hub, sandbox, clock, web, folder, settings }
+        Self { hub, sandbox, clock, web, settings, folder }
     }
 
-    /// Stops the hub; the stand-ins stay.
-    pub(crate) async fn stop(self) -> Stopped {
-        let Self { hub, sandbox, clock, web, folder, settings } = self;
+    /// A hub that knows the address by which the stand-ins reach it.
+    pub(crate) async fn reachable() -> Self {
+        Self::bare(Parts::default(), |settings| {
+            settings.listen.set_port(free_port());
+            settings.public_url = Some(format!("http://{}", settings.listen));
+        })
+        .await
+    }
+
+    /// Stops the hub and starts it again; between the two, `meanwhile` happens.
+    pub(crate) async fn restart(self, meanwhile: impl AsyncFnOnce(&Sandbox, &Clock)) -> Self {
+        let Self { hub, sandbox, clock, web, settings, folder } = self;
         hub.stop().await.unwrap();
-        Stopped { sandbox, clock, web, folder, settings }
+        meanwhile(&sandbox, &clock).await;
+        let hub = Hub::start(&settings, Parts { clock: clock.clone(), ..Parts::default() }).await.unwrap();
+        Self { hub, sandbox, clock, web, settings, folder }
+    }
+
+    pub(crate) async fn apply(&self, setup: &Value) {
+        self.hub.apply(setup, Leniency { short_keys: true }).await.unwrap();
+    }
+
+    /// Lets time pass, as the hub's clock counts it.
+    pub(crate) fn pass(&self, minutes: i64) {
+        self.clock.advance(SignedDuration::from_mins(minutes));
+    }
+
+    /// Waits for a condition that hangs on a schedule: half a minute passes with each beat of the hub.
+    pub(crate) async fn in_time(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
+        self.in_steps(SignedDuration::from_secs(31), what, condition).await;
+    }
+
+    /// The same with another step.
+    pub(crate) async fn in_steps(&self, step: SignedDuration, what: &str, mut condition: impl AsyncFnMut() -> bool) {
+        let mut beat = Instant::now();
+        until(what, async || {
+            if beat.elapsed() > Duration::from_secs(1) {
+                beat = Instant::now();
+                self.clock.advance(step);
+            }
+            condition().await
+        })
+        .await;
+    }
+
+    /// Lets time pass until it is this hour in Moscow, today or tomorrow.
+    pub(crate) fn pass_until(&self, hour: i8) {
+        let now = self.clock.now().in_tz("Europe/Moscow").unwrap();
+        let today = now.date().at(hour, 0, 0, 0).in_tz("Europe/Moscow").unwrap();
+        let target =
+            if today > now { today } else { now.date().tomorrow().unwrap().at(hour, 0, 0, 0).in_tz("Europe/Moscow").unwrap() };
+        self.clock.advance(target.timestamp().duration_since(now.timestamp()));
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
@@ -125,6 +164,27 @@ impl World {
         assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
     }
 
+    /// What a stand-in shows of itself.
+    pub(crate) async fn shown(&self, path: &str) -> Value {
+        let answer = self.web.get(format!("{}/_sandbox/{path}", self.sandbox.url())).send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.text().await.unwrap());
+        answer.json().await.unwrap()
+    }
+
+    /// The calls that a stand-in got below this path, oldest first.
+    pub(crate) async fn calls(&self, provider: &str, path: &str) -> Vec<Value> {
+        let calls = self.shown(&format!("{provider}/calls")).await;
+        calls.as_array().unwrap().iter().filter(|call| call["path"].as_str().unwrap().starts_with(path)).cloned().collect()
+    }
+
+    /// Has a provider send one of its cases, and gives what the hub answered.
+    pub(crate) async fn told_by(&self, provider: &str, case: &str, options: &Value) -> Value {
+        let url = format!("{}/_sandbox/{provider}/send/{case}", self.sandbox.url());
+        let answer = self.web.post(url).json(options).send().await.unwrap();
+        assert!(answer.status().is_success(), "{provider}/{case}: {}", answer.text().await.unwrap());
+        answer.json().await.unwrap()
+    }
+
     pub(crate) async fn api(&self, path: &str) -> Value {
         let key = self.hub.owner_key().unwrap();
         self.web.get(format!("{}{path}", self.hub.url())).bearer_auth(key).send().await.unwrap().json().await.unwrap()
@@ -134,6 +194,26 @@ impl World {
     pub(crate) async fn link(&self, slug: &str) -> Value {
         let links = self.api("/api/v1/connections").await;
         links.as_array().unwrap().iter().find(|link| link["slug"] == slug).unwrap().clone()
+    }
+
+    /// Asks the API to do something; gives the status and the answer.
+    pub(crate) async fn ask(&self, path: &str, body: &Value) -> (u16, Value) {
+        let key = self.hub.owner_key().unwrap();
+        let answer = self.web.post(format!("{}{path}", self.hub.url())).bearer_auth(key).json(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json().await.unwrap())
+    }
+
+    /// The timeline of the newest entry of a provider, unmasked.
+    pub(crate) async fn newest(&self, provider: &str) -> Value {
+        let rows = self.api(&format!("/api/v1/journal?provider={provider}&limit=1000")).await;
+        let entry = rows.as_array().unwrap().iter().find(|row| row["direction"] == "IN").expect("an entry came in");
+        self.api(&format!("/api/v1/journal/{}?unmasked=true", entry["id"].as_str().unwrap())).await
+    }
+
+    /// Notices of this kind.
+    pub(crate) async fn notices(&self, kind: &str) -> Vec<Value> {
+        let notices = self.api("/api/v1/notices").await;
+        notices.as_array().unwrap().iter().filter(|notice| notice["kind"] == kind).cloned().collect()
     }
 
     /// Texts that SMS.ru's stand-in accepted, as (phone, text).
@@ -161,6 +241,16 @@ impl World {
             !open("entries", &["unread"]) && !open("commands", &["waiting", "sending"])
         })
         .await;
+    }
+}
+
+/// A free port below those that the system gives to clients, so that no client is given it to call from.
+pub(crate) fn free_port() -> u16 {
+    loop {
+        let port = rand::random_range(10_000..30_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }
 

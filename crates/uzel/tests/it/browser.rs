@@ -2,14 +2,13 @@
 
 use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::{Value, json};
-use uzel::hub::Parts;
 use uzel_engine::setup::Leniency;
 
 use crate::world::{World, anywhere};
 
 /// A hub with an amoCRM connection that wants a login, and a client that follows no redirects.
 async fn world() -> (World, reqwest::Client) {
-    let world = World::with_settings(json!({}), Parts::default(), |settings| {
+    let world = World::tuned(|settings| {
         settings.public_url = Some(format!("http://{}", anywhere()));
     })
     .await;

@@ -1,0 +1,106 @@
+//! Callbacks: forms of news about messages.
+
+use jiff::Timestamp;
+use uzel_model::{Request, connector::StatusNews};
+
+use super::wire::state;
+
+/// A callback carries up to 100 items; fields beyond this are nobody's.
+const FIELDS: usize = 1_000;
+
+/// Reads one item of a callback: its type, an id, a code and a time, each on a line.
+pub(super) fn news(item: &str) -> Result<StatusNews, String> {
+    let mut lines = item.lines().map(str::trim);
+    match lines.next() {
+        Some("sms_status") => {}
+        Some("callcheck_status") => return Err("the result of a call check: the hub makes none".to_owned()),
+        Some(other) => {
+            let start: String = other.chars().take(40).collect();
+            return Err(format!("«{start}» is no news of a message"));
+        }
+        None => return Err("an empty item".to_owned()),
+    }
+    let id = lines.next().filter(|id| !id.is_empty() && id.len() <= 100);
+    let code = lines.next().and_then(|code| code.parse::<i64>().ok());
+    let Some((id, code)) = id.zip(code) else {
+        return Err("news of a message without its id or a code".to_owned());
+    };
+    let time = lines.next().and_then(|time| time.parse().ok());
+    Ok(StatusNews {
+        provider_id: id.to_owned(),
+        state: state(code),
+        code: code.to_string(),
+        at: time.and_then(|time| Timestamp::from_second(time).ok()),
+    })
+}
+
+/// The fields of a callback.
+#[derive(Default)]
+pub(super) struct Callback {
+    /// What stands in the brackets of `data[…]`, and the item, in order of arrival.
+    pub(super) items: Vec<(String, String)>,
+    pub(super) hash: Option<String>,
+}
+
+impl Callback {
+    pub(super) fn of(request: &Request) -> Self {
+        let kind = request.header("content-type").unwrap_or_default();
+        let fields = match boundary(kind) {
+            Some(boundary) => multipart(&request.body, &boundary),
+            None => serde_urlencoded::from_bytes(&request.body).unwrap_or_default(),
+        };
+        let mut callback = Self::default();
+        for (name, value) in fields.into_iter().take(FIELDS) {
+            let index = name.strip_prefix("data[").and_then(|name| name.strip_suffix(']'));
+            match index {
+                Some(index) => callback.items.push((index.to_owned(), value)),
+                None if name == "data" => callback.items.push((String::new(), value)),
+                None if name == "hash" && !value.is_empty() => callback.hash = Some(value),
+                None => {}
+            }
+        }
+        callback
+    }
+
+    /// SMS.ru tries an address out before it uses it.
+    pub(super) fn is_probe(&self) -> bool {
+        self.items.is_empty() && self.hash.is_none()
+    }
+
+    /// The items in the ways in which they may have been signed.
+    pub(super) fn readings(&self) -> Vec<Vec<String>> {
+        let came: Vec<String> = self.items.iter().map(|(_, item)| item.clone()).collect();
+        let mut sorted = self.items.clone();
+        sorted.sort_by_key(|(index, _)| index.parse::<u64>().unwrap_or(u64::MAX));
+        let sorted: Vec<String> = sorted.into_iter().map(|(_, item)| item).collect();
+        let plain = |items: &[String]| items.iter().map(|item| item.replace("\r\n", "\n")).collect();
+        vec![plain(&came), plain(&sorted), came, sorted]
+    }
+}
+
+fn boundary(content_type: &str) -> Option<String> {
+    let mut words = content_type.split(';').map(str::trim);
+    if !words.next()?.eq_ignore_ascii_case("multipart/form-data") {
+        return None;
+    }
+    let (_, boundary) = words.filter_map(|word| word.split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("boundary"))?;
+    let boundary = boundary.trim_matches('"');
+    (!boundary.is_empty()).then(|| boundary.to_owned())
+}
+
+/// The named texts of a multipart form; parts that are no such thing are left out.
+fn multipart(body: &[u8], boundary: &str) -> Vec<(String, String)> {
+    let body = String::from_utf8_lossy(body);
+    let parts = body.split(&format!("--{boundary}")).map(str::to_owned).collect::<Vec<_>>();
+    parts
+        .iter()
+        .filter_map(|part| {
+            let part = part.strip_prefix("\r\n").or_else(|| part.strip_prefix('\n'))?;
+            let (head, value) = part.split_once("\r\n\r\n").or_else(|| part.split_once("\n\n"))?;
+            let (_, name) = head.split_once(" name=\"")?;
+            let (name, _) = name.split_once('"')?;
+            let value = value.strip_suffix("\r\n").or_else(|| value.strip_suffix('\n')).unwrap_or(value);
+            Some((name.to_owned(), value.to_owned()))
+        })
+        .collect()
+}

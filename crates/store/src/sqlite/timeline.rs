@@ -1,0 +1,124 @@
+//! All that followed from one entry of the inbox, found by any id in it.
+
+use rusqlite::{Connection, OptionalExtension, Result, Row};
+use uzel_model::{Event, Id, id::Kind, port::Delivery};
+
+use super::{doc, id, journal, maybe_id, outbox, time};
+use crate::{CommandState, Exchange, Timeline, TimelineCommand};
+
+const EXCHANGE: &str = "id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace";
+
+pub(super) fn of(db: &Connection, id: Id) -> Result<Option<Timeline>> {
+    let Some(entry_id) = entry_of(db, id)? else { return Ok(None) };
+    let Some(entry) = journal::entry(db, entry_id)? else { return Ok(None) };
+    let ordinal = entry_id.ordinal();
+    let notes: Option<String> = db
+        .prepare_cached("SELECT notes FROM outcome WHERE entry = ?1")?
+        .query_row([ordinal], |row| row.get(0))
+        .optional()?
+        .flatten();
+    let events: Vec<Event> = db
+        .prepare_cached("SELECT doc FROM event WHERE entry = ?1 ORDER BY ordinal")?
+        .query_map([ordinal], |row| doc(0, row))?
+        .collect::<Result<_>>()?;
+    let commands = commands_of(db, ordinal)?;
+    let target: Vec<String> = entry.request.query.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    Ok(Some(Timeline {
+        entry: entry.id,
+        received_at: entry.request.received_at,
+        provider: entry.provider,
+        connection: entry.connection,
+        merchant: entry.merchant,
+        source: entry.source,
+        method: entry.request.method,
+        target: if target.is_empty() { entry.request.path } else { format!("{}?{}", entry.request.path, target.join("&")) },
+        proof: entry.request.key,
+        headers: entry.request.headers,
+        body: String::from_utf8_lossy(&entry.request.body).into_owned(),
+        state: journal::state_of(db, ordinal)?,
+        notes: notes.map(|notes| notes.lines().map(str::to_owned).collect()).unwrap_or_default(),
+        trace: entry.trace,
+        events,
+        commands,
+    }))
+}
+
+/// The entry whose timeline a thing stands in.
+fn entry_of(db: &Connection, thing: Id) -> Result<Option<Id>> {
+    let entry = match thing.kind() {
+        Kind::Entry => return Ok(Some(thing)),
+        Kind::Event => "SELECT entry FROM event WHERE ordinal = ?1",
+        Kind::Command => "SELECT entry FROM command WHERE ordinal = ?1",
+        Kind::Attempt => "SELECT c.entry FROM exchange x JOIN command c ON c.ordinal = x.command WHERE x.ordinal = ?1",
+        _ => return Ok(None),
+    };
+    db.prepare_cached(&format!("SELECT id FROM inbox WHERE ordinal = ({entry})"))?
+        .query_row([thing.ordinal()], |row| id(Kind::Entry, 0, row))
+        .optional()
+}
+
+fn commands_of(db: &Connection, entry: i64) -> Result<Vec<TimelineCommand>> {
+    let mut commands: Vec<TimelineCommand> = db
+        .prepare_cached(
+            "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, c.next_at, c.attempts, c.provider_id,
+             s.state, s.code, EXISTS (SELECT 1 FROM sending WHERE command = c.ordinal) FROM command c
+             LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id
+             WHERE c.entry = ?1 ORDER BY c.ordinal",
+        )?
+        .query_map([entry], |row| {
+            Ok(TimelineCommand {
+                id: id(Kind::Command, 0, row)?,
+                event: maybe_id(Kind::Event, 1, row)?,
+                connection: id(Kind::Connection, 2, row)?,
+                flow: maybe_id(Kind::Flow, 3, row)?,
+                job: doc(4, row)?,
+                state: if row.get(13)? { CommandState::Sending } else { outbox::state(row.get(5)?) },
+                reason: row.get(6)?,
+                due_at: time(7, row)?,
+                next_at: time(8, row)?,
+                attempts: row.get(9)?,
+                provider_id: row.get(10)?,
+                delivery: row.get::<_, Option<i64>>(11)?.map(delivery),
+                delivery_code: row.get(12)?,
+                exchanges: Vec::new(),
+            })
+        })?
+        .collect::<Result<_>>()?;
+    for command in &mut commands {
+        command.exchanges = db
+            .prepare_cached(&format!("SELECT {EXCHANGE} FROM exchange WHERE command = ?1 ORDER BY ordinal"))?
+            .query_map([command.id.ordinal()], read_exchange)?
+            .collect::<Result<_>>()?;
+    }
+    Ok(commands)
+}
+
+fn delivery(state: i64) -> Delivery {
+    match state {
+        1 => Delivery::Delivered,
+        2 => Delivery::Failed,
+        _ => Delivery::OnTheWay,
+    }
+}
+
+pub(super) fn exchange(db: &Connection, id: Id) -> Result<Option<Exchange>> {
+    db.prepare_cached(&format!("SELECT {EXCHANGE} FROM exchange WHERE ordinal = ?1"))?
+        .query_row([id.ordinal()], read_exchange)
+        .optional()
+}
+
+fn read_exchange(row: &Row<'_>) -> Result<Exchange> {
+    Ok(Exchange {
+        id: id(Kind::Attempt, 0, row)?,
+        merchant: id(Kind::Merchant, 1, row)?,
+        connection: id(Kind::Connection, 2, row)?,
+        provider: row.get(3)?,
+        at: time(4, row)?,
+        endpoint: row.get(5)?,
+        request: row.get(6)?,
+        response: row.get(7)?,
+        error: row.get(8)?,
+        duration_ms: row.get(9)?,
+        trace: row.get(10)?,
+    })
+}

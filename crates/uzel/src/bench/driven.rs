@@ -1,0 +1,173 @@
+//! The hub that is measured: a process of its own, started here or running already, asked only over HTTP.
+
+use std::{
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, bail, ensure};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A hub, and where its data is if it was started here.
+pub(crate) struct Driven {
+    pub(crate) address: SocketAddr,
+    key: String,
+    web: reqwest::Client,
+    own: Option<Own>,
+}
+
+struct Own {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Drop for Own {
+    fn drop(&mut self) {
+        // Its data goes with the folder: nothing is worth a graceful end.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+fn spawn(folder: &Path, address: SocketAddr) -> anyhow::Result<Child> {
+    let program = std::env::current_exe().context("this program's own file")?;
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
+    Command::new(program)
+        .current_dir(folder)
+        .args(["serve", "--listen", &address.to_string()])
+        .env("UZEL_ALLOW_NETWORKS", "127.0.0.0/8")
+        .env("RUST_LOG", "warn")
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .context("starting the hub")
+}
+
+/// A free port below those that the system gives to clients, so that it stays free while the hub is down.
+fn free_port() -> anyhow::Result<u16> {
+    for _ in 0..1_000 {
+        let port = rand::random_range(10_000..30_000);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no free port")
+}
+
+impl Driven {
+    /// A hub of this program in a temporary folder.
+    pub(crate) async fn start() -> anyhow::Result<Self> {
+        let folder = tempfile::Builder::new().prefix("uzel-bench-").tempdir().context("a temporary folder")?;
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
+        let child = spawn(folder.path(), address)?;
+        let own = Own { child, folder };
+        let mut driven = Self { address, key: String::new(), web: web()?, own: Some(own) };
+        driven.answers().await?;
+        driven.key = std::fs::read_to_string(driven.data()?.join("owner.key")).context("the owner key")?.trim().to_owned();
+        Ok(driven)
+    }
+
+    /// A hub that runs already, on this machine.
+    pub(crate) async fn running(address: SocketAddr, key: &str) -> anyhow::Result<Self> {
+        ensure!(address.ip().is_loopback(), "--hub: only a hub on this machine is put under load: 127.0.0.1:PORT");
+        let driven = Self { address, key: key.to_owned(), web: web()?, own: None };
+        driven.answers().await?;
+        Ok(driven)
+    }
+
+    /// The data folder of a hub that was started here.
+    pub(crate) fn data(&self) -> anyhow::Result<PathBuf> {
+        let own = self.own.as_ref().context("the data folder of a running hub is not known here")?;
+        Ok(own.folder.path().join("uzel-data"))
+    }
+
+    /// Waits until the port is answered.
+    pub(crate) async fn answers(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let url = format!("http://{}/healthz", self.address);
+        while Instant::now() < deadline {
+            if self.web.get(&url).send().await.is_ok_and(|answer| answer.status().is_success()) {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        bail!("the hub at {} does not answer", self.address)
+    }
+
+    /// Kills it at once (SIGKILL) and starts it again on the same data.
+    pub(crate) fn kill(&mut self) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("a running hub is not killed by a benchmark")?;
+        own.child.kill()?;
+        own.child.wait()?;
+        own.child = spawn(own.folder.path(), self.address)?;
+        Ok(())
+    }
+
+    /// Resident memory in MiB, now and at its highest, of a hub that was started here.
+    pub(crate) fn memory_mib(&self) -> Option<Value> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.own.as_ref()?.child.id())).ok()?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+            line.trim().trim_end_matches(" kB").parse::<u64>().ok().map(|kib| kib / 1024)
+        };
+        Some(json!({ "now": field("VmRSS:"), "highest": field("VmHWM:") }))
+    }
+
+    pub(crate) async fn apply(&self, setup: &Value) -> anyhow::Result<()> {
+        self.ask(self.web.post(self.url("/api/v1/apply")).json(&json!({ "setup": setup }))).await.map(drop)
+    }
+
+    /// The answer to a GET of the API.
+    pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
+        self.ask(self.web.get(self.url(path))).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
+        self.ask(self.web.post(self.url(path)).json(body)).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn ask(&self, request: reqwest::RequestBuilder) -> anyhow::Result<Value> {
+        let answer = request.bearer_auth(&self.key).send().await?;
+        let status = answer.status();
+        let body: Value = answer.json().await?;
+        ensure!(status.is_success(), "the hub answers {status}: {body}");
+        Ok(body)
+    }
+
+    /// How many rows stand in a state, of `entries` or `commands`.
+    pub(crate) async fn count(&self, of: &str, state: &str) -> anyhow::Result<u64> {
+        Ok(count(&self.get("/api/v1/counts").await?, of, state))
+    }
+
+    /// Waits until the hub has read and sent all; gives how many entries were unread before.
+    pub(crate) async fn quiet(&self) -> anyhow::Result<u64> {
+        let deadline = Instant::now() + Duration::from_secs(600);
+        let mut before = None;
+        while Instant::now() < deadline {
+            let counts = self.get("/api/v1/counts").await?;
+            let unread = count(&counts, "entries", "unread");
+            let before = *before.get_or_insert(unread);
+            if unread + count(&counts, "commands", "waiting") + count(&counts, "commands", "sending") == 0 {
+                return Ok(before);
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        bail!("the hub has not become quiet in ten minutes")
+    }
+}
+
+fn count(counts: &Value, of: &str, state: &str) -> u64 {
+    let pairs = counts[of].as_array().into_iter().flatten();
+    pairs.filter(|pair| pair[0] == state).filter_map(|pair| pair[1].as_u64()).sum()
+}
+
+fn web() -> anyhow::Result<reqwest::Client> {
+    Ok(reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build()?)
+}
