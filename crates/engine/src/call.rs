@@ -11,6 +11,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use tracing::Instrument;
 use uzel_model::{
     CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
     id::Kind,
@@ -20,7 +21,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, flow::Ground, outward::Call, read};
+use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, breaker, flow::Ground, outward::Call, read, trace};
 
 /// Of these calls one connection may have at the most: so that one dead provider never holds all.
 const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
@@ -64,7 +65,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             let task = engine.clone();
             engine.tasks.spawn(async move {
                 let connection = command.connection;
-                attempt(&task, command).await;
+                let span = trace::attempt(&task, &command);
+                attempt(&task, command).instrument(span).await;
                 if let Some(count) = flight.by_link.lock().get_mut(&connection) {
                     *count -= 1;
                 }
@@ -159,6 +161,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     outcome.counts &= call.has_tried() || outcome.state != CommandState::Waiting;
     let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
     engine.metrics.attempts.get_or_create(&label).inc();
+    tracing::debug!(result = outcome.label, "a try has ended");
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
         let told = told_nobody(&link, &command, engine.clock.now());
@@ -247,7 +250,7 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
     };
     // A call that waits for its turn says nothing of the provider.
     if call.has_tried() {
-        engine.outward.note(link.id, result.as_ref().err());
+        breaker::note(engine, link, result.as_ref().err()).await;
     }
     match result {
         Ok(Made::Sent(sent)) => {

@@ -2,17 +2,21 @@
 //!
 //! The engine is handed the list of providers and names none of them; it knows no status codes and no SQL.
 
+mod breaker;
 mod call;
 mod clock;
 pub mod desk;
 pub mod flow;
 mod metrics;
+mod networks;
 mod outward;
 mod rate;
 mod read;
 mod replay;
+mod rhythm;
 pub mod setup;
 mod tick;
+pub mod trace;
 mod vault;
 mod world;
 
@@ -21,7 +25,7 @@ use std::{sync::Arc, time::Duration};
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use metrics::{Metrics, ProviderLabel, RequestLabel};
-pub use outward::Networks;
+pub use networks::Networks;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uzel_model::{Id, Provider, Request, connector::Answer};
@@ -70,6 +74,7 @@ pub struct Engine {
     pub metrics: Metrics,
     world: ArcSwap<World>,
     outward: outward::Outward,
+    rhythms: rhythm::Rhythms,
     /// Something new may be due.
     due: Notify,
     stop: CancellationToken,
@@ -98,10 +103,13 @@ impl Engine {
             metrics: Metrics::default(),
             world: ArcSwap::from_pointee(world),
             outward,
+            rhythms: rhythm::Rhythms::default(),
             due: Notify::new(),
             stop: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
+        engine.outward.breakers.load(engine.store.breakers().await?);
+        engine.rhythms.load(engine.store.rhythms().await?);
         Ok(Arc::new(engine))
     }
 

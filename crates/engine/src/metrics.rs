@@ -5,6 +5,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
     registry::Registry,
 };
+use uzel_store::{CommandState, Counts, EntryState};
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ProviderLabel {
@@ -24,6 +25,11 @@ pub struct RequestLabel {
     pub result: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(crate) struct StateLabel {
+    pub(crate) state: &'static str,
+}
+
 /// All that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -37,6 +43,9 @@ pub struct Metrics {
     pub attempts: Family<RequestLabel, Counter>,
     pub attempt_seconds: Family<ProviderLabel, Histogram>,
     pub oldest_waiting_seconds: Gauge,
+    pub breakers_open: Family<ProviderLabel, Gauge>,
+    entries: Family<StateLabel, Gauge>,
+    commands: Family<StateLabel, Gauge>,
 }
 
 impl Default for Metrics {
@@ -50,6 +59,9 @@ impl Default for Metrics {
             attempts: Family::default(),
             attempt_seconds: Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0])),
             oldest_waiting_seconds: Gauge::default(),
+            breakers_open: Family::default(),
+            entries: Family::default(),
+            commands: Family::default(),
         };
         let registry = &mut metrics.registry;
         registry.register("pos_requests", "Requests by provider, endpoint and result", metrics.requests.clone());
@@ -63,6 +75,9 @@ impl Default for Metrics {
             "Age of the oldest entry that waits",
             metrics.oldest_waiting_seconds.clone(),
         );
+        registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
+        registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
+        registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());
         metrics
     }
 }
@@ -73,6 +88,32 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabel { provider, endpoint, result }).inc();
         if result != "ok" {
             self.errors.get_or_create(&EndpointLabel { provider, endpoint }).inc();
+        }
+    }
+
+    /// How many rows stand in which state; a state that nothing is in is shown as 0.
+    pub fn stand(&self, counts: &Counts) {
+        const ENTRIES: [(EntryState, &str); 4] = [
+            (EntryState::Unread, "unread"),
+            (EntryState::Read, "read"),
+            (EntryState::Duplicate, "duplicate"),
+            (EntryState::Dead, "dead"),
+        ];
+        const COMMANDS: [(CommandState, &str); 6] = [
+            (CommandState::Waiting, "waiting"),
+            (CommandState::Sending, "sending"),
+            (CommandState::Done, "done"),
+            (CommandState::Dead, "dead"),
+            (CommandState::Unknown, "unknown"),
+            (CommandState::Held, "held"),
+        ];
+        for (state, name) in ENTRIES {
+            let count = counts.entries.iter().find(|(known, _)| *known == state).map_or(0, |(_, count)| *count);
+            self.entries.get_or_create(&StateLabel { state: name }).set(count as i64);
+        }
+        for (state, name) in COMMANDS {
+            let count = counts.commands.iter().find(|(known, _)| *known == state).map_or(0, |(_, count)| *count);
+            self.commands.get_or_create(&StateLabel { state: name }).set(count as i64);
         }
     }
 

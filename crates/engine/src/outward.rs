@@ -1,6 +1,7 @@
 //! The hub's one client: deadline, rate, breaker, login, address rules, body limits and journalling stand here once.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::Arc,
@@ -20,8 +21,10 @@ use uzel_model::{
 use uzel_store::Exchange;
 
 use crate::{
-    Engine, Link, Options,
+    Engine, Link, Networks, Options,
+    breaker::Breakers,
     rate::{Limits, Waits},
+    trace,
 };
 
 /// What is read of an answer, after unpacking.
@@ -30,80 +33,6 @@ const ANSWER_BYTES_MAX: usize = 1 << 20;
 const KEPT_BYTES_MAX: usize = 16 << 10;
 /// How long a call that holds no place waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
-/// This many failures in a row open the breaker.
-const FAILURES_MAX: u32 = 5;
-
-/// Addresses that may be called beside public ones (`127.0.0.0/8`).
-#[derive(Debug, Clone, Default)]
-pub struct Networks(Vec<(IpAddr, u8)>);
-
-impl Networks {
-    pub fn parse(list: &[String]) -> Result<Self, String> {
-        let networks = list.iter().map(|text| {
-            let wrong = || format!("`{text}` is no network: write `127.0.0.0/8`");
-            let (address, bits) = text.split_once('/').ok_or_else(wrong)?;
-            let address: IpAddr = address.parse().map_err(|_| wrong())?;
-            let bits: u8 = bits.parse().map_err(|_| wrong())?;
-            if bits > if address.is_ipv4() { 32 } else { 128 } { Err(wrong()) } else { Ok((address, bits)) }
-        });
-        networks.collect::<Result<_, _>>().map(Self)
-    }
-
-    fn allows(&self, address: IpAddr) -> bool {
-        public(address) || (!link_local(address) && self.0.iter().any(|(network, bits)| inside(address, *network, *bits)))
-    }
-}
-
-fn inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
-    match (address, network) {
-        (IpAddr::V4(address), IpAddr::V4(network)) => {
-            let mask = u32::MAX.checked_shl(32 - u32::from(bits)).unwrap_or(0);
-            address.to_bits() & mask == network.to_bits() & mask
-        }
-        (IpAddr::V6(address), IpAddr::V6(network)) => {
-            let mask = u128::MAX.checked_shl(128 - u32::from(bits)).unwrap_or(0);
-            address.to_bits() & mask == network.to_bits() & mask
-        }
-        _ => false,
-    }
-}
-
-fn link_local(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|inner| inner.is_link_local())
-        }
-    }
-}
-
-fn public(address: IpAddr) -> bool {
-    match address {
-        IpAddr::V4(address) => {
-            let [first, second, ..] = address.octets();
-            !(address.is_private()
-                || address.is_loopback()
-                || address.is_link_local()
-                || address.is_unspecified()
-                || address.is_multicast()
-                || address.is_broadcast()
-                || address.is_documentation()
-                || first == 0
-                || first >= 240
-                || (first == 100 && (64..128).contains(&second)))
-        }
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
-            Some(inner) => public(IpAddr::V4(inner)),
-            None => {
-                !(address.is_loopback()
-                    || address.is_unspecified()
-                    || address.is_multicast()
-                    || address.is_unique_local()
-                    || address.is_unicast_link_local())
-            }
-        },
-    }
-}
 
 /// Resolves names, and gives only addresses that may be called: checked where the connection is made, so that a name which
 /// changes its address in between gains nothing.
@@ -126,13 +55,6 @@ impl reqwest::dns::Resolve for Resolver {
     }
 }
 
-/// How a connection has fared lately.
-#[derive(Default)]
-struct Breaker {
-    failures: u32,
-    open_until: Option<Instant>,
-}
-
 type SessionLock = Arc<tokio::sync::Mutex<Option<Session>>>;
 
 /// What all calls share.
@@ -141,7 +63,7 @@ pub(crate) struct Outward {
     networks: Networks,
     timeout: Duration,
     pub(crate) limits: Limits,
-    breakers: Mutex<HashMap<Id, Breaker>>,
+    pub(crate) breakers: Breakers,
     sessions: Mutex<HashMap<Id, SessionLock>>,
 }
 
@@ -162,36 +84,14 @@ impl Outward {
             networks: options.networks.clone(),
             timeout: options.call_timeout,
             limits: Limits::default(),
-            breakers: Mutex::default(),
+            breakers: Breakers::default(),
             sessions: Mutex::default(),
         }
     }
 
-    /// How many calls of this connection may begin: none while its breaker is open, one to try whether it is back.
+    /// How many calls of this connection may begin: none while its breaker pauses, one to try whether it is back.
     pub(crate) fn allowance(&self, link: Id, under_way: usize) -> usize {
-        match self.breakers.lock().get(&link) {
-            Some(Breaker { open_until: Some(until), .. }) if Instant::now() < *until => 0,
-            Some(Breaker { failures, .. }) if *failures >= FAILURES_MAX => 1_usize.saturating_sub(under_way),
-            _ => usize::MAX,
-        }
-    }
-
-    /// Tells the breaker how a call ended. Only what says that the provider is not there counts.
-    pub(crate) fn note(&self, link: Id, error: Option<&CallError>) {
-        let mut breakers = self.breakers.lock();
-        let breaker = breakers.entry(link).or_default();
-        match error {
-            // Calls that were under way when it opened say nothing new.
-            Some(_) if breaker.open_until.is_some_and(|until| Instant::now() < until) => {}
-            Some(CallError::Unreachable(_) | CallError::Lost(_)) => {
-                breaker.failures += 1;
-                if breaker.failures >= FAILURES_MAX {
-                    let pause = Duration::from_millis(250 << (breaker.failures - FAILURES_MAX).min(7));
-                    breaker.open_until = Some(Instant::now() + pause);
-                }
-            }
-            _ => *breaker = Breaker::default(),
-        }
+        self.breakers.allowance(link, under_way)
     }
 }
 
@@ -241,6 +141,10 @@ impl<'a> Call<'a> {
     /// Whether anything went out, a connection that was not made included.
     pub(crate) fn has_tried(&self) -> bool {
         !self.exchanges.lock().is_empty()
+    }
+
+    pub(crate) fn trace(&self) -> &str {
+        self.trace
     }
 
     pub(crate) fn into_exchanges(self) -> Vec<Exchange> {
@@ -325,15 +229,16 @@ impl<'a> Call<'a> {
         self.engine.outward.limits.admit(self.engine, self.link, self.waits).await?;
         let started = Instant::now();
         let at = self.engine.clock.now();
-        let result = self.exchange_once(outgoing).await;
+        let id = Id::new(Kind::Attempt);
+        let result = self.exchange_once(outgoing, id).await;
         let elapsed = started.elapsed();
         let label = crate::ProviderLabel { provider: self.link.provider.id };
         self.engine.metrics.attempt_seconds.get_or_create(&label).observe(elapsed.as_secs_f64());
-        self.record(outgoing, &result, at, elapsed);
+        self.record(id, outgoing, &result, at, elapsed);
         result
     }
 
-    async fn exchange_once(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
+    async fn exchange_once(&self, outgoing: &Outgoing, id: Id) -> Result<Reply, CallError> {
         let outward = &self.engine.outward;
         let url = reqwest::Url::parse(&outgoing.url)
             .map_err(|_| CallError::refused(uzel_model::Refusal::Ours, "url", "its address is no URL"))?;
@@ -350,7 +255,7 @@ impl<'a> Call<'a> {
         for (name, value) in &outgoing.headers {
             request = request.header(*name, value);
         }
-        request = request.header("traceparent", format!("00-{}-{}-01", self.trace, &self.trace[..self.trace.len().min(16)]));
+        request = request.header("traceparent", trace::traceparent(self.trace, id));
         let lost = |error: &reqwest::Error| {
             let what = if error.is_timeout() { "no answer in time" } else { "the connection broke before the answer was whole" };
             CallError::Lost(what.to_owned())
@@ -376,7 +281,7 @@ impl<'a> Call<'a> {
         Ok(Reply { status, headers, body: Bytes::from(body) })
     }
 
-    fn record(&self, outgoing: &Outgoing, result: &Result<Reply, CallError>, at: Timestamp, elapsed: Duration) {
+    fn record(&self, id: Id, outgoing: &Outgoing, result: &Result<Reply, CallError>, at: Timestamp, elapsed: Duration) {
         let (response, error) = match result {
             Ok(reply) if outgoing.login => (format!("{} (a login: its body is not kept)", reply.status), None),
             Ok(reply) => (format!("{} {}", reply.status, String::from_utf8_lossy(&reply.body)), None),
@@ -387,7 +292,7 @@ impl<'a> Call<'a> {
         let request =
             if outgoing.login { "(a login: its body is not kept)".into() } else { String::from_utf8_lossy(&outgoing.body) };
         self.exchanges.lock().push(Exchange {
-            id: Id::new(Kind::Attempt),
+            id,
             merchant: self.link.merchant,
             connection: self.link.id,
             provider: self.link.provider.id.to_owned(),
@@ -403,16 +308,9 @@ impl<'a> Call<'a> {
 
     /// Takes every secret of the connection out of a text, and cuts it to what the journal keeps.
     fn mask(&self, text: &str) -> String {
-        let mut masked: String = match text.char_indices().nth(KEPT_BYTES_MAX) {
-            Some((end, _)) => format!("{}…", &text[..end]),
-            None => text.to_owned(),
-        };
-        for secret in &self.link.secrets {
-            if masked.contains(secret.as_str()) {
-                masked = masked.replace(secret.as_str(), "***");
-            }
-        }
-        masked
+        let kept =
+            text.char_indices().nth(KEPT_BYTES_MAX).map_or(text.into(), |(end, _)| Cow::Owned(format!("{}…", &text[..end])));
+        self.link.without_secrets(&kept)
     }
 }
 
@@ -474,25 +372,5 @@ fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallEr
         500.. if !repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
         500.. => Err(CallError::Unreachable(format!("the provider answers {status}"))),
         _ => Ok(reply),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn private_addresses_are_called_only_where_the_operator_allows_them() {
-        let none = Networks::default();
-        let loopback = Networks::parse(&["127.0.0.0/8".to_owned()]).unwrap();
-        for address in
-            ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "::1", "::ffff:10.0.0.1", "fe80::1"]
-        {
-            assert!(!none.allows(address.parse().unwrap()), "{address}");
-        }
-        assert!(loopback.allows("127.0.0.1".parse().unwrap()));
-        assert!(none.allows("8.8.8.8".parse().unwrap()));
-        let all = Networks::parse(&["0.0.0.0/0".to_owned()]).unwrap();
-        assert!(!all.allows("169.254.169.254".parse().unwrap()));
     }
 }

@@ -18,6 +18,7 @@ use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, 
 use crate::{
     Engine, Link, ProviderLabel, World,
     flow::{Decision, Place},
+    trace,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -73,7 +74,11 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     let world = engine.world();
     let now = engine.clock.now();
     let changes = entries.iter().map(|entry| {
-        let change = change(&world, entry, now);
+        let change = trace::reading(entry).in_scope(|| {
+            let change = change(&world, entry, now);
+            tracing::debug!(events = change.events.len(), "an entry is read");
+            change
+        });
         if let Some(link) = world.links.get(&entry.connection) {
             let label = ProviderLabel { provider: link.provider.id };
             engine.metrics.events.get_or_create(&label).inc_by(change.events.len() as u64);
@@ -94,7 +99,7 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
             // Somebody has read it meanwhile.
             Err(StoreError::Conflict) => {}
             Err(error) => {
-                tracing::warn!("what was read cannot be written yet: {error}");
+                tracing::warn!(trace.id = entry.trace, entry.id = %entry.id, "what was read cannot be written yet: {error}");
                 left.push(entry);
             }
         }

@@ -1,7 +1,11 @@
 //! What happens by the clock: polls for what was missed, statuses of messages, daily checks of subscriptions; and the calls
 //! that a person asks for (health, subscribe, authorise).
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
@@ -11,13 +15,14 @@ use uzel_model::{
 };
 use uzel_store::{Change, Notice, Source};
 
-use crate::{Engine, Link, outward::Call};
+use crate::{Engine, Link, ProviderLabel, outward::Call, rhythm};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
 const STATUSES_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Messages asked about in one turn.
 const STATUSES_MAX: usize = 1_000;
+const RHYTHMS_EVERY: Duration = Duration::from_secs(60);
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// The first check comes soon after the start, or a hub that is started every day would never make one.
 const CHECK_FIRST: SignedDuration = SignedDuration::from_mins(10);
@@ -48,15 +53,18 @@ impl Turns {
 
 pub(crate) async fn run(engine: Arc<Engine>) {
     let mut turns = Turns::default();
+    let mut rhythms_kept = Instant::now();
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
             _ = beat.tick() => {}
-            () = engine.stop.cancelled() => return,
+            () = engine.stop.cancelled() => return keep_rhythms(&engine).await,
         }
-        if let Ok(lag) = engine.lag().await {
-            engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
+        measure(&engine).await;
+        if rhythms_kept.elapsed() >= RHYTHMS_EVERY {
+            rhythms_kept = Instant::now();
+            keep_rhythms(&engine).await;
         }
         let now = engine.clock.now();
         for link in engine.world().links.values().filter(|link| !link.paused) {
@@ -71,6 +79,31 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             if link.connector.subscription().is_some() && turns.due(now, link.id, "check", CHECK_EVERY) {
                 spawn(&engine, link, |engine, link| async move { check(&engine, &link).await });
             }
+        }
+    }
+}
+
+async fn keep_rhythms(engine: &Engine) {
+    if let Err(error) = engine.rhythms.keep(engine.store.as_ref()).await {
+        tracing::warn!("how often webhooks come cannot be kept yet: {error}");
+    }
+}
+
+/// What is not counted as it happens.
+async fn measure(engine: &Engine) {
+    if let Ok(lag) = engine.lag().await {
+        engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
+    }
+    if let Ok(counts) = engine.store.counts().await {
+        engine.metrics.stand(&counts);
+    }
+    let world = engine.world();
+    for provider in engine.providers {
+        let of_provider = world.links.values().filter(|link| link.provider.id == provider.id);
+        let mut links = of_provider.peekable();
+        if links.peek().is_some() {
+            let open = links.filter(|link| engine.open_breaker(link.id).is_some()).count();
+            engine.metrics.breakers_open.get_or_create(&ProviderLabel { provider: provider.id }).set(open as i64);
         }
     }
 }
@@ -166,7 +199,7 @@ async fn check(engine: &Engine, link: &Arc<Link>) {
 }
 
 async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallError, call: Call<'_>) {
-    tracing::warn!(connection.id = %link.id, what, "a scheduled call failed: {error}");
+    tracing::warn!(trace.id = call.trace(), connection.id = %link.id, what, "a scheduled call failed: {error}");
     let kind = if matches!(error, CallError::Unauthorized(_)) { "unauthorized" } else { what };
     let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text: error.to_string() };
     let change =
@@ -193,11 +226,29 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
         let money = balance.balance(&client).await.map_err(|error| error.to_string())?;
         told.push(format!("balance {money}"));
     }
-    if let (Some(subscription), Some(url)) = (link.connector.subscription(), engine.registered_url(link)) {
+    let subscription = link.connector.subscription();
+    if let (Some(subscription), Some(url)) = (subscription, engine.registered_url(link)) {
         match subscription.check(&client, &url).await {
             Ok(None) => told.push("our webhook stands".to_owned()),
             Ok(Some(wrong)) => return Err(wrong),
             Err(error) => return Err(error.to_string()),
+        }
+        return Ok(told.join("; "));
+    }
+    if subscription.is_some() {
+        let why = if engine.options.public_url.is_some() { "the hub did not register it" } else { "`public_url` is not set" };
+        told.push(format!("whether the webhook is set at the provider is not checked: {why}"));
+    }
+    if let Some(open) = engine.open_breaker(link.id) {
+        return Err(format!("calls fail since {}: {}", open.since, open.reason));
+    }
+    // The provider tells nothing of our webhook, or cannot be asked: what is left is how its webhooks come.
+    match rhythm::judge(engine.rhythm(link.id), engine.clock.now()) {
+        _ if !link.connector.keyed() => {}
+        Ok(well) => told.insert(0, well),
+        Err(ill) => {
+            told.insert(0, ill);
+            return Err(told.join("; "));
         }
     }
     Ok(if told.is_empty() { "set up; the provider tells nothing about itself".to_owned() } else { told.join("; ") })

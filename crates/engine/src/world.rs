@@ -70,6 +70,14 @@ pub struct Link {
     pub(crate) secrets: Vec<String>,
 }
 
+impl Link {
+    /// A text without any secret of the connection.
+    pub(crate) fn without_secrets(&self, text: &str) -> String {
+        let found = self.secrets.iter().filter(|secret| text.contains(secret.as_str()));
+        found.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+    }
+}
+
 /// What a key may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
@@ -224,7 +232,7 @@ impl World {
     }
 
     /// A merchant's connection by its slug.
-    pub(crate) fn link_of(&self, merchant: Id, slug: &str) -> Option<&Arc<Link>> {
+    pub fn link_of(&self, merchant: Id, slug: &str) -> Option<&Arc<Link>> {
         self.links_of.get(&merchant)?.get(slug)
     }
 
@@ -238,9 +246,9 @@ impl World {
         self.credential_headers.get(provider).copied().unwrap_or_default()
     }
 
-    /// Whose API key it is: `None` inside for the hub's owner.
-    pub fn by_api_key(&self, vault: &Vault, key: &str) -> Option<(Option<Id>, Role)> {
-        self.api_keys.get(&vault.key_hash("api", key)).copied()
+    /// Whose API key has this keyed hash: `None` inside for the hub's owner.
+    pub fn by_api_hash(&self, hash: &[u8]) -> Option<(Option<Id>, Role)> {
+        self.api_keys.get(hash).copied()
     }
 
     pub fn merchant(&self, id_or_slug: &str) -> Option<Id> {

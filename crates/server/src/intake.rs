@@ -3,18 +3,23 @@
 //! Nothing is answered 2xx before it would survive a power cut, and nothing here waits for an outside call. A stranger's
 //! request is refused and counted, never journalled.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{ConnectInfo, FromRequestParts, Path, Request as HttpRequest, State},
+    extract::{Path, Request as HttpRequest, State},
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response as HttpResponse},
 };
-use uzel_engine::{Link, World};
+use tracing::Instrument;
+use uzel_engine::{Link, World, trace};
 use uzel_model::{Intake, Rejection, Request, Response};
 
-use crate::{App, BODY_BYTES_MAX, Problem};
+use crate::{
+    App, BODY_BYTES_MAX, Problem,
+    door::{Guessed, TooMany},
+    refusals::Place,
+};
 
 /// Standard places for a key, beside those a provider has of its own.
 const KEY_HEADERS: [&str; 2] = ["x-api-key", "authorization"];
@@ -35,9 +40,10 @@ pub(crate) async fn by_provider(State(app): State<Arc<App>>, Path(provider): Pat
     match found {
         Some((link, key)) => receive(&app, link, Request { key: Some(key), ..request }).await,
         None => {
-            app.engine.metrics.request(provider.id, "webhook", "refused");
             let rejection = if keys(&world, provider.id, &request).is_empty() { Rejection::Unsigned } else { Rejection::Forged };
-            http(Response::json(401, &serde_json::json!({ "error": rejection.to_string() })))
+            let answer = Response::json(401, &serde_json::json!({ "error": rejection.to_string() }));
+            let any = world.links.values().find(|link| link.provider.id == provider.id);
+            refuse(&app, Place::Provider { id: provider.id, any: any.map(Arc::as_ref) }, &request, rejection, answer)
         }
     }
 }
@@ -85,15 +91,20 @@ fn keys<'a>(world: &World, provider: &str, request: &'a Request) -> Vec<&'a str>
     request.query("key").into_iter().chain(in_headers).filter(|key| !key.is_empty()).collect()
 }
 
-async fn receive(app: &App, link: Arc<Link>, mut request: Request) -> HttpResponse {
+async fn receive(app: &App, link: Arc<Link>, request: Request) -> HttpResponse {
+    let trace = trace_of(&request);
+    let span = trace::webhook(&trace, &link);
+    received(app, link, request, trace).instrument(span).await
+}
+
+async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: String) -> HttpResponse {
     let provider = link.provider.id;
     let metrics = &app.engine.metrics;
     if let Err(rejection) = link.connector.verify(&request) {
-        metrics.request(provider, "webhook", "refused");
-        return http(link.connector.refuse(&request, &rejection));
+        let answer = link.connector.refuse(&request, &rejection);
+        return refuse(app, Place::Connection(&link), &request, rejection, answer);
     }
     let intake = link.connector.intake(&request);
-    let trace = trace_of(&request);
     if let Intake::Greets(response) = intake {
         metrics.request(provider, "greeting", "ok");
         return http(response);
@@ -112,19 +123,43 @@ async fn receive(app: &App, link: Arc<Link>, mut request: Request) -> HttpRespon
         }
         Intake::Tells(response) | Intake::Greets(response) => {
             // The store's writer finishes what it was handed even if the provider hangs up here.
-            match app.engine.accept(&link, request, trace).await {
-                Ok(_) => {
+            match app.engine.accept(&link, request, trace.clone()).await {
+                Ok(entry) => {
+                    tracing::debug!(entry.id = %entry, "a webhook is journalled");
+                    app.engine.seen(link.id);
                     metrics.webhooks.get_or_create(&uzel_engine::ProviderLabel { provider }).inc();
                     metrics.request(provider, "webhook", "ok");
                     http(response)
                 }
                 Err(error) => {
                     metrics.request(provider, "webhook", "busy");
-                    Problem::from(error).into_response()
+                    trace::failing(&trace, &link).in_scope(|| Problem::from(error)).into_response()
                 }
             }
         }
     }
+}
+
+/// Refuses a stranger: counted, kept for whoever looks for the reason, and slowed when there are too many from one address.
+fn refuse(app: &App, place: Place<'_>, request: &Request, rejection: Rejection, answer: Response) -> HttpResponse {
+    let world = app.engine.world();
+    let (provider, guessed) = match place {
+        Place::Connection(link) => (link.provider.id, Guessed::Connection(link.id)),
+        Place::Provider { id, .. } => (id, Guessed::Provider { provider: id, key: first_key(&world, id, request) }),
+    };
+    if let Err(TooMany { retry_after_s }) = app.door.failed(request.peer, guessed) {
+        app.engine.metrics.request(provider, "webhook", "limited");
+        let words = "too many requests with wrong keys came from this address";
+        return (StatusCode::TOO_MANY_REQUESTS, [(header::RETRY_AFTER, retry_after_s)], words).into_response();
+    }
+    app.engine.metrics.request(provider, "webhook", "refused");
+    let keys = keys(&world, provider, request);
+    app.refusals.keep(&app.engine.vault, place, request, &keys, &rejection.to_string());
+    http(answer)
+}
+
+fn first_key<'a>(world: &World, provider: &str, request: &'a Request) -> &'a str {
+    keys(world, provider, request).first().copied().unwrap_or_default()
 }
 
 /// What proved the request is named by the key's id; the key itself is never journalled.
@@ -149,8 +184,8 @@ fn trace_of(request: &Request) -> String {
 }
 
 async fn read(request: HttpRequest, path: String, app: &App) -> Result<Request, Problem> {
-    let (mut parts, body): (Parts, Body) = request.into_parts();
-    let peer = ConnectInfo::<SocketAddr>::from_request_parts(&mut parts, &()).await.ok().map(|ConnectInfo(peer)| peer.ip());
+    let (parts, body): (Parts, Body) = request.into_parts();
+    let peer = app.door.client(&parts.headers, &parts.extensions);
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if declared.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(Problem::too_large());

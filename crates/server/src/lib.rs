@@ -1,12 +1,13 @@
 //! The HTTP side: the road in, the public API. Only this crate knows the hub's own status codes and problem documents.
 
 mod api;
+mod door;
 mod intake;
 mod oauth;
 mod problem;
+mod refusals;
 
 use std::{
-    collections::HashMap,
     net::SocketAddr,
     sync::{
         Arc,
@@ -19,44 +20,40 @@ use axum::{
     extract::{DefaultBodyLimit, State},
     http::{StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{any, get, post},
+    routing::{any, get},
 };
-use parking_lot::Mutex;
+pub use door::DoorSettings;
 pub use problem::Problem;
+use tokio::sync::watch;
 use uzel_engine::Engine;
-use uzel_model::Id;
 
 /// What one request may carry.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// What a setup may carry.
-const SETUP_BYTES_MAX: usize = 8 << 20;
-
 /// The state of the HTTP side.
 pub struct App {
     pub engine: Arc<Engine>,
-    /// Authorisations begun in a browser: state → connection and who began it.
-    logins: Mutex<HashMap<String, oauth::Begun>>,
+    door: door::Door,
+    refusals: Arc<refusals::Refusals>,
+    logins: oauth::Logins,
     ready: AtomicBool,
 }
 
 impl App {
-    pub fn new(engine: Arc<Engine>) -> Arc<Self> {
-        Arc::new(Self { engine, logins: Mutex::default(), ready: AtomicBool::new(true) })
+    pub fn new(engine: Arc<Engine>, door: DoorSettings) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            door: door::Door::new(door),
+            refusals: Arc::default(),
+            logins: oauth::Logins::default(),
+            ready: AtomicBool::new(true),
+        })
     }
 
     /// Tells load balancers that this node is about to stop.
     pub fn leave(&self) {
         self.ready.store(false, Ordering::Relaxed);
     }
-}
-
-/// Who asks.
-#[derive(Debug, Clone, Copy)]
-pub struct Caller {
-    /// `None`: the hub's owner, or a command on this machine.
-    pub merchant: Option<Id>,
-    pub owner: bool,
 }
 
 /// Whether a request came over the machine's own socket, whose file only the hub's user may open.
@@ -74,22 +71,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .route("/api/v1/journal", get(api::journal))
-        .route("/api/v1/journal/{id}", get(api::timeline))
-        .route("/api/v1/replay", post(api::replay))
-        .route("/api/v1/counts", get(api::counts))
-        .route("/api/v1/notices", get(api::notices))
-        .route("/api/v1/providers", get(api::providers))
-        .route("/api/v1/connections", get(api::connections))
-        .route("/api/v1/connections/{id}/health", get(api::health))
-        .route("/api/v1/connections/{id}/balance", get(api::balance))
-        .route("/api/v1/connections/{id}/cost", post(api::cost))
-        .route("/api/v1/connections/{id}/subscribe", post(api::subscribe))
-        .route("/api/v1/apply", post(api::apply).layer(DefaultBodyLimit::max(SETUP_BYTES_MAX)))
-        .route("/api/v1/flows/dry-run", post(api::dry_run))
-        .route("/api/v1/consents", post(api::consent))
-        .route("/api/v1/fsck", post(api::fsck))
+        .nest("/api/v1", api::routes())
         .fallback(|| async { Problem::not_found("no such path") })
+        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .with_state(app)
 }
@@ -100,8 +84,13 @@ pub async fn serve(
     listener: tokio::net::TcpListener,
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
+    let (stop_writing, stopped) = watch::channel(false);
+    let refusals = tokio::spawn(app.refusals.clone().write(app.engine.clone(), stopped));
     let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
-    axum::serve(listener, service).with_graceful_shutdown(stop).await
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
+    stop_writing.send_replace(true);
+    refusals.await.map_err(std::io::Error::other)?;
+    served
 }
 
 /// Serves commands on this machine.

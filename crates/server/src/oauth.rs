@@ -1,76 +1,165 @@
-//! Logins that begin with a person in a browser: start with a one-time state, end with the provider's redirect.
+//! Logins that begin with a person in a browser: a code opens the start page once, a one-time state comes back with the
+//! provider's redirect.
+//!
+//! A browser cannot send the hub's key, and a key does not belong in a URL. So whoever holds a key asks the API for a code, and
+//! the URL with that code is opened. Code and state work once, for one connection, and only while the key that began the
+//! login is good; the browser that opened the start page must be the one that comes back.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use axum::{
-    extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse, Response},
 };
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use serde::Deserialize;
+use uzel_engine::{Link, Vault};
 use uzel_model::Id;
 
-use crate::{App, Problem, api::caller};
+use crate::{
+    App, Problem,
+    api::{Caller, Holder, Path, Query},
+};
 
+pub(crate) const CODE_LIFE: SignedDuration = SignedDuration::from_mins(10);
 const STATE_LIFE: SignedDuration = SignedDuration::from_mins(20);
+/// Logins under way; of those that one key began, a tenth.
 const BEGUN_MAX: usize = 1_000;
+const COOKIE: &str = "uzel_login";
 
-/// An authorisation under way.
-pub(crate) struct Begun {
+/// A login under way.
+struct Begun {
     connection: Id,
+    holder: Holder,
+    /// What the browser that opened the start page must bring back; `None`: it was no browser.
+    cookie: Option<String>,
     until: Timestamp,
 }
 
+/// Codes and states that are out, each with what it stands for.
+#[derive(Default)]
+pub(crate) struct Logins {
+    codes: Mutex<HashMap<String, Begun>>,
+    states: Mutex<HashMap<String, Begun>>,
+}
+
+fn put(begun: &Mutex<HashMap<String, Begun>>, new: Begun, now: Timestamp) -> Result<String, Problem> {
+    let mut begun = begun.lock();
+    begun.retain(|_, begun| begun.until > now);
+    let own = begun.values().filter(|begun| begun.holder == new.holder).count();
+    if begun.len() >= BEGUN_MAX || own >= BEGUN_MAX / 10 {
+        return Err(Problem::busy("too many logins are under way"));
+    }
+    let word = random_word();
+    begun.insert(word.clone(), new);
+    Ok(word)
+}
+
+/// Taken out at once: it works once.
+fn take(begun: &Mutex<HashMap<String, Begun>>, word: &str, now: Timestamp) -> Option<Begun> {
+    begun.lock().remove(word).filter(|begun| begun.until > now)
+}
+
+fn random_word() -> String {
+    Vault::new_key("").expose().to_owned()
+}
+
+/// The URL that a person opens to log a connection in.
+pub(crate) fn begin(app: &App, caller: &Caller, link: &Link) -> Result<String, Problem> {
+    if link.connector.authorization().is_none() {
+        return Err(Problem::bad_request("this provider needs no login in a browser"));
+    }
+    let public_url = app.engine.options.public_url.as_deref();
+    let public_url =
+        public_url.ok_or_else(|| Problem::bad_request("the hub does not know its public address: set `public_url`"))?;
+    let now = app.engine.clock.now();
+    let begun = Begun { connection: link.id, holder: caller.holder.clone(), cookie: None, until: now + CODE_LIFE };
+    let code = put(&app.logins.codes, begun, now)?;
+    Ok(format!("{public_url}/oauth/{}/start?code={code}", link.provider.id))
+}
+
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct Start {
-    connection: String,
-    /// A browser cannot send headers: the key may come here on this page only, and is used at once.
-    #[serde(default)]
-    api_key: Option<String>,
+    /// From the API, for a browser.
+    code: Option<String>,
+    /// For a program that sends its key in a header.
+    connection: Option<String>,
 }
 
 pub(crate) async fn start(
     State(app): State<Arc<App>>,
     Path(provider): Path<String>,
-    Query(start): Query<Start>,
-    mut headers: HeaderMap,
+    request: Request,
 ) -> Result<Response, Problem> {
-    if let Some(value) = start.api_key.and_then(|key| format!("Bearer {key}").parse().ok()) {
-        headers.insert(header::AUTHORIZATION, value);
-    }
-    let caller = caller(&app, &headers, false)?;
-    let world = app.engine.world();
-    let link = world
-        .connection(&start.connection)
-        .filter(|link| link.provider.id == provider && caller.merchant.is_none_or(|merchant| merchant == link.merchant))
-        .ok_or_else(|| Problem::not_found("no such connection of this provider"))?;
+    let (mut parts, _) = request.into_parts();
+    let Query(start) = Query::<Start>::from_request_parts(&mut parts, &app).await?;
+    let now = app.engine.clock.now();
+    let (connection, holder, cookie) = match (start.code, start.connection) {
+        (Some(code), None) => {
+            let begun = take(&app.logins.codes, &code, now).ok_or_else(stale)?;
+            (begun.connection, begun.holder, Some(random_word()))
+        }
+        (None, Some(connection)) => {
+            let caller = Caller::from_request_parts(&mut parts, &app).await?;
+            (caller.connection(&app, &connection)?.id, caller.holder, None)
+        }
+        _ => return Err(Problem::bad_request("`uzel connections login` gives the URL to open, with a `code` in it")),
+    };
+    let link = usable(&app, &provider, connection, &holder)?;
     let authorization =
         link.connector.authorization().ok_or_else(|| Problem::bad_request("this provider needs no login in a browser"))?;
-    let state = uzel_engine::Vault::new_key("").expose().to_owned();
-    let mut logins = app.logins.lock();
-    let now = app.engine.clock.now();
-    logins.retain(|_, begun| begun.until > now);
-    if logins.len() >= BEGUN_MAX {
-        return Err(Problem::busy("too many logins are under way"));
+    let state = put(&app.logins.states, Begun { connection, holder, cookie: cookie.clone(), until: now + STATE_LIFE }, now)?;
+    let mut answer = (StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state))]).into_response();
+    if let Some(cookie) = cookie {
+        let secure =
+            if app.engine.options.public_url.as_deref().is_some_and(|url| url.starts_with("https:")) { "; Secure" } else { "" };
+        let text = format!("{COOKIE}={cookie}; Path=/oauth; Max-Age={}; HttpOnly; SameSite=Lax{secure}", STATE_LIFE.as_secs());
+        answer.headers_mut().insert(header::SET_COOKIE, HeaderValue::try_from(text).expect("letters and digits make a header"));
     }
-    logins.insert(state.clone(), Begun { connection: link.id, until: now + STATE_LIFE });
-    Ok((StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state))]).into_response())
+    // The next page must not learn this address.
+    answer.headers_mut().insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    Ok(answer)
 }
 
 pub(crate) async fn callback(
     State(app): State<Arc<App>>,
     Path(provider): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let state = query.iter().find(|(name, _)| name == "state").map(|(_, state)| state.clone()).unwrap_or_default();
-    // Taken out at once: a state works once.
-    let begun = app.logins.lock().remove(&state).filter(|begun| begun.until > app.engine.clock.now());
-    let begun = begun
-        .ok_or_else(|| Problem::bad_request("this login was not begun here, or it took more than 20 minutes: begin again"))?;
-    let link = app.engine.world().links.get(&begun.connection).cloned().filter(|link| link.provider.id == provider);
-    let link = link.ok_or_else(|| Problem::not_found("no such connection of this provider"))?;
+    let state = query.iter().find(|(name, _)| name == "state").map(|(_, state)| state.as_str()).unwrap_or_default();
+    let begun = take(&app.logins.states, state, app.engine.clock.now()).ok_or_else(stale)?;
+    if begun.cookie.is_some_and(|cookie| !brings(&headers, &cookie)) {
+        return Err(Problem::bad_request("this login was begun in another browser: begin again"));
+    }
+    let link = usable(&app, &provider, begun.connection, &begun.holder)?;
     let redirect_url = format!("{}/oauth/{provider}/callback", app.engine.options.public_url.as_deref().unwrap_or_default());
     app.engine.authorize(&link, &query, &redirect_url).await.map_err(Problem::failed)?;
     Ok(Html("<!doctype html><meta charset=utf-8><title>Uzel</title><p>Готово, подключение работает. Tayyor, ulanish ishlayapti. Done, the connection works.").into_response())
+}
+
+/// The connection, while whoever began the login may still use it.
+fn usable(app: &App, provider: &str, connection: Id, holder: &Holder) -> Result<Arc<Link>, Problem> {
+    let world = app.engine.world();
+    let sees = |link: &Arc<Link>| match holder {
+        Holder::Socket => true,
+        Holder::Key(hash) => {
+            world.by_api_hash(hash).is_some_and(|(merchant, _)| merchant.is_none_or(|merchant| merchant == link.merchant))
+        }
+    };
+    let link = world.links.get(&connection).filter(|link| link.provider.id == provider && sees(link));
+    link.cloned().ok_or_else(|| Problem::not_found("no such connection of this provider"))
+}
+
+fn stale() -> Problem {
+    Problem::bad_request("this login was not begun here, was used already, or took too long: begin again")
+}
+
+fn brings(headers: &HeaderMap, cookie: &str) -> bool {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.any(|(name, value)| name == COOKIE && uzel_model::signature::equal(value, cookie))
 }

@@ -24,7 +24,22 @@ pub struct Problem {
 }
 
 impl Problem {
+    /// Every kind of problem there is: the last part of `type`.
+    pub const KINDS: [&str; 10] = [
+        "not-found",
+        "unauthorized",
+        "bad-request",
+        "unsupported-media-type",
+        "method-not-allowed",
+        "too-many-failures",
+        "too-large",
+        "invalid",
+        "provider",
+        "busy",
+    ];
+
     fn new(status: StatusCode, slug: &str, title: &'static str, detail: impl Into<String>) -> Self {
+        debug_assert!(Self::KINDS.contains(&slug), "a kind without a row in the documents");
         Self {
             kind: format!("/problems/{slug}"),
             title,
@@ -50,6 +65,30 @@ impl Problem {
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", detail)
+    }
+
+    /// A path or a query that cannot be read, with the field that is wrong.
+    pub(crate) fn unreadable(part: &str, fault: Fault) -> Self {
+        Self { errors: vec![fault], ..Self::bad_request(format!("the {part} cannot be read")) }
+    }
+
+    pub(crate) fn no_json() -> Self {
+        let detail = "send the body as `Content-Type: application/json`";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not JSON", detail)
+    }
+
+    pub(crate) fn method_not_allowed() -> Self {
+        let detail = "this path has other methods: `Allow` names them";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not with this method", detail)
+    }
+
+    /// Somebody without a right key has tried too often.
+    pub(crate) fn too_many_failures(retry_after_s: u32) -> Self {
+        let detail = format!(
+            "too many requests with wrong keys came from this address; a right key is always let in; try again in {retry_after_s} s"
+        );
+        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-failures", "Too many wrong keys", detail);
+        Self { retry_after_s: Some(retry_after_s), ..problem }
     }
 
     pub fn too_large() -> Self {

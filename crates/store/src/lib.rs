@@ -5,6 +5,7 @@
 
 mod sqlite;
 mod view;
+mod watch;
 
 use std::sync::Arc;
 
@@ -15,6 +16,7 @@ pub use sqlite::Sqlite;
 use tokio::sync::Notify;
 use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
+pub use watch::{OpenBreaker, Refusal, Rhythm, WrongKey};
 
 /// Why the store did not do it.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -321,4 +323,15 @@ pub trait Store: Send + Sync {
     async fn close(&self);
     /// One exchange by its id: those of polls and checks belong to no entry's timeline.
     async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError>;
+
+    /// Keeps refused requests: of each place the last twenty.
+    async fn put_refusals(&self, refusals: Vec<Refusal>) -> Result<(), StoreError>;
+    /// Refused requests of a place, newest first.
+    async fn refusals(&self, place: &str) -> Result<Vec<Refusal>, StoreError>;
+    /// Keeps that a breaker is open, or that it is closed.
+    async fn put_breaker(&self, connection: Id, open: Option<OpenBreaker>) -> Result<(), StoreError>;
+    /// All breakers that are open.
+    async fn breakers(&self) -> Result<Vec<(Id, OpenBreaker)>, StoreError>;
+    async fn put_rhythms(&self, rhythms: Vec<(Id, Rhythm)>) -> Result<(), StoreError>;
+    async fn rhythms(&self) -> Result<Vec<(Id, Rhythm)>, StoreError>;
 }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Settlement,
-    Setup, SetupRow, Slot, Source, Sqlite, Store, StoreError,
+    Change, Command, CommandState, Contact, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, OpenBreaker,
+    Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Sqlite, Store, StoreError,
 };
 
 struct World {
@@ -365,6 +365,50 @@ async fn a_sound_store_breaks_no_law_and_a_broken_one_is_mended() {
     world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
     assert_eq!(world.store.fsck(true).await.unwrap().len(), 1);
     assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn of_a_place_the_last_twenty_refusals_are_kept_newest_first() {
+    let world = world().await;
+    let refusal = |place: &str, number: usize| Refusal {
+        place: place.to_owned(),
+        at: now(),
+        peer: None,
+        method: "POST".to_owned(),
+        path: String::new(),
+        reason: number.to_string(),
+        keys: Vec::new(),
+        query: Vec::new(),
+        headers: vec![("host".to_owned(), None)],
+        body: String::new(),
+        cut: false,
+    };
+    for number in 0..3 {
+        let group = (0..15).map(|within| refusal("here", number * 15 + within)).chain([refusal("there", number)]);
+        world.store.put_refusals(group.collect()).await.unwrap();
+    }
+    let here = world.store.refusals("here").await.unwrap();
+    let numbers: Vec<String> = (25..45).rev().map(|number| number.to_string()).collect();
+    assert_eq!(here.iter().map(|refusal| refusal.reason.clone()).collect::<Vec<_>>(), numbers);
+    assert_eq!(here[0], refusal("here", 44));
+    assert_eq!(world.store.refusals("there").await.unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn an_open_breaker_and_a_rhythm_are_kept_until_they_change() {
+    let world = world().await;
+    let open = OpenBreaker { since: now(), reason: "no answer".to_owned() };
+    world.store.put_breaker(world.link, Some(open.clone())).await.unwrap();
+    world.store.put_breaker(world.link, Some(open.clone())).await.unwrap();
+    assert_eq!(world.store.breakers().await.unwrap(), [(world.link, open)]);
+    world.store.put_breaker(world.link, None).await.unwrap();
+    assert_eq!(world.store.breakers().await.unwrap(), []);
+
+    let rhythm = Rhythm { first_at: now(), last_at: now(), count: 1, gap_ms: 0, longest_ms: 0 };
+    world.store.put_rhythms(vec![(world.link, rhythm)]).await.unwrap();
+    let later = Rhythm { last_at: now() + SignedDuration::from_secs(5), count: 2, gap_ms: 5_000, longest_ms: 5_000, ..rhythm };
+    world.store.put_rhythms(vec![(world.link, later)]).await.unwrap();
+    assert_eq!(world.store.rhythms().await.unwrap(), [(world.link, later)]);
 }
 
 #[tokio::test]

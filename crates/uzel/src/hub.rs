@@ -119,7 +119,7 @@ impl Hub {
         let local = tokio::net::UnixListener::bind(&socket).with_context(|| format!("socket {}", socket.display()))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
         engine.start().await?;
-        let app = App::new(engine.clone());
+        let app = App::new(engine.clone(), settings.door()?);
         let (stop, stopped) = watch::channel(false);
         let until = |mut stopped: watch::Receiver<bool>| async move {
             // The sender lives as long as the hub; if it is gone, it is time to stop as well.

@@ -8,7 +8,11 @@ use std::{
 
 use anyhow::{Context, bail};
 use serde::Deserialize;
+use toml::de::DeTable;
 use uzel_engine::{Networks, Options};
+use uzel_server::DoorSettings;
+
+use crate::commands::line_and_column;
 
 /// What an operator may set. Nothing needs to be.
 #[derive(Debug, Clone, Deserialize)]
@@ -22,6 +26,10 @@ pub struct Settings {
     pub public_url: Option<String>,
     /// Private networks that may be called (`127.0.0.0/8`).
     pub allow_networks: Vec<String>,
+    /// Proxies whose `X-Forwarded-For` is believed (`10.0.0.5/32`).
+    pub trusted_proxies: Vec<String>,
+    /// How many requests with wrong keys one address may send a minute to one connection, or with keys that begin alike.
+    pub failed_auth_per_minute: u32,
     /// How long one call to a provider may take.
     pub call_timeout_ms: u64,
     /// Readiness fails when the oldest entry has waited longer.
@@ -44,6 +52,8 @@ impl Default for Settings {
             data: PathBuf::from("uzel-data"),
             public_url: None,
             allow_networks: Vec::new(),
+            trusted_proxies: Vec::new(),
+            failed_auth_per_minute: 30,
             call_timeout_ms: 30_000,
             ready_age_s: 300,
             log_json: false,
@@ -54,27 +64,43 @@ impl Default for Settings {
     }
 }
 
+/// The settings by name, each with a value that would be right.
+const EXAMPLES: [(&str, &str); 10] = [
+    ("listen", r#""127.0.0.1:8080""#),
+    ("data", r#""uzel-data""#),
+    ("public_url", r#""https://hub.example""#),
+    ("allow_networks", r#"["127.0.0.0/8"]"#),
+    ("trusted_proxies", r#"["10.0.0.5/32"]"#),
+    ("failed_auth_per_minute", "30"),
+    ("call_timeout_ms", "30000"),
+    ("ready_age_s", "300"),
+    ("log_json", "true"),
+    ("dev", "true"),
+];
+
 impl Settings {
-    /// Of a file (`uzel.toml` here where none is named) and these variables.
+    /// Of a file (`uzel.toml` here where none is named) and these variables. Every fault is told at once, with its place.
     pub fn load(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
-        let mut table = match file {
-            Some(file) => read(file)?,
-            None if Path::new("uzel.toml").exists() => read(Path::new("uzel.toml"))?,
-            None => toml::Table::new(),
-        };
+        let file = file.or_else(|| Some(Path::new("uzel.toml")).filter(|file| file.exists()));
+        let (mut table, mut faults) = file.map(read).transpose()?.unwrap_or_default();
         let mut own = (None, None);
         for (name, value) in variables {
             match name.as_str() {
                 "SMSRU_API_KEY" if !value.trim().is_empty() => own.0 = Some(value),
                 "SMSRU_SENDER" if !value.trim().is_empty() => own.1 = Some(value),
                 _ => {
-                    if let Some(setting) = name.strip_prefix("UZEL_") {
-                        table.insert(setting.to_lowercase(), variable(setting, value));
+                    let Some(setting) = name.strip_prefix("UZEL_").map(str::to_lowercase) else { continue };
+                    match variable(&setting, value) {
+                        Ok(value) => drop(table.insert(setting, value)),
+                        Err(fault) => faults.push(format!("variable {name}: {fault}")),
                     }
                 }
             }
         }
-        let mut settings: Self = table.try_into().context("the settings (uzel.toml and variables UZEL_…)")?;
+        if !faults.is_empty() {
+            bail!("the settings are not right, and nothing was started:\n{}", faults.join("\n"));
+        }
+        let mut settings: Self = table.try_into().context("the settings")?;
         (settings.smsru_api_key, settings.smsru_sender) = own;
         if settings.dev && !settings.listen.ip().is_loopback() {
             bail!("dev prints texts with phones: it works only while the hub listens on loopback, not on {}", settings.listen);
@@ -87,13 +113,24 @@ impl Settings {
 
     pub fn options(&self) -> anyhow::Result<Options> {
         Ok(Options {
-            networks: Networks::parse(&self.allow_networks).map_err(anyhow::Error::msg).context("allow_networks")?,
+            networks: networks(&self.allow_networks).context("allow_networks")?,
             call_timeout: Duration::from_millis(self.call_timeout_ms),
             public_url: self.public_url.clone(),
             print_texts: self.dev,
             ready_age: Duration::from_secs(self.ready_age_s),
         })
     }
+
+    pub fn door(&self) -> anyhow::Result<DoorSettings> {
+        Ok(DoorSettings {
+            trusted_proxies: networks(&self.trusted_proxies).context("trusted_proxies")?,
+            failures_per_minute: self.failed_auth_per_minute,
+        })
+    }
+}
+
+fn networks(list: &[String]) -> anyhow::Result<Networks> {
+    Networks::parse(list).map_err(anyhow::Error::msg)
 }
 
 /// The environment, without what is no text.
@@ -101,20 +138,124 @@ pub fn variables() -> impl Iterator<Item = (String, String)> {
     std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
 }
 
-fn read(file: &Path) -> anyhow::Result<toml::Table> {
+/// The file's settings, and what is wrong with them.
+fn read(file: &Path) -> anyhow::Result<(toml::Table, Vec<String>)> {
     let text = std::fs::read_to_string(file).with_context(|| format!("settings file {}", file.display()))?;
-    text.parse().with_context(|| format!("settings file {}", file.display()))
+    let at = |offset: usize| {
+        let (line, column) = line_and_column(&text, offset);
+        format!("{}:{line}:{column}", file.display())
+    };
+    let places = match DeTable::parse(&text) {
+        Ok(places) => places,
+        Err(error) => bail!("{}: {}", at(error.span().map_or(0, |span| span.start)), error.message()),
+    };
+    let table: toml::Table = text.parse().with_context(|| format!("settings file {}", file.display()))?;
+    let mut found: Vec<(usize, String)> = Vec::new();
+    for name in places.get_ref().keys() {
+        let value = table.get(name.get_ref().as_ref()).cloned().unwrap_or(toml::Value::Boolean(false));
+        if let Err(fault) = check(name.get_ref(), value) {
+            found.push((name.span().start, format!("{}: `{}` {fault}", at(name.span().start), name.get_ref())));
+        }
+    }
+    found.sort();
+    Ok((table, found.into_iter().map(|(_, fault)| fault).collect()))
+}
+
+/// What is wrong with one setting, and what would be right.
+fn check(name: &str, value: toml::Value) -> Result<(), String> {
+    let Some((_, example)) = EXAMPLES.iter().find(|(known, _)| *known == name) else {
+        let known: Vec<&str> = EXAMPLES.iter().map(|(known, _)| *known).collect();
+        return Err(format!("is not known here: {} are", known.join(", ")));
+    };
+    let alone = toml::Table::from_iter([(name.to_owned(), value)]);
+    let judge = |settings: Settings| -> anyhow::Result<()> {
+        settings.options()?;
+        settings.door()?;
+        if settings.failed_auth_per_minute == 0 {
+            bail!("must be at least 1");
+        }
+        match settings.public_url.as_deref().map(reqwest::Url::parse) {
+            Some(Ok(url)) if !matches!(url.scheme(), "http" | "https") => bail!("must begin with `https://`"),
+            Some(Err(error)) => bail!("is no address: {error}"),
+            _ => Ok(()),
+        }
+    };
+    let wrong = match alone.try_into::<Settings>() {
+        Ok(settings) => judge(settings).err().map(|error| error.root_cause().to_string()),
+        Err(error) => Some(error.message().trim().to_owned()),
+    };
+    wrong.map_or(Ok(()), |why| Err(format!("is wrong: {why}; right would be, for instance, {example}")))
 }
 
 /// A variable is a text; numbers, flags and lists are read out of it.
-fn variable(name: &str, value: String) -> toml::Value {
-    if name.eq_ignore_ascii_case("allow_networks") {
-        return toml::Value::Array(value.split(',').map(|part| toml::Value::String(part.trim().to_owned())).collect());
-    }
-    match (value.parse::<i64>(), value.as_str()) {
+fn variable(name: &str, value: String) -> Result<toml::Value, String> {
+    let text = toml::Value::String(value.clone());
+    let read = match (value.parse::<i64>(), value.as_str()) {
+        _ if matches!(name, "allow_networks" | "trusted_proxies") => {
+            let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
+            toml::Value::Array(parts.map(|part| toml::Value::String(part.to_owned())).collect())
+        }
         (Ok(number), _) => toml::Value::Integer(number),
         (_, "true") => toml::Value::Boolean(true),
         (_, "false") => toml::Value::Boolean(false),
-        _ => toml::Value::String(value),
+        _ => text.clone(),
+    };
+    // A folder may have a number for its name.
+    match check(name, read.clone()) {
+        Ok(()) => Ok(read),
+        Err(fault) => check(name, text.clone()).map(|()| text).map_err(|_| fault),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(text: &str, variables: &[(&str, &str)]) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("uzel.toml");
+        std::fs::write(&file, text).unwrap();
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let loaded = Settings::load(Some(&file), variables);
+        loaded.map_or_else(
+            |error| format!("{error:#}").replace(&format!("{}/", folder.path().display()), ""),
+            |_| "loaded".to_owned(),
+        )
+    }
+
+    #[test]
+    fn every_setting_has_an_example_that_is_right() {
+        let text: Vec<String> = EXAMPLES.iter().map(|(name, example)| format!("{name} = {example}")).collect();
+        assert_eq!(load(&text.join("\n"), &[]), "loaded");
+        let refused = toml::Table::from_iter([("?".to_owned(), toml::Value::Boolean(true))]).try_into::<Settings>().unwrap_err();
+        let known = refused.message().matches('`').count() / 2 - 1;
+        assert_eq!(known, EXAMPLES.len(), "{refused}");
+    }
+
+    #[test]
+    fn every_fault_is_told_at_once_with_its_place_and_what_would_be_right() {
+        let text = "lisen = \"127.0.0.1:80\"\ncall_timeout_ms = \"soon\"\n\n  trusted_proxies = [\"10.0.0.5\"]\npublic_url = \"hub.example\"\n";
+        let variables =
+            [("UZEL_LISTEN", "8080"), ("UZEL_NAME", "x"), ("UZEL_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/99"), ("HOME", "/")];
+        insta::assert_snapshot!(load(text, &variables), @r#"
+        the settings are not right, and nothing was started:
+        uzel.toml:1:1: `lisen` is not known here: listen, data, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, call_timeout_ms, ready_age_s, log_json, dev are
+        uzel.toml:2:1: `call_timeout_ms` is wrong: invalid type: string "soon", expected u64; right would be, for instance, 30000
+        uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
+        uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
+        variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
+        variable UZEL_NAME: is not known here: listen, data, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, call_timeout_ms, ready_age_s, log_json, dev are
+        variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
+        "#);
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_told_with_its_place() {
+        insta::assert_snapshot!(load("listen = \"127.0.0.1:80\"\ndev =\n", &[]), @"uzel.toml:2:6: string values must be quoted, expected literal string");
+    }
+
+    #[test]
+    fn a_folder_may_have_a_number_for_its_name() {
+        assert_eq!(load("", &[("UZEL_DATA", "2026"), ("UZEL_ALLOW_NETWORKS", "")]), "loaded");
     }
 }

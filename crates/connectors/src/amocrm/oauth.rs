@@ -45,10 +45,11 @@ impl Login for Amocrm {
             };
         }
         let Some((session, grant)) = session.and_then(|session| Some((session, Grant::of(session)?))) else {
-            return Err(CallError::Unauthorized("not authorised yet: open /oauth/amocrm/start".to_owned()));
+            return Err(CallError::Unauthorized("not authorised yet: log in by `uzel connections login`".to_owned()));
         };
-        let again =
-            |why: &str| CallError::Unauthorized(format!("amoCRM wants a new authorisation ({why}): open /oauth/amocrm/start"));
+        let again = |why: &str| {
+            CallError::Unauthorized(format!("amoCRM wants a new authorisation ({why}): log in by `uzel connections login`"))
+        };
         match self.refresh(client, &grant).await? {
             Traded::Session(session) => Ok(session),
             Traded::Refused(why) => {
@@ -275,7 +276,7 @@ mod tests {
         let old = Session { access: Secret::new("a"), refresh: Some(Secret::new("r1")), expires_at: None };
         for session in [None, Some(&old)] {
             let renewed = amocrm.login().unwrap().renew(&client, session).await;
-            assert!(matches!(&renewed, Err(CallError::Unauthorized(why)) if why.contains("/oauth/amocrm/start")), "{renewed:?}");
+            assert!(matches!(&renewed, Err(CallError::Unauthorized(why)) if why.contains("connections login")), "{renewed:?}");
         }
         let token = super::super::PROVIDER.open(json!({ "host": "example.amocrm.ru", "long_lived_token": "t" })).unwrap();
         let session = token.login().unwrap().renew(&client, None).await.unwrap();

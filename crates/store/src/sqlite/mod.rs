@@ -10,6 +10,7 @@ mod reference;
 mod setup;
 mod tally;
 mod timeline;
+mod watch;
 mod work;
 mod writer;
 
@@ -30,8 +31,8 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, Notice, Setup, Store, StoreError,
-    Timeline,
+    Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, Notice, OpenBreaker, Refusal, Rhythm,
+    Setup, Store, StoreError, Timeline,
 };
 
 const READERS: usize = 4;
@@ -341,5 +342,30 @@ impl Store for Sqlite {
         {
             tracing::error!("the journal's writer ended badly");
         }
+    }
+
+    async fn put_refusals(&self, refusals: Vec<Refusal>) -> Result<(), StoreError> {
+        self.write(move |db, _| watch::put_refusals(db, &refusals)).await
+    }
+
+    async fn refusals(&self, place: &str) -> Result<Vec<Refusal>, StoreError> {
+        let place = place.to_owned();
+        self.read(move |db| watch::refusals(db, &place)).await
+    }
+
+    async fn put_breaker(&self, connection: Id, open: Option<OpenBreaker>) -> Result<(), StoreError> {
+        self.write(move |db, _| watch::put_breaker(db, connection, open.as_ref())).await
+    }
+
+    async fn breakers(&self) -> Result<Vec<(Id, OpenBreaker)>, StoreError> {
+        self.read(watch::breakers).await
+    }
+
+    async fn put_rhythms(&self, rhythms: Vec<(Id, Rhythm)>) -> Result<(), StoreError> {
+        self.write(move |db, _| watch::put_rhythms(db, &rhythms)).await
+    }
+
+    async fn rhythms(&self) -> Result<Vec<(Id, Rhythm)>, StoreError> {
+        self.read(watch::rhythms).await
     }
 }

@@ -75,3 +75,15 @@ CREATE TABLE access_key (hash BLOB PRIMARY KEY, id TEXT NOT NULL, owner BLOB, ab
 CREATE TABLE session (connection BLOB PRIMARY KEY, sealed BLOB NOT NULL);
 CREATE TABLE cursor (connection BLOB PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE notice (merchant BLOB, connection BLOB, kind TEXT, day INTEGER, text TEXT NOT NULL, PRIMARY KEY (merchant, connection, kind, day));
+
+-- Requests that were refused: the last few of each place (a connection or a provider). No part of the journal.
+CREATE TABLE refusal (place TEXT, ordinal INTEGER, doc TEXT NOT NULL, PRIMARY KEY (place, ordinal)) WITHOUT ROWID;
+
+-- Connections whose calls fail, from when the breaker opened until it closes.
+CREATE TABLE breaker (connection BLOB PRIMARY KEY, since INTEGER NOT NULL, reason TEXT NOT NULL) WITHOUT ROWID;
+
+-- How often webhooks come.
+CREATE TABLE rhythm (
+    connection BLOB PRIMARY KEY, first_at INTEGER NOT NULL, last_at INTEGER NOT NULL, count INTEGER NOT NULL,
+    gap_ms INTEGER NOT NULL, longest_ms INTEGER NOT NULL
+) WITHOUT ROWID;

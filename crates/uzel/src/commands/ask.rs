@@ -65,7 +65,7 @@ impl Asker {
     async fn own(settings: &Settings, path: &Path, passing: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
         let folder = Folder::open(path)?;
         let engine = open(&folder, settings.options()?, Parts::default()).await?;
-        let router = uzel_server::local_router(App::new(engine.clone()));
+        let router = uzel_server::local_router(App::new(engine.clone(), settings.door()?));
         Ok(Self::Own { router, engine, _folder: folder, _passing: passing })
     }
 

@@ -11,6 +11,7 @@ use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
 use anyhow::{Context, bail};
 use ask::Asker;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+pub(crate) use places::line_and_column;
 use serde_json::{Value, json};
 
 use crate::{
@@ -197,6 +198,17 @@ enum ConnectionsCommand {
     Balance {
         connection: String,
     },
+    /// Requests to it that were refused.
+    Refusals {
+        connection: String,
+        /// Bodies whole.
+        #[arg(long)]
+        unmasked: bool,
+    },
+    /// Give the URL to open in a browser, once, where a provider wants a login.
+    Login {
+        connection: String,
+    },
     /// What a text would cost; nothing is sent.
     Cost {
         connection: String,
@@ -216,6 +228,13 @@ enum ConnectionsCommand {
 #[derive(Debug, Subcommand)]
 enum ProvidersCommand {
     List,
+    /// Requests that were refused because their key belongs to no connection.
+    Refusals {
+        provider: String,
+        /// Bodies whole.
+        #[arg(long)]
+        unmasked: bool,
+    },
     /// The settings of a provider as JSON Schema.
     Schema {
         provider: String,
@@ -269,7 +288,9 @@ impl Cli {
                 clap_complete::generate(*shell, &mut Self::command(), "uzel", &mut std::io::stdout());
                 Ok(ExitCode::SUCCESS)
             }
-            Command::Providers { what } => providers(what, self.json),
+            Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {
+                providers(what, self.json)
+            }
             _ => self.ask().await,
         }
     }
@@ -324,6 +345,18 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Balance { connection } } => {
                 asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
             }
+            Command::Connections { what: ConnectionsCommand::Refusals { connection, unmasked } } => {
+                asker.get(&format!("/api/v1/connections/{connection}/refusals?unmasked={unmasked}")).await?
+            }
+            Command::Providers { what: ProvidersCommand::Refusals { provider, unmasked } } => {
+                asker.get(&format!("/api/v1/providers/{provider}/refusals?unmasked={unmasked}")).await?
+            }
+            Command::Connections { what: ConnectionsCommand::Login { connection } } => {
+                if matches!(asker, Asker::Own { .. }) {
+                    bail!("a login ends at a running hub: start it with `uzel serve` first");
+                }
+                asker.post(&format!("/api/v1/connections/{connection}/login"), &json!({})).await?
+            }
             Command::Connections { what: ConnectionsCommand::Cost { connection, to, text } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/cost"), &json!({ "phone": to, "text": text })).await?
             }
@@ -359,6 +392,10 @@ impl Cli {
             Command::Journal { what: JournalCommand::Show { .. } } => show::timeline(answer),
             Command::Fsck { .. } => show::fsck(answer),
             Command::Connections { what: ConnectionsCommand::List } => show::connections(answer),
+            Command::Connections { what: ConnectionsCommand::Health { .. } } => show::health(answer),
+            Command::Connections { what: ConnectionsCommand::Refusals { .. } }
+            | Command::Providers { what: ProvidersCommand::Refusals { .. } } => show::refusals(answer),
+            Command::Connections { what: ConnectionsCommand::Login { .. } } => show::login(answer),
             Command::Counts => show::counts(answer),
             _ => serde_json::to_string_pretty(answer)?,
         };
@@ -407,6 +444,7 @@ fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("no provider `{provider}`: `uzel providers list` names them"))?;
             say(&serde_json::to_string_pretty(&found.schema())?)?;
         }
+        ProvidersCommand::Refusals { .. } => bail!("refusals are kept by a hub"),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -107,11 +107,16 @@ impl SetupText {
     }
 
     fn at(&self, offset: usize) -> String {
-        let before = self.text.get(..offset).unwrap_or_default();
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let (line, column) = line_and_column(&self.text, offset);
         format!("{}:{line}:{column}", self.name)
     }
+}
+
+/// Both counted from one.
+pub(crate) fn line_and_column(text: &str, offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or_default();
+    let line = before.matches('\n').count() + 1;
+    (line, before.rsplit('\n').next().unwrap_or_default().chars().count() + 1)
 }
 
 /// A pointer as people write it: `connection[0].settings.api_id`.

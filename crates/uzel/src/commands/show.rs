@@ -153,6 +153,9 @@ pub(super) fn connections(answer: &Value) -> String {
                 text(link, "hook")
             ),
         );
+        if let Some(since) = link["breaker"]["since"].as_str() {
+            line(&mut page, format_args!("    calls fail since {since}: {}", text(&link["breaker"], "reason")));
+        }
     }
     page.trim_end().to_owned()
 }
@@ -165,4 +168,46 @@ pub(super) fn counts(answer: &Value) -> String {
         }
     }
     page.trim_end().to_owned()
+}
+
+pub(super) fn health(answer: &Value) -> String {
+    let mut page = String::new();
+    line(&mut page, format_args!("{}  {}", if answer["healthy"] == true { "well" } else { "ILL" }, text(answer, "detail")));
+    let traffic = &answer["webhooks"];
+    if let Some(last) = traffic["last_at"].as_str() {
+        line(&mut page, format_args!("last webhook {last}, usually every {} s", traffic["usual_gap_s"]));
+    }
+    if let Some(since) = answer["breaker"]["since"].as_str() {
+        line(&mut page, format_args!("calls fail since {since}: {}", text(&answer["breaker"], "reason")));
+    }
+    page.trim_end().to_owned()
+}
+
+pub(super) fn refusals(answer: &Value) -> String {
+    let mut page = String::new();
+    for refusal in answer.as_array().into_iter().flatten() {
+        let peer = refusal["peer"].as_str().unwrap_or("-");
+        line(&mut page, format_args!("{}  {peer}  {} /{}", text(refusal, "at"), text(refusal, "method"), text(refusal, "path")));
+        line(&mut page, format_args!("  because  {}", text(refusal, "reason")));
+        for key in list(refusal, "keys") {
+            line(&mut page, format_args!("  key      {} characters, hash {}", key["length"], text(key, "hash")));
+        }
+        let query: Vec<&str> = list(refusal, "query").filter_map(Value::as_str).collect();
+        line(&mut page, format_args!("  query    {}", query.join(", ")));
+        for header in list(refusal, "headers") {
+            let name = header[0].as_str().unwrap_or_default();
+            line(&mut page, format_args!("  header   {name}: {}", header[1].as_str().unwrap_or("(not kept)")));
+        }
+        let more = if refusal["cut"] == true { " …" } else { "" };
+        line(&mut page, format_args!("  body     {}{more}", text(refusal, "body")));
+    }
+    if page.is_empty() { "nothing was refused".to_owned() } else { page.trim_end().to_owned() }
+}
+
+pub(super) fn login(answer: &Value) -> String {
+    format!(
+        "open this in a browser within {} minutes; it works once:\n{}",
+        answer["valid_s"].as_u64().unwrap_or_default() / 60,
+        text(answer, "url")
+    )
 }

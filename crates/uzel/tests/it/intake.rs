@@ -115,5 +115,20 @@ async fn readiness_health_and_metrics_are_told() {
     ] {
         assert!(page.contains(line), "{page}");
     }
+    let mut page = String::new();
+    crate::world::until("what is taken once a second", async || {
+        page = get("/metrics").await.text().await.unwrap();
+        ["uzel_entries{state=\"read\"} 1", "uzel_commands{state=\"done\"} 1", "uzel_commands{state=\"unknown\"} 0"]
+            .iter()
+            .all(|line| page.contains(line))
+    })
+    .await;
+    // Whatever stands on the page stands in the documents.
+    let documents = include_str!("../../../../docs/operations.md");
+    let names: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
+    assert!(names.len() >= 8, "{names:?}");
+    for name in names {
+        assert!(documents.contains(&format!("`{name}`")) || documents.contains(&format!("`{name}_total`")), "{name}");
+    }
     assert_eq!(get("/api/v1/journal").await.status(), 401, "closed without a key");
 }

@@ -45,8 +45,8 @@ async fn a_login_that_the_provider_ended_is_forgotten_and_not_tried_again() {
     world.post("amocrm", &won(40331002)).await;
     let waits = async || {
         let rows = world.api("/api/v1/journal").await.to_string();
-        world.commands("waiting").await == 1 && rows.contains("oauth/amocrm/start")
-            || world.api("/api/v1/notices").await.to_string().contains("oauth/amocrm/start")
+        world.commands("waiting").await == 1 && rows.contains("connections login")
+            || world.api("/api/v1/notices").await.to_string().contains("connections login")
     };
     until("the look-up to say that a person must log in", waits).await;
     assert_eq!(token_calls(&world).await, calls, "a dead login is not tried");

@@ -71,6 +71,13 @@ impl World {
         world
     }
 
+    /// The same with settings of its own.
+    pub(crate) async fn tuned(tweak: impl FnOnce(&mut Settings)) -> Self {
+        let world = Self::bare(Parts::default(), tweak).await;
+        world.apply(&setup(&world.sandbox.url(), &json!({}))).await;
+        world
+    }
+
     /// A hub with nothing set up, and the stand-ins.
     pub(crate) async fn bare(parts: Parts, tweak: impl FnOnce(&mut Settings)) -> Self {
         let web = web();
@@ -181,6 +188,12 @@ impl World {
     pub(crate) async fn api(&self, path: &str) -> Value {
         let key = self.hub.owner_key().unwrap();
         self.web.get(format!("{}{path}", self.hub.url())).bearer_auth(key).send().await.unwrap().json().await.unwrap()
+    }
+
+    /// A connection as the API lists it.
+    pub(crate) async fn link(&self, slug: &str) -> Value {
+        let links = self.api("/api/v1/connections").await;
+        links.as_array().unwrap().iter().find(|link| link["slug"] == slug).unwrap().clone()
     }
 
     /// Asks the API to do something; gives the status and the answer.

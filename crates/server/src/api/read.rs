@@ -1,0 +1,84 @@
+//! Paths, queries and bodies read into structs; what is wrong with them is told as a problem that names the field.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection::PathRejection},
+    http::{StatusCode, header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+use uzel_model::check::{Fault, pointer};
+
+use crate::Problem;
+
+/// The variable parts of the path.
+pub(crate) struct Path<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Path<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        match axum::extract::Path::<T>::from_request_parts(parts, state).await {
+            Ok(axum::extract::Path(found)) => Ok(Self(found)),
+            Err(PathRejection::FailedToDeserializePathParams(error)) => Err(match error.into_kind() {
+                ErrorKind::DeserializeError { key, message, .. } => Problem::unreadable("path", Fault::new(key, message)),
+                ErrorKind::InvalidUtf8InPathParam { key } => Problem::unreadable("path", Fault::new(key, "is no text in UTF-8")),
+                kind => Problem::unreadable("path", Fault::new("", kind.to_string())),
+            }),
+            Err(rejection) => Err(Problem::unreadable("path", Fault::new("", rejection.body_text()))),
+        }
+    }
+}
+
+/// The query.
+pub(crate) struct Query<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        let reader = serde_urlencoded::Deserializer::new(pairs);
+        serde_path_to_error::deserialize(reader).map(Self).map_err(|error| {
+            let field = pointer(error.path());
+            Problem::unreadable("query", Fault::new(field.trim_start_matches('/'), error.inner().to_string()))
+        })
+    }
+}
+
+/// A JSON body; an empty one counts as `{}`.
+pub(crate) struct Body<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
+        let kind = kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim());
+        if kind.is_some_and(|kind| kind != "application/json" && !kind.ends_with("+json")) {
+            return Err(Problem::no_json());
+        }
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
+            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
+            _ => Problem::bad_request("the connection broke before the body was whole"),
+        })?;
+        let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
+        let mut reader = serde_json::Deserializer::from_slice(text);
+        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| match error.inner().classify() {
+            serde_json::error::Category::Data => Problem::invalid(vec![fault(pointer(error.path()), error.inner())]),
+            _ => Problem::bad_request(format!("the body is not JSON: {}", error.inner())),
+        })?;
+        reader.end().map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
+        Ok(Self(value))
+    }
+}
+
+/// The fault without its line and column: the pointer says the place, also of what is missing.
+fn fault(pointer: String, error: &serde_json::Error) -> Fault {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    match text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(name) => Fault::new(format!("{pointer}/{name}"), "is missing"),
+        None => Fault::new(pointer, text),
+    }
+}

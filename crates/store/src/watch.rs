@@ -1,0 +1,54 @@
+//! What is kept beside the journal to watch over connections.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+use uzel_model::Timestamp;
+
+/// A request that was refused: cut short, its credentials taken out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The connection's id, or the provider where the request told no connection.
+    pub place: String,
+    pub at: Timestamp,
+    pub peer: Option<IpAddr>,
+    pub method: String,
+    pub path: String,
+    pub reason: String,
+    /// What came in the place of a key.
+    pub keys: Vec<WrongKey>,
+    /// Names in the query; values may be keys in a wrong place.
+    pub query: Vec<String>,
+    /// Those that carry no secrets whole, of others the name.
+    pub headers: Vec<(String, Option<String>)>,
+    pub body: String,
+    /// The body was longer.
+    pub cut: bool,
+}
+
+/// A wrong key, as far as it may be known: enough to see an empty or cut one, and whether it is the same again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WrongKey {
+    pub length: usize,
+    /// Of a keyed hash, 8 digits.
+    pub hash: String,
+}
+
+/// A breaker that is open: calls of the connection fail.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct OpenBreaker {
+    pub since: Timestamp,
+    pub reason: String,
+}
+
+/// How often webhooks of a connection come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rhythm {
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    pub count: u64,
+    /// Between two of them, lately.
+    pub gap_ms: i64,
+    /// The longest silence, of which old ones count less.
+    pub longest_ms: i64,
+}
