@@ -36,9 +36,8 @@ pub(crate) async fn decide(engine: &Engine, link: &Arc<Link>, request: Request, 
         Ok(Err(reason)) => return again(&reason),
         Err(_) => return again("no decision in time: try again"),
     };
-    let mut journalled = request;
-    journalled.headers.push(("x-uzel-answer".to_owned(), decided.to_string()));
-    let entry = engine.entry(link, journalled, Source::Question, trace);
+    let mut entry = engine.entry(link, request, Source::Question, trace);
+    entry.answer = decided.to_string();
     match engine.store.append(entry).await {
         Ok(()) => Answer::Decided(decided),
         Err(error) => again(&error.to_string()),

@@ -28,7 +28,7 @@ pub use metrics::{Metrics, ProviderLabel, RequestLabel};
 pub use networks::Networks;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uzel_model::{Id, Provider, Request, connector::Answer};
+use uzel_model::{Id, Provider, Request, Response, connector::Answer};
 use uzel_store::{Entry, Source, Store, StoreError};
 pub use vault::{Vault, VaultError};
 pub use world::{Link, Merchant, Outlet, Role, World};
@@ -150,8 +150,9 @@ impl Engine {
     }
 
     /// Journals a verified request that tells something. Its credentials have been taken out.
-    pub async fn accept(&self, link: &Link, request: Request, trace: String) -> Result<Id, StoreError> {
-        let entry = self.entry(link, request, Source::Webhook, trace);
+    pub async fn accept(&self, link: &Link, request: Request, answer: &Response, trace: String) -> Result<Id, StoreError> {
+        let mut entry = self.entry(link, request, Source::Webhook, trace);
+        entry.answer = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
         let id = entry.id;
         self.store.append(entry).await?;
         Ok(id)
@@ -192,6 +193,7 @@ impl Engine {
             connection: link.id,
             provider: link.provider.id.to_owned(),
             request,
+            answer: String::new(),
             source,
             trace,
         }

@@ -184,7 +184,7 @@ pub enum Scope {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Request {
     pub method: String,
-    /// Below the connection's own address; empty for the hook itself.
+    /// As it came: `/api/webhook/{provider}`, `/hooks/{connection}` or something below that.
     pub path: String,
     /// Decoded pairs, in order.
     pub query: Vec<(String, String)>,

@@ -30,7 +30,7 @@ pub(crate) async fn by_provider(State(app): State<Arc<App>>, Path(provider): Pat
     let Some(provider) = app.engine.providers.iter().find(|known| known.id == provider) else {
         return Problem::not_found("no such provider").into_response();
     };
-    let request = match read(request, String::new(), &app).await {
+    let request = match read(request, &app).await {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
@@ -54,22 +54,22 @@ pub(crate) async fn by_connection(
     Path(connection): Path<String>,
     request: HttpRequest,
 ) -> HttpResponse {
-    hook(app, &connection, String::new(), request).await
+    hook(app, &connection, request).await
 }
 
 pub(crate) async fn below_connection(
     State(app): State<Arc<App>>,
-    Path((connection, path)): Path<(String, String)>,
+    Path((connection, _)): Path<(String, String)>,
     request: HttpRequest,
 ) -> HttpResponse {
-    hook(app, &connection, path, request).await
+    hook(app, &connection, request).await
 }
 
-async fn hook(app: Arc<App>, connection: &str, path: String, request: HttpRequest) -> HttpResponse {
+async fn hook(app: Arc<App>, connection: &str, request: HttpRequest) -> HttpResponse {
     let world = app.engine.world();
     let link = connection.parse().ok().and_then(|id| world.links.get(&id)).or_else(|| world.connection(connection)).cloned();
     let Some(link) = link else { return Problem::not_found("no such connection").into_response() };
-    let request = match read(request, path, &app).await {
+    let request = match read(request, &app).await {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
@@ -123,7 +123,7 @@ async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: Strin
         }
         Intake::Tells(response) | Intake::Greets(response) => {
             // The store's writer finishes what it was handed even if the provider hangs up here.
-            match app.engine.accept(&link, request, trace.clone()).await {
+            match app.engine.accept(&link, request, &response, trace.clone()).await {
                 Ok(entry) => {
                     tracing::debug!(entry.id = %entry, "a webhook is journalled");
                     app.engine.seen(link.id);
@@ -183,7 +183,7 @@ fn trace_of(request: &Request) -> String {
     }
 }
 
-async fn read(request: HttpRequest, path: String, app: &App) -> Result<Request, Problem> {
+async fn read(request: HttpRequest, app: &App) -> Result<Request, Problem> {
     let (parts, body): (Parts, Body) = request.into_parts();
     let peer = app.door.client(&parts.headers, &parts.extensions);
     let declared = parts.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -202,7 +202,7 @@ async fn read(request: HttpRequest, path: String, app: &App) -> Result<Request, 
         .collect();
     Ok(Request {
         method: parts.method.to_string(),
-        path,
+        path: parts.uri.path().to_owned(),
         query,
         headers,
         body,

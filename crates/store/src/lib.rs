@@ -40,6 +40,8 @@ pub struct Entry {
     pub connection: Id,
     pub provider: String,
     pub request: Request,
+    /// What it was answered with; nothing where the hub asked itself (a poll).
+    pub answer: String,
     pub source: Source,
     pub trace: String,
 }

@@ -64,6 +64,8 @@ pub struct Timeline {
     pub proof: Option<String>,
     pub headers: Vec<(String, String)>,
     pub body: String,
+    /// What it was answered with.
+    pub answer: String,
     pub state: EntryState,
     pub notes: Vec<String>,
     pub trace: String,

@@ -54,6 +54,7 @@ impl World {
                 peer: None,
                 key: None,
             },
+            answer: "200 {}".to_owned(),
             source: Source::Webhook,
             trace: "t".to_owned(),
         }

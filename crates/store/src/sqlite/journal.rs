@@ -12,7 +12,7 @@ use super::{
 use crate::{CommandState, Counts, Direction, Entry, EntryState, Health, JournalFilter, JournalRow, Source};
 
 const ENTRY: &str =
-    "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof";
+    "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof, answer";
 
 /// An entry with its lists written out, so that the writer's thread need not.
 pub(super) struct EntryRow {
@@ -39,7 +39,7 @@ pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Resu
     let request = &entry.request;
     db.prepare_cached(
         "INSERT INTO inbox (ordinal, id, merchant, connection, provider, source, trace, method, path, query, headers, body,
-         received_at, peer, proof) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15)",
+         received_at, peer, proof, answer) VALUES (?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16)",
     )?
     .execute(params![
         entry.id.ordinal(),
@@ -57,6 +57,7 @@ pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Resu
         ms(request.received_at),
         request.peer.map(|peer| peer.to_string()),
         request.key,
+        entry.answer,
     ])?;
     let state = if entry.source == Source::Question { EntryState::Read } else { EntryState::Unread };
     if state == EntryState::Unread {
@@ -90,6 +91,7 @@ fn read_entry(row: &Row<'_>) -> Result<Entry> {
         provider: row.get(3)?,
         source: source(row.get(4)?),
         trace: row.get(5)?,
+        answer: row.get(14)?,
         request: Request {
             method: row.get(6)?,
             path: row.get(7)?,
@@ -213,7 +215,7 @@ fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
     let values: Vec<&dyn rusqlite::ToSql> = values.iter().map(AsRef::as_ref).collect();
     db.prepare(&format!(
         "SELECT j.id, j.received_at, j.merchant, j.connection, j.provider, j.method, j.path, substr(j.body, 1, 4096), {STATE},
-             (SELECT o.notes FROM outcome o WHERE o.entry = j.ordinal) FROM inbox j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
+             (SELECT o.notes FROM outcome o WHERE o.entry = j.ordinal), j.answer FROM inbox j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
     ))?
     .query_map(&values[..], |row| {
         let state = state(row.get(8)?);
@@ -229,7 +231,7 @@ fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
             status: if state == EntryState::Dead { "error" } else { "ok" },
             state: word(state).to_owned(),
             request: String::from_utf8_lossy(row.get_ref(7)?.as_bytes_or_null()?.unwrap_or_default()).into_owned(),
-            response: String::new(),
+            response: row.get(10)?,
             error: if state == EntryState::Dead { notes } else { None },
             retry_count: 0,
             next_retry_at: None,

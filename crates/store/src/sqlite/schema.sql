@@ -5,7 +5,8 @@
 CREATE TABLE inbox (
     ordinal INTEGER PRIMARY KEY, id BLOB NOT NULL, received_at INTEGER NOT NULL, merchant BLOB NOT NULL,
     connection BLOB NOT NULL, provider TEXT NOT NULL, source INTEGER NOT NULL, method TEXT NOT NULL, path TEXT NOT NULL,
-    query TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, peer TEXT, proof TEXT, trace TEXT NOT NULL
+    query TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL, answer TEXT NOT NULL, peer TEXT, proof TEXT,
+    trace TEXT NOT NULL
 );
 
 -- What nobody has read yet.

@@ -35,6 +35,7 @@ pub(super) fn of(db: &Connection, id: Id) -> Result<Option<Timeline>> {
         proof: entry.request.key,
         headers: entry.request.headers,
         body: String::from_utf8_lossy(&entry.request.body).into_owned(),
+        answer: entry.answer,
         state: journal::state_of(db, ordinal)?,
         notes: notes.map(|notes| notes.lines().map(str::to_owned).collect()).unwrap_or_default(),
         trace: entry.trace,

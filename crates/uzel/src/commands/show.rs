@@ -56,6 +56,9 @@ pub(super) fn timeline(entry: &Value) -> String {
     );
     line(&mut page, format_args!("  trace     {}", text(entry, "trace")));
     line(&mut page, format_args!("  body      {}", text(entry, "body")));
+    if let Some(answer) = entry["answer"].as_str().filter(|answer| !answer.is_empty()) {
+        line(&mut page, format_args!("  answer    {answer}"));
+    }
     line(&mut page, format_args!("  verdict   {}", text(entry, "state")));
     for note in list(entry, "notes") {
         line(&mut page, format_args!("            {}", note.as_str().unwrap_or_default()));

@@ -217,7 +217,7 @@ async fn when_too_much_waits_to_be_written_the_answer_is_503_and_what_was_taken_
     let waiting: Vec<_> = (0..12_000)
         .map(|_| {
             let (engine, link, request) = (engine.clone(), link.clone(), request.clone());
-            tokio::spawn(async move { engine.accept(&link, request, "t".to_owned()).await.is_ok() })
+            tokio::spawn(async move { engine.accept(&link, request, &Response::ok(), "t".to_owned()).await.is_ok() })
         })
         .collect();
     until("the queue to be full", async || waiting.iter().any(|task| task.is_finished())).await;
