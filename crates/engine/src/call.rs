@@ -104,7 +104,7 @@ fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
         .filter(|link| !link.paused && !engine.outward.limits.is_full(link.id))
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
-            (link.id, engine.outward.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
+            (link.id, engine.outward.breakers.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
         })
         .filter(|(_, share)| *share > 0)
         .collect();

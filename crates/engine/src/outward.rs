@@ -88,11 +88,6 @@ impl Outward {
             sessions: Mutex::default(),
         }
     }
-
-    /// How many calls of this connection may begin: none while its breaker pauses, one to try whether it is back.
-    pub(crate) fn allowance(&self, link: Id, under_way: usize) -> usize {
-        self.breakers.allowance(link, under_way)
-    }
 }
 
 impl Engine {
