@@ -174,6 +174,8 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
     {
         last.error = last.error.take().or_else(|| outcome.reason.clone());
     }
+    // A provider's words may repeat what it was sent.
+    outcome.reason = outcome.reason.map(|reason| link.without_secrets(&reason));
     change.settlement = Some(settlement(&command, outcome, exchanges));
     settle(engine, change).await;
 }

@@ -201,9 +201,11 @@ impl Engine {
 
     /// Ready means progress: nothing has waited too long.
     pub async fn lag(&self) -> Result<Duration, StoreError> {
-        // What a person has paused waits on purpose; what cannot be used as it is set up does not.
+        // What a person has paused waits on purpose, and a provider that is down is not the hub's standstill: both must not
+        // keep webhooks out. What cannot be used as it is set up counts.
         let world = self.world();
         let working = world.links.values().filter(|link| !link.paused).map(|link| link.id);
+        let working = working.filter(|link| self.open_breaker(*link).is_none());
         let broken = world.broken.iter().map(|(id, _)| *id).filter(|id| id.kind() == uzel_model::id::Kind::Connection);
         let health = self.store.health(working.chain(broken).collect()).await?;
         let now = self.clock.now();

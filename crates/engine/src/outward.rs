@@ -1,7 +1,6 @@
 //! The hub's one client: deadline, rate, breaker, login, address rules, body limits and journalling stand here once.
 
 use std::{
-    borrow::Cow,
     collections::HashMap,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::Arc,
@@ -303,9 +302,13 @@ impl<'a> Call<'a> {
 
     /// Takes every secret of the connection out of a text, and cuts it to what the journal keeps.
     fn mask(&self, text: &str) -> String {
-        let kept =
-            text.char_indices().nth(KEPT_BYTES_MAX).map_or(text.into(), |(end, _)| Cow::Owned(format!("{}…", &text[..end])));
-        self.link.without_secrets(&kept)
+        // Before it is cut: a piece of a secret at the cut would not be known as one.
+        let mut masked = self.link.without_secrets(text);
+        if let Some((end, _)) = masked.char_indices().nth(KEPT_BYTES_MAX) {
+            masked.truncate(end);
+            masked.push('…');
+        }
+        masked
     }
 }
 

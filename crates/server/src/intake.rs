@@ -190,7 +190,8 @@ async fn read(request: HttpRequest, app: &App) -> Result<Request, Problem> {
     if declared.is_some_and(|length| length > BODY_BYTES_MAX) {
         return Err(Problem::too_large());
     }
-    let body = to_bytes(body, BODY_BYTES_MAX).await.map_err(|error| {
+    let body = tokio::time::timeout(app.door.patience(), to_bytes(body, BODY_BYTES_MAX)).await;
+    let body = body.map_err(|_| Problem::too_slow())?.map_err(|error| {
         let too_large = std::error::Error::source(&error).is_some_and(|cause| cause.to_string().contains("length limit"));
         if too_large { Problem::too_large() } else { Problem::bad_request("the connection broke before the body was whole") }
     })?;

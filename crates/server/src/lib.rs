@@ -3,16 +3,14 @@
 mod api;
 mod door;
 mod intake;
+mod listen;
 mod oauth;
 mod problem;
 mod refusals;
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
 };
 
 use axum::{
@@ -86,8 +84,8 @@ pub async fn serve(
 ) -> std::io::Result<()> {
     let (stop_writing, stopped) = watch::channel(false);
     let refusals = tokio::spawn(app.refusals.clone().write(app.engine.clone(), stopped));
-    let service = router(app).into_make_service_with_connect_info::<SocketAddr>();
-    let served = axum::serve(listener, service).with_graceful_shutdown(stop).await;
+    let patience = app.door.patience();
+    let served = listen::serve(router(app), listener, patience, stop).await;
     stop_writing.send_replace(true);
     refusals.await.map_err(std::io::Error::other)?;
     served

@@ -25,7 +25,7 @@ pub struct Problem {
 
 impl Problem {
     /// Every kind of problem there is: the last part of `type`.
-    pub const KINDS: [&str; 10] = [
+    pub const KINDS: [&str; 11] = [
         "not-found",
         "unauthorized",
         "bad-request",
@@ -33,6 +33,7 @@ impl Problem {
         "method-not-allowed",
         "too-many-failures",
         "too-large",
+        "too-slow",
         "invalid",
         "provider",
         "busy",
@@ -94,6 +95,10 @@ impl Problem {
     pub fn too_large() -> Self {
         let detail = format!("a request may carry {} bytes at the most", crate::BODY_BYTES_MAX);
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
+    }
+
+    pub fn too_slow() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The request did not come in time", "send it again, faster")
     }
 
     pub fn invalid(errors: Vec<Fault>) -> Self {

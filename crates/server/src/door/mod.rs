@@ -6,7 +6,10 @@
 mod address;
 mod gate;
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    time::Duration,
+};
 
 use axum::{
     extract::ConnectInfo,
@@ -25,11 +28,13 @@ pub struct DoorSettings {
     pub trusted_proxies: Networks,
     /// How often one address may fail a minute with one connection, or with keys that begin alike.
     pub failures_per_minute: u32,
+    /// How long a client may take to say what it wants: for the head of a request, and again for its body.
+    pub patience: Duration,
 }
 
 impl Default for DoorSettings {
     fn default() -> Self {
-        Self { trusted_proxies: Networks::default(), failures_per_minute: 30 }
+        Self { trusted_proxies: Networks::default(), failures_per_minute: 30, patience: Duration::from_secs(30) }
     }
 }
 
@@ -79,6 +84,7 @@ pub(crate) struct Door {
     proxies: Networks,
     by_subject: Gate,
     by_address: Gate,
+    patience: Duration,
 }
 
 impl Door {
@@ -87,7 +93,12 @@ impl Door {
             proxies: settings.trusted_proxies,
             by_subject: Gate::new(settings.failures_per_minute),
             by_address: Gate::new(settings.failures_per_minute.saturating_mul(ADDRESS_FACTOR)),
+            patience: settings.patience,
         }
+    }
+
+    pub(crate) fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The address of whoever began the request.

@@ -217,7 +217,7 @@ async fn when_too_much_waits_to_be_written_the_answer_is_503_and_what_was_taken_
     let waiting: Vec<_> = (0..12_000)
         .map(|_| {
             let (engine, link, request) = (engine.clone(), link.clone(), request.clone());
-            tokio::spawn(async move { engine.accept(&link, request, &Response::ok(), "t".to_owned()).await.is_ok() })
+            tokio::spawn(async move { engine.accept(&link, request, &uzel_model::Response::ok(), "t".to_owned()).await.is_ok() })
         })
         .collect();
     until("the queue to be full", async || waiting.iter().any(|task| task.is_finished())).await;
@@ -237,4 +237,30 @@ async fn when_too_much_waits_to_be_written_the_answer_is_503_and_what_was_taken_
     assert!(taken > 0 && taken < 12_000 && kept == taken as u64, "{taken} were taken, {kept} are kept");
     // Afterwards there is room again.
     assert_eq!(world.post("rkeeper", &json!({})).await.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_go_on_is_let_go() {
+    let world = World::tuned(|settings| settings.request_timeout_ms = 200).await;
+    let whole =
+        webhook("rkeeper", "application/json", br#"{"order":{"id":1,"status":"Completed","customer":{"phone":"+79991234567"}}}"#);
+    let kept_open = String::from_utf8(whole.clone()).unwrap().replace("Connection: close\r\n", "").into_bytes();
+    let cut = whole.len() - 10;
+    for (what, sent, wanted) in [
+        ("nothing at all", &b""[..], ""),
+        ("half a head", &whole[..40], ""),
+        ("a body that stops", &whole[..cut], "HTTP/1.1 408 Request Timeout"),
+        ("one request, and then nothing", &kept_open[..], "HTTP/1.1 200 OK"),
+    ] {
+        let mut stream = TcpStream::connect(world.hub.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let mut answer = Vec::new();
+        // The hub ends the connection; else this would wait for ever.
+        let read = tokio::time::timeout(std::time::Duration::from_secs(20), stream.read_to_end(&mut answer)).await;
+        read.unwrap_or_else(|_| panic!("{what}: the connection stays open")).unwrap();
+        let answer = String::from_utf8(answer).unwrap();
+        assert_eq!(answer.lines().next().unwrap_or_default(), wanted, "{what}");
+    }
+    until("the one whole request", async || world.api("/api/v1/journal?provider=rkeeper").await.as_array().unwrap().len() == 1)
+        .await;
 }
