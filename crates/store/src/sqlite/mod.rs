@@ -57,7 +57,13 @@ impl Readers {
             Some(connection) => connection,
             None => open(&self.path, false)?,
         };
-        let answer = query(&connection).map_err(failed);
+        // One transaction: what a query of several statements sees belongs together.
+        let answer = connection.unchecked_transaction().and_then(|snapshot| {
+            let answer = query(&snapshot)?;
+            snapshot.finish()?;
+            Ok(answer)
+        });
+        let answer = answer.map_err(failed);
         let mut idle = self.idle.lock();
         if idle.len() < READERS {
             idle.push(connection);
@@ -78,7 +84,7 @@ fn open(path: &Path, writes: bool) -> Result<Connection, StoreError> {
     // Else a statement with `LIMIT ?` is compiled anew whenever it is bound.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(failed)?;
     let pragmas = if writes {
-        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=16000; PRAGMA cache_size=-16384; PRAGMA temp_store=MEMORY;"
+        "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA wal_autocheckpoint=16000; PRAGMA cache_size=-16384;"
     } else {
         "PRAGMA query_only=ON; PRAGMA cache_size=-2048;"
     };

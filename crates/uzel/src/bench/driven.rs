@@ -137,13 +137,30 @@ impl Driven {
         let answer = request.bearer_auth(&self.key).send().await?;
         let status = answer.status();
         let body: Value = answer.json().await?;
-        ensure!(status.is_success(), "the hub answers {status}: {body}");
+        ensure!(status.is_success(), "the hub answers {status}: {body}{}", self.last_words());
         Ok(body)
+    }
+
+    /// The end of the log of a hub that was started here, for whoever looks for the reason of an error.
+    fn last_words(&self) -> String {
+        let log = self.own.as_ref().and_then(|own| std::fs::read_to_string(own.folder.path().join("log")).ok());
+        let lines: Vec<&str> = log.iter().flat_map(|log| log.lines().rev().take(5)).collect();
+        lines.into_iter().rev().map(|line| format!("\n  {line}")).collect()
     }
 
     /// How many rows stand in a state, of `entries` or `commands`.
     pub(crate) async fn count(&self, of: &str, state: &str) -> anyhow::Result<u64> {
         Ok(count(&self.get("/api/v1/counts").await?, of, state))
+    }
+
+    /// Waits until every entry has been read.
+    pub(crate) async fn read(&self) -> anyhow::Result<()> {
+        let deadline = Instant::now() + Duration::from_secs(600);
+        while self.count("entries", "unread").await? > 0 {
+            ensure!(Instant::now() < deadline, "the hub has not read all in ten minutes");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        Ok(())
     }
 
     /// Waits until the hub has read and sent all; gives how many entries were unread before.

@@ -3,6 +3,7 @@
 //! The hub, the harnesses and the load generator are processes of their own on one machine, so that only the ratios tell
 //! something about the hub.
 
+mod backlog;
 mod bare;
 mod ceiling;
 mod driven;
@@ -62,6 +63,12 @@ enum What {
         #[arg(long, default_value_t = 20_000)]
         events: u64,
     },
+    /// Lets texts wait for tomorrow, more and more of them: what an event costs then, memory, and how long a start takes.
+    Backlog {
+        /// Posted in ten parts.
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+    },
     /// Kills the hub at random moments under load, and shows that nothing was lost and nothing sent twice.
     Torture {
         #[arg(long, default_value_t = 20)]
@@ -85,6 +92,10 @@ pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
     let figures = match &options.what {
         What::Intake => intake(&hub(options).await?, options).await?,
         What::Delivery { events } => delivery(&hub(options).await?, options, *events).await?,
+        What::Backlog { events } => {
+            ensure!(options.hub.is_none(), "only a hub of its own is loaded like this: leave --hub away");
+            backlog::run(options.connections, *events).await?
+        }
         What::Torture { kills, events, seed } => {
             ensure!(options.hub.is_none(), "only a hub of its own is tortured: leave --hub away");
             let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
@@ -131,8 +142,8 @@ fn setup() -> Value {
     })
 }
 
-/// The same, and a flow that thanks every guest at once by the stub.
-async fn set_up_delivery(hub: &Driven, stub: &Stub) -> anyhow::Result<()> {
+/// The same, and a flow that thanks every guest by the stub, so long after the visit.
+async fn set_up_delivery(hub: &Driven, stub: &Stub, delay: &str) -> anyhow::Result<()> {
     let mut setup = setup();
     let sms = json!({ "base_url": format!("http://{}", stub.address), "api_id": "A1B2C3D4-1111-2222-3333-444455556666", "calls_per_s": 100_000 });
     if let Some(list) = setup["connection"].as_array_mut() {
@@ -140,7 +151,7 @@ async fn set_up_delivery(hub: &Driven, stub: &Stub) -> anyhow::Result<()> {
     }
     setup["flow"] = json!([{
         "merchant": "bench", "slug": "thanks", "on": ["order.completed"], "ground": "service", "ground_by": "the benchmark",
-        "via": "sms", "text": "Thank you!", "delay": "0s", "latest": "3650d"
+        "via": "sms", "text": "Thank you!", "delay": delay, "latest": "3650d"
     }]);
     hub.apply(&setup).await
 }
@@ -236,7 +247,7 @@ async fn delivery(hub: &Driven, options: &Options, events: u64) -> anyhow::Resul
     ensure!(events < phones, "--events: there are only ten million phones that begin with +7999");
     let bare = bare(&Stub::start(phones as usize).await?, events).await?;
     let stub = Stub::start(phones as usize).await?;
-    set_up_delivery(hub, &stub).await?;
+    set_up_delivery(hub, &stub, "0s").await?;
     let load = webhook(hub, phones as usize);
 
     let began = Instant::now();

@@ -41,3 +41,10 @@ fn torture_kills_and_finds_nothing_lost() {
     assert!(told["verdict"]["answered_2xx"].as_u64().unwrap() > 0, "{told}");
     assert_eq!(told["verdict"]["sent_twice"], 0);
 }
+
+#[test]
+fn a_backlog_waits_and_survives_a_kill() {
+    let told = bench(&["backlog", "--events", "500", "--connections", "8"]);
+    assert_eq!((&told["waiting"], told["events_per_s_by_part"].as_array().unwrap().len()), (&500.into(), 10));
+    assert!(told["start_to_first_2xx_ms"].as_f64().unwrap() > 0.0, "{told}");
+}
