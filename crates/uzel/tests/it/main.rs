@@ -22,6 +22,7 @@ mod lost;
 mod oauth;
 mod polls;
 mod problems;
+mod readers;
 mod replays;
 mod review;
 mod rules;
