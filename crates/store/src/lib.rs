@@ -318,7 +318,8 @@ pub trait Store: Send + Sync {
     async fn counts(&self) -> Result<Counts, StoreError>;
     /// What has waited longest: of entries, and of commands of these connections.
     async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError>;
-    async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError>;
+    /// The newest notices, of one merchant or of all.
+    async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError>;
     /// Checks the store's own laws; with `repair`, mends what can be. Gives what was found.
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
     /// Waits until all that was handed over is written, and closes.

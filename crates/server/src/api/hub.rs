@@ -20,9 +20,7 @@ pub(super) async fn counts(State(app): State<Arc<App>>, _: Owner) -> Result<Json
 }
 
 pub(super) async fn notices(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Vec<Notice>>, Problem> {
-    let mut notices = app.engine.store.notices(200).await?;
-    notices.retain(|notice| caller.sees(notice.merchant));
-    Ok(Json(notices))
+    Ok(Json(app.engine.store.notices(caller.merchant, 200).await?))
 }
 
 pub(super) async fn providers(State(app): State<Arc<App>>, _: Caller) -> Json<Value> {

@@ -327,8 +327,8 @@ impl Store for Sqlite {
         self.read(move |db| journal::health(db, &connections)).await
     }
 
-    async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError> {
-        self.read(move |connection| setup::notices(connection, limit)).await
+    async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
+        self.read(move |connection| setup::notices(connection, merchant, limit)).await
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

@@ -90,15 +90,18 @@ pub(super) fn put_consent(db: &Connection, merchant: Id, phone: &str, granted: b
     Ok(())
 }
 
-pub(super) fn notices(db: &Connection, limit: usize) -> Result<Vec<Notice>> {
-    db.prepare("SELECT merchant, connection, kind, text FROM notice ORDER BY day DESC LIMIT ?1")?
-        .query_map([limit as i64], |row| {
-            Ok(Notice {
-                merchant: id(Kind::Merchant, 0, row)?,
-                connection: id(Kind::Connection, 1, row)?,
-                kind: row.get(2)?,
-                text: row.get(3)?,
-            })
-        })?
-        .collect()
+/// The newest notices. The limit counts those of the merchant, or a neighbour with many would hide them.
+pub(super) fn notices(db: &Connection, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>> {
+    db.prepare(
+        "SELECT merchant, connection, kind, text FROM notice WHERE ?1 IS NULL OR merchant = ?1 ORDER BY day DESC LIMIT ?2",
+    )?
+    .query_map(params![merchant.map(|merchant| *merchant.as_bytes()), limit as i64], |row| {
+        Ok(Notice {
+            merchant: id(Kind::Merchant, 0, row)?,
+            connection: id(Kind::Connection, 1, row)?,
+            kind: row.get(2)?,
+            text: row.get(3)?,
+        })
+    })?
+    .collect()
 }

@@ -1,7 +1,8 @@
 //! Keys that only read: what they may not do, and what they are not shown.
 
+use serde_json::{Value, json};
 use uzel_model::{Id, id::Kind};
-use uzel_store::{KeyRow, Setup};
+use uzel_store::{Change, KeyRow, Notice, Setup};
 
 use crate::{oauth, world::World};
 
@@ -21,6 +22,13 @@ async fn key(world: &World, merchant: &str, key: &str, role: &str) {
     engine.reload().await.unwrap();
 }
 
+/// What the API shows to the holder of a key.
+async fn shown(world: &World, key: &str, path: &str) -> Value {
+    let answer = world.web.get(format!("{}{path}", world.hub.url())).bearer_auth(key).send().await.unwrap();
+    assert_eq!(answer.status(), 200, "{path}");
+    answer.json().await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_that_only_reads_neither_begins_nor_ends_a_login() {
     let world = oauth::authorized().await;
@@ -32,4 +40,26 @@ async fn a_key_that_only_reads_neither_begins_nor_ends_a_login() {
     key(&world, "m", READER, "reader").await;
     assert_eq!(oauth::come_back(&world, "amocrm", &state, "another-code", oauth::HOST).await.status(), 404);
     assert_eq!(world.calls("amocrm", "/oauth2/access_token").await.len(), 1, "the code was not traded in");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_neighbour_with_many_notices_hides_nobodys() {
+    let world = World::new(json!({})).await;
+    world.apply(&json!({ "merchant": [{ "slug": "other" }] })).await;
+    key(&world, "other", "key-of-the-other-merchant", "owner").await;
+    let engine = &world.hub.engine;
+    let (m, other) = (engine.world().merchant("m").unwrap(), engine.world().merchant("other").unwrap());
+    let notice = |merchant, connection, kind: String| Notice { merchant, connection, kind, text: String::new() };
+    // On each of two days one comes after many.
+    for at in 0..2 {
+        let mut notices: Vec<_> = (0..200).map(|n| notice(m, Id::new(Kind::Connection), format!("k{n}"))).collect();
+        notices.push(notice(other, Id::new(Kind::Connection), format!("own-{at}")));
+        engine.store.apply(Change { notices, now: Some(engine.clock.now()), ..Change::default() }).await.unwrap();
+        world.pass(24 * 60);
+    }
+    let told = shown(&world, "key-of-the-other-merchant", "/api/v1/notices").await;
+    let mut kinds: Vec<_> = told.as_array().unwrap().iter().map(|notice| notice["kind"].as_str().unwrap()).collect();
+    kinds.sort_unstable();
+    assert_eq!(kinds, ["own-0", "own-1"], "and nobody else's");
+    assert_eq!(world.api("/api/v1/notices").await.as_array().unwrap().len(), 200, "the hub's owner sees the newest of all");
 }
