@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use uzel_model::{Id, id::Kind};
-use uzel_store::{Change, KeyRow, Notice, Setup};
+use uzel_store::{Change, Exchange, KeyRow, Notice, Setup};
 
 use crate::{oauth, world::World};
 
@@ -62,4 +62,37 @@ async fn a_neighbour_with_many_notices_hides_nobodys() {
     kinds.sort_unstable();
     assert_eq!(kinds, ["own-0", "own-1"], "and nobody else's");
     assert_eq!(world.api("/api/v1/notices").await.as_array().unwrap().len(), 200, "the hub's owner sees the newest of all");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_phone_in_an_address_an_error_or_a_notice_is_masked_for_a_key_that_only_reads() {
+    let world = World::new(json!({})).await;
+    key(&world, "m", READER, "reader").await;
+    let engine = &world.hub.engine;
+    let (merchant, connection) = (engine.world().merchant("m").unwrap(), Id::new(Kind::Connection));
+    let told = Exchange {
+        id: Id::new(Kind::Attempt),
+        merchant,
+        connection,
+        provider: "iiko".to_owned(),
+        at: engine.clock.now(),
+        endpoint: "GET https://provider.example/guests?q=%2279991234567%22".to_owned(),
+        request: String::new(),
+        response: "400 ".to_owned(),
+        error: Some("no guest has +79991234567".to_owned()),
+        duration_ms: 1,
+        trace: "t".to_owned(),
+    };
+    let path = format!("/api/v1/journal/{}", told.id);
+    let notice = Notice { merchant, connection, kind: "fault".to_owned(), text: "no guest has 79991234567".to_owned() };
+    let now = Some(engine.clock.now());
+    engine.store.apply(Change { exchanges: vec![told], notices: vec![notice], now, ..Change::default() }).await.unwrap();
+    for path in ["/api/v1/journal", "/api/v1/journal?unmasked=true", &path, &format!("{path}?unmasked=true"), "/api/v1/notices"] {
+        let seen = shown(&world, READER, path).await.to_string();
+        assert!(seen.contains("7999***4567") && !seen.contains("79991234567"), "{path}: {seen}");
+    }
+    for path in ["/api/v1/journal?unmasked=true", &format!("{path}?unmasked=true")] {
+        let seen = world.api(path).await.to_string();
+        assert_eq!(seen.matches("79991234567").count(), 2, "an owner may see both: {seen}");
+    }
 }
