@@ -26,6 +26,7 @@ mod readers;
 mod replays;
 mod review;
 mod rules;
+mod secrets;
 mod smsru;
 mod subscriptions;
 mod tracing;
