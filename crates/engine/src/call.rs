@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -9,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tracing::Instrument;
@@ -38,7 +40,37 @@ struct Flight {
     by_link: Mutex<HashMap<Id, usize>>,
 }
 
+/// A call's place among those under way: given back however the call ends.
+struct Place {
+    engine: Arc<Engine>,
+    flight: Arc<Flight>,
+    link: Id,
+}
+
+impl Place {
+    fn take(engine: &Arc<Engine>, flight: &Arc<Flight>, link: Id) -> Self {
+        flight.total.fetch_add(1, Ordering::AcqRel);
+        *flight.by_link.lock().entry(link).or_default() += 1;
+        Self { engine: engine.clone(), flight: flight.clone(), link }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(count) = self.flight.by_link.lock().get_mut(&self.link) {
+            *count -= 1;
+        }
+        self.flight.total.fetch_sub(1, Ordering::AcqRel);
+        self.engine.due.notify_one();
+    }
+}
+
 pub(crate) async fn run(engine: Arc<Engine>) {
+    // What came before the start may call off what waits: it is read first.
+    tokio::select! {
+        () = engine.caught_up.cancelled() => {}
+        () = engine.stop.cancelled() => return,
+    }
     let flight = Arc::new(Flight::default());
     let mut turn = 0_usize;
     while !engine.stop.is_cancelled() {
@@ -59,19 +91,12 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             }
         };
         for command in leased {
-            flight.total.fetch_add(1, Ordering::AcqRel);
-            *flight.by_link.lock().entry(command.connection).or_default() += 1;
-            let (engine, flight) = (engine.clone(), flight.clone());
+            let place = Place::take(&engine, &flight, command.connection);
             let task = engine.clone();
             engine.tasks.spawn(async move {
-                let connection = command.connection;
                 let span = trace::attempt(&task, &command);
                 attempt(&task, command).instrument(span).await;
-                if let Some(count) = flight.by_link.lock().get_mut(&connection) {
-                    *count -= 1;
-                }
-                flight.total.fetch_sub(1, Ordering::AcqRel);
-                task.due.notify_one();
+                drop(place);
             });
         }
         let pause = next_at.map_or(LONGEST_WAIT, |at| until(&engine, at));
@@ -219,6 +244,11 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     let Job::Send { .. } = &command.job else { return None };
     let now = engine.clock.now();
     let flow = command.flow.and_then(|id| engine.world().flow(id).cloned());
+    if command.flow.is_some() && flow.is_none() {
+        // Its rules cannot be read now: without them nothing may go.
+        let at = now + SignedDuration::from_mins(1);
+        return Some(Outcome { counts: false, ..Outcome::again(at, "its flow cannot be used".to_owned()) });
+    }
     if command.contact.opted_out {
         return Some(Outcome::held("opt_out"));
     }
@@ -239,17 +269,9 @@ fn command_zone(engine: &Engine, link: &Link, command: &Command) -> jiff::tz::Ti
 }
 
 async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &Call<'_>, change: &mut Change) -> Outcome {
-    let client = Client::new(call);
-    let result = match &command.job {
-        Job::Send { phone, text } => match link.connector.messages() {
-            Some(messages) => messages.send(&client, phone, text, &command.id.to_string()).await.map(Made::Sent),
-            None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
-        },
-        Job::LookUp { what } => match link.connector.guests() {
-            Some(guests) => guests.look_up(&client, what).await.map(Made::Found),
-            None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
-        },
-    };
+    // A port that panics has perhaps sent something: as with any answer that nobody understands.
+    let failure = |_| Err(CallError::Unreadable("the connector failed on it: this is a fault of the hub".to_owned()));
+    let result = AssertUnwindSafe(ask(link, command, call)).catch_unwind().await.unwrap_or_else(failure);
     // A call that waits for its turn says nothing of the provider.
     if call.has_tried() {
         breaker::note(engine, link, result.as_ref().err()).await;
@@ -264,6 +286,20 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
         }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
         Err(error) => failed(engine, link, command, error, change),
+    }
+}
+
+async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, CallError> {
+    let client = Client::new(call);
+    match &command.job {
+        Job::Send { phone, text } => match link.connector.messages() {
+            Some(messages) => messages.send(&client, phone, text, &command.id.to_string()).await.map(Made::Sent),
+            None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
+        },
+        Job::LookUp { what } => match link.connector.guests() {
+            Some(guests) => guests.look_up(&client, what).await.map(Made::Found),
+            None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
+        },
     }
 }
 

@@ -79,6 +79,8 @@ pub struct Engine {
     /// Something new may be due.
     due: Notify,
     stop: CancellationToken,
+    /// What was unread at the start has been read.
+    caught_up: CancellationToken,
     tasks: TaskTracker,
 }
 
@@ -107,6 +109,7 @@ impl Engine {
             rhythms: rhythm::Rhythms::default(),
             due: Notify::new(),
             stop: CancellationToken::new(),
+            caught_up: CancellationToken::new(),
             tasks: TaskTracker::new(),
         };
         engine.outward.breakers.load(engine.store.breakers().await?);
@@ -214,9 +217,16 @@ impl Engine {
         Ok(Duration::from_millis(age(health.oldest_unread_at).max(age(health.oldest_due_at))))
     }
 
+    /// Does work to its end even when whoever asked for it goes away: a renewed login whose saving was cut short would be lost,
+    /// and a setup that was stored would not be used.
+    async fn to_the_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, String> {
+        self.tasks.spawn(work).await.map_err(|_| "this failed inside the hub: its log says more".to_owned())
+    }
+
     /// Asks the provider whether the connection works; `Err` says what is wrong.
-    pub async fn health(&self, link: &Arc<Link>) -> Result<String, String> {
-        tick::health(self, link).await
+    pub async fn health(self: &Arc<Self>, link: &Arc<Link>) -> Result<String, String> {
+        let (engine, link) = (self.clone(), link.clone());
+        self.to_the_end(async move { tick::health(&engine, &link).await }).await?
     }
 
     /// The URL by which a provider reaches a connection, with a key of its own, where our public address is known.
@@ -233,17 +243,21 @@ impl Engine {
     }
 
     /// Registers our webhook at the provider: the given URL, or ours, whose key is let in from now on.
-    pub async fn subscribe(&self, link: &Arc<Link>, url: Option<String>) -> Result<(), String> {
-        let url = match url {
-            Some(url) => url,
-            None => {
-                let url =
-                    self.hook_url(link).ok_or("the hub does not know its public address: set `public_url`, or give `url`")?;
-                self.let_in(link).await.map_err(|error| error.to_string())?;
-                url
-            }
+    pub async fn subscribe(self: &Arc<Self>, link: &Arc<Link>, url: Option<String>) -> Result<(), String> {
+        let (engine, link) = (self.clone(), link.clone());
+        let work = async move {
+            let url = match url {
+                Some(url) => url,
+                None => {
+                    let unknown = "the hub does not know its public address: set `public_url`, or give `url`";
+                    let url = engine.hook_url(&link).ok_or(unknown)?;
+                    engine.let_in(&link).await.map_err(|error| error.to_string())?;
+                    url
+                }
+            };
+            tick::subscribe(&engine, &link, &url).await
         };
-        tick::subscribe(self, link, &url).await
+        self.to_the_end(work).await?
     }
 
     async fn let_in(&self, link: &Link) -> Result<(), StoreError> {
@@ -260,18 +274,26 @@ impl Engine {
     }
 
     /// Ends an authorisation that a person began in a browser.
-    pub async fn authorize(&self, link: &Arc<Link>, query: &[(String, String)], redirect_url: &str) -> Result<(), String> {
-        tick::authorize(self, link, query, redirect_url).await
+    pub async fn authorize(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        query: Vec<(String, String)>,
+        redirect_url: String,
+    ) -> Result<(), String> {
+        let (engine, link) = (self.clone(), link.clone());
+        self.to_the_end(async move { tick::authorize(&engine, &link, &query, &redirect_url).await }).await?
     }
 
     /// What a text would cost.
-    pub async fn cost(&self, link: &Arc<Link>, phone: &str, text: &str) -> Result<uzel_model::port::Cost, String> {
-        tick::cost(self, link, phone, text).await
+    pub async fn cost(self: &Arc<Self>, link: &Arc<Link>, phone: String, text: String) -> Result<uzel_model::port::Cost, String> {
+        let (engine, link) = (self.clone(), link.clone());
+        self.to_the_end(async move { tick::cost(&engine, &link, &phone, &text).await }).await?
     }
 
     /// Money left at the provider.
-    pub async fn balance(&self, link: &Arc<Link>) -> Result<String, String> {
-        tick::balance(self, link).await
+    pub async fn balance(self: &Arc<Self>, link: &Arc<Link>) -> Result<String, String> {
+        let (engine, link) = (self.clone(), link.clone());
+        self.to_the_end(async move { tick::balance(&engine, &link).await }).await?
     }
 }
 

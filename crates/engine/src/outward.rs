@@ -165,9 +165,10 @@ impl<'a> Call<'a> {
             }
         }
         let renewed = login.renew(&Client::new(self), held.as_ref()).await?;
-        // Saved before its first use: a refresh token works once, and the old one is dead by now.
-        self.save(&renewed).await?;
+        // A refresh token works once, and the old one is dead by now: kept here even if the store will not have it yet.
         *held = Some(renewed.clone());
+        // Saved before its first use.
+        self.save(&renewed).await?;
         Ok(renewed)
     }
 

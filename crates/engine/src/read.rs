@@ -6,7 +6,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
     Event, Happening, Id, Job,
-    connector::{Malformed, Reading, StatusNews},
+    connector::{Reading, StatusNews},
     event::kind,
     id::Kind,
     phone,
@@ -28,11 +28,17 @@ const PORTIONS: usize = 2;
 
 pub(crate) async fn run(engine: Arc<Engine>) {
     let appended = engine.store.appended();
+    let start = Id::new(Kind::Entry).ordinal();
     // Read, but refused by the store: kept until it takes them.
     let mut left: Vec<Entry> = Vec::new();
     while !engine.stop.is_cancelled() {
         if left.is_empty() {
-            match engine.store.unread(PORTION * PORTIONS).await {
+            let unread = engine.store.unread(PORTION * PORTIONS).await;
+            // The oldest come first.
+            if unread.as_ref().is_ok_and(|entries| entries.first().is_none_or(|first| first.id.ordinal() > start)) {
+                engine.caught_up.cancel();
+            }
+            match unread {
                 Ok(entries) if entries.is_empty() => {
                     tokio::select! {
                         () = appended.notified() => {}
@@ -41,7 +47,10 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                     continue;
                 }
                 Ok(entries) => left = entries,
-                Err(error) => tracing::error!("the inbox cannot be read: {error}"),
+                Err(error) => {
+                    tracing::error!("the inbox cannot be read: {error}");
+                    pause(&engine).await;
+                }
             }
         }
         left = read_all(&engine, left).await;
@@ -111,7 +120,17 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
 }
 
 /// Everything that follows from an entry. The same entry in the same world gives the same keys.
+///
+/// What panics on the way (a reader, a flow's condition) makes a dead letter, not a dead hub.
 pub(crate) fn change(world: &World, entry: &Entry, now: Timestamp) -> Change {
+    std::panic::catch_unwind(AssertUnwindSafe(|| read(world, entry, now))).unwrap_or_else(|_| {
+        let notes = vec!["reading it failed: this is a fault of the hub".to_owned()];
+        let mark = Mark { entry: entry.id, again: false, state: EntryState::Dead, notes, refs: Vec::new() };
+        Change { mark: Some(mark), now: Some(now), ..Change::default() }
+    })
+}
+
+fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
     let mut change = Change { now: Some(now), ..Change::default() };
     let mut mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
     match world.links.get(&entry.connection) {
@@ -119,7 +138,7 @@ pub(crate) fn change(world: &World, entry: &Entry, now: Timestamp) -> Change {
             mark.state = EntryState::Dead;
             mark.notes.push("its connection does not exist or cannot be used".to_owned());
         }
-        Some(link) => match parse(link, entry) {
+        Some(link) => match link.connector.parse(&entry.request) {
             Err(malformed) => {
                 mark.state = EntryState::Dead;
                 mark.notes.push(malformed.to_string());
@@ -129,12 +148,6 @@ pub(crate) fn change(world: &World, entry: &Entry, now: Timestamp) -> Change {
     }
     change.mark = Some(mark);
     change
-}
-
-/// A reader that panics makes a dead letter, not a dead hub.
-fn parse(link: &Link, entry: &Entry) -> Result<Reading, Malformed> {
-    std::panic::catch_unwind(AssertUnwindSafe(|| link.connector.parse(&entry.request)))
-        .unwrap_or_else(|_| Err(Malformed::new("the reader of this provider failed: this is a fault of the hub")))
 }
 
 fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Timestamp, mark: &mut Mark, change: &mut Change) {

@@ -1,7 +1,7 @@
 //! Setting up by a file: merchants, outlets, connections and flows. Checked whole before anything changes, applied
 //! idempotently, with a difference that can be shown first.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -177,9 +177,13 @@ impl Engine {
     }
 
     /// Carries a plan out.
-    pub async fn carry_out(&self, plan: Plan) -> Result<(), StoreError> {
-        self.store.put_setup(plan.setup).await?;
-        self.reload().await
+    pub async fn carry_out(self: &Arc<Self>, plan: Plan) -> Result<(), StoreError> {
+        let engine = self.clone();
+        let work = async move {
+            engine.store.put_setup(plan.setup).await?;
+            engine.reload().await
+        };
+        self.to_the_end(work).await.map_err(StoreError::Failed)?
     }
 }
 

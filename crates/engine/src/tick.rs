@@ -2,12 +2,13 @@
 //! that a person asks for (health, subscribe, authorise).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use jiff::{SignedDuration, Timestamp};
+use parking_lot::Mutex;
 use uzel_model::{
     CallError, Client, Id, Request,
     connector::StatusNews,
@@ -31,12 +32,28 @@ const PAGES_MAX: usize = 20;
 
 /// When each connection's turns come.
 #[derive(Default)]
-struct Turns(HashMap<(Id, &'static str), Timestamp>);
+struct Turns {
+    next: HashMap<(Id, &'static str), Timestamp>,
+    /// A slow turn must not be overtaken by the next: both would begin at the same cursor.
+    under_way: Arc<Mutex<HashSet<(Id, &'static str)>>>,
+}
+
+/// A turn under way, until it ends in whatever way.
+struct Turn {
+    what: (Id, &'static str),
+    under_way: Arc<Mutex<HashSet<(Id, &'static str)>>>,
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.under_way.lock().remove(&self.what);
+    }
+}
 
 impl Turns {
     /// Whether it is time; the first time is now, but for checks.
     fn due(&mut self, now: Timestamp, link: Id, what: &'static str, every: SignedDuration) -> bool {
-        match self.0.get_mut(&(link, what)) {
+        match self.next.get_mut(&(link, what)) {
             // A clock that was set back must not keep a turn waiting longer than its rhythm.
             Some(next) if now < *next && *next <= now + every => false,
             Some(next) => {
@@ -44,10 +61,30 @@ impl Turns {
                 true
             }
             None => {
-                self.0.insert((link, what), now + if what == "check" { CHECK_FIRST } else { every });
+                self.next.insert((link, what), now + if what == "check" { CHECK_FIRST } else { every });
                 what == "poll"
             }
         }
+    }
+
+    /// Does a turn in a task of its own, unless the last one has not ended.
+    fn take<F: Future<Output = ()> + Send + 'static>(
+        &self,
+        engine: &Arc<Engine>,
+        link: &Arc<Link>,
+        what: &'static str,
+        work: impl FnOnce(Arc<Engine>, Arc<Link>) -> F,
+    ) {
+        if !self.under_way.lock().insert((link.id, what)) {
+            return;
+        }
+        let turn = Turn { what: (link.id, what), under_way: self.under_way.clone() };
+        let work = work(engine.clone(), link.clone());
+        // Never cut short: a renewed login whose saving was cancelled would be lost. Each call has its deadline.
+        engine.tasks.spawn(async move {
+            work.await;
+            drop(turn);
+        });
     }
 }
 
@@ -71,13 +108,13 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             if let Some(polls) = link.connector.polls().filter(|_| link.poll)
                 && turns.due(now, link.id, "poll", SignedDuration::from_secs(i64::from(polls.every_s().max(1))))
             {
-                spawn(&engine, link, |engine, link| async move { poll(&engine, &link).await });
+                turns.take(&engine, link, "poll", |engine, link| async move { poll(&engine, &link).await });
             }
             if link.connector.messages().is_some() && turns.due(now, link.id, "statuses", STATUSES_EVERY) {
-                spawn(&engine, link, |engine, link| async move { statuses(&engine, &link).await });
+                turns.take(&engine, link, "statuses", |engine, link| async move { statuses(&engine, &link).await });
             }
             if link.connector.subscription().is_some() && turns.due(now, link.id, "check", CHECK_EVERY) {
-                spawn(&engine, link, |engine, link| async move { check(&engine, &link).await });
+                turns.take(&engine, link, "check", |engine, link| async move { check(&engine, &link).await });
             }
         }
     }
@@ -106,15 +143,6 @@ async fn measure(engine: &Engine) {
             engine.metrics.breakers_open.get_or_create(&ProviderLabel { provider: provider.id }).set(open as i64);
         }
     }
-}
-
-fn spawn<F: Future<Output = ()> + Send + 'static>(
-    engine: &Arc<Engine>,
-    link: &Arc<Link>,
-    work: impl FnOnce(Arc<Engine>, Arc<Link>) -> F,
-) {
-    // Never cut short: a renewed login whose saving was cancelled would be lost. Each call has its deadline.
-    engine.tasks.spawn(work(engine.clone(), link.clone()));
 }
 
 pub(crate) fn new_trace() -> String {

@@ -137,7 +137,7 @@ pub(crate) async fn callback(
     }
     let link = usable(&app, &provider, begun.connection, &begun.holder)?;
     let redirect_url = format!("{}/oauth/{provider}/callback", app.engine.options.public_url.as_deref().unwrap_or_default());
-    app.engine.authorize(&link, &query, &redirect_url).await.map_err(Problem::failed)?;
+    app.engine.authorize(&link, query, redirect_url).await.map_err(Problem::failed)?;
     Ok(Html("<!doctype html><meta charset=utf-8><title>Uzel</title><p>Готово, подключение работает. Tayyor, ulanish ishlayapti. Done, the connection works.").into_response())
 }
 

@@ -196,7 +196,7 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
 }
 
 /// Merchant `default`, with the connection that the requirement's variables describe.
-async fn defaults(engine: &Engine, settings: &Settings) -> anyhow::Result<()> {
+async fn defaults(engine: &Arc<Engine>, settings: &Settings) -> anyhow::Result<()> {
     let mut smsru = json!({ "api_id": settings.smsru_api_key });
     if let Some(sender) = &settings.smsru_sender {
         smsru["from"] = json!(sender);

@@ -64,7 +64,7 @@ pub(super) async fn cost(
 ) -> Result<Json<Value>, Problem> {
     let link = caller.connection(&app, &id)?;
     let phone = phone::read_text(&asked.phone, &link.country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
-    let cost = app.engine.cost(&link, &phone.e164, &asked.text).await.map_err(Problem::failed)?;
+    let cost = app.engine.cost(&link, phone.e164, asked.text).await.map_err(Problem::failed)?;
     Ok(Json(json!(cost)))
 }
 

@@ -63,7 +63,8 @@ const LAWS: &[Law] = &[
         mend: Some(
             "UPDATE command SET behind = 1 WHERE state = 0 AND behind = 0 AND ordinal NOT IN (SELECT command FROM sending) AND EXISTS
              (SELECT 1 FROM command first WHERE first.order_key = command.order_key AND first.state = 0 AND first.behind = 0
-              AND (first.due_at, first.ordinal) < (command.due_at, command.ordinal))",
+              AND first.ordinal <> command.ordinal AND ((first.due_at, first.ordinal) < (command.due_at, command.ordinal)
+              OR first.ordinal IN (SELECT command FROM sending)))",
         ),
     },
     Law {
@@ -101,7 +102,10 @@ const LAWS: &[Law] = &[
         broken: "references to entries that do not exist",
         count: "SELECT count(*) FROM (SELECT entry FROM reference UNION ALL SELECT entry FROM reference_new)
                 WHERE entry NOT IN (SELECT ordinal FROM inbox)",
-        mend: Some("DELETE FROM reference WHERE entry NOT IN (SELECT ordinal FROM inbox)"),
+        mend: Some(
+            "DELETE FROM reference WHERE entry NOT IN (SELECT ordinal FROM inbox);
+             DELETE FROM reference_new WHERE entry NOT IN (SELECT ordinal FROM inbox)",
+        ),
     },
 ];
 
@@ -119,7 +123,7 @@ pub(super) fn check(db: &Connection, repair: bool) -> Result<Vec<String>> {
         }
         let fate = match law.mend {
             Some(mend) if repair => {
-                db.execute(mend, [])?;
+                db.execute_batch(mend)?;
                 "mended"
             }
             Some(_) => "can be mended by --repair",

@@ -105,12 +105,35 @@ fn read_entry(row: &Row<'_>) -> Result<Entry> {
     })
 }
 
-pub(super) fn unread(db: &Connection, limit: usize) -> Result<Vec<Entry>> {
+/// An unread row, or why it cannot be decoded: one such row must not keep the others from being read.
+pub(super) struct Unread {
+    pub(super) ordinal: i64,
+    pub(super) entry: std::result::Result<Entry, String>,
+}
+
+pub(super) fn unread(db: &Connection, limit: usize) -> Result<Vec<Unread>> {
     db.prepare_cached(&format!(
-        "SELECT {ENTRY} FROM inbox WHERE ordinal IN (SELECT entry FROM unread ORDER BY entry LIMIT ?1) ORDER BY ordinal"
+        "SELECT {ENTRY}, ordinal FROM inbox WHERE ordinal IN (SELECT entry FROM unread ORDER BY entry LIMIT ?1) ORDER BY ordinal"
     ))?
-    .query_map([limit as i64], read_entry)?
+    .query_map([limit as i64], |row| {
+        Ok(Unread { ordinal: row.get(15)?, entry: read_entry(row).map_err(|error| error.to_string()) })
+    })?
     .collect()
+}
+
+/// Rows that cannot be decoded become dead letters.
+pub(super) fn bury(db: &Connection, rows: &[(i64, String)], tally: &mut Tally) -> Result<()> {
+    for (ordinal, why) in rows {
+        if db.prepare_cached("DELETE FROM unread WHERE entry = ?1")?.execute([ordinal])? == 1 {
+            db.prepare_cached("INSERT INTO outcome VALUES (?1, ?2, ?3)")?.execute(params![
+                ordinal,
+                number(EntryState::Dead),
+                format!("the stored row cannot be decoded: {why}")
+            ])?;
+            tally.shift(tallied(EntryState::Unread), tallied(EntryState::Dead));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn entry(db: &Connection, entry: Id) -> Result<Option<Entry>> {

@@ -26,7 +26,7 @@ use fresh::{Fresh, Next};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, Semaphore, oneshot};
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
@@ -35,7 +35,9 @@ use crate::{
     Setup, Store, StoreError, Timeline,
 };
 
+/// Connections that are kept for queries, and queries at a time; more wait.
 const READERS: usize = 4;
+const QUERIES_MAX: usize = 8;
 
 /// The embedded store.
 pub struct Sqlite {
@@ -47,6 +49,7 @@ pub struct Sqlite {
 
 struct Readers {
     idle: Mutex<Vec<Connection>>,
+    room: Semaphore,
     path: std::path::PathBuf,
 }
 
@@ -104,7 +107,7 @@ impl Sqlite {
             let (queue, fresh) = (queue.clone(), fresh.clone());
             move || writer::run(&connection, &queue, &fresh, &full)
         })?;
-        let readers = Readers { idle: Mutex::new(Vec::new()), path: path.to_owned() };
+        let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
         Ok(Self { queue, writer: Mutex::new(Some(writer)), readers: Arc::new(readers), fresh })
     }
 
@@ -131,6 +134,7 @@ impl Sqlite {
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let readers = self.readers.clone();
+        let _place = self.readers.room.acquire().await.map_err(|error| StoreError::Failed(error.to_string()))?;
         tokio::task::spawn_blocking(move || readers.read(query)).await.map_err(|error| StoreError::Failed(error.to_string()))?
     }
 }
@@ -230,7 +234,12 @@ impl Store for Sqlite {
                 if page.as_ref().map_or(true, |page| page.len() == limit) {
                     self.fresh.more_on_disk();
                 }
-                page
+                let (good, bad): (Vec<_>, Vec<_>) = page?.into_iter().partition(|entry| entry.entry.is_ok());
+                let bad: Vec<_> = bad.into_iter().filter_map(|bad| Some((bad.ordinal, bad.entry.err()?))).collect();
+                if !bad.is_empty() {
+                    self.write(move |connection, tally| journal::bury(connection, &bad, tally)).await?;
+                }
+                Ok(good.into_iter().filter_map(|good| good.entry.ok()).collect())
             }
         }
     }
@@ -252,7 +261,7 @@ impl Store for Sqlite {
     }
 
     async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError> {
-        self.write(move |connection, _| outbox::lease(connection, now, &shares, limit, lease_ms)).await
+        self.write(move |connection, tally| outbox::lease(connection, now, &shares, limit, lease_ms, tally)).await
     }
 
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
@@ -324,6 +333,7 @@ impl Store for Sqlite {
     }
 
     async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError> {
+        self.queue.is_open()?;
         self.read(move |db| journal::health(db, &connections)).await
     }
 
@@ -332,10 +342,15 @@ impl Store for Sqlite {
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {
+        // Looked at beside the writer: it takes long, and webhooks are to be answered meanwhile.
+        let found = self.read(|connection| fsck::check(connection, false)).await?;
+        if found.is_empty() || !repair {
+            return Ok(found);
+        }
         self.write(move |connection, tally| {
             // What the same transaction has changed so far belongs to the counts that are checked.
             std::mem::take(tally).write(connection)?;
-            fsck::check(connection, repair)
+            fsck::check(connection, true)
         })
         .await
     }

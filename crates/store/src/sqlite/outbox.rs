@@ -141,21 +141,21 @@ pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason:
     Ok(())
 }
 
-/// What waits for an event's subject is held back, and gives back its slot. A look-up that is being made cannot be called off,
-/// but nothing more follows from its event.
+/// What waits for an event's subject is held back, and gives back its slot; what is dead too, so that no replay takes it up.
+/// A look-up that is being made cannot be called off, but nothing more follows from its event.
 pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut Tally) -> Result<()> {
     // An entry may tell of several subjects: those of its commands are looked at too.
-    let found: Vec<(i64, i64, Option<Id>, bool)> = db
+    let found: Vec<(i64, i64, Option<Id>, bool, i64)> = db
         .prepare_cached(&format!(
-            "SELECT ordinal, order_key, event, EXISTS (SELECT 1 FROM sending WHERE command = ordinal)
-             FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1 AND state = 0",
+            "SELECT ordinal, order_key, event, EXISTS (SELECT 1 FROM sending WHERE command = ordinal), state
+             FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1 AND state IN (0, 3)",
             FOUND = reference::FOUND.replace('?', "?1")
         ))?
         .query_map([reference::key(&subject(event.connection, &event.subject))], |row| {
-            Ok((row.get(0)?, row.get(1)?, maybe_id(Kind::Event, 2, row)?, row.get(3)?))
+            Ok((row.get(0)?, row.get(1)?, maybe_id(Kind::Event, 2, row)?, row.get(3)?, row.get(4)?))
         })?
         .collect::<Result<_>>()?;
-    for (command, order_key, led_to_it, being_sent) in found {
+    for (command, order_key, led_to_it, being_sent, before) in found {
         if let Some(event) = led_to_it {
             db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
         }
@@ -164,26 +164,50 @@ pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut
         }
         db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
         db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
-        left(db, order_key, CommandState::Held, Some(reason), tally)?;
+        if state(before) == CommandState::Waiting {
+            left(db, order_key, CommandState::Held, Some(reason), tally)?;
+        } else {
+            tally.shift(tallied(state(before)), tallied(CommandState::Held));
+            tally.add(format!("held/{reason}"), 1);
+        }
     }
     Ok(())
 }
 
 /// Takes due commands of each connection, oldest first.
-pub(super) fn lease(db: &Connection, now: Timestamp, shares: &[(Id, usize)], limit: usize, lease_ms: i64) -> Result<Leased> {
+pub(super) fn lease(
+    db: &Connection,
+    now: Timestamp,
+    shares: &[(Id, usize)],
+    limit: usize,
+    lease_ms: i64,
+    tally: &mut Tally,
+) -> Result<Leased> {
     let mut leased = Leased::default();
     for (connection, share) in shares {
         let room = (*share).min(limit - leased.commands.len());
-        let due: Vec<Command> = db
+        let due: Vec<(i64, i64, Result<Command>)> = db
             .prepare_cached(
-                "SELECT id, merchant, connection, source, flow, event, job, due_at, latest_at, attempts, trace
+                "SELECT id, merchant, connection, source, flow, event, job, due_at, latest_at, attempts, trace, ordinal, order_key
                  FROM command INDEXED BY command_due WHERE state = 0 AND behind = 0 AND connection = ?1 AND next_at <= ?2
                  AND ordinal NOT IN (SELECT command FROM sending) ORDER BY next_at, ordinal LIMIT ?3",
             )?
-            .query_map(params![connection.as_bytes(), ms(now), room as i64], read)?
+            .query_map(params![connection.as_bytes(), ms(now), room as i64], |row| {
+                Ok((row.get(11)?, row.get(12)?, read(row)))
+            })?
             .collect::<Result<_>>()?;
         let all = due.len() < room;
-        for mut command in due {
+        for (ordinal, order_key, command) in due {
+            let mut command = match command {
+                Ok(command) => command,
+                Err(error) => {
+                    // It must not keep the others from being sent.
+                    let why = format!("the stored row cannot be decoded: {error}");
+                    db.execute("UPDATE command SET state = 3, reason = ?2 WHERE ordinal = ?1", params![ordinal, why])?;
+                    left(db, order_key, CommandState::Dead, Some(&why), tally)?;
+                    continue;
+                }
+            };
             command.lease = Id::new(Kind::Attempt).ordinal();
             db.prepare_cached("INSERT INTO sending VALUES (?1, ?2, ?3)")?.execute([
                 command.id.ordinal(),

@@ -22,7 +22,8 @@ use super::{
 };
 use crate::{Applied, StoreError};
 
-/// What may wait for the writer; above it callers are told to come back.
+/// What may wait for the writer; above it callers are told to come back. What brings no body (the end of a call, a renewed
+/// login) still finds room when bodies do not.
 const WAITING_MAX: usize = 8_192;
 const WAITING_BYTES_MAX: usize = 64 << 20;
 /// Tasks that one transaction may hold.
@@ -149,12 +150,17 @@ impl Queue {
     fn push(&self, task: Task, lane: impl Fn(&mut Lanes) -> &mut VecDeque<Task>) -> Result<(), StoreError> {
         let mut lanes = self.lanes.lock();
         if lanes.closed {
-            return Err(StoreError::Failed("the store is closed".to_owned()));
+            return Err(closed());
         }
-        if lane(&mut lanes).len() >= WAITING_MAX || lanes.bytes > WAITING_BYTES_MAX {
+        let bytes = task.bytes();
+        let full = match bytes {
+            0 => lane(&mut lanes).len() >= 2 * WAITING_MAX,
+            _ => lane(&mut lanes).len() >= WAITING_MAX || lanes.bytes > WAITING_BYTES_MAX,
+        };
+        if full {
             return Err(StoreError::Busy);
         }
-        lanes.bytes += task.bytes();
+        lanes.bytes += bytes;
         lane(&mut lanes).push_back(task);
         drop(lanes);
         self.filled.notify_one();
@@ -165,6 +171,19 @@ impl Queue {
     pub(super) fn close(&self) {
         self.lanes.lock().closed = true;
         self.filled.notify_one();
+    }
+
+    /// Whether work is still taken.
+    pub(super) fn is_open(&self) -> Result<(), StoreError> {
+        if self.lanes.lock().closed { Err(closed()) } else { Ok(()) }
+    }
+
+    /// Nobody will write any more: whoever waits is told so.
+    fn abandon(&self) {
+        let mut lanes = self.lanes.lock();
+        lanes.closed = true;
+        lanes.first.clear();
+        lanes.later.clear();
     }
 
     /// Waits for work; `None` when there will be no more.
@@ -196,7 +215,8 @@ impl Queue {
 
 /// Writes until the queue is closed and empty. Tells every so many groups that the log has grown.
 pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSender<()>) {
-    let log = Log { db, synced: Cell::new(true) };
+    let _leaving = Leaving(queue);
+    let log = Log { db, synced: Cell::new(true), lost: Cell::new(false) };
     let mut groups = 0_u64;
     while let Some(Group { mut tasks, sync }) = queue.next() {
         groups += 1;
@@ -207,16 +227,37 @@ pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSend
         let outcomes = log.commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, tally)).collect::<Result<Vec<_>, _>>());
         match outcomes {
             Ok(outcomes) => tasks.into_iter().zip(outcomes).for_each(|(task, outcome)| task.end(outcome, fresh)),
+            Err(_) if log.lost.get() => {
+                tracing::error!(
+                    "the disk did not keep what it was given: nothing more is written until the hub is started again"
+                );
+                return;
+            }
             Err(_) => tasks.into_iter().for_each(|task| task.alone(&log, fresh)),
         }
         fresh.wake();
     }
 }
 
+/// However the writer ends, by a panic too, nobody waits for it afterwards.
+struct Leaving<'a>(&'a Queue);
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
+}
+
+fn closed() -> StoreError {
+    StoreError::Failed("the store is closed".to_owned())
+}
+
 /// The database, and whether its commits wait for the disk.
 struct Log<'a> {
     db: &'a Connection,
     synced: Cell<bool>,
+    /// The disk failed to sync. What it holds is then known to nobody, and a second try would seem to succeed.
+    lost: Cell<bool>,
 }
 
 impl Log<'_> {
@@ -231,7 +272,11 @@ impl Log<'_> {
         db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(failed)?;
         let result = work(&mut tally).and_then(|outcome| {
             tally.write(db).map_err(failed)?;
-            db.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(failed)?;
+            db.prepare_cached("COMMIT").and_then(|mut commit| commit.execute([])).map_err(|error| {
+                let code = error.sqlite_error().map(|error| error.extended_code);
+                self.lost.set(self.lost.get() || code == Some(rusqlite::ffi::SQLITE_IOERR_FSYNC));
+                failed(error)
+            })?;
             Ok(outcome)
         });
         if result.is_err() && !db.is_autocommit() {

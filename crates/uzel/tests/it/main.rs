@@ -13,6 +13,7 @@ mod commands;
 mod conformance;
 mod dev;
 mod door;
+mod faults;
 mod fixtures;
 mod intake;
 mod limits;
