@@ -294,7 +294,10 @@ pub trait Store: Send + Sync {
     /// Takes back what a dead process left *sending*: repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError>;
-    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<(), StoreError>;
+    /// Records a person's word with its proof. A consent ends an opt-out from before it; one from before the opt-out changes
+    /// nothing and gives `false`. An opt-out always counts.
+    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp)
+    -> Result<bool, StoreError>;
 
     async fn setup(&self) -> Result<Setup, StoreError>;
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError>;
