@@ -16,6 +16,7 @@ mod read;
 mod replay;
 mod rhythm;
 pub mod setup;
+mod target;
 mod tick;
 pub mod trace;
 mod vault;
@@ -269,7 +270,7 @@ impl Engine {
             about: link.provider.id.to_owned(),
             webhook: true,
         };
-        self.store.put_setup(uzel_store::Setup { rows: Vec::new(), keys: vec![row] }).await?;
+        self.store.put_setup(uzel_store::Setup { keys: vec![row], ..Default::default() }).await?;
         self.reload().await
     }
 

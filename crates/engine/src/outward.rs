@@ -96,6 +96,22 @@ impl Engine {
         Call::new(self, link, trace)
     }
 
+    /// Does a change of the setup that voids these connections' logins: no renewal saves one meanwhile, and none is kept.
+    pub(crate) async fn voiding_logins<T>(&self, links: &[Id], change: impl Future<Output = T>) -> T {
+        let mut links = links.to_vec();
+        // In one order, so that two changes at a time do not wait for each other.
+        links.sort_unstable();
+        links.dedup();
+        let mut held = Vec::new();
+        for link in links {
+            let lock = self.outward.sessions.lock().entry(link).or_default().clone();
+            held.push(lock.lock_owned().await);
+        }
+        // Before the change: if it fails, the stored login is read again.
+        held.iter_mut().for_each(|session| **session = None);
+        change.await
+    }
+
     /// What was committed ended this connection's login: what is kept of it in memory goes too.
     pub(crate) fn forget_login(&self, link: Option<Id>) {
         if let Some(lock) = link.and_then(|link| self.outward.sessions.lock().get(&link).cloned()) {
@@ -153,6 +169,7 @@ impl<'a> Call<'a> {
     async fn session(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
         let lock = self.session_lock();
         let mut held = lock.lock().await;
+        self.stays()?;
         if held.is_none() {
             *held = self.stored().await?;
         }
@@ -170,6 +187,17 @@ impl<'a> Call<'a> {
         // Saved before its first use.
         self.save(&renewed).await?;
         Ok(renewed)
+    }
+
+    /// A connection that was pointed elsewhere since this call began has a login of its own: the old one must neither be
+    /// kept for it nor taken from it.
+    fn stays(&self) -> Result<(), CallError> {
+        match self.engine.world().links.get(&self.link.id) {
+            Some(now) if now.target != self.link.target => {
+                Err(CallError::Unreachable("the connection was pointed elsewhere meanwhile".to_owned()))
+            }
+            _ => Ok(()),
+        }
     }
 
     async fn stored(&self) -> Result<Option<Session>, CallError> {
@@ -215,6 +243,7 @@ impl<'a> Call<'a> {
     pub(crate) async fn adopt(&self, session: Session) -> Result<(), CallError> {
         let lock = self.session_lock();
         let mut held = lock.lock().await;
+        self.stays()?;
         self.save(&session).await?;
         *held = Some(session);
         Ok(())

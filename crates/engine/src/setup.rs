@@ -14,7 +14,7 @@ use uzel_model::{
 };
 use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
 
-use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, world::LinkDoc};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, world::LinkDoc};
 
 /// Keys imported by a file must be as hard to guess as ours.
 const KEY_CHARS_MIN: usize = 24;
@@ -110,6 +110,9 @@ pub struct Difference {
     pub name: String,
     /// Names of what changes.
     pub fields: Vec<String>,
+    /// What the hub keeps of a connection that is void with this: its `login`, its `cursor`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub ends: Vec<String>,
 }
 
 /// What applying a file does.
@@ -180,8 +183,12 @@ impl Engine {
     pub async fn carry_out(self: &Arc<Self>, plan: Plan) -> Result<(), StoreError> {
         let engine = self.clone();
         let work = async move {
-            engine.store.put_setup(plan.setup).await?;
-            engine.reload().await
+            let ends = plan.setup.ends_logins.clone();
+            let change = async {
+                engine.store.put_setup(plan.setup).await?;
+                engine.reload().await
+            };
+            engine.voiding_logins(&ends, change).await
         };
         self.to_the_end(work).await.map_err(StoreError::Failed)?
     }
@@ -334,8 +341,35 @@ impl Planner<'_> {
         let (open, hidden) = split(provider.schema().as_value(), &part.settings);
         let (paused, poll) = (part.paused, part.poll);
         let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused, poll, since, made_at };
+        let target = Target::new(provider, &doc.settings);
         let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
+        if let Some(before) = before {
+            self.moved(&before, &target);
+        }
         self.keys(at, part, id, keyed);
+    }
+
+    /// Calls of a connection that is pointed elsewhere must not carry the login of where they went before.
+    fn moved(&mut self, before: &SetupRow, target: &Target) {
+        let of_provider = before.doc["provider"].as_str() == Some(target.provider);
+        let provider = self.engine.providers.iter().find(|provider| provider.id == target.provider);
+        let same = match (provider, before.doc["settings"].as_object()) {
+            (Some(provider), Some(settings)) => of_provider && Target::new(provider, settings) == *target,
+            _ => false,
+        };
+        if same {
+            return;
+        }
+        self.plan.setup.ends_logins.push(before.id);
+        let mut ended = vec!["login".to_owned()];
+        if !of_provider {
+            // What another provider calls its place in a list says nothing here.
+            self.plan.setup.ends_cursors.push(before.id);
+            ended.push("cursor".to_owned());
+        }
+        if let Some(difference) = self.plan.differences.last_mut() {
+            difference.ends = ended;
+        }
     }
 
     fn keys(&mut self, at: &str, part: &ConnectionPart, connection: Id, keyed: bool) {
@@ -438,7 +472,7 @@ impl Planner<'_> {
             Some(_) if fields.is_empty() => "same",
             Some(_) => "changed",
         };
-        self.plan.differences.push(Difference { what, kind: word, name: slug.to_owned(), fields });
+        self.plan.differences.push(Difference { what, kind: word, name: slug.to_owned(), fields, ends: Vec::new() });
         self.plan.setup.rows.push(SetupRow { id, merchant, slug: slug.to_owned(), doc, sealed });
         id
     }

@@ -12,6 +12,7 @@ use crate::{
     Vault,
     flow::{Flow, FlowDoc},
     masks::Masks,
+    target::Target,
 };
 
 /// A business.
@@ -67,6 +68,8 @@ pub struct Link {
     pub since: Option<Timestamp>,
     /// When it was set up.
     pub made_at: Timestamp,
+    /// Where its calls go.
+    pub(crate) target: Target,
     /// Every secret of the settings and the key in the URL that we register, to be taken out of what is journalled.
     masks: Masks,
 }
@@ -183,6 +186,7 @@ impl World {
             .iter()
             .find(|provider| provider.id == doc.provider)
             .ok_or_else(|| format!("this program knows no provider `{}`", doc.provider))?;
+        let target = Target::new(provider, &doc.settings);
         let mut settings = doc.settings;
         let hook_key = vault.hook_key(id.as_bytes());
         let mut masks = Masks::new([hook_key.expose()]);
@@ -220,6 +224,7 @@ impl World {
             poll: doc.poll,
             since: doc.since,
             made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
+            target,
             masks,
         })
     }

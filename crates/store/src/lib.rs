@@ -270,6 +270,9 @@ pub struct KeyRow {
 pub struct Setup {
     pub rows: Vec<SetupRow>,
     pub keys: Vec<KeyRow>,
+    /// Connections whose login is void, and those whose cursor is; never loaded.
+    pub ends_logins: Vec<Id>,
+    pub ends_cursors: Vec<Id>,
 }
 
 /// The store, as the engine sees it. Every method that writes has committed when it returns `Ok`.

@@ -29,7 +29,7 @@ async fn world() -> World {
         doc: serde_json::json!({}),
         sealed: None,
     };
-    store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], keys: Vec::new() }).await.unwrap();
+    store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], ..Setup::default() }).await.unwrap();
     World { store, merchant, link, _folder: folder }
 }
 

@@ -185,7 +185,7 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
         about: "owner".to_owned(),
         webhook: false,
     };
-    engine.store.put_setup(Setup { rows: Vec::new(), keys: vec![row] }).await?;
+    engine.store.put_setup(Setup { keys: vec![row], ..Setup::default() }).await?;
     engine.reload().await?;
     write_private(&file, key.expose())?;
     let mut terminal = std::io::stderr();

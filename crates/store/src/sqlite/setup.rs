@@ -36,7 +36,7 @@ pub(super) fn load(db: &Connection) -> Result<Setup> {
             Ok(KeyRow { hash: row.get(0)?, id: row.get(1)?, of, about: row.get(3)?, webhook })
         })?
         .collect::<Result<_>>()?;
-    Ok(Setup { rows, keys })
+    Ok(Setup { rows, keys, ..Setup::default() })
 }
 
 /// Puts rows and keys; what is not named stays as it was.
@@ -58,6 +58,14 @@ pub(super) fn put(db: &Connection, setup: &Setup) -> Result<()> {
     for key in &setup.keys {
         db.prepare_cached("INSERT OR REPLACE INTO access_key (hash, id, owner, about, webhook) VALUES (?1,?2,?3,?4,?5)")?
             .execute(params![key.hash, key.id, key.of.map(|of| *of.as_bytes()), key.about, key.webhook])?;
+    }
+    for (sql, connections) in [
+        ("DELETE FROM session WHERE connection = ?1", &setup.ends_logins),
+        ("DELETE FROM cursor WHERE connection = ?1", &setup.ends_cursors),
+    ] {
+        for connection in connections {
+            db.prepare_cached(sql)?.execute([connection.as_bytes()])?;
+        }
     }
     Ok(())
 }

@@ -107,11 +107,13 @@ pub(super) fn plan(plan: &Value, dry_run: bool) -> String {
             "changed" => "~",
             _ => "=",
         };
-        let fields: Vec<&str> = list(difference, "fields").filter_map(Value::as_str).collect();
-        line(
-            &mut page,
-            format_args!("{sign} {:<11}{:<24}{}", text(difference, "kind"), text(difference, "name"), fields.join(", ")),
-        );
+        let words = |name: &str| list(difference, name).filter_map(Value::as_str).collect::<Vec<_>>();
+        let (kind, name, fields) = (text(difference, "kind"), text(difference, "name"), words("fields").join(", "));
+        let ends = match words("ends").as_slice() {
+            [] => String::new(),
+            ends => format!("; ends its {}", ends.join(" and ")),
+        };
+        line(&mut page, format_args!("{sign} {kind:<11}{name:<24}{fields}{ends}"));
     }
     for key in list(plan, "keys") {
         let (connection, key) = (key[0].as_str().unwrap_or_default(), key[1].as_str().unwrap_or_default());

@@ -20,6 +20,7 @@ mod limits;
 mod logins;
 mod logouts;
 mod lost;
+mod moves;
 mod oauth;
 mod polls;
 mod problems;

@@ -180,7 +180,7 @@ async fn a_login_is_begun_only_by_a_key_that_may_touch_the_connection() {
         }
     };
     let keys = vec![key("other", "key-of-the-other-merchant"), key("m", "key-of-this-merchant")];
-    engine.store.put_setup(Setup { rows: Vec::new(), keys }).await.unwrap();
+    engine.store.put_setup(Setup { keys, ..Setup::default() }).await.unwrap();
     engine.reload().await.unwrap();
     assert_eq!(start(&world.hub.url(), "amocrm", "no-such-key").await.status(), 401);
     assert_eq!(start(&world.hub.url(), "amocrm", "key-of-the-other-merchant").await.status(), 404);
