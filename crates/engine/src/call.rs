@@ -197,7 +197,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
         && !matches!(outcome.state, CommandState::Done)
         && let Some(last) = exchanges.last_mut()
     {
-        last.error = last.error.take().or_else(|| outcome.reason.clone());
+        last.error = last.error.take().or_else(|| outcome.reason.as_deref().map(|reason| link.without_secrets(reason)));
     }
     // A provider's words may repeat what it was sent.
     outcome.reason = outcome.reason.map(|reason| link.without_secrets(&reason));
@@ -279,7 +279,7 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
     match result {
         Ok(Made::Sent(sent)) => {
             if let Some(remark) = sent.remark {
-                let text = format!("{}: {remark}", link.provider.name);
+                let text = link.without_secrets(&format!("{}: {remark}", link.provider.name));
                 change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "remark".to_owned(), text });
             }
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
@@ -359,7 +359,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
     };
     let soon = || now + backoff(command.attempts, BACKOFF_MAX, rand::random());
     let mut notice = |kind: &str| {
-        let text = format!("{}: {reason}", link.provider.name);
+        let text = link.without_secrets(&format!("{}: {reason}", link.provider.name));
         change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text });
     };
     match error {

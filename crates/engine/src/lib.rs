@@ -7,6 +7,7 @@ mod call;
 mod clock;
 pub mod desk;
 pub mod flow;
+mod masks;
 mod metrics;
 mod networks;
 mod outward;

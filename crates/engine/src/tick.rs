@@ -227,9 +227,10 @@ async fn check(engine: &Engine, link: &Arc<Link>) {
 }
 
 async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallError, call: Call<'_>) {
-    tracing::warn!(trace.id = call.trace(), connection.id = %link.id, what, "a scheduled call failed: {error}");
+    let text = link.without_secrets(&error.to_string());
+    tracing::warn!(trace.id = call.trace(), connection.id = %link.id, what, "a scheduled call failed: {text}");
     let kind = if matches!(error, CallError::Unauthorized(_)) { "unauthorized" } else { what };
-    let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text: error.to_string() };
+    let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text };
     let change =
         Change { notices: vec![notice], exchanges: call.into_exchanges(), now: Some(engine.clock.now()), ..Change::default() };
     if let Err(error) = engine.store.apply(change).await {
@@ -238,6 +239,7 @@ async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallErr
 }
 
 async fn tell(engine: &Engine, link: &Link, kind: &str, text: String) {
+    let text = link.without_secrets(&text);
     let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text };
     let change = Change { notices: vec![notice], now: Some(engine.clock.now()), ..Change::default() };
     if let Err(error) = engine.store.apply(change).await {

@@ -11,6 +11,7 @@ use uzel_store::Setup;
 use crate::{
     Vault,
     flow::{Flow, FlowDoc},
+    masks::Masks,
 };
 
 /// A business.
@@ -66,15 +67,14 @@ pub struct Link {
     pub since: Option<Timestamp>,
     /// When it was set up.
     pub made_at: Timestamp,
-    /// Every secret of the settings, to be taken out of what is journalled.
-    pub(crate) secrets: Vec<String>,
+    /// Every secret of the settings and the key in the URL that we register, to be taken out of what is journalled.
+    masks: Masks,
 }
 
 impl Link {
     /// A text without any secret of the connection.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
-        let found = self.secrets.iter().filter(|secret| text.contains(secret.as_str()));
-        found.fold(text.to_owned(), |text, secret| text.replace(secret.as_str(), "***"))
+        self.masks.apply(text)
     }
 }
 
@@ -184,12 +184,13 @@ impl World {
             .find(|provider| provider.id == doc.provider)
             .ok_or_else(|| format!("this program knows no provider `{}`", doc.provider))?;
         let mut settings = doc.settings;
-        let mut secrets = Vec::new();
+        let hook_key = vault.hook_key(id.as_bytes());
+        let mut masks = Masks::new([hook_key.expose()]);
         if let Some(sealed) = sealed {
             let plain = vault.open(id.as_bytes(), &sealed).map_err(|error| error.to_string())?;
             let hidden: Map<String, Value> =
                 serde_json::from_slice(&plain).map_err(|_| "its secrets are not readable".to_owned())?;
-            secrets.extend(hidden.values().filter_map(Value::as_str).filter(|secret| secret.len() >= 4).map(str::to_owned));
+            masks = Masks::new(hidden.values().filter_map(Value::as_str).chain([hook_key.expose()]));
             settings.extend(hidden);
         }
         let connector = provider.open(Value::Object(settings)).map_err(|faults| {
@@ -219,7 +220,7 @@ impl World {
             poll: doc.poll,
             since: doc.since,
             made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
-            secrets,
+            masks,
         })
     }
 

@@ -3,7 +3,7 @@
 //!
 //! A browser cannot send the hub's key, and a key does not belong in a URL. So whoever holds a key asks the API for a code, and
 //! the URL with that code is opened. Code and state work once, for one connection, and only while the key that began the
-//! login is good; the browser that opened the start page must be the one that comes back.
+//! login is good and an owner's; the browser that opened the start page must be the one that comes back.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -15,7 +15,7 @@ use axum::{
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use serde::Deserialize;
-use uzel_engine::{Link, Vault};
+use uzel_engine::{Link, Role, Vault};
 use uzel_model::Id;
 
 use crate::{
@@ -141,14 +141,15 @@ pub(crate) async fn callback(
     Ok(Html("<!doctype html><meta charset=utf-8><title>Uzel</title><p>Готово, подключение работает. Tayyor, ulanish ishlayapti. Done, the connection works.").into_response())
 }
 
-/// The connection, while whoever began the login may still use it.
+/// The connection, while whoever began the login is still an owner who sees it: a login replaces the one that stands, so a
+/// key that only reads must neither begin nor end one.
 fn usable(app: &App, provider: &str, connection: Id, holder: &Holder) -> Result<Arc<Link>, Problem> {
     let world = app.engine.world();
     let sees = |link: &Arc<Link>| match holder {
         Holder::Socket => true,
-        Holder::Key(hash) => {
-            world.by_api_hash(hash).is_some_and(|(merchant, _)| merchant.is_none_or(|merchant| merchant == link.merchant))
-        }
+        Holder::Key(hash) => world
+            .by_api_hash(hash)
+            .is_some_and(|(merchant, role)| role == Role::Owner && merchant.is_none_or(|merchant| merchant == link.merchant)),
     };
     let link = world.links.get(&connection).filter(|link| link.provider.id == provider && sees(link));
     link.cloned().ok_or_else(|| Problem::not_found("no such connection of this provider"))

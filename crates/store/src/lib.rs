@@ -294,7 +294,10 @@ pub trait Store: Send + Sync {
     /// Takes back what a dead process left *sending*: repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError>;
-    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<(), StoreError>;
+    /// Records a person's word with its proof. A consent ends an opt-out from before it; one from before the opt-out changes
+    /// nothing and gives `false`. An opt-out always counts.
+    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp)
+    -> Result<bool, StoreError>;
 
     async fn setup(&self) -> Result<Setup, StoreError>;
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError>;
@@ -319,7 +322,8 @@ pub trait Store: Send + Sync {
     async fn counts(&self) -> Result<Counts, StoreError>;
     /// What has waited longest: of entries, and of commands of these connections.
     async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError>;
-    async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError>;
+    /// The newest notices, of one merchant or of all.
+    async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError>;
     /// Checks the store's own laws; with `repair`, mends what can be. Gives what was found.
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
     /// Whether anything can be written now.

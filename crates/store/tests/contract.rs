@@ -542,3 +542,28 @@ async fn one_piece_that_cannot_be_written_does_not_take_the_others_with_it() {
     assert_eq!(world.store.counts().await.unwrap().entries, [(EntryState::Unread, 2)]);
     assert!(world.store.fsck(false).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn a_consent_ends_an_earlier_opt_out_and_not_a_later_one() {
+    let world = world().await;
+    let hours = SignedDuration::from_hours;
+    let says = async |granted, at| world.store.put_consent(world.merchant, "+79991234567", granted, "form", at).await.unwrap();
+    let contact = async |key: &str| {
+        world.read(key, |event| vec![world.command(event, key, now())]).await;
+        world.lease(now()).await[0].contact
+    };
+    let (wants, wants_not) = (Contact { opted_out: false, consented: true }, Contact { opted_out: true, consented: false });
+    assert!(says(false, now()).await);
+    assert!(!says(true, now() - hours(1)).await, "an old list that is read in late");
+    assert_eq!(contact("1").await, wants_not);
+    assert!(says(true, now() + hours(1)).await);
+    assert_eq!(contact("2").await, wants);
+    // The provider's word is an opt-out too, and one that is told late counts.
+    let opt_outs = vec![(world.merchant, "+79991234567".to_owned())];
+    world.store.apply(Change { opt_outs, now: Some(now() + hours(2)), ..Change::default() }).await.unwrap();
+    assert!(!says(true, now() + hours(1)).await);
+    assert!(contact("3").await.opted_out);
+    assert!(says(true, now() + hours(3)).await && says(false, now()).await);
+    assert_eq!(contact("4").await, wants_not);
+    assert!(!says(true, now() + hours(2)).await, "the time of the last word stays");
+}

@@ -187,7 +187,7 @@ async fn until(hub: &Hub, what: &str, done: impl Fn(u64, u64) -> bool) -> anyhow
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     let counts = hub.engine.store.counts().await?;
-    let notices = hub.engine.store.notices(5).await?;
+    let notices = hub.engine.store.notices(None, 5).await?;
     bail!("waited a minute for {what}: {} {}", json!(counts), json!(notices))
 }
 

@@ -32,6 +32,8 @@ pub(crate) const PROVIDER: Provider = Provider::new::<Yclients>("yclients", "YCL
 
 /// More events than this in one request are nobody's.
 const EVENTS: usize = 500;
+/// The name under which events of the Marketplace carry our partner token.
+const TOKEN: &str = "partner_token";
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
@@ -108,10 +110,12 @@ impl Connector for Yclients {
     }
 
     fn scrub(&self, request: &Request) -> Option<Bytes> {
-        partner_token(request)?;
-        let mut body = request.json().ok()?;
-        body.as_object_mut()?.remove("partner_token");
-        Some(body.to_string().into())
+        let mark = token_mark(&request.body)?;
+        let Ok(mut body) = request.json() else {
+            // Where the token ends cannot be told: nothing behind its name is kept.
+            return Some([&request.body[..mark], b"***"].concat().into());
+        };
+        take_token_out(&mut body).then(|| body.to_string().into())
     }
 
     fn parse(&self, request: &Request) -> Result<Reading, Malformed> {
@@ -168,14 +172,42 @@ impl Connector for Yclients {
     }
 }
 
+/// Where the name of the partner token begins in a body, if it may be there: as it is, or with a letter written as an escape.
+fn token_mark(body: &[u8]) -> Option<usize> {
+    let at = |mark: &[u8]| body.windows(mark.len()).position(|part| part == mark);
+    [at(TOKEN.as_bytes()), at(b"\\u00")].into_iter().flatten().min()
+}
+
+/// Takes the partner token out, at whatever depth it stands; tells whether it was there.
+fn take_token_out(body: &mut Value) -> bool {
+    let mut found = false;
+    match body {
+        Value::Object(members) => {
+            found = members.remove(TOKEN).is_some();
+            for member in members.values_mut() {
+                found |= take_token_out(member);
+            }
+        }
+        Value::Array(items) => {
+            for item in items {
+                found |= take_token_out(item);
+            }
+        }
+        // A document within a text.
+        Value::String(text) if token_mark(text.as_bytes()).is_some() => {
+            "***".clone_into(text);
+            found = true;
+        }
+        _ => {}
+    }
+    found
+}
+
 /// The partner token that an event of the Marketplace carries.
 fn partner_token(request: &Request) -> Option<String> {
-    const NAME: &[u8] = b"\"partner_token\"";
-    if !request.body.windows(NAME.len()).any(|part| part == NAME) {
-        return None;
-    }
+    token_mark(&request.body)?;
     let body = request.json().ok()?;
-    tree::text(&body["partner_token"])
+    tree::text(&body[TOKEN])
 }
 
 impl Yclients {
@@ -223,5 +255,26 @@ mod tests {
         assert!(!String::from_utf8(ours.scrub(&request).unwrap().to_vec()).unwrap().contains("partner_token"));
         assert_eq!(PROVIDER.open(json!({ "partner_token": "q" })).unwrap().verify(&request), Err(Rejection::Forged));
         assert_eq!(PROVIDER.open(json!({})).unwrap().verify(&request), Err(Rejection::Unsigned));
+    }
+
+    #[test]
+    fn the_partner_token_is_kept_of_no_body_however_it_is_written() {
+        let ours = PROVIDER.open(json!({ "partner_token": "p-secret" })).unwrap();
+        for body in [
+            r#"[{"resource":"record","partner_token":"p-secret"},{"data":{"partner_token":["p-secret"]}}]"#,
+            r#"{"partner\u005ftoken":"p-secret"}"#,
+            r#"{"partner_token":"x","partner_token":"p-secret"}"#,
+            r#"{"event":"freeze","partner_token":"p-secret""#,
+            r#"{"partner\u005ftoken":"p-secret""#,
+            r#"{"payload":"{\"partner_token\":\"p-secret\"}"}"#,
+            "partner_token=p-secret&event=freeze",
+        ] {
+            let kept = ours.scrub(&testing::post("application/json", body)).expect(body);
+            assert!(!String::from_utf8_lossy(&kept).contains("p-secret"), "{body}");
+        }
+        // What stands before it tells what came; a body without it is kept as it is.
+        let broken = testing::post("application/json", r#"{"event":"freeze","partner_token":"p-secret""#);
+        assert_eq!(ours.scrub(&broken).unwrap(), r#"{"event":"freeze","***"#);
+        assert_eq!(ours.scrub(&testing::post("application/json", r#"{"comment":"\u0022\u0418"}"#)), None);
     }
 }

@@ -89,8 +89,9 @@ pub(super) async fn list(
     let mut rows = app.engine.store.journal(filter).await?;
     if !shows_all {
         for row in &mut rows {
-            row.request = mask_text(&row.request);
-            row.response = mask_text(&row.response);
+            for text in [&mut row.endpoint, &mut row.request, &mut row.response].into_iter().chain(&mut row.error) {
+                *text = mask_text(text);
+            }
         }
     }
     Ok(Json(rows))

@@ -21,27 +21,66 @@ pub(super) fn mask_value(value: &mut Value) {
     }
 }
 
-/// Masks what may be a phone in a text: eleven or twelve digits in a row, or any ten and more behind a plus.
+/// Masks what may be a phone in a text: eleven or twelve digits in a row, or any ten and more behind a plus. The digits of an
+/// escape such as `%22` stand for a sign and are no part of a number.
 pub(super) fn mask_text(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find(|c: char| c.is_ascii_digit()) {
-        let digits = rest[start..].bytes().take_while(u8::is_ascii_digit).count();
-        let plus = rest[..start].ends_with('+') || rest[..start].to_ascii_lowercase().ends_with("%2b");
-        let whole = !rest[..start].ends_with(|c: char| c.is_ascii_alphabetic() || c == '_' || c == '.') || plus;
-        masked.push_str(&rest[..start]);
-        let run = &rest[start..start + digits];
-        if whole && ((11..=12).contains(&digits) || (plus && (10..=15).contains(&digits))) {
-            masked.push_str(&run[..4]);
-            masked.push_str("***");
-            masked.push_str(&run[digits - 4..]);
-        } else {
-            masked.push_str(run);
-        }
-        rest = &rest[start + digits..];
+    let mut before = Before::Nothing;
+    while let Some(first) = rest.chars().next() {
+        let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+        let taken = match escape(rest) {
+            Some(sign) => {
+                before = Before::of(sign);
+                3
+            }
+            None if digits > 0 => {
+                let long = (11..=12).contains(&digits) && !matches!(before, Before::Word);
+                let behind_plus = (10..=15).contains(&digits) && matches!(before, Before::Plus);
+                before = Before::Word;
+                if long || behind_plus {
+                    masked.push_str(&rest[..4]);
+                    masked.push_str("***");
+                    masked.push_str(&rest[digits - 4..digits]);
+                    rest = &rest[digits..];
+                    continue;
+                }
+                digits
+            }
+            None => {
+                before = Before::of(first);
+                first.len_utf8()
+            }
+        };
+        masked.push_str(&rest[..taken]);
+        rest = &rest[taken..];
     }
-    masked.push_str(rest);
     masked
+}
+
+/// What stands before digits.
+enum Before {
+    Nothing,
+    Plus,
+    /// A letter, `_` or `.`: the digits belong to an id or a fraction.
+    Word,
+}
+
+impl Before {
+    fn of(sign: char) -> Self {
+        match sign {
+            '+' => Self::Plus,
+            '_' | '.' => Self::Word,
+            _ if sign.is_ascii_alphabetic() => Self::Word,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// The sign that a text begins with, where it is escaped as in URLs.
+fn escape(text: &str) -> Option<char> {
+    let hex = text.strip_prefix('%')?.get(..2).filter(|hex| hex.bytes().all(|byte| byte.is_ascii_hexdigit()))?;
+    u8::from_str_radix(hex, 16).ok().map(char::from)
 }
 
 #[cfg(test)]
@@ -52,5 +91,20 @@ mod tests {
     fn phones_in_a_text_are_masked_and_ids_are_not() {
         assert_eq!(mask_text(r#"{"phone":"+79991234567","id":1789380000}"#), r#"{"phone":"+7999***4567","id":1789380000}"#);
         assert_eq!(mask_text("to=79991234567&msg=x"), "to=7999***4567&msg=x");
+        assert_eq!(mask_text("inb_79991234567 1.79991234567"), "inb_79991234567 1.79991234567");
+    }
+
+    #[test]
+    fn a_phone_in_a_url_is_masked_behind_an_escape_too() {
+        for (url, masked) in [
+            ("GET /c?phone=%2B79991234567", "GET /c?phone=%2B7999***4567"),
+            ("/c?q=%2279991234567%22", "/c?q=%227999***4567%22"),
+            ("/c?q=to%3D79991234567", "/c?q=to%3D7999***4567"),
+            ("/c?q=%2b1999123456", "/c?q=%2b1999***3456"),
+            ("100%", "100%"),
+            ("50%я 79991234567", "50%я 7999***4567"),
+        ] {
+            assert_eq!(mask_text(url), masked);
+        }
     }
 }

@@ -32,7 +32,10 @@ pub(super) async fn consent(
     let world = app.engine.world();
     let country = world.merchants.get(&merchant).map_or("RU", |(_, merchant)| merchant.country.as_str());
     let phone = phone::read_text(&consent.phone, country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
-    app.engine.store.put_consent(merchant, &phone.e164, consent.granted, &consent.proof, app.engine.clock.now()).await?;
+    let now = app.engine.clock.now();
+    if !app.engine.store.put_consent(merchant, &phone.e164, consent.granted, &consent.proof, now).await? {
+        return Err(Problem::bad_request("a word of a later time stands: is the hub's clock right?"));
+    }
     Ok(Json(
         json!({ "phone": phone.masked(), "granted": consent.granted, "record": signature::sha256_hex([phone.e164.as_bytes()])[..16] }),
     ))

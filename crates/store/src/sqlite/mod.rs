@@ -272,7 +272,14 @@ impl Store for Sqlite {
         self.read(move |connection| journal::event(connection, event)).await
     }
 
-    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<(), StoreError> {
+    async fn put_consent(
+        &self,
+        merchant: Id,
+        phone: &str,
+        granted: bool,
+        proof: &str,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
         let (phone, proof) = (phone.to_owned(), proof.to_owned());
         self.write(move |connection, _| setup::put_consent(connection, merchant, &phone, granted, &proof, at)).await
     }
@@ -337,8 +344,8 @@ impl Store for Sqlite {
         self.read(move |db| journal::health(db, &connections)).await
     }
 
-    async fn notices(&self, limit: usize) -> Result<Vec<Notice>, StoreError> {
-        self.read(move |connection| setup::notices(connection, limit)).await
+    async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
+        self.read(move |connection| setup::notices(connection, merchant, limit)).await
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

@@ -80,25 +80,32 @@ pub(super) fn contact(db: &Connection, merchant: Id, phone: &str) -> Result<Cont
     Ok(found.unwrap_or_default())
 }
 
-/// Records a consent, or its withdrawal: an opt-out is stronger than any consent.
-pub(super) fn put_consent(db: &Connection, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<()> {
-    db.prepare_cached(
-        "INSERT INTO contact (merchant, phone, opted_out, consented, proof, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET opted_out = excluded.opted_out, consented = excluded.consented, proof = excluded.proof, at = excluded.at",
-    )?
-    .execute(params![merchant.as_bytes(), phone, !granted, granted, proof, ms(at)])?;
-    Ok(())
+/// Records a consent, or its withdrawal. People may come back, so a consent ends an earlier opt-out; against a later one it
+/// counts for nothing, whenever it is recorded.
+pub(super) fn put_consent(db: &Connection, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp) -> Result<bool> {
+    let recorded = db
+        .prepare_cached(
+            "INSERT INTO contact (merchant, phone, opted_out, consented, proof, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+         ON CONFLICT DO UPDATE SET opted_out = excluded.opted_out, consented = excluded.consented, proof = excluded.proof,
+             at = max(contact.at, excluded.at)
+         WHERE excluded.opted_out OR excluded.at >= contact.at",
+        )?
+        .execute(params![merchant.as_bytes(), phone, !granted, granted, proof, ms(at)])?;
+    Ok(recorded > 0)
 }
 
-pub(super) fn notices(db: &Connection, limit: usize) -> Result<Vec<Notice>> {
-    db.prepare("SELECT merchant, connection, kind, text FROM notice ORDER BY day DESC LIMIT ?1")?
-        .query_map([limit as i64], |row| {
-            Ok(Notice {
-                merchant: id(Kind::Merchant, 0, row)?,
-                connection: id(Kind::Connection, 1, row)?,
-                kind: row.get(2)?,
-                text: row.get(3)?,
-            })
-        })?
-        .collect()
+/// The newest notices. The limit counts those of the merchant, or a neighbour with many would hide them.
+pub(super) fn notices(db: &Connection, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>> {
+    db.prepare(
+        "SELECT merchant, connection, kind, text FROM notice WHERE ?1 IS NULL OR merchant = ?1 ORDER BY day DESC LIMIT ?2",
+    )?
+    .query_map(params![merchant.map(|merchant| *merchant.as_bytes()), limit as i64], |row| {
+        Ok(Notice {
+            merchant: id(Kind::Merchant, 0, row)?,
+            connection: id(Kind::Connection, 1, row)?,
+            kind: row.get(2)?,
+            text: row.get(3)?,
+        })
+    })?
+    .collect()
 }

@@ -8,7 +8,7 @@ use crate::world::{KEY, World, setup};
 
 const CLIENT: &str = "5e1f2a3b-0000-4000-8000-00000000c1d0";
 const SECRET: &str = "secret-of-the-integration";
-const HOST: &str = "example.amocrm.ru";
+pub(crate) const HOST: &str = "example.amocrm.ru";
 
 /// A hub whose amoCRM connection waits for a login.
 async fn waiting_for_login() -> World {
@@ -48,7 +48,7 @@ fn browser() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap()
 }
 
-async fn start(hub: &str, connection: &str, key: &str) -> reqwest::Response {
+pub(crate) async fn start(hub: &str, connection: &str, key: &str) -> reqwest::Response {
     let url = format!("{hub}/oauth/amocrm/start?connection={connection}");
     browser().get(url).bearer_auth(key).send().await.unwrap()
 }
@@ -58,7 +58,7 @@ async fn begin(world: &World) -> String {
 }
 
 /// Begins a login and gives the state that the browser is sent away with.
-async fn begin_at(hub: &str, key: &str) -> String {
+pub(crate) async fn begin_at(hub: &str, key: &str) -> String {
     let answer = start(hub, "amocrm", key).await;
     assert_eq!(answer.status(), 302);
     let target: reqwest::Url = answer.headers()["location"].to_str().unwrap().parse().unwrap();
@@ -66,7 +66,7 @@ async fn begin_at(hub: &str, key: &str) -> String {
     target.query_pairs().find(|(name, _)| name == "state").unwrap().1.into_owned()
 }
 
-async fn come_back(world: &World, provider: &str, state: &str, code: &str, referer: &str) -> reqwest::Response {
+pub(crate) async fn come_back(world: &World, provider: &str, state: &str, code: &str, referer: &str) -> reqwest::Response {
     come_back_to(&world.hub.url(), provider, state, code, referer).await
 }
 

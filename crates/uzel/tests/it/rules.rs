@@ -64,6 +64,17 @@ async fn on_the_ground_of_service_a_person_who_wants_nothing_gets_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_person_who_comes_back_is_written_to_again_and_may_leave_again() {
+    let world = World::new(json!({ "ground": "consent" })).await;
+    for (id, granted) in [(1, false), (2, true), (3, false)] {
+        consent(&world, "+79991110001", granted).await;
+        serve(&world, id, "+79991110001").await;
+        world.quiet().await;
+    }
+    assert_eq!((phones(&world).await, held(&world).await), (vec!["79991110001".to_owned()], json!([["opt_out", 2]])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn no_text_goes_in_quiet_hours_of_the_outlet() {
     let world = World::new(json!({ "quiet_from": "21:00", "quiet_to": "10:00" })).await;
     world.pass_until(22);
