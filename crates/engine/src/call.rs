@@ -366,7 +366,10 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
         CallError::Unreachable(_) => later(soon(), reason),
         CallError::Later { at, .. } => later(at.unwrap_or_else(soon).max(now + SignedDuration::from_millis(200)), reason),
         CallError::Lost(_) | CallError::Unreadable(_) if command.job.repeatable() => later(soon(), reason),
-        CallError::Lost(_) | CallError::Unreadable(_) => Outcome::ended(CommandState::Unknown, Some(reason), "unknown"),
+        CallError::Lost(_) | CallError::Unreadable(_) => {
+            notice("unknown");
+            Outcome::ended(CommandState::Unknown, Some(reason), "unknown")
+        }
         CallError::Unauthorized(_) => {
             notice("unauthorized");
             later(now + SignedDuration::from_mins(5), reason)

@@ -22,7 +22,13 @@ pub mod trace;
 mod vault;
 mod world;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use arc_swap::ArcSwap;
 pub use clock::Clock;
@@ -83,6 +89,8 @@ pub struct Engine {
     /// What was unread at the start has been read.
     caught_up: CancellationToken,
     tasks: TaskTracker,
+    /// The last entry could not be journalled.
+    refusing: AtomicBool,
 }
 
 impl Engine {
@@ -112,6 +120,7 @@ impl Engine {
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            refusing: AtomicBool::new(false),
         };
         engine.outward.breakers.load(engine.store.breakers().await?);
         engine.rhythms.load(engine.store.rhythms().await?);
@@ -159,8 +168,9 @@ impl Engine {
         let mut entry = self.entry(link, request, Source::Webhook, trace);
         entry.answer = format!("{} {}", answer.status, String::from_utf8_lossy(&answer.body));
         let id = entry.id;
-        self.store.append(entry).await?;
-        Ok(id)
+        let kept = self.store.append(entry).await;
+        self.refusing.store(kept.is_err(), Ordering::Relaxed);
+        kept.map(|()| id)
     }
 
     /// Reads an entry again through today's code; what it told before stays told, and nothing done is done again.
@@ -202,6 +212,16 @@ impl Engine {
             source,
             trace,
         }
+    }
+
+    /// Whether entries can be journalled: tried, where the last one could not.
+    pub async fn takes_entries(&self) -> Result<(), StoreError> {
+        if self.refusing.load(Ordering::Relaxed) {
+            let tried = tokio::time::timeout(Duration::from_secs(2), self.store.writable()).await;
+            tried.map_err(|_| StoreError::Busy)??;
+            self.refusing.store(false, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Ready means progress: nothing has waited too long.

@@ -166,7 +166,7 @@ impl<'a> Call<'a> {
     }
 
     /// The session, made or renewed where needed. `stale` is the token that has just been refused.
-    async fn session(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
+    pub(crate) async fn session(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
         let lock = self.session_lock();
         let mut held = lock.lock().await;
         self.stays()?;

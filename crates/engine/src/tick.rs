@@ -252,6 +252,10 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
     let call = Call::new(engine, link, &trace);
     let client = Client::new(&call);
     let mut told = Vec::new();
+    if let Some(login) = link.connector.login() {
+        call.session(login, None).await.map_err(|error| error.to_string())?;
+        told.push("the login is good".to_owned());
+    }
     if let Some(balance) = link.connector.balance() {
         let money = balance.balance(&client).await.map_err(|error| error.to_string())?;
         told.push(format!("balance {money}"));

@@ -107,7 +107,8 @@ pub fn local_router(app: Arc<App>) -> Router {
 
 async fn ready(State(app): State<Arc<App>>) -> Response {
     let lag = app.engine.lag().await;
-    let ready = app.ready.load(Ordering::Relaxed) && lag.as_ref().is_ok_and(|lag| *lag < app.engine.options.ready_age);
+    let progress = lag.as_ref().is_ok_and(|lag| *lag < app.engine.options.ready_age);
+    let ready = app.ready.load(Ordering::Relaxed) && progress && app.engine.takes_entries().await.is_ok();
     let lag_s = lag.map(|lag| lag.as_secs()).ok();
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(serde_json::json!({ "ready": ready, "oldest_waiting_s": lag_s }))).into_response()

@@ -319,6 +319,7 @@ pub trait Store: Send + Sync {
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
     /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError>;
+    /// Entries that are dead, or led to a dead command.
     async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>)
     -> Result<Vec<Id>, StoreError>;
     async fn counts(&self) -> Result<Counts, StoreError>;
@@ -328,6 +329,8 @@ pub trait Store: Send + Sync {
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError>;
     /// Checks the store's own laws; with `repair`, mends what can be. Gives what was found.
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
+    /// Whether anything can be written now.
+    async fn writable(&self) -> Result<(), StoreError>;
     /// Waits until all that was handed over is written, and closes.
     async fn close(&self);
     /// One exchange by its id: those of polls and checks belong to no entry's timeline.

@@ -27,7 +27,7 @@ pub struct JournalRow {
     pub endpoint: String,
     /// `ok` or `error`.
     pub status: &'static str,
-    /// Finer than `status`: unread, read, duplicate, dead; done, retry, unknown.
+    /// Finer than `status`: unread, read, duplicate, dead; done, retry, unknown, dead, failed.
     pub state: String,
     pub request: String,
     pub response: String,

@@ -118,6 +118,7 @@ impl Hub {
         }
         let local = tokio::net::UnixListener::bind(&socket).with_context(|| format!("socket {}", socket.display()))?;
         fs::set_permissions(&socket, fs::Permissions::from_mode(0o600))?;
+        keep_from_dying_of_large_files()?;
         engine.start().await?;
         let app = App::new(engine.clone(), settings.door()?);
         let (stop, stopped) = watch::channel(false);
@@ -169,6 +170,14 @@ impl Hub {
         fs::remove_file(self.folder.path.join(SOCKET)).ok();
         self.folder.lock.unlock().context("the data folder's lock")
     }
+}
+
+/// A file that may grow no more (`ulimit -f`) is a full disk: told as an error of the write, not by a signal that kills.
+fn keep_from_dying_of_large_files() -> anyhow::Result<()> {
+    const SIGXFSZ: i32 = 25;
+    // Once asked for, a signal stays caught.
+    drop(tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(SIGXFSZ)).context("the signal SIGXFSZ")?);
+    Ok(())
 }
 
 /// The first owner key: kept in a private file, printed only to a person at a terminal.

@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uzel_model::{Id, phone};
+use uzel_model::{Id, check::Fault, phone};
 use uzel_store::{JournalFilter, JournalRow, Timeline};
 
 use super::{
@@ -15,6 +15,9 @@ use super::{
     read::{Body, Path, Query},
 };
 use crate::{App, Problem};
+
+/// What rows can be listed by: how it went, what became of an entry, and what became of its commands.
+const STATUSES: [&str; 9] = ["ok", "error", "unread", "read", "duplicate", "dead", "unknown", "held", "waiting"];
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -55,6 +58,23 @@ pub(super) async fn list(
         }
         None => filter.order.clone(),
     };
+    if let Some(status) = filter.status.as_deref().filter(|status| !STATUSES.contains(status)) {
+        return Err(Problem::unreadable(
+            "query",
+            Fault::new("status", format!("`{status}` is no status: {} are", STATUSES.join(", "))),
+        ));
+    }
+    if let Some(provider) = filter.provider.as_deref()
+        && !app.engine.providers.iter().any(|known| known.id == provider)
+    {
+        return Err(Problem::unreadable(
+            "query",
+            Fault::new("provider", format!("`{provider}` is no provider: `uzel providers list` names them")),
+        ));
+    }
+    if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
+        return Err(Problem::unreadable("query", Fault::new("from", "is not before `to`: nothing could be between them")));
+    }
     let shows_all = filter.unmasked && caller.is_owner();
     let filter = JournalFilter {
         merchant,

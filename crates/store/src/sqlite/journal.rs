@@ -227,7 +227,12 @@ fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<
 fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
     let (mut sql, values) = conditions(filter, "received_at", &format!("j.ordinal IN ({FOUND})"));
     match filter.status.as_deref() {
-        Some("error" | "dead") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)"),
+        Some("error") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)"),
+        // An entry is found by what became of it, and by what became of its commands.
+        Some("dead") => sql.push_str(&format!(" AND j.ordinal IN ({DEAD})")),
+        Some("unknown") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM command WHERE state = 4)"),
+        Some("held") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM command WHERE state = 5)"),
+        Some("waiting") => sql.push_str(" AND EXISTS (SELECT 1 FROM command c WHERE c.entry = j.ordinal AND c.state = 0)"),
         Some("ok") => sql.push_str(" AND j.ordinal NOT IN (SELECT entry FROM outcome WHERE state = 3)"),
         Some("unread") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM unread)"),
         Some("read") => sql.push_str(&format!(" AND {STATE} = 1")),
@@ -269,14 +274,16 @@ fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
     match filter.status.as_deref() {
         Some("error") => sql.push_str(" AND j.error IS NOT NULL"),
         Some("ok") => sql.push_str(" AND j.error IS NULL"),
+        Some("dead") => sql.push_str(" AND j.command IN (SELECT ordinal FROM command WHERE state = 3)"),
+        Some("unknown") => sql.push_str(" AND j.command IN (SELECT ordinal FROM command WHERE state = 4)"),
         Some(_) => return Ok(Vec::new()),
         None => {}
     }
     let values: Vec<&dyn rusqlite::ToSql> = values.iter().map(AsRef::as_ref).collect();
     db
         .prepare(&format!(
-            "SELECT j.id, j.at, j.merchant, j.connection, j.provider, j.endpoint, j.request, j.response, j.error, j.attempt, j.next_retry_at
-             FROM exchange j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
+            "SELECT j.id, j.at, j.merchant, j.connection, j.provider, j.endpoint, j.request, j.response, j.error, j.attempt, j.next_retry_at,
+             (SELECT c.state FROM command c WHERE c.ordinal = j.command) FROM exchange j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
         ))?
         .query_map(&values[..], |row| {
             let error: Option<String> = row.get(8)?;
@@ -291,7 +298,14 @@ fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
                 direction: Direction::Out,
                 endpoint: row.get(5)?,
                 status: if error.is_some() { "error" } else { "ok" },
-                state: if error.is_none() { "done" } else if next_retry_at.is_some() { "retry" } else { "failed" }.to_owned(),
+                state: match (&error, next_retry_at, row.get::<_, Option<i64>>(11)?.map(outbox::state)) {
+                    (None, ..) => "done",
+                    (_, Some(_), _) => "retry",
+                    (_, _, Some(CommandState::Unknown)) => "unknown",
+                    (_, _, Some(CommandState::Dead)) => "dead",
+                    _ => "failed",
+                }
+                .to_owned(),
                 request: row.get(6)?,
                 response: row.get(7)?,
                 error,
@@ -302,16 +316,21 @@ fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
         .collect()
 }
 
+/// Entries that are dead themselves or led to a dead command.
+const DEAD: &str = "SELECT entry FROM outcome WHERE state = 3 UNION SELECT entry FROM command WHERE state = 3";
+
+/// Of one provider: that it came from, or whose call is dead.
 pub(super) fn dead(
     db: &Connection,
     provider: Option<&str>,
     from: Option<jiff::Timestamp>,
     to: Option<jiff::Timestamp>,
 ) -> Result<Vec<Id>> {
-    db.prepare_cached(
-        "SELECT j.id FROM outcome o INDEXED BY outcome_dead JOIN inbox j ON j.ordinal = o.entry
-         WHERE o.state = 3 AND (?1 IS NULL OR j.provider = ?1) AND j.received_at >= ?2 AND j.received_at < ?3 ORDER BY o.entry",
-    )?
+    db.prepare_cached(&format!(
+        "SELECT j.id FROM inbox j WHERE j.ordinal IN ({DEAD}) AND j.received_at >= ?2 AND j.received_at < ?3
+         AND (?1 IS NULL OR j.provider = ?1 OR EXISTS (SELECT 1 FROM command c JOIN setup s ON s.id = c.connection
+              WHERE c.entry = j.ordinal AND c.state = 3 AND s.doc ->> 'provider' = ?1)) ORDER BY j.ordinal"
+    ))?
     .query_map(params![provider, from.map_or(i64::MIN, ms), to.map_or(i64::MAX, ms)], |row| id(Kind::Entry, 0, row))?
     .collect()
 }

@@ -362,6 +362,15 @@ impl Store for Sqlite {
         .await
     }
 
+    async fn writable(&self) -> Result<(), StoreError> {
+        // Something that goes to disk and changes nothing.
+        self.write(|connection, _| {
+            let version: u32 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            connection.pragma_update(None, "user_version", version)
+        })
+        .await
+    }
+
     async fn close(&self) {
         self.queue.close();
         let writer = self.writer.lock().take();

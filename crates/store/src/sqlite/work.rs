@@ -139,6 +139,10 @@ fn put_notice(db: &Connection, notice: &Notice, now: i64) -> Result<()> {
 
 fn add_event(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut Applied, tally: &mut Tally) -> Result<()> {
     let event = &new.event;
+    // Repeats too are found by whom they are about.
+    for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
+        reference::add(db, value, event.entry.ordinal())?;
+    }
     let key = fingerprint([event.connection.as_bytes().as_slice(), event.key.as_bytes()]);
     if db.prepare_cached("INSERT OR IGNORE INTO seen VALUES (?1)")?.execute([key])? == 0 {
         applied.duplicates += 1;
@@ -151,9 +155,6 @@ fn add_event(db: &Connection, new: &NewEvent, documents: &Documents, applied: &m
         new.pending,
         documents.event
     ])?;
-    for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
-        reference::add(db, value, event.entry.ordinal())?;
-    }
     follow(db, new, documents, applied, tally)
 }
 

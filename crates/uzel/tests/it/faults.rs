@@ -271,3 +271,52 @@ async fn bodies_that_wait_to_be_written_do_not_keep_out_what_has_none() {
         append.await.unwrap().unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_of_unknown_fate_and_a_dead_one_are_found_by_their_status_and_the_dead_one_is_replayed() {
+    let world = World::new(json!({})).await;
+    for (id, fault) in [(1, "cut_after"), (2, "none")] {
+        if fault == "cut_after" {
+            world.control("smsru/faults", &json!([{ "kind": fault, "path": "/sms/send" }])).await;
+        }
+        world.post("rkeeper", &order(id)).await;
+        world.quiet().await;
+    }
+    let rows = async |status: &str| world.api(&format!("/api/v1/journal?status={status}")).await;
+    let unknown = rows("unknown").await;
+    let shown: Vec<_> = unknown.as_array().unwrap().iter().map(|row| (&row["direction"], &row["state"])).collect();
+    assert_eq!(shown, [(&json!("OUT"), &json!("unknown")), (&json!("IN"), &json!("read"))], "{unknown}");
+    assert_eq!(world.notices("unknown").await.len(), 1);
+    // As if the provider had refused the second for good.
+    let db = rusqlite::Connection::open(world.data().join("uzel.db")).unwrap();
+    db.execute_batch(
+        "UPDATE command SET state = 3 WHERE state = 2; DELETE FROM slot;
+         INSERT OR REPLACE INTO tally VALUES ('command/2', 0), ('command/3', 1)",
+    )
+    .unwrap();
+    assert_eq!(rows("dead").await.as_array().unwrap().len(), 2);
+    for (provider, count) in [("rkeeper", 1), ("smsru", 1), ("iiko", 0)] {
+        let asked = json!({ "dead": true, "provider": provider, "dry_run": true });
+        assert_eq!(world.ask("/api/v1/replay", &asked).await.1["count"], count, "{provider}");
+    }
+    let before = world.texts().await.len();
+    let (status, outcome) = world.ask("/api/v1/replay", &json!({ "dead": true, "provider": "smsru" })).await;
+    assert_eq!((status, &outcome["outcomes"][0]["outcome"]["queued"]), (200, &json!(1)), "{outcome}");
+    until("the dead text to go again", async || world.texts().await.len() == before + 1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_cannot_journal_is_not_ready_until_it_can_again() {
+    let world = World::new(json!({})).await;
+    let lock = rusqlite::Connection::open(world.data().join("uzel.db")).unwrap();
+    // Nothing can be written as long as the table is not there.
+    lock.execute_batch("ALTER TABLE unread RENAME TO hidden").unwrap();
+    assert_eq!(world.post("rkeeper", &order(1)).await.status(), 503);
+    lock.execute_batch("ALTER TABLE hidden RENAME TO unread").unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ready = || world.web.get(format!("{}/readyz", world.hub.url())).send();
+    assert_eq!(ready().await.unwrap().status(), 503);
+    lock.execute_batch("ROLLBACK").unwrap();
+    assert_eq!(ready().await.unwrap().status(), 200);
+    assert_eq!(world.post("rkeeper", &order(1)).await.status(), 200);
+}

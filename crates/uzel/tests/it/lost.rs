@@ -68,7 +68,7 @@ impl Drop for Binary {
 fn spawn(folder: &Path, port: u16, file_kib_max: Option<u32>) -> Child {
     let binary = env!("CARGO_BIN_EXE_uzel");
     let serve = format!("exec {binary} serve --listen 127.0.0.1:{port}");
-    let script = file_kib_max.map_or(serve.clone(), |kib| format!("trap '' XFSZ; ulimit -f {kib}; {serve}"));
+    let script = file_kib_max.map_or(serve.clone(), |kib| format!("ulimit -f {kib}; {serve}"));
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("../log")).unwrap();
     Command::new("bash")
         .args(["-c", &script])
