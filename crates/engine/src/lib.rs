@@ -17,6 +17,7 @@ mod rhythm;
 pub mod setup;
 mod tick;
 pub mod trace;
+mod trial;
 mod vault;
 mod world;
 
