@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
 
-use self::shape::{Parts, Placed, doubles, field, places, shape_faults};
+use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, world::LinkDoc};
 
 mod shape;
@@ -134,7 +134,11 @@ pub struct Leniency {
 impl Engine {
     /// Works out what a file would change, or lists everything that is wrong with it.
     pub async fn plan(&self, file: &Value, leniency: Leniency) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
-        let faults = shape_faults(file);
+        let mut faults = shape_faults(file);
+        // `[merchant]` for `[[merchant]]` is a fault too, and one row all the same.
+        let file = &listed(file);
+        let more: Vec<Fault> = shape_faults(file).into_iter().filter(|fault| !faults.contains(fault)).collect();
+        faults.extend(more);
         let shape = places(&faults);
         // What has the wrong shape is set aside, so that the faults of all the rest are told in the same run, and rows
         // that are only misspelt are found by those that name them.

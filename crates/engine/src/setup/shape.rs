@@ -26,6 +26,15 @@ pub(super) fn shape_faults(file: &Value) -> Vec<Fault> {
     faults
 }
 
+/// The file with every single table as a list of one.
+pub(super) fn listed(file: &Value) -> Value {
+    let mut file = file.clone();
+    for rows in file.as_object_mut().into_iter().flat_map(|parts| parts.values_mut()).filter(|rows| rows.is_object()) {
+        *rows = json!([rows.take()]);
+    }
+    file
+}
+
 /// What of a file can be read.
 pub(super) struct Parts {
     pub(super) merchant: Vec<Placed<MerchantPart>>,

@@ -173,3 +173,14 @@ async fn a_name_that_stands_twice_is_told_where_it_stands() {
     .await;
     assert_told(&faults, &[("/flow/1/slug", "`review` stands twice: flow[0]")]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_in_place_of_a_list_hides_no_row() {
+    let world = World::bare(Parts::default(), |_| {}).await;
+    let faults = told(&world, |setup| {
+        setup["merchant"] = setup["merchant"][0].clone();
+        setup["merchant"]["nmae"] = json!("Aurora");
+    })
+    .await;
+    assert_told(&faults, &[("/merchant", "must be a list, not a table"), ("/merchant/0/nmae", "is not known here")]);
+}
