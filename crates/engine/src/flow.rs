@@ -4,8 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use cel::{Context, Program};
-use jiff::{SignedDuration, Timestamp, civil::Time, tz::TimeZone};
+use cel::{Context, ExecutionError, Program};
+use jiff::{SignedDuration, Timestamp, civil::DateTime, civil::Time, tz::TimeZone};
 use minijinja::{Environment, UndefinedBehavior, context};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -18,6 +18,8 @@ use uzel_model::{
     signature::fingerprint,
 };
 use uzel_store::{Command, Contact, NewCommand, Slot};
+
+use crate::trial;
 
 /// On what ground people are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -138,6 +140,28 @@ fn time_of_day(text: &str) -> Result<Time, String> {
     text.parse().map_err(|_| format!("`{text}` is no time of day: write `21:00`"))
 }
 
+/// A moment of a record: with or without a zone, or only a day.
+fn moment(text: &str) -> Result<(), String> {
+    if text.parse::<Timestamp>().is_ok() || text.parse::<DateTime>().is_ok() {
+        return Ok(());
+    }
+    Err(format!("`{text}` is no date and no time: write `2026-11-24` or `2026-11-24T10:00:00Z`"))
+}
+
+/// What a condition gives for an event.
+pub(crate) fn judge(program: &Program, event: &Event) -> Result<cel::Value, ExecutionError> {
+    let mut context = Context::default();
+    let add = context.add_variable("event", event);
+    add.map_err(|error| ExecutionError::function_error("event", error.to_string()))?;
+    program.execute(&context)
+}
+
+/// The text for an event.
+pub(crate) fn render(texts: &Environment<'_>, event: &Event, outlet: &str) -> Result<String, minijinja::Error> {
+    let name = event.name.as_deref().unwrap_or_default();
+    texts.get_template("text")?.render(context! { name, outlet, event => minijinja::value::Serde(event) })
+}
+
 impl FlowDoc {
     /// Everything that is wrong with it, by field.
     pub fn faults(&self) -> Vec<(&'static str, String)> {
@@ -154,11 +178,12 @@ impl FlowDoc {
             faults.push(("ground_by", "is missing: `service` is the merchant's own decision, so say who made it".to_owned()));
         }
         let mut check = |field, result: Result<(), String>| faults.extend(result.err().map(|fault| (field, fault)));
-        check("when", self.program().map(drop));
+        check("ground_at", self.ground_at.as_deref().map_or(Ok(()), moment));
+        check("when", self.program().and_then(|program| program.map_or(Ok(()), |program| trial::condition(&program, &self.on))));
         check("delay", duration(&self.delay).map(drop));
-        check("latest", duration(&self.latest).map(drop));
+        check("latest", self.latest_after_delay());
         check("quiet_from", self.quiet().map(drop));
-        check("text", self.texts().map(drop));
+        check("text", self.texts().and_then(|texts| trial::text(&texts, &self.on)));
         if self.text.trim().is_empty() {
             faults.push(("text", "is empty".to_owned()));
         }
@@ -169,10 +194,26 @@ impl FlowDoc {
         self.when.as_deref().map(Program::compile).transpose().map_err(|error| format!("is not CEL: {error}"))
     }
 
+    fn latest_after_delay(&self) -> Result<(), String> {
+        let latest = duration(&self.latest)?;
+        match duration(&self.delay) {
+            Ok(delay) if latest < delay => {
+                Err(format!("`{}` is shorter than the delay `{}`: every message would be too late", self.latest, self.delay))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn quiet(&self) -> Result<Option<QuietHours>, String> {
         match (&self.quiet_from, &self.quiet_to) {
             (None, None) => Ok(None),
-            (Some(from), Some(to)) => Ok(Some(QuietHours { from: time_of_day(from)?, to: time_of_day(to)? })),
+            (Some(from), Some(to)) => {
+                let quiet = QuietHours { from: time_of_day(from)?, to: time_of_day(to)? };
+                if quiet.from == quiet.to {
+                    return Err("is the same as quiet_to: leave both out if no hours are quiet".to_owned());
+                }
+                Ok(Some(quiet))
+            }
             _ => Err("quiet_from and quiet_to go together".to_owned()),
         }
     }
@@ -280,9 +321,7 @@ impl Flow {
 
     fn condition(&self, event: &Event) -> Result<bool, String> {
         let Some(program) = &self.when else { return Ok(true) };
-        let mut context = Context::default();
-        context.add_variable("event", event).map_err(|error| error.to_string())?;
-        match program.execute(&context) {
+        match judge(program, event) {
             Ok(cel::Value::Bool(met)) => Ok(met),
             Ok(other) => Err(format!("it gives {other:?}, not true or false")),
             Err(error) => Err(error.to_string()),
@@ -290,11 +329,7 @@ impl Flow {
     }
 
     fn text(&self, event: &Event, outlet: &str) -> Result<String, String> {
-        let name = event.name.as_deref().unwrap_or_default();
-        let template = self.texts.get_template("text").map_err(|error| error.to_string())?;
-        let text = template
-            .render(context! { name, outlet, event => minijinja::value::Serde(event) })
-            .map_err(|error| error.to_string())?;
+        let text = render(&self.texts, event, outlet).map_err(|error| error.to_string())?;
         let text = text.trim().to_owned();
         if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text) }
     }

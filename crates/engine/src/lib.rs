@@ -19,6 +19,7 @@ pub mod setup;
 mod target;
 mod tick;
 pub mod trace;
+mod trial;
 mod vault;
 mod world;
 

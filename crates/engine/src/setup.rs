@@ -1,20 +1,22 @@
 //! Setting up by a file: merchants, outlets, connections and flows. Checked whole before anything changes, applied
 //! idempotently, with a difference that can be shown first.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use uzel_model::{
-    Id,
-    check::{self, Fault},
-    id::Kind,
-};
+use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
 
+use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, world::LinkDoc};
+
+mod shape;
 
 /// Keys imported by a file must be as hard to guess as ours.
 const KEY_CHARS_MIN: usize = 24;
@@ -132,36 +134,18 @@ pub struct Leniency {
     pub short_keys: bool,
 }
 
-/// Every fault of a file that was read as JSON.
-pub fn shape_faults(file: &Value) -> Vec<Fault> {
-    let mut schema = schemars::schema_for!(SetupFile).to_value();
-    // A flattened part cannot deny unknown names by itself: say it here, so that a misspelt name is found.
-    if let Some(flow) = schema.pointer_mut("/$defs/FlowPart") {
-        flow["additionalProperties"] = json!(false);
-    }
-    let mut faults = check::faults(&schema, file);
-    for fault in &mut faults {
-        if fault.pointer.starts_with("/flow/") && fault.pointer.ends_with("/ground") && fault.detail == "is missing" {
-            fault.detail =
-                "is missing: say on what ground people are written to: `consent` (only those with recorded consent) or \
-                            `service` (the merchant's own decision; then also ground_by)"
-                    .to_owned();
-        }
-    }
-    faults
-}
-
 impl Engine {
     /// Works out what a file would change, or lists everything that is wrong with it.
     pub async fn plan(&self, file: &Value, leniency: Leniency) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
-        let faults = shape_faults(file);
-        // What cannot be read is left out, so that the faults of all the rest are told in the same run.
-        let parts = Parts {
-            merchant: readable(file, "merchant"),
-            outlet: readable(file, "outlet"),
-            connection: readable(file, "connection"),
-            flow: readable(file, "flow"),
-        };
+        let mut faults = shape_faults(file);
+        // `[merchant]` for `[[merchant]]` is a fault too, and one row all the same.
+        let file = &listed(file);
+        let more: Vec<Fault> = shape_faults(file).into_iter().filter(|fault| !faults.contains(fault)).collect();
+        faults.extend(more);
+        let shape = places(&faults);
+        // What has the wrong shape is set aside, so that the faults of all the rest are told in the same run, and rows
+        // that are only misspelt are found by those that name them.
+        let parts = Parts::of(file, &shape);
         let all = |name: &str, count: usize| file[name].as_array().map_or(0, Vec::len) == count;
         let whole = all("merchant", parts.merchant.len())
             && all("outlet", parts.outlet.len())
@@ -173,9 +157,20 @@ impl Engine {
             return Ok(Err(vec![Fault::new("", detail)]));
         }
         let old = self.store.setup().await?;
-        let mut planner = Planner { engine: self, old: &old, plan: Plan::default(), faults, leniency };
+        let mut planner = Planner {
+            engine: self,
+            old: &old,
+            plan: Plan::default(),
+            faults: doubles(file),
+            leniency,
+            strangers: HashSet::new(),
+            senders: HashMap::new(),
+        };
         planner.plan(&parts);
-        let Planner { plan, faults, .. } = planner;
+        let Planner { plan, faults: found, .. } = planner;
+        // Of a field that was set aside nothing else is told: what stood in for it is not the user's.
+        let found = found.into_iter().filter(|fault| field(&fault.pointer).is_none_or(|field| !shape.contains(&field)));
+        let faults: Vec<Fault> = faults.into_iter().chain(found).collect();
         Ok(if faults.is_empty() { Ok(plan) } else { Err(faults) })
     }
 
@@ -194,41 +189,17 @@ impl Engine {
     }
 }
 
-/// A part of the file and its place there.
-#[derive(Debug, Clone)]
-struct Placed<T>(usize, T);
-
-/// The parts of one kind that can be read, each by itself. A flow that names no ground is read as the strictest one: that
-/// it is missing has been told already.
-fn readable<T: serde::de::DeserializeOwned>(file: &Value, name: &str) -> Vec<Placed<T>> {
-    let parts = file[name].as_array().into_iter().flatten().enumerate();
-    parts
-        .filter_map(|(place, part)| {
-            let mut part = part.clone();
-            if name == "flow"
-                && let Some(members) = part.as_object_mut()
-            {
-                members.entry("ground").or_insert_with(|| json!("consent"));
-            }
-            serde_json::from_value(part).ok().map(|part| Placed(place, part))
-        })
-        .collect()
-}
-
-/// What of a file can be read.
-struct Parts {
-    merchant: Vec<Placed<MerchantPart>>,
-    outlet: Vec<Placed<OutletPart>>,
-    connection: Vec<Placed<ConnectionPart>>,
-    flow: Vec<Placed<FlowPart>>,
-}
-
 struct Planner<'a> {
     engine: &'a Engine,
     old: &'a Setup,
     plan: Plan,
     faults: Vec<Fault>,
     leniency: Leniency,
+    /// Merchants that are named and not there, and connections that cannot be told from others: they are checked all the
+    /// same, but nothing is said of what they would find.
+    strangers: HashSet<Id>,
+    /// Whether the connections of the file send messages, where their settings tell it.
+    senders: HashMap<Id, bool>,
 }
 
 impl Planner<'_> {
@@ -247,7 +218,7 @@ impl Planner<'_> {
             self.put(Kind::Merchant, "merchant", None, &part.slug, json!(merchant), None);
         }
         for Placed(place, part) in &file.outlet {
-            let Some(merchant) = self.merchant(&format!("/outlet/{place}/merchant"), &part.merchant) else { continue };
+            let merchant = self.merchant(&format!("/outlet/{place}/merchant"), &part.merchant);
             self.slug(&format!("/outlet/{place}/slug"), &part.slug);
             if jiff::tz::TimeZone::get(&part.zone).is_err() {
                 self.fault(
@@ -272,14 +243,12 @@ impl Planner<'_> {
         }
         for Placed(place, part) in &file.flow {
             let at = format!("/flow/{place}");
-            let Some(merchant) = self.merchant(&format!("{at}/merchant"), &part.merchant) else { continue };
+            let merchant = self.merchant(&format!("{at}/merchant"), &part.merchant);
             self.slug(&format!("{at}/slug"), &part.slug);
             for (field, fault) in part.rule.faults() {
                 self.fault(&format!("{at}/{field}"), fault);
             }
-            if self.find(Kind::Connection, Some(merchant), &part.rule.via).is_none() {
-                self.fault(&format!("{at}/via"), format!("no connection `{}` of merchant `{}`", part.rule.via, part.merchant));
-            }
+            self.via(&format!("{at}/via"), part, merchant);
             let mut rule = part.rule.clone();
             if rule.ground_at.is_none() {
                 // When the decision was made is part of its record: the first time it was applied.
@@ -290,50 +259,66 @@ impl Planner<'_> {
             }
             self.put(Kind::Flow, "flow", Some(merchant), &part.slug, json!(rule), None);
         }
-        let mut names = HashSet::new();
-        let doubles: Vec<String> = self
-            .plan
-            .setup
-            .rows
-            .iter()
-            .filter(|row| !names.insert((row.id.kind(), row.merchant, row.slug.clone())))
-            .map(|row| row.slug.clone())
-            .collect();
-        for slug in doubles {
-            self.fault("", format!("`{slug}` stands twice in the file: names of one kind must differ"));
+    }
+
+    /// A flow's way out must be there and send messages.
+    fn via(&mut self, at: &str, part: &FlowPart, merchant: Id) {
+        let FlowPart { merchant: of, rule, .. } = part;
+        match self.find(Kind::Connection, Some(merchant), &rule.via).map(|row| row.id) {
+            Some(connection) if !self.sends(connection) => {
+                self.fault(at, format!("`{}` sends no messages: name a connection whose provider does", rule.via));
+            }
+            None if !self.strangers.contains(&merchant) => {
+                self.fault(at, format!("no connection `{}` of merchant `{of}`", rule.via));
+            }
+            _ => {}
         }
     }
 
+    /// Told by the file, or else by what runs; where neither knows, by no fault.
+    fn sends(&self, connection: Id) -> bool {
+        let in_file = self.plan.setup.rows.iter().any(|row| row.id == connection);
+        let runs = || self.engine.world().links.get(&connection).is_none_or(|link| link.connector.messages().is_some());
+        self.senders.get(&connection).copied().unwrap_or_else(|| in_file || runs())
+    }
+
     fn connection(&mut self, at: &str, part: &ConnectionPart) {
-        let Some(merchant) = self.merchant(&format!("{at}/merchant"), &part.merchant) else { return };
+        let merchant = self.merchant(&format!("{at}/merchant"), &part.merchant);
         self.slug(&format!("{at}/slug"), &part.slug);
         let outlet = part.outlet.as_ref().and_then(|slug| {
             let found = self.find(Kind::Outlet, Some(merchant), slug).map(|row| row.id);
-            if found.is_none() {
+            if found.is_none() && !self.strangers.contains(&merchant) {
                 self.fault(&format!("{at}/outlet"), format!("no outlet `{slug}` of merchant `{}`", part.merchant));
             }
             found
         });
+        let since = self.since(at, part);
         let Some(provider) = self.engine.providers.iter().find(|provider| provider.id == part.provider) else {
             let known: Vec<&str> = self.engine.providers.iter().map(|provider| provider.id).collect();
-            return self.fault(&format!("{at}/provider"), format!("`{}` is not known: {} are", part.provider, known.join(", ")));
+            self.fault(&format!("{at}/provider"), format!("`{}` is not known: {} are", part.provider, known.join(", ")));
+            // It is there, so that flows find it.
+            self.put(Kind::Connection, "connection", Some(merchant), &part.slug, Value::Null, None);
+            return;
         };
+        self.addresses(at, &part.settings);
+        let mut sends = None;
         let keyed = match provider.open(Value::Object(part.settings.clone())) {
-            Ok(connector) => connector.keyed(),
+            Ok(connector) => {
+                sends = Some(connector.messages().is_some());
+                if part.poll && connector.polls().is_none() {
+                    self.fault(
+                        &format!("{at}/poll"),
+                        "cannot be: with these settings there is nothing to poll, or nothing to ask with",
+                    );
+                }
+                connector.keyed()
+            }
             Err(faults) => {
                 for fault in faults {
                     self.fault(&format!("{at}/settings{}", fault.pointer), fault.detail);
                 }
                 false
             }
-        };
-        let since = match part.since.as_deref().map(str::parse::<Timestamp>) {
-            Some(Ok(since)) => Some(since),
-            Some(Err(_)) => {
-                self.fault(&format!("{at}/since"), "is no time: write `2026-11-24T00:00:00Z`");
-                None
-            }
-            None => None,
         };
         let before = self.find(Kind::Connection, Some(merchant), &part.slug).cloned();
         let made_at = before.as_ref().and_then(|row| row.doc["made_at"].as_str()?.parse().ok());
@@ -345,6 +330,10 @@ impl Planner<'_> {
         let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
         if let Some(before) = before {
             self.moved(&before, &target);
+        }
+        self.senders.extend(sends.map(|sends| (id, sends)));
+        if self.strangers.contains(&merchant) || part.slug.is_empty() {
+            self.strangers.insert(id);
         }
         self.keys(at, part, id, keyed);
     }
@@ -372,6 +361,24 @@ impl Planner<'_> {
         }
     }
 
+    fn since(&mut self, at: &str, part: &ConnectionPart) -> Option<Timestamp> {
+        let since = part.since.as_deref()?.parse();
+        if since.is_err() {
+            self.fault(&format!("{at}/since"), "is no time: write `2026-11-24T00:00:00Z`");
+        }
+        since.ok()
+    }
+
+    /// A setting whose name ends in `_url` is an address that calls go to, whatever the provider.
+    fn addresses(&mut self, at: &str, settings: &Map<String, Value>) {
+        for (name, value) in settings.iter().filter(|(name, _)| name.ends_with("_url")) {
+            let Some(text) = value.as_str() else { continue };
+            if !reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
+                self.fault(&format!("{at}/settings/{name}"), "is no URL: write one such as `https://example.org`");
+            }
+        }
+    }
+
     fn keys(&mut self, at: &str, part: &ConnectionPart, connection: Id, keyed: bool) {
         let mut keys = part.webhook_keys.clone();
         let has_key = self.old.keys.iter().any(|key| key.webhook && key.of == Some(connection) && key.about == part.provider);
@@ -394,7 +401,7 @@ impl Planner<'_> {
                 .iter()
                 .chain(&self.plan.setup.keys)
                 .any(|known| known.webhook && known.hash == hash && known.of != Some(connection));
-            if taken {
+            if taken && !self.strangers.contains(&connection) {
                 self.fault(&format!("{at}/webhook_keys/{place}"), "belongs to another connection of this provider");
             }
             if !self.old.keys.iter().any(|known| known.hash == hash) {
@@ -427,12 +434,14 @@ impl Planner<'_> {
         rows.into_iter().find(|row| row.id == merchant).and_then(|row| row.doc["country"].as_str()).unwrap_or("RU").to_owned()
     }
 
-    fn merchant(&mut self, at: &str, slug: &str) -> Option<Id> {
-        let found = self.find(Kind::Merchant, None, slug).map(|row| row.id);
-        if found.is_none() {
-            self.fault(at, format!("no merchant `{slug}`: add [[merchant]] with this slug"));
+    fn merchant(&mut self, at: &str, slug: &str) -> Id {
+        if let Some(found) = self.find(Kind::Merchant, None, slug).map(|row| row.id) {
+            return found;
         }
-        found
+        self.fault(at, format!("no merchant `{slug}`: add [[merchant]] with this slug"));
+        let stranger = Id::new(Kind::Merchant);
+        self.strangers.insert(stranger);
+        stranger
     }
 
     /// What the file or the store has under this name, the file first.

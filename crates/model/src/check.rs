@@ -44,6 +44,11 @@ fn walk(root: &Value, schema: &Value, value: &Value, at: &str, faults: &mut Vec<
         None => schema,
     };
     for choices in ["anyOf", "oneOf"].iter().filter_map(|name| schema[*name].as_array()) {
+        // An enum whose variants are described is a choice of constants: all of them are named, not the first.
+        if let Some(known) = constants(choices) {
+            one_of(&known, value, at, faults);
+            continue;
+        }
         let tries: Vec<Vec<Fault>> = choices
             .iter()
             .map(|choice| {
@@ -58,8 +63,7 @@ fn walk(root: &Value, schema: &Value, value: &Value, at: &str, faults: &mut Vec<
         }
     }
     if let Some(known) = schema["enum"].as_array().filter(|known| !known.contains(value)) {
-        let known: Vec<String> = known.iter().map(Value::to_string).collect();
-        return faults.push(Fault::new(at, format!("{} is not known here: one of {} is", short(value), known.join(", "))));
+        return one_of(&known.iter().collect::<Vec<_>>(), value, at, faults);
     }
     if let Some(only) = schema.get("const").filter(|only| *only != value) {
         return faults.push(Fault::new(at, format!("must be {only}, not {}", short(value))));
@@ -107,6 +111,23 @@ fn walk(root: &Value, schema: &Value, value: &Value, at: &str, faults: &mut Vec<
             limit(schema, "maximum", number, at, "at most", "", faults);
         }
         Value::Null | Value::Bool(_) => {}
+    }
+}
+
+/// The values of a choice in which nothing but values stands.
+fn constants(choices: &[Value]) -> Option<Vec<&Value>> {
+    let values = choices.iter().map(|choice| match (choice.get("const"), choice["enum"].as_array()) {
+        (Some(only), _) => Some(vec![only]),
+        (None, Some(several)) => Some(several.iter().collect()),
+        (None, None) => None,
+    });
+    values.collect::<Option<Vec<_>>>().map(|values| values.concat())
+}
+
+fn one_of(known: &[&Value], value: &Value, at: &str, faults: &mut Vec<Fault>) {
+    if !known.contains(&value) {
+        let known: Vec<String> = known.iter().map(ToString::to_string).collect();
+        faults.push(Fault::new(at, format!("must be one of {}, not {}", known.join(", "), short(value))));
     }
 }
 
@@ -170,4 +191,46 @@ fn kind(value: &Value) -> String {
         Value::Null => "nothing",
     };
     kind.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[derive(schemars::JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    enum Ground {
+        /// Described.
+        Consent,
+        /// Described as well.
+        Service,
+        Plain,
+        Bare,
+    }
+
+    #[derive(schemars::JsonSchema)]
+    #[expect(dead_code, reason = "only its schema is looked at")]
+    struct Settings {
+        ground: Ground,
+        other: Option<Ground>,
+    }
+
+    #[test]
+    fn every_choice_is_named_when_none_was_made() {
+        let schema = schemars::schema_for!(Settings).to_value();
+        assert_eq!(faults(&schema, &json!({ "ground": "bare", "other": null })), []);
+        assert_eq!(faults(&schema, &json!({ "ground": "service", "other": "consent" })), []);
+        let told = faults(&schema, &json!({ "ground": "servce", "other": 5 }));
+        for (fault, (place, given)) in told.iter().zip([("/ground", "a text"), ("/other", "5")]) {
+            assert_eq!(fault.pointer, place);
+            assert!(fault.detail.ends_with(&format!(", not {given}")), "{fault:?}");
+            for choice in ["consent", "service", "plain", "bare"] {
+                assert!(fault.detail.contains(&format!("\"{choice}\"")), "{fault:?}");
+            }
+        }
+        assert_eq!(told.len(), 2, "{told:?}");
+    }
 }
