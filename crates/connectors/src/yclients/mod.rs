@@ -30,9 +30,6 @@ use crate::tree;
 
 pub(crate) const PROVIDER: Provider = Provider::new::<Yclients>("yclients", "YCLIENTS");
 
-/// More events than this in one request are nobody's.
-const EVENTS: usize = 500;
-
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Yclients {
@@ -127,7 +124,7 @@ impl Connector for Yclients {
             return Err(Malformed::new("an empty list: an event was expected"));
         }
         let mut reading = Reading::default();
-        for event in events.iter().take(EVENTS) {
+        for event in events {
             if let Some(news) = marketplace(event) {
                 match self.concerns(event) {
                     true => reading.disconnected = Some(news),
@@ -139,9 +136,6 @@ impl Connector for Yclients {
                 Ok(happening) => reading.happenings.push(happening),
                 Err(why) => reading.skip(why),
             }
-        }
-        if events.len() > EVENTS {
-            reading.skip(format!("only the first {EVENTS} of {} events were read", events.len()));
         }
         Ok(reading)
     }
