@@ -314,6 +314,8 @@ async fn a_dry_run_of_a_flow_by_command_line_causes_nothing() {
     binary.write("body.json", &order(7));
     let ran = binary.asked(&["flows", "dry-run", "--connection", "till", "--body", "body.json"]);
     assert_eq!(ran["events"][0]["commands"][0]["job"]["text"], "Мария, thank you");
+    assert_eq!(ran["events"][0]["event"]["phone"]["e164"], "+7999***0007");
+    assert!(!ran.to_string().contains("9998880007"), "{ran}");
     assert_eq!(
         (binary.asked(&["counts"]), binary.asked(&["journal", "list"])),
         (json!({ "entries": [], "commands": [], "held": [] }), json!([]))
