@@ -85,6 +85,49 @@ fn an_order_told_twice_has_one_key() {
 }
 
 #[test]
+fn a_body_of_many_events_is_read_to_its_end() {
+    let many = |event: &dyn Fn(usize) -> Value| Value::Array((0..1_500).map(event).collect()).to_string();
+    let one = |path| match fixture(path).json().unwrap() {
+        Value::Array(events) => events[0].clone(),
+        event => event,
+    };
+    let (delivery, visit) = (one("iiko/webhook_delivery_delivered.http"), one("yclients/webhook_record_came.http"));
+    let deals: Vec<Value> = (0..1_500).map(|id| json!({ "id": id, "status_id": 142 })).collect();
+    let bodies = [
+        ("iiko", many(&|_| delivery.clone())),
+        ("rkeeper", many(&|place| json!({ "order": { "id": place, "status": "Completed" } }))),
+        ("yclients", many(&|_| visit.clone())),
+        ("amocrm", json!({ "leads": { "status": deals } }).to_string()),
+        ("amocrm", many(&|id| json!({ "leads": { "status": { "id": id, "status_id": 142 } } }))),
+    ];
+    for (id, body) in bodies {
+        let reading = open(id).parse(&testing::post("application/json", &body)).unwrap();
+        assert_eq!((reading.happenings.len(), reading.skipped.len()), (1_500, 0), "{id}");
+    }
+}
+
+#[test]
+fn a_body_of_nothing_but_nonsense_leaves_a_bounded_number_of_notes() {
+    let body = Value::Array(vec![json!(1); 100_000]).to_string();
+    for id in ["iiko", "rkeeper", "yclients"] {
+        let reading = open(id).parse(&testing::post("application/json", &body)).unwrap();
+        assert_eq!(reading.skipped.len(), 1_001, "{id}");
+        assert!(reading.skipped[1_000].contains("not noted"), "{id}: {}", reading.skipped[1_000]);
+    }
+}
+
+#[test]
+fn the_methods_of_each_provider_are_told() {
+    let methods = |id| open(id).methods();
+    for id in ["iiko", "rkeeper", "yclients", "log"] {
+        assert_eq!(methods(id), ["POST"], "{id}");
+    }
+    for id in ["amocrm", "smsru"] {
+        assert_eq!(methods(id), ["POST", "GET"], "{id}");
+    }
+}
+
+#[test]
 fn the_bodies_of_the_seed_are_read() {
     for path in ["iiko/seed_json.http", "iiko/seed_curl.http", "yclients/seed_json.http", "yclients/seed_curl.http"] {
         let reading = read(path);

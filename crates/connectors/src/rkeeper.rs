@@ -21,9 +21,6 @@ use crate::{form, tree};
 
 pub(crate) const PROVIDER: Provider = Provider::new::<Rkeeper>("rkeeper", "r_keeper");
 
-/// More orders than this in one request are nobody's template.
-const ORDERS: usize = 100;
-
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rkeeper {
@@ -92,14 +89,11 @@ impl Connector for Rkeeper {
             return Err(Malformed::new("an empty list: an order was expected"));
         }
         let mut reading = Reading::default();
-        for order in orders.iter().take(ORDERS) {
+        for order in orders {
             match self.read(order) {
                 Ok(happening) => reading.happenings.push(happening),
                 Err(why) => reading.skip(why),
             }
-        }
-        if orders.len() > ORDERS {
-            reading.skip(format!("only the first {ORDERS} of {} orders were read", orders.len()));
         }
         Ok(reading)
     }

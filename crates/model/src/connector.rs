@@ -80,6 +80,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// The HTTP methods of its requests; others are not let in.
+    fn methods(&self) -> &'static [&'static str] {
+        &["POST"]
+    }
+
     /// Whether its requests are proved by a webhook key of the hub; then one is made when the connection is set up.
     fn keyed(&self) -> bool {
         true
@@ -249,6 +254,9 @@ pub enum Intake {
     Asks { deadline_ms: u64 },
 }
 
+/// As many reasons are noted of one request; what can be read of it is read whole.
+const SKIPPED_MAX: usize = 1_000;
+
 /// What a request said.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Reading {
@@ -271,8 +279,13 @@ pub struct StatusNews {
 }
 
 impl Reading {
+    /// Notes what no event follows from. A body of nothing but nonsense must not become a note larger than itself.
     pub fn skip(&mut self, why: impl Into<String>) {
-        self.skipped.push(why.into());
+        match self.skipped.len() {
+            0..SKIPPED_MAX => self.skipped.push(why.into()),
+            SKIPPED_MAX => self.skipped.push("there was more that nothing follows from; it is not noted".to_owned()),
+            _ => {}
+        }
     }
 }
 

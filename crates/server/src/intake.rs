@@ -100,6 +100,11 @@ async fn receive(app: &App, link: Arc<Link>, request: Request) -> HttpResponse {
 async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: String) -> HttpResponse {
     let provider = link.provider.id;
     let metrics = &app.engine.metrics;
+    if !link.connector.methods().contains(&request.method.as_str()) {
+        metrics.request(provider, "webhook", "method");
+        let allow = link.connector.methods().join(", ");
+        return ([(header::ALLOW, allow)], Problem::method_not_allowed()).into_response();
+    }
     if let Err(rejection) = link.connector.verify(&request) {
         let answer = link.connector.refuse(&request, &rejection);
         return refuse(app, Place::Connection(&link), &request, rejection, answer);

@@ -204,6 +204,19 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Taking the variable away takes no key back: whoever did so should know that texts still go out, and how to end that.
+fn tell_kept_key(engine: &Engine) {
+    let world = engine.world();
+    let texts = world.merchant("default").and_then(|merchant| world.link_of(merchant, "sms"));
+    if texts.is_some_and(|texts| texts.provider.id == "smsru") {
+        tracing::warn!(
+            "SMSRU_API_KEY is not set, but connection default/sms still holds a key of SMS.ru from before: texts are sent with it. \
+             To change the key, start with SMSRU_API_KEY; to send nothing, apply a setup in which connection `sms` of merchant \
+             `default` has provider = \"log\""
+        );
+    }
+}
+
 /// Merchant `default`, with the connection that the requirement's variables describe.
 async fn defaults(engine: &Arc<Engine>, settings: &Settings) -> anyhow::Result<()> {
     let mut smsru = json!({ "api_id": settings.smsru_api_key });
@@ -213,7 +226,10 @@ async fn defaults(engine: &Arc<Engine>, settings: &Settings) -> anyhow::Result<(
     let connection = match &settings.smsru_api_key {
         Some(_) => json!({ "merchant": "default", "slug": "sms", "provider": "smsru", "settings": smsru }),
         None if engine.world().merchants.is_empty() => json!({ "merchant": "default", "slug": "sms", "provider": "log" }),
-        None => return Ok(()),
+        None => {
+            tell_kept_key(engine);
+            return Ok(());
+        }
     };
     let mut setup = json!({ "connection": [connection] });
     if engine.world().merchant("default").is_none() {

@@ -176,7 +176,12 @@ fn check(name: &str, value: toml::Value) -> Result<(), String> {
     let judge = |settings: Settings| -> anyhow::Result<()> {
         settings.options()?;
         settings.door()?;
-        if settings.failed_auth_per_minute == 0 {
+        // In no time at all nothing can be done, and whoever mistypes a key once must be told so.
+        if settings.failed_auth_per_minute == 0
+            || settings.request_timeout_ms == 0
+            || settings.call_timeout_ms == 0
+            || settings.ready_age_s == 0
+        {
             bail!("must be at least 1");
         }
         match settings.public_url.as_deref().map(reqwest::Url::parse) {
@@ -252,6 +257,19 @@ mod tests {
         variable UZEL_NAME: is not known here: listen, data, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, log_json, dev are
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
+    }
+
+    #[test]
+    fn a_number_that_must_not_be_zero_is_told_wherever_it_is_set() {
+        for (name, example) in
+            [("failed_auth_per_minute", 30), ("request_timeout_ms", 30_000), ("call_timeout_ms", 30_000), ("ready_age_s", 300)]
+        {
+            let wrong = format!("is wrong: must be at least 1; right would be, for instance, {example}");
+            assert!(load(&format!("{name} = 0\n"), &[]).ends_with(&format!("uzel.toml:1:1: `{name}` {wrong}")), "{name}");
+            let variable = format!("UZEL_{}", name.to_uppercase());
+            assert!(load("", &[(&variable, "0")]).ends_with(&format!("variable {variable}: {wrong}")), "{name}");
+            assert_eq!(load(&format!("{name} = 1\n"), &[]), "loaded", "{name}");
+        }
     }
 
     #[test]

@@ -100,6 +100,11 @@ fn plain_host(host: &str) -> bool {
 }
 
 impl Connector for Amocrm {
+    /// The news that the integration was switched off is a GET.
+    fn methods(&self) -> &'static [&'static str] {
+        &["POST", "GET"]
+    }
+
     fn verify(&self, request: &Request) -> Result<(), Rejection> {
         if request.query("signature").is_some() {
             // Without the secret nothing can be said of the signature, and the key must do.
@@ -116,7 +121,7 @@ impl Connector for Amocrm {
     fn intake(&self, request: &Request) -> Intake {
         match request.method.as_str() {
             // A person who opens the hook's address in a browser.
-            "GET" | "HEAD" if request.query("signature").is_none() => Intake::Greets(Response::ok()),
+            "GET" if request.query("signature").is_none() => Intake::Greets(Response::ok()),
             _ => Intake::Tells(Response::ok()),
         }
     }

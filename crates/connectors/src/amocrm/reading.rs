@@ -11,9 +11,6 @@ use crate::tree;
 pub(super) const WON: i64 = 142;
 pub(super) const LOST: i64 = 143;
 
-/// More deals than this do not come in one request.
-const DEALS: usize = 100;
-
 impl Amocrm {
     pub(super) fn read(&self, body: &Value) -> Result<Reading, Malformed> {
         let bodies = match body {
@@ -21,11 +18,8 @@ impl Amocrm {
             body => std::slice::from_ref(body),
         };
         let mut reading = Reading::default();
-        for body in bodies.iter().take(DEALS) {
+        for body in bodies {
             self.read_one(body, &mut reading);
-        }
-        if bodies.len() > DEALS {
-            reading.skip(format!("only the first {DEALS} of {} bodies were read", bodies.len()));
         }
         if reading.happenings.is_empty() && reading.skipped.is_empty() {
             return Err(Malformed::new("neither deals nor contacts in the body"));
@@ -39,11 +33,7 @@ impl Amocrm {
         };
         let contacts: Vec<&Value> = entries(&body["contacts"]).into_iter().map(|(_, contact)| contact).collect();
         let deals = entries(&body["leads"]);
-        for (place, (action, deal)) in deals.iter().enumerate() {
-            if place == DEALS {
-                reading.skip(format!("only the first {DEALS} of {} deals were read", deals.len()));
-                break;
-            }
+        for (action, deal) in &deals {
             let alone = deals.len() == 1 && contacts.len() == 1;
             match self.happening(body, action, deal, &contacts, alone) {
                 Ok(happening) => reading.happenings.push(happening),

@@ -24,8 +24,6 @@ use uzel_model::{
 
 pub(crate) const PROVIDER: Provider = Provider::new::<Iiko>("iiko", "iiko");
 
-/// More events than this in one request are nobody's.
-const EVENTS: usize = 500;
 const TOKEN_HEADERS: &[&str] = &["authtoken", "x-auth-token", "x-iiko-webhook-token"];
 const FINAL: [&str; 3] = ["Delivered", "Closed", "Cancelled"];
 
@@ -160,14 +158,11 @@ impl Connector for Iiko {
             return Err(Malformed::new("an empty list: an event was expected"));
         }
         let mut reading = Reading::default();
-        for event in events.iter().take(EVENTS) {
+        for event in events {
             match self.read(event) {
                 Ok(happening) => reading.happenings.push(happening),
                 Err(why) => reading.skip(why),
             }
-        }
-        if events.len() > EVENTS {
-            reading.skip(format!("only the first {EVENTS} of {} events were read", events.len()));
         }
         Ok(reading)
     }

@@ -62,6 +62,11 @@ fn base_url() -> String {
 }
 
 impl Connector for SmsRu {
+    /// An address that is tried out must answer any request with `100`.
+    fn methods(&self) -> &'static [&'static str] {
+        &["POST", "GET"]
+    }
+
     /// Its callbacks prove themselves by a hash.
     fn keyed(&self) -> bool {
         false

@@ -30,8 +30,6 @@ use crate::tree;
 
 pub(crate) const PROVIDER: Provider = Provider::new::<Yclients>("yclients", "YCLIENTS");
 
-/// More events than this in one request are nobody's.
-const EVENTS: usize = 500;
 /// The name under which events of the Marketplace carry our partner token.
 const TOKEN: &str = "partner_token";
 
@@ -131,7 +129,7 @@ impl Connector for Yclients {
             return Err(Malformed::new("an empty list: an event was expected"));
         }
         let mut reading = Reading::default();
-        for event in events.iter().take(EVENTS) {
+        for event in events {
             if let Some(news) = marketplace(event) {
                 match self.concerns(event) {
                     true => reading.disconnected = Some(news),
@@ -143,9 +141,6 @@ impl Connector for Yclients {
                 Ok(happening) => reading.happenings.push(happening),
                 Err(why) => reading.skip(why),
             }
-        }
-        if events.len() > EVENTS {
-            reading.skip(format!("only the first {EVENTS} of {} events were read", events.len()));
         }
         Ok(reading)
     }

@@ -216,11 +216,20 @@ impl State {
         fine(200, json!(list))
     }
 
+    /// Status and log of one installation. Their form is nowhere shown, so nothing but their being there can be relied on.
+    fn installation(&self, salon: i64, application: i64) -> Reply {
+        self.installed.get(&salon).filter(|made| is(&made["application_id"], application)).ok_or_else(not_found)?;
+        fine(200, json!({"salon_id": salon, "application_id": application, "status": "active", "logs": []}))
+    }
+
     fn marketplace(&mut self, call: &Call, path: &[&str]) -> Reply {
         self.allowed(call, None, false)?;
         match (call.method.as_str(), path) {
             ("POST", ["partner", "callback"]) => self.install(call),
             ("GET", ["application", id, "salons"]) => self.installations(id.parse().map_err(|_| not_found())?),
+            ("GET", ["salon", salon, "application", id]) => {
+                self.installation(salon.parse().map_err(|_| not_found())?, id.parse().map_err(|_| not_found())?)
+            }
             ("POST", ["salon", salon, "application", _, "uninstall"]) => {
                 let salon: i64 = salon.parse().map_err(|_| not_found())?;
                 self.installed.remove(&salon).ok_or_else(not_found)?;

@@ -22,7 +22,8 @@ pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Va
     links.sort_by_key(|link| link.id);
     let list = links.into_iter().map(|link| {
         json!({
-            "id": link.id, "slug": link.slug, "provider": link.provider.id, "merchant": link.merchant, "paused": link.paused,
+            "id": link.id, "slug": link.slug, "provider": link.provider.id, "merchant": link.merchant,
+            "merchant_slug": world.merchants.get(&link.merchant).map(|(slug, _)| slug), "paused": link.paused,
             "polls": link.poll, "hook": format!("/hooks/{}", link.id), "breaker": app.engine.open_breaker(link.id),
         })
     });

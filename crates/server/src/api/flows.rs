@@ -50,7 +50,7 @@ pub(super) async fn dry_run(
     caller: Caller,
     Body(run): Body<DryRun>,
 ) -> Result<Json<Value>, Problem> {
-    let told = match (run.entry, run.connection, run.body) {
+    let mut told = match (run.entry, run.connection, run.body) {
         (Some(entry), None, None) => {
             let entry = app
                 .engine
@@ -59,9 +59,7 @@ pub(super) async fn dry_run(
                 .await?
                 .filter(|entry| caller.sees(entry.merchant))
                 .ok_or_else(|| Problem::not_found("no such entry"))?;
-            let mut told = app.engine.dry_run(&entry);
-            mask_value(&mut told);
-            told
+            app.engine.dry_run(&entry)
         }
         (None, Some(connection), Some(body)) => {
             let link = caller.connection(&app, &connection)?;
@@ -70,5 +68,6 @@ pub(super) async fn dry_run(
         }
         _ => return Err(Problem::bad_request("name an `entry`, or a `connection` and a `body`")),
     };
+    mask_value(&mut told);
     Ok(Json(told))
 }

@@ -16,6 +16,7 @@ use tower::ServiceExt;
 use uzel_engine::Engine;
 use uzel_server::App;
 
+use super::places::dotted;
 use crate::{
     hub::{Folder, Parts, SOCKET, open},
     settings::Settings,
@@ -120,6 +121,14 @@ impl Asker {
     }
 }
 
+/// A fault in plain words. A field of a query stands without the stroke that a place in a body begins with.
+fn words(pointer: &str, detail: &str) -> String {
+    match if pointer.starts_with('/') { dotted(pointer) } else { pointer.to_owned() } {
+        place if place.is_empty() => detail.to_owned(),
+        place => format!("{place}: {detail}"),
+    }
+}
+
 fn accepted((status, answer): (u16, Value)) -> anyhow::Result<Value> {
     if (200..300).contains(&status) {
         return Ok(answer);
@@ -128,7 +137,32 @@ fn accepted((status, answer): (u16, Value)) -> anyhow::Result<Value> {
         .as_array()
         .into_iter()
         .flatten()
-        .map(|fault| format!("{} {}", fault["pointer"], fault["detail"]))
+        .map(|fault| words(fault["pointer"].as_str().unwrap_or_default(), fault["detail"].as_str().unwrap_or_default()))
         .collect();
-    bail!("{} {}", answer["detail"].as_str().or(answer.as_str()).unwrap_or("the hub refuses"), faults.join("; "))
+    let detail = answer["detail"].as_str().or(answer.as_str()).unwrap_or("the hub refuses").trim_end();
+    if faults.is_empty() {
+        bail!("{detail}");
+    }
+    bail!("{detail}: {}", faults.join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_problem_is_told_in_plain_words() {
+        let told = |answer| format!("{:#}", accepted((422, answer)).unwrap_err());
+        let faults =
+            json!([{ "pointer": "/flow/0/text", "detail": "is missing" }, { "pointer": "from", "detail": "is \"no\" time" }]);
+        assert_eq!(
+            told(json!({ "detail": "nothing was changed", "errors": faults })),
+            "nothing was changed: flow[0].text: is missing; from: is \"no\" time"
+        );
+        assert_eq!(told(json!({ "detail": "no such entry" })), "no such entry");
+        assert_eq!(told(json!({ "detail": "x", "errors": [{ "pointer": "", "detail": "is no text" }] })), "x: is no text");
+        assert_eq!(told(json!("from a proxy\n")), "from a proxy");
+    }
 }

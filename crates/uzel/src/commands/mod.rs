@@ -3,10 +3,17 @@
 
 mod apply;
 mod ask;
+mod moment;
 mod places;
+mod replay;
 mod show;
 
-use std::{io::Write, net::SocketAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::{IsTerminal, Write},
+    net::SocketAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use anyhow::{Context, bail};
 use ask::Asker;
@@ -70,7 +77,7 @@ enum Command {
         what: JournalCommand,
     },
     /// Read journalled requests again through today's code.
-    Replay(ReplayArgs),
+    Replay(replay::ReplayArgs),
     /// Flows.
     Flows {
         #[command(subcommand)]
@@ -139,34 +146,17 @@ struct JournalArgs {
     /// ok, error, unread, read, duplicate or dead.
     #[arg(long)]
     status: Option<String>,
-    /// From this time on (2026-11-24T00:00:00Z).
-    #[arg(long)]
+    /// From this time on (2026-11-24T00:00:00Z), or from the beginning of this day in UTC (2026-11-24).
+    #[arg(long, value_parser = moment::read)]
     from: Option<String>,
-    #[arg(long)]
+    /// Until this time, or the beginning of this day in UTC.
+    #[arg(long, value_parser = moment::read)]
     to: Option<String>,
     /// Only older than this entry.
     #[arg(long)]
     before: Option<String>,
     #[arg(long, default_value_t = 50)]
     limit: usize,
-}
-
-#[derive(Debug, Args)]
-struct ReplayArgs {
-    /// One entry.
-    entry: Option<String>,
-    /// All dead letters.
-    #[arg(long, conflicts_with = "entry")]
-    dead: bool,
-    #[arg(long)]
-    provider: Option<String>,
-    #[arg(long)]
-    from: Option<String>,
-    #[arg(long)]
-    to: Option<String>,
-    /// Do it without asking after the count.
-    #[arg(long)]
-    yes: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -311,7 +301,7 @@ impl Cli {
 
     async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
         let answer = match &self.command {
-            Command::Replay(args) => return self.replay(asker, args).await,
+            Command::Replay(args) => return replay::run(asker, args, self.json).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
                     ("merchant", &args.merchant),
@@ -396,34 +386,15 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Refusals { .. } }
             | Command::Providers { what: ProvidersCommand::Refusals { .. } } => show::refusals(answer),
             Command::Connections { what: ConnectionsCommand::Login { .. } } => show::login(answer),
+            Command::Connections { what: ConnectionsCommand::Balance { .. } } => show::balance(answer),
+            Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
+            Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
+            Command::Consent { .. } => show::consent(answer),
+            Command::Notices => show::notices(answer),
             Command::Counts => show::counts(answer),
             _ => serde_json::to_string_pretty(answer)?,
         };
         say(&text)
-    }
-
-    async fn replay(&self, asker: &Asker, args: &ReplayArgs) -> anyhow::Result<ExitCode> {
-        if args.entry.is_none() && !args.dead {
-            bail!("name an entry, or say --dead for all dead letters");
-        }
-        let mut request =
-            json!({ "entry": args.entry, "dead": args.dead, "provider": args.provider, "from": args.from, "to": args.to });
-        if args.dead {
-            request["dry_run"] = json!(true);
-            let count = asker.post("/api/v1/replay", &request).await?["count"].as_u64().unwrap_or_default();
-            if !args.yes {
-                say(&format!("{count} dead letters would be read again; say --yes to do it"))?;
-                return Ok(ExitCode::SUCCESS);
-            }
-            request["dry_run"] = json!(false);
-        }
-        let answer = asker.post("/api/v1/replay", &request).await?;
-        if self.json {
-            say(&serde_json::to_string_pretty(&answer)?)?;
-        } else {
-            say(&show::replay(&answer))?;
-        }
-        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -478,7 +449,9 @@ pub(crate) async fn stop_signal() -> anyhow::Result<()> {
 pub(crate) fn logging(json: bool) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for a person at a terminal; in a file they would stand between a field and its value.
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
+    let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Twice set is no fault: the first one stays.
     drop(if json { log.json().try_init() } else { log.with_target(false).try_init() });
 }

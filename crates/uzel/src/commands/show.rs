@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use super::replay::still_dead;
+
 fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
 }
@@ -92,10 +94,25 @@ pub(super) fn timeline(entry: &Value) -> String {
 fn exchange(page: &mut String, exchange: &Value) {
     let (at, endpoint) = (text(exchange, "at"), text(exchange, "endpoint"));
     line(page, format_args!("    attempt {at}  {} ms  {endpoint}", exchange["duration_ms"]));
-    line(page, format_args!("            > {}", text(exchange, "request")));
+    line(page, format_args!("            > {}", readable(text(exchange, "request"))));
     line(page, format_args!("            < {}", text(exchange, "response")));
     if let Some(error) = exchange["error"].as_str() {
         line(page, format_args!("            ! {error}"));
+    }
+}
+
+/// A form as people read it. Signs that would steer a terminal stay as they came.
+fn readable(request: &str) -> String {
+    let form = !request.starts_with(['{', '[', '<']) && request.contains('=') && !request.contains(char::is_whitespace);
+    let pairs: Vec<(String, String)> = if form { serde_urlencoded::from_str(request).unwrap_or_default() } else { Vec::new() };
+    let plain = |text: &str| {
+        text.chars()
+            .map(|sign| if sign.is_control() { sign.escape_default().to_string() } else { sign.to_string() })
+            .collect::<String>()
+    };
+    match pairs.as_slice() {
+        [] => request.to_owned(),
+        pairs => pairs.iter().map(|(name, value)| format!("{}={}", plain(name), plain(value))).collect::<Vec<_>>().join("&"),
     }
 }
 
@@ -136,7 +153,10 @@ pub(super) fn replay(answer: &Value) -> String {
         };
         line(&mut page, format_args!("{}  {words}", text(outcome, "entry")));
     }
-    line(&mut page, format_args!("{} read again", answer["count"]));
+    let dead = still_dead(answer);
+    let again = list(answer, "outcomes").count() - dead;
+    let rest = if dead == 0 { String::new() } else { format!(", {dead} still dead") };
+    line(&mut page, format_args!("{again} read again{rest}"));
     page.trim_end().to_owned()
 }
 
@@ -147,12 +167,14 @@ pub(super) fn fsck(answer: &Value) -> String {
 
 pub(super) fn connections(answer: &Value) -> String {
     let mut page = String::new();
+    line(&mut page, format_args!("{:<31}{:<16}{:<16}{:<12}{}", "ID", "MERCHANT", "CONNECTION", "PROVIDER", "HOOK"));
     for link in answer.as_array().into_iter().flatten() {
         line(
             &mut page,
             format_args!(
-                "{:<31}{:<16}{:<12}{}",
+                "{:<31}{:<16}{:<16}{:<12}{}",
                 text(link, "id"),
+                text(link, "merchant_slug"),
                 text(link, "slug"),
                 text(link, "provider"),
                 text(link, "hook")
@@ -215,4 +237,45 @@ pub(super) fn login(answer: &Value) -> String {
         answer["valid_s"].as_u64().unwrap_or_default() / 60,
         text(answer, "url")
     )
+}
+
+pub(super) fn balance(answer: &Value) -> String {
+    format!("left at the provider: {}", text(answer, "balance"))
+}
+
+pub(super) fn cost(answer: &Value) -> String {
+    let messages = if answer["segments"] == 1 { "message" } else { "messages" };
+    format!("{} {} for {} {messages}; nothing was sent", text(answer, "cost"), text(answer, "currency"), answer["segments"])
+}
+
+pub(super) fn subscribed(answer: &Value) -> String {
+    let done = answer["subscribed"] == true;
+    if done { "our webhook is registered at the provider" } else { "our webhook is not registered at the provider" }.to_owned()
+}
+
+pub(super) fn consent(answer: &Value) -> String {
+    let words = if answer["granted"] == true { "agrees to messages" } else { "wants no messages" };
+    format!("recorded: {} {words} (record {})", text(answer, "phone"), text(answer, "record"))
+}
+
+pub(super) fn notices(answer: &Value) -> String {
+    let mut page = String::new();
+    for notice in answer.as_array().into_iter().flatten() {
+        line(&mut page, format_args!("{:<31}{:<16}{}", text(notice, "connection"), text(notice, "kind"), text(notice, "text")));
+    }
+    if page.is_empty() { "nothing needs a person's look".to_owned() } else { page.trim_end().to_owned() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_is_read_as_people_write_and_steers_no_terminal() {
+        let form = "to=7999***4567&msg=%D0%9C%D0%B0%D1%80%D0%B8%D1%8F%2C+thank+you%0A%1B%5B2J&json=1";
+        assert_eq!(readable(form), "to=7999***4567&msg=Мария, thank you\\n\\u{1b}[2J&json=1");
+        for other in ["", "{\"a\":\"50%25=x\"}", "[1]", "GET a=b%20c d", "plain"] {
+            assert_eq!(readable(other), other);
+        }
+    }
 }

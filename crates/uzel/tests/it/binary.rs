@@ -45,6 +45,11 @@ impl Binary {
         self
     }
 
+    /// From the next start on without this variable.
+    pub(crate) fn unset(&mut self, variable: &str) {
+        self.variables.retain(|(name, _)| *name != variable);
+    }
+
     pub(crate) fn owner_key(&self) -> String {
         std::fs::read_to_string(self.path().join("uzel-data/owner.key")).unwrap().trim().to_owned()
     }

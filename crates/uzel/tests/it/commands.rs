@@ -172,6 +172,8 @@ async fn the_journal_is_listed_by_each_filter() {
         (&["--status", "ok"], 4),
         (&["--from", &between], 3),
         (&["--to", &between], 2),
+        (&["--from", "2026-01-01"], 5),
+        (&["--to", "2026-01-01"], 0),
         (&["--from", &between, "--provider", "rkeeper"], 1),
         (&["--limit", "3"], 3),
     ] {
@@ -190,6 +192,7 @@ async fn the_journal_is_listed_by_each_filter() {
         let ran = binary.uzel(&[&["journal", "list"], wrong].concat());
         assert_eq!((ran.code, ran.out.as_str()), (1, ""), "{wrong:?}");
         assert!(ran.err.starts_with("uzel: "), "{}", ran.err);
+        assert!(!ran.err.contains('"') && !ran.err.contains("null"), "words, not debug text: {}", ran.err);
     }
     let page = binary.uzel(&["journal", "list"]).out;
     assert!(page.lines().count() == 6 && page.starts_with("ID "), "{page}");
@@ -213,6 +216,8 @@ async fn any_id_of_the_journal_shows_the_timeline_that_it_belongs_to() {
         assert!(page.contains(part), "{part} is missing: {page}");
     }
     assert!(!page.contains("79998880001") && !page.contains("A1B2C3D4"), "{page}");
+    assert!(page.contains("=Мария, thank you"), "the form is readable: {page}");
+    assert!(timeline["commands"][0]["exchanges"][0]["request"].as_str().unwrap().contains("%D0%9C"), "programs get it as it was");
     assert!(binary.uzel(&["journal", "show", &entry, "--unmasked"]).out.contains("79998880001"));
     for wrong in
         ["att_00000000000000000000000000", "inb_00000000000000000000000000", "cmd_00000000000000000000000000", "nonsense"]
@@ -234,8 +239,11 @@ async fn a_replay_tells_the_count_first_and_reads_again_when_told_to() {
     let asked = binary.uzel(&["replay", "--dead", "--to", "2020-01-01T00:00:00Z"]);
     assert!(asked.out.starts_with("0 dead letters"), "{}", asked.out);
     let done = binary.uzel(&["replay", "--dead", "--yes"]);
-    assert_eq!(done.code, 0, "{}", done.err);
-    assert!(done.out.contains("still dead") && done.out.ends_with("2 read again\n"), "{}", done.out);
+    assert_eq!(done.code, 1, "{}", done.err);
+    assert!(done.out.contains("still dead: ") && done.out.ends_with("\n0 read again, 2 still dead\n"), "{}", done.out);
+    assert_eq!(binary.uzel(&["replay", "--dead", "--yes", "--json"]).code, 1, "programs are told by the code, too");
+    let none = binary.uzel(&["replay", "--dead", "--yes", "--to", "2020-01-01"]);
+    assert_eq!((none.code, none.out.as_str()), (0, "0 read again\n"), "{}", none.err);
     let one = binary.uzel(&["replay", &newest(&binary, "IN")]);
     assert!(one.code == 0 && one.out.contains("0 new events, 1 known before, 0 commands queued"), "{}{}", one.out, one.err);
     assert_eq!(binary.uzel(&["replay"]).code, 1);
@@ -293,13 +301,17 @@ async fn counts_notices_and_consents_are_told_for_people_and_for_programs() {
     let (binary, sandbox) = cafe().await;
     assert_eq!(binary.asked(&["notices"]), json!([]));
     let consent = ["consent", "--merchant", "cafe", "8 (999) 888-00-02", "--revoke", "--proof", "told us at the desk"];
+    assert_eq!(binary.uzel(&["notices"]).out, "nothing needs a person's look\n");
+    let words = binary.uzel(&consent).out;
+    assert!(words.starts_with("recorded: +7999***0002 wants no messages"), "{words}");
     let recorded = binary.asked(&consent);
     assert!(recorded["granted"] == false && !recorded.to_string().contains("9998880002"), "{recorded}");
     let fault = json!({ "kind": "token_expiry" });
     binary.web.put(format!("{}/_sandbox/smsru/faults", sandbox.url())).json(&fault).send().await.unwrap();
     post(&binary, "rkeeper", &order(1)).await;
     until("the notice", async || binary.asked(&["notices"]) != json!([])).await;
-    assert!(binary.uzel(&["notices"]).out.contains("SMS.ru"));
+    let notices = binary.uzel(&["notices"]).out;
+    assert!(notices.starts_with("con_") && notices.contains("SMS.ru"), "{notices}");
     post(&binary, "rkeeper", &order(2)).await;
     until("the opt-out", async || binary.asked(&["counts"])["held"] == json!([["opt_out", 1]])).await;
     let counts = binary.uzel(&["counts"]).out;
@@ -309,11 +321,33 @@ async fn counts_notices_and_consents_are_told_for_people_and_for_programs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn connections_are_told_in_words_and_as_json_to_programs() {
+    let (binary, _sandbox) = cafe().await;
+    let list = binary.uzel(&["connections", "list"]).out;
+    let words: Vec<Vec<&str>> = list.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(words[0], ["ID", "MERCHANT", "CONNECTION", "PROVIDER", "HOOK"]);
+    assert!(words.iter().any(|line| line[1..4] == ["cafe", "till", "rkeeper"]), "{list}");
+
+    for (command, part) in [
+        (&["balance", "texts"][..], "left at the provider: "),
+        (&["cost", "texts", "--to", "+79998880001", "--text", "Hello"], "RUB for 1 message; nothing was sent"),
+        (&["subscribe", "texts", "--url", "https://hub.example/hook"], "our webhook is registered"),
+    ] {
+        let command = [&["connections"], command].concat();
+        let told = binary.uzel(&command);
+        assert!(told.code == 0 && told.out.contains(part) && !told.out.contains(['{', '"']), "{}{}", told.out, told.err);
+        assert!(binary.asked(&command).is_object());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_dry_run_of_a_flow_by_command_line_causes_nothing() {
     let (binary, _sandbox) = cafe().await;
     binary.write("body.json", &order(7));
     let ran = binary.asked(&["flows", "dry-run", "--connection", "till", "--body", "body.json"]);
     assert_eq!(ran["events"][0]["commands"][0]["job"]["text"], "Мария, thank you");
+    assert_eq!(ran["events"][0]["event"]["phone"]["e164"], "+7999***0007");
+    assert!(!ran.to_string().contains("9998880007"), "{ran}");
     assert_eq!(
         (binary.asked(&["counts"]), binary.asked(&["journal", "list"])),
         (json!({ "entries": [], "commands": [], "held": [] }), json!([]))

@@ -44,17 +44,7 @@ async fn told(binary: &Binary) {
 
 /// The value of a field of the log, as it is printed.
 fn field(log: &str, name: &str) -> String {
-    let plain: String = {
-        // Colours stand between the name and its value.
-        let mut plain = String::new();
-        let mut rest = log;
-        while let Some((before, after)) = rest.split_once('\u{1b}') {
-            plain.push_str(before);
-            rest = after.split_once('m').map_or("", |(_, rest)| rest);
-        }
-        plain + rest
-    };
-    let (_, after) = plain.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {plain}"));
+    let (_, after) = log.split_once(&format!("{name}=")).unwrap_or_else(|| panic!("no {name} in {log}"));
     after.split_whitespace().next().unwrap().trim_matches('"').to_owned()
 }
 
@@ -66,6 +56,7 @@ async fn without_a_key_the_text_goes_to_the_journal_and_the_log_says_where() {
     told(&binary).await;
     let log = binary.log();
     assert!(log.contains("no messages are sent"), "{log}");
+    assert!(!log.contains('\u{1b}'), "no colours where nobody sees them: {log}");
     for secret in ["79991234567", "9991234567", "Мария", "thank you", KEY] {
         assert!(!log.contains(secret), "{secret} stands in the log: {log}");
     }
@@ -105,4 +96,29 @@ async fn the_requirements_own_variables_make_a_connection_that_sends() {
     assert_eq!((&connections[0]["provider"], &connections[0]["slug"]), (&serde_json::json!("smsru"), &serde_json::json!("sms")));
     assert!(!binary.log().contains("no SMS key"), "{}", binary.log());
     assert!(!(binary.log() + &connections.to_string()).contains("key-of-the-account"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_stays_after_its_variable_is_gone_is_told_at_each_start_until_it_is_changed() {
+    const TOLD: &str = "SMSRU_API_KEY is not set, but connection default/sms still holds a key";
+    let mut binary = Binary::new(&[("SMSRU_API_KEY", "key-of-the-account")]);
+    binary.serve(&[]).await;
+    binary.signal("-TERM");
+    assert!(!binary.log().contains(TOLD), "{}", binary.log());
+    binary.unset("SMSRU_API_KEY");
+    for starts in 1..3 {
+        binary.serve(&[]).await;
+        assert_eq!(binary.log().matches(TOLD).count(), starts, "{}", binary.log());
+        if starts < 2 {
+            binary.signal("-TERM");
+        }
+    }
+    assert!(!binary.log().contains("key-of-the-account"));
+    // As the line says.
+    binary.write("setup.toml", "[[connection]]\nmerchant = \"default\"\nslug = \"sms\"\nprovider = \"log\"\n");
+    let applied = binary.uzel(&["apply", "setup.toml"]);
+    assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    binary.signal("-TERM");
+    binary.serve(&[]).await;
+    assert_eq!(binary.log().matches(TOLD).count(), 2, "{}", binary.log());
 }

@@ -63,6 +63,38 @@ async fn bodies_that_cannot_be_read_become_dead_letters_and_lose_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_method_that_the_provider_does_not_use_is_refused_with_405_and_not_journalled() {
+    use reqwest::Method;
+    let world = World::new(json!({})).await;
+    let try_it = async |method: &Method, path: &str| {
+        world.web.request(method.clone(), format!("{}{path}", world.hub.url())).send().await.unwrap()
+    };
+    let till = format!("/hooks/{}?key={KEY}", world.link("iiko").await["id"].as_str().unwrap());
+    let (rkeeper, amocrm) = (format!("/api/webhook/rkeeper?key={KEY}"), format!("/api/webhook/amocrm?key={KEY}"));
+    for (path, allow) in [(&rkeeper, "POST"), (&till, "POST"), (&amocrm, "POST, GET")] {
+        for method in [Method::GET, Method::PUT, Method::DELETE, Method::HEAD, Method::PATCH, Method::OPTIONS] {
+            if allow.contains(method.as_str()) {
+                continue;
+            }
+            let answer = try_it(&method, path).await;
+            assert_eq!((answer.status().as_u16(), answer.headers()["allow"].to_str().unwrap()), (405, allow), "{method} {path}");
+            assert_eq!(answer.headers()["content-type"], "application/problem+json", "{method} {path}");
+        }
+    }
+    let problem: serde_json::Value = try_it(&Method::PUT, &rkeeper).await.json().await.unwrap();
+    assert_eq!(problem["type"], "/problems/method-not-allowed");
+    // Who has no key learns nothing of methods.
+    assert_eq!(try_it(&Method::GET, "/api/webhook/rkeeper").await.status(), 401);
+    // amoCRM's and SMS.ru's own GETs are let in.
+    assert_eq!(try_it(&Method::GET, &amocrm).await.status(), 200);
+    let texts = world.link("smsru").await["id"].as_str().unwrap().to_owned();
+    assert_eq!(try_it(&Method::GET, &format!("/hooks/{texts}")).await.text().await.unwrap(), "100");
+    assert_eq!(world.api("/api/v1/journal").await, json!([]));
+    let page = try_it(&Method::GET, "/metrics").await.text().await.unwrap();
+    assert!(page.contains("pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"method\"} 7"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_body_that_is_too_large_is_refused_with_413() {
     let world = World::new(json!({})).await;
     let url = format!("{}/api/webhook/rkeeper?key={KEY}", world.hub.url());

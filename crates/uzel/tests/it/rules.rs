@@ -264,7 +264,8 @@ async fn a_dry_run_shows_what_would_follow_and_causes_nothing() {
     let body = served(2, "+79991110002").to_string();
     let (status, told) = world.ask("/api/v1/flows/dry-run", &json!({ "connection": "rkeeper", "body": body })).await;
     assert_eq!(status, 200, "{told}");
-    assert_eq!(told["events"][0]["commands"][0]["job"], json!({ "job": "send", "phone": "+79991110002", "text": "Иван: Кафе" }));
+    assert_eq!(told["events"][0]["commands"][0]["job"], json!({ "job": "send", "phone": "+7999***0002", "text": "Иван: Кафе" }));
+    assert!(!told.to_string().contains("79991110002"), "phones of a body are masked: {told}");
 
     let entry = world.newest("rkeeper").await["entry"].clone();
     let (status, told) = world.ask("/api/v1/flows/dry-run", &json!({ "entry": entry })).await;

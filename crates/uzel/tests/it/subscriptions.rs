@@ -66,6 +66,25 @@ async fn what_a_provider_sends_to_the_registered_address_is_accepted_and_read() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_application_of_the_marketplace_is_well_after_subscribing_and_ill_once_it_is_removed() {
+    let world = asking().await;
+    let mut setup = setup(&world.sandbox.url(), &json!({ "delay": "1h" }));
+    setup["connection"][2]["settings"] = json!({
+        "base_url": format!("{}/yclients/api/v1", world.sandbox.url()), "partner_token": "partner-token",
+        "company_id": BRANCH, "application_id": 18289,
+    });
+    world.apply(&setup).await;
+    subscribe(&world, "yclients").await;
+    ours(&world, &world.shown("yclients/installed").await);
+    let judged = health(&world, "yclients").await;
+    assert_eq!(judged["healthy"], true, "{judged}");
+    let remove = format!("{}/yclients/marketplace/salon/{BRANCH}/application/18289/uninstall", world.sandbox.url());
+    assert_eq!(world.web.post(remove).bearer_auth("partner-token").send().await.unwrap().status(), 200);
+    let judged = health(&world, "yclients").await;
+    assert!(judged["healthy"] == false && judged["detail"].as_str().unwrap().contains("not installed"), "{judged}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn callbacks_of_sms_ru_come_to_the_registered_address_and_prove_themselves() {
     let world = asking().await;
     subscribe(&world, "smsru").await;
