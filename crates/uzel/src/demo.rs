@@ -224,7 +224,10 @@ async fn judge(
     let counts = hub.engine.store.counts().await?;
     let held: BTreeMap<String, u64> = counts.held.iter().cloned().collect();
     let held_right = day::HELD.iter().all(|(reason, count)| held.get(*reason) == Some(count)) && held.len() == day::HELD.len();
-    let right = got == wanted && held_right;
+    let stand = |state| counts.commands.iter().find(|(known, _)| *known == state).map_or(0, |(_, count)| *count);
+    // The account of the demo sends to Russian numbers only.
+    let (refused, unknown) = (stand(CommandState::Dead), stand(CommandState::Unknown));
+    let right = got == wanted && held_right && (refused, unknown) == (1, 0);
     if quiet {
         return Ok(right);
     }
@@ -245,10 +248,11 @@ async fn judge(
         let sign = if got == *wanted { "" } else { "  ← WRONG" };
         say(&format!("  {:<40}{got:>4}{wanted:>5}{sign}", reasons.get(reason).copied().unwrap_or(reason)))?;
     }
-    for (state, count) in &counts.commands {
-        if matches!(state, CommandState::Dead | CommandState::Unknown) {
-            say(&format!("  {state:?}: {count}"))?;
-        }
+    say("\nNOT SENT                         TEXTS   WANTED")?;
+    for (why, got, wanted) in [("refused by SMS.ru: a foreign number", refused, 1), ("nobody knows whether it went", unknown, 0)]
+    {
+        let sign = if got == wanted { "" } else { "  ← WRONG" };
+        say(&format!("  {why:<40}{got:>4}{wanted:>5}{sign}"))?;
     }
     say(if right { "\nEvery expected text arrived, once, and no other." } else { "\nThis is NOT what was expected." })?;
     Ok(right)
