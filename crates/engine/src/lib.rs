@@ -245,10 +245,19 @@ impl Engine {
         self.tasks.spawn(work).await.map_err(|_| "this failed inside the hub: its log says more".to_owned())
     }
 
+    /// The same for what a person asks of a provider, whose words may repeat what it was sent.
+    async fn asked<T: Send + 'static>(
+        &self,
+        link: &Arc<Link>,
+        work: impl Future<Output = Result<T, String>> + Send + 'static,
+    ) -> Result<T, String> {
+        self.to_the_end(work).await?.map_err(|why| link.without_secrets(&why))
+    }
+
     /// Asks the provider whether the connection works; `Err` says what is wrong.
     pub async fn health(self: &Arc<Self>, link: &Arc<Link>) -> Result<String, String> {
-        let (engine, link) = (self.clone(), link.clone());
-        self.to_the_end(async move { tick::health(&engine, &link).await }).await?
+        let (engine, own) = (self.clone(), link.clone());
+        self.asked(link, async move { tick::health(&engine, &own).await }).await
     }
 
     /// The URL by which a provider reaches a connection, with a key of its own, where our public address is known.
@@ -266,20 +275,20 @@ impl Engine {
 
     /// Registers our webhook at the provider: the given URL, or ours, whose key is let in from now on.
     pub async fn subscribe(self: &Arc<Self>, link: &Arc<Link>, url: Option<String>) -> Result<(), String> {
-        let (engine, link) = (self.clone(), link.clone());
+        let (engine, own) = (self.clone(), link.clone());
         let work = async move {
             let url = match url {
                 Some(url) => url,
                 None => {
                     let unknown = "the hub does not know its public address: set `public_url`, or give `url`";
-                    let url = engine.hook_url(&link).ok_or(unknown)?;
-                    engine.let_in(&link).await.map_err(|error| error.to_string())?;
+                    let url = engine.hook_url(&own).ok_or(unknown)?;
+                    engine.let_in(&own).await.map_err(|error| error.to_string())?;
                     url
                 }
             };
-            tick::subscribe(&engine, &link, &url).await
+            tick::subscribe(&engine, &own, &url).await
         };
-        self.to_the_end(work).await?
+        self.asked(link, work).await
     }
 
     async fn let_in(&self, link: &Link) -> Result<(), StoreError> {
@@ -302,20 +311,20 @@ impl Engine {
         query: Vec<(String, String)>,
         redirect_url: String,
     ) -> Result<(), String> {
-        let (engine, link) = (self.clone(), link.clone());
-        self.to_the_end(async move { tick::authorize(&engine, &link, &query, &redirect_url).await }).await?
+        let (engine, own) = (self.clone(), link.clone());
+        self.asked(link, async move { tick::authorize(&engine, &own, &query, &redirect_url).await }).await
     }
 
     /// What a text would cost.
     pub async fn cost(self: &Arc<Self>, link: &Arc<Link>, phone: String, text: String) -> Result<uzel_model::port::Cost, String> {
-        let (engine, link) = (self.clone(), link.clone());
-        self.to_the_end(async move { tick::cost(&engine, &link, &phone, &text).await }).await?
+        let (engine, own) = (self.clone(), link.clone());
+        self.asked(link, async move { tick::cost(&engine, &own, &phone, &text).await }).await
     }
 
     /// Money left at the provider.
     pub async fn balance(self: &Arc<Self>, link: &Arc<Link>) -> Result<String, String> {
-        let (engine, link) = (self.clone(), link.clone());
-        self.to_the_end(async move { tick::balance(&engine, &link).await }).await?
+        let (engine, own) = (self.clone(), link.clone());
+        self.asked(link, async move { tick::balance(&engine, &own).await }).await
     }
 }
 
