@@ -1,5 +1,7 @@
 //! Reading webhooks: which deals a body tells of, and whose phone stands in it.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use uzel_model::{Happening, Malformed, Person, Reading, event::kind};
@@ -33,9 +35,9 @@ impl Amocrm {
         };
         let contacts: Vec<&Value> = entries(&body["contacts"]).into_iter().map(|(_, contact)| contact).collect();
         let deals = entries(&body["leads"]);
+        let owners = Owners::of(&contacts, deals.len());
         for (action, deal) in &deals {
-            let alone = deals.len() == 1 && contacts.len() == 1;
-            match self.happening(body, action, deal, &contacts, alone) {
+            match self.happening(body, action, deal, &owners) {
                 Ok(happening) => reading.happenings.push(happening),
                 Err(why) => reading.skip(why),
             }
@@ -54,7 +56,7 @@ impl Amocrm {
         }
     }
 
-    fn happening(&self, body: &Value, action: &str, deal: &Value, contacts: &[&Value], alone: bool) -> Result<Happening, String> {
+    fn happening(&self, body: &Value, action: &str, deal: &Value, owners: &Owners<'_>) -> Result<Happening, String> {
         let id = tree::text(&deal["id"]).or_else(|| tree::text(deal)).filter(|id| id.len() <= 64);
         let called = id.as_deref().unwrap_or("without an id");
         match action {
@@ -75,7 +77,7 @@ impl Amocrm {
         };
 
         let main = &deal["main_contact"];
-        let owner = contacts.iter().copied().find(|contact| belongs(contact, id.as_deref(), alone));
+        let owner = owners.owner(id.as_deref());
         let mut phones: Vec<Value> = Some(&main["phone"]).filter(|phone| !tree::is_blank(phone)).cloned().into_iter().collect();
         if let Some(contact) = owner {
             phones.extend(self.phones(&contact["custom_fields_values"]));
@@ -125,19 +127,36 @@ pub(super) fn name(contact: &Value) -> Option<String> {
     tree::text(&contact["first_name"]).or_else(|| tree::text(&contact["name"]))
 }
 
-/// Whether a contact in the same body is this deal's. A company never is a person to write to.
-fn belongs(contact: &Value, deal: Option<&str>, alone: bool) -> bool {
-    if tree::text(&contact["type"]).is_some_and(|kind| kind.eq_ignore_ascii_case("company")) {
-        return false;
-    }
-    match &contact["linked_leads_id"] {
-        links if tree::is_blank(links) => alone,
-        links => deal.is_some_and(|deal| {
-            let named = links.as_object().is_some_and(|links| links.contains_key(deal));
+/// Whose the contacts of one body are: found once for all its deals, since a body may hold thousands of both.
+struct Owners<'a> {
+    by_deal: HashMap<String, &'a Value>,
+    /// A contact that names no deal is the deal's if both are alone in the body.
+    alone: Option<&'a Value>,
+}
+
+impl<'a> Owners<'a> {
+    /// The first contact that names a deal is its own. A company never is a person to write to.
+    fn of(contacts: &[&'a Value], deals: usize) -> Self {
+        let company = |contact: &Value| tree::text(&contact["type"]).is_some_and(|kind| kind.eq_ignore_ascii_case("company"));
+        let mut by_deal = HashMap::new();
+        for &contact in contacts.iter().filter(|contact| !company(contact)) {
+            let links = &contact["linked_leads_id"];
+            let names = links.as_object().into_iter().flatten().map(|(name, _)| name.clone());
             let linked =
-                |link: &Value| [link, &link["ID"], &link["id"]].into_iter().find_map(tree::text).is_some_and(|id| id == deal);
-            named || items(links).into_iter().any(linked)
-        }),
+                items(links).into_iter().filter_map(|link| [link, &link["ID"], &link["id"]].into_iter().find_map(tree::text));
+            for deal in names.chain(linked) {
+                by_deal.entry(deal).or_insert(contact);
+            }
+        }
+        let alone = match contacts {
+            [contact] if deals == 1 && !company(contact) && tree::is_blank(&contact["linked_leads_id"]) => Some(*contact),
+            _ => None,
+        };
+        Self { by_deal, alone }
+    }
+
+    fn owner(&self, deal: Option<&str>) -> Option<&'a Value> {
+        self.alone.or_else(|| self.by_deal.get(deal?).copied())
     }
 }
 
@@ -235,6 +254,20 @@ mod tests {
         assert_eq!(phones(body(json!({ "id": 2, "status_id": 142 }), linked)), 0);
         let company = json!({ "id": 9, "phone": "+79990004402", "type": "company" });
         assert_eq!(phones(body(json!([deal(1)]), company)), 0);
+    }
+
+    #[test]
+    fn each_of_thousands_of_deals_finds_its_own_contact() {
+        let all = 0..8_000_u32;
+        let deals: Vec<Value> = all.clone().map(|id| json!({ "id": id, "status_id": 142 })).collect();
+        let contacts: Vec<Value> =
+            all.rev().map(|id| json!({ "phone": format!("+7999{id:07}"), "linked_leads_id": [id] })).collect();
+        let body = json!({ "leads": { "status": deals }, "contacts": { "update": contacts } }).to_string();
+        let reading = read(json!({}), "application/json", &body).unwrap();
+        assert_eq!(reading.happenings.len(), 8_000);
+        for (id, happening) in reading.happenings.iter().enumerate() {
+            assert_eq!(happening.person.phones, [json!(format!("+7999{id:07}"))]);
+        }
     }
 
     #[test]
