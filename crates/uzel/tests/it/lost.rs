@@ -4,7 +4,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{
@@ -18,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use uzel_sandbox::Sandbox;
 
-use crate::world::{KEY, anywhere, setup, until, web};
+use crate::world::{KEY, anywhere, free_port, setup, until, web};
 
 const IN_FLIGHT_MAX: u32 = 64;
 
@@ -79,17 +78,6 @@ fn spawn(folder: &Path, port: u16, file_kib_max: Option<u32>) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
-}
-
-/// A free port below those that the system gives to clients: else a client that knocks while the hub is down could be given
-/// the hub's own port to call from, and keep it.
-fn free_port() -> u16 {
-    loop {
-        let port = rand::random_range(10_000..30_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }
 
 async fn answers(web: &reqwest::Client, port: u16) {
