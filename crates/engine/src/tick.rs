@@ -14,7 +14,7 @@ use uzel_model::{
     connector::StatusNews,
     port::{Cost, Delivery},
 };
-use uzel_store::{Change, Notice, Source};
+use uzel_store::{Change, Cursor, Notice, Source};
 
 use crate::{Engine, Link, ProviderLabel, outward::Call, rhythm};
 
@@ -178,7 +178,13 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
         });
         let entries: Vec<_> = entries.collect();
         let exchanges = if entries.is_empty() { Vec::new() } else { call.into_exchanges() };
-        let change = Change { entries, cursor: Some((link.id, page.next)), exchanges, now: Some(now), ..Change::default() };
+        let change = Change {
+            entries,
+            cursor: Some(Cursor { connection: link.id, was: cursor, next: page.next }),
+            exchanges,
+            now: Some(now),
+            ..Change::default()
+        };
         if let Err(error) = engine.store.apply(change).await {
             return tracing::warn!(connection.id = %link.id, "what a poll brought cannot be written: {error}");
         }

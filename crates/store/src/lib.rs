@@ -7,13 +7,13 @@ mod sqlite;
 mod view;
 mod watch;
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use sqlite::Sqlite;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
 pub use watch::{OpenBreaker, Refusal, Rhythm, WrongKey};
@@ -197,7 +197,8 @@ pub struct Change {
     pub settlement: Option<Settlement>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
-    pub cursor: Option<(Id, String)>,
+    /// A poll's place; another one than `was` is a conflict: somebody else has polled meanwhile.
+    pub cursor: Option<Cursor>,
     /// The connection whose login is void. Only where an event of this change is new: a replay must not end a login that
     /// was made since.
     pub ends_login: Option<Id>,
@@ -205,7 +206,54 @@ pub struct Change {
     pub notices: Vec<Notice>,
     /// Exchanges outside any command (polls, checks).
     pub exchanges: Vec<Exchange>,
+    /// The caller's own key; a known one is a conflict, and [`Store::once`] tells what it stands for.
+    pub once: Option<Once>,
     pub now: Option<Timestamp>,
+}
+
+/// Where a connection's polls stand: from where, and to where.
+#[derive(Debug, Clone)]
+pub struct Cursor {
+    pub connection: Id,
+    pub was: Option<String>,
+    pub next: String,
+}
+
+/// What was asked for under a caller's own key (an idempotency key), so that a repeat is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Once {
+    pub key: [u8; 16],
+    /// Hash of what was asked: another body under the same key is told apart.
+    pub body: [u8; 16],
+    pub command: Id,
+    pub until: Timestamp,
+}
+
+/// What another node did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum News {
+    /// Commands were queued.
+    Due,
+    /// Something was set up.
+    Setup,
+    /// A login was made, renewed or ended.
+    Login(Id),
+    /// A breaker opened or closed.
+    Breakers,
+}
+
+/// What stands behind the engine, for people.
+#[derive(Debug, Clone, Serialize)]
+pub struct About {
+    /// `SQLite` or `PostgreSQL`.
+    pub kind: &'static str,
+    pub version: String,
+    /// Number of the newest migration that has been applied, and that this program knows.
+    pub schema: u32,
+    pub schema_known: u32,
+    pub bytes: u64,
+    /// Nodes that have been seen lately, this one included.
+    pub nodes: u32,
 }
 
 #[derive(Debug, Clone)]
@@ -294,7 +342,8 @@ pub trait Store: Send + Sync {
     }
     /// Takes due commands, of each connection at most so many, and marks them *sending*.
     async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError>;
-    /// Takes back what a dead process left *sending*: repeatable jobs wait again, others become unknown.
+    /// Takes back what has been *sending* for longer than its lease, or was left by a process that is known to be dead:
+    /// repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError>;
     /// Records a person's word with its proof. A consent ends an opt-out from before it; one from before the opt-out changes
@@ -346,4 +395,47 @@ pub trait Store: Send + Sync {
     async fn breakers(&self) -> Result<Vec<(Id, OpenBreaker)>, StoreError>;
     async fn put_rhythms(&self, rhythms: Vec<(Id, Rhythm)>) -> Result<(), StoreError>;
     async fn rhythms(&self) -> Result<Vec<(Id, Rhythm)>, StoreError>;
+
+    /// Whether other nodes may work on the same store.
+    fn shared(&self) -> bool {
+        false
+    }
+    /// What other nodes do; one's own doings may come too. After a gap in listening all of it is told.
+    fn news(&self) -> broadcast::Receiver<News>;
+    /// The clock by which the nodes of a shared store agree; `None` where there is one node only.
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        Ok(None)
+    }
+    /// Takes what one node at a time may do, until it is given back or `hold_ms` are over by the store's clock; nothing where
+    /// somebody holds it, or took it less than `every_ms` ago. Gives a token for [`Store::give_back`].
+    async fn take(&self, _name: &str, _every_ms: i64, _hold_ms: i64) -> Result<Option<i64>, StoreError> {
+        Ok(Some(0))
+    }
+    async fn give_back(&self, _name: &str, _token: i64) -> Result<(), StoreError> {
+        Ok(())
+    }
+    /// Puts a value that nobody has put under this name yet, and gives the one that stands there.
+    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError>;
+    /// Changes, under a lock and by the store's clock (milliseconds since 1970), the moments that are remembered under some
+    /// names. Kept by a shared store only, and not for ever: what a power cut takes of it is no loss.
+    async fn moments(
+        &self,
+        _names: &[String],
+        _change: &mut (dyn for<'a> FnMut(i64, &'a mut [VecDeque<i64>]) + Send),
+    ) -> Result<(), StoreError> {
+        Err(StoreError::Failed("this store has one node, which remembers by itself".to_owned()))
+    }
+    /// What was asked for under a caller's key.
+    async fn once(&self, key: [u8; 16]) -> Result<Option<Once>, StoreError>;
+    /// From now on events are kept until they are published, or no longer. Holds for all nodes.
+    async fn publish(&self, on: bool) -> Result<(), StoreError>;
+    /// Events to be published, in their order, with the number of each; empty while nothing is to be published.
+    async fn unpublished(&self, limit: usize) -> Result<Vec<(i64, Event)>, StoreError>;
+    async fn published(&self, numbers: Vec<i64>) -> Result<(), StoreError>;
+    /// How many events wait to be published, and since when the first of them.
+    async fn publishing(&self) -> Result<(u64, Option<Timestamp>), StoreError>;
+    /// Forgets up to about `limit` entries from before a moment, with all that followed from them, but none that is unread, has
+    /// a command that waits, or an event to be published; keys of events are kept for ever. Gives how many went.
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+    async fn about(&self) -> Result<About, StoreError>;
 }

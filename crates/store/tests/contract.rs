@@ -2,13 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, OpenBreaker,
-    Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Sqlite, Store, StoreError,
+    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Once,
+    OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Sqlite, Store, StoreError,
 };
 
 struct World {
@@ -338,9 +341,96 @@ async fn after_a_crash_reads_wait_again_and_sends_are_unknown() {
             vec![world.command(event, "a", now()), read]
         })
         .await;
-    assert_eq!(world.lease(now()).await.len(), 2);
-    assert_eq!(world.store.recover(now()).await.unwrap(), (1, 1));
-    assert_eq!(world.lease(now()).await.len(), 1);
+    assert_eq!(world.store.lease(now(), vec![(world.link, 10)], 10, 1).await.unwrap().commands.len(), 2);
+    let later = now() + SignedDuration::from_secs(1);
+    let mut taken_back = (0, 0);
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // Leases end by the store's own clock.
+    while taken_back != (1, 1) {
+        assert!(Instant::now() < deadline, "taken back: {taken_back:?}");
+        let (again, unknown) = world.store.recover(later).await.unwrap();
+        taken_back = (taken_back.0 + again, taken_back.1 + unknown);
+    }
+    assert_eq!(world.lease(later).await.len(), 1);
+    assert_eq!(world.store.recover(later).await.unwrap(), (0, 0), "a lease that holds is left alone");
+}
+
+#[tokio::test]
+async fn of_two_polls_from_one_place_only_the_first_is_committed() {
+    let world = world().await;
+    let poll = |was: Option<&str>, next: &str| {
+        let cursor = Cursor { connection: world.link, was: was.map(str::to_owned), next: next.to_owned() };
+        Change { cursor: Some(cursor), entries: vec![Entry { source: Source::Poll, ..world.entry() }], ..Change::default() }
+    };
+    world.store.apply(poll(None, "1")).await.unwrap();
+    assert!(matches!(world.store.apply(poll(None, "2")).await, Err(StoreError::Conflict)));
+    world.store.apply(poll(Some("1"), "2")).await.unwrap();
+    assert_eq!(world.store.cursor(world.link).await.unwrap().as_deref(), Some("2"));
+    assert_eq!(world.store.counts().await.unwrap().entries, [(EntryState::Unread, 2)]);
+}
+
+#[tokio::test]
+async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again() {
+    let world = world().await;
+    let event = world.read("k", |_| Vec::new()).await;
+    let ask = |at: Timestamp| {
+        let queued = NewCommand { subject: String::new(), ..world.command(&event, "a", at) };
+        let once = Once { key: [7; 16], body: [1; 16], command: queued.command.id, until: at + SignedDuration::from_hours(72) };
+        (once.clone(), Change { commands: vec![queued], once: Some(once), now: Some(at), ..Change::default() })
+    };
+    let (first, change) = ask(now());
+    world.store.apply(change).await.unwrap();
+    let (_, again) = ask(now() + SignedDuration::from_hours(71));
+    assert!(matches!(world.store.apply(again).await, Err(StoreError::Conflict)));
+    assert_eq!(world.store.once([7; 16]).await.unwrap(), Some(first));
+    assert_eq!(world.store.once([8; 16]).await.unwrap(), None);
+    let (later, change) = ask(now() + SignedDuration::from_hours(72));
+    world.store.apply(change).await.unwrap();
+    assert_eq!(world.store.once([7; 16]).await.unwrap(), Some(later));
+}
+
+#[tokio::test]
+async fn the_first_value_of_a_name_stands() {
+    let world = world().await;
+    assert_eq!(world.store.claim("a", b"one").await.unwrap(), b"one");
+    assert_eq!(world.store.claim("a", b"two").await.unwrap(), b"one");
+    assert_eq!(world.store.claim("b", b"two").await.unwrap(), b"two");
+}
+
+#[tokio::test]
+async fn events_are_kept_to_be_published_while_that_is_wanted_and_a_look_up_is_waited_for() {
+    let world = world().await;
+    world.read("before", |_| Vec::new()).await;
+    world.store.publish(true).await.unwrap();
+    let told = world.read("told", |_| Vec::new()).await;
+    world.read("told", |_| Vec::new()).await;
+    let asks = async |key: &str| {
+        let entry = world.entry();
+        world.store.append(entry.clone()).await.unwrap();
+        let event = world.event(entry.id, key);
+        let mut look_up = world.command(&event, key, now());
+        look_up.command.job = Job::LookUp { what: serde_json::json!({}) };
+        let new = NewEvent { event: event.clone(), commands: vec![look_up], call_off: None, pending: true };
+        world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+        (event, world.lease(now()).await.remove(0))
+    };
+    let (found, command) = asks("found").await;
+    let named = Event { name: Some("Anna".to_owned()), ..found.clone() };
+    let (lost, lost_command) = asks("lost").await;
+    let waiting = async || world.store.unpublished(10).await.unwrap();
+    assert_eq!(waiting().await.iter().map(|(_, event)| event.id).collect::<Vec<_>>(), [told.id]);
+    let resolved = NewEvent { event: named.clone(), commands: Vec::new(), call_off: None, pending: false };
+    let settlement = Some(World::settlement(&command, CommandState::Done));
+    world.store.apply(Change { settlement, resolved: Some(resolved), ..Change::default() }).await.unwrap();
+    world.settle(World::settlement(&lost_command, CommandState::Dead)).await.unwrap();
+    let all = waiting().await;
+    assert_eq!(all.iter().map(|(_, event)| event.clone()).collect::<Vec<_>>(), [told, named, lost]);
+    assert_eq!(world.store.publishing().await.unwrap().0, 3);
+    world.store.published(all[..2].iter().map(|(number, _)| *number).collect()).await.unwrap();
+    assert_eq!(waiting().await, all[2..]);
+    world.store.publish(false).await.unwrap();
+    world.read("after", |_| Vec::new()).await;
+    assert_eq!(world.store.publishing().await.unwrap(), (0, None));
 }
 
 #[tokio::test]

@@ -6,6 +6,8 @@ mod fresh;
 mod fsck;
 mod journal;
 mod outbox;
+mod publication;
+mod purge;
 mod reference;
 mod setup;
 mod tally;
@@ -26,13 +28,13 @@ use fresh::{Fresh, Next};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
-use tokio::sync::{Notify, Semaphore, oneshot};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, Notice, OpenBreaker, Refusal, Rhythm,
-    Setup, Store, StoreError, Timeline,
+    About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
+    Refusal, Rhythm, Setup, Store, StoreError, Timeline,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -45,6 +47,8 @@ pub struct Sqlite {
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
     fresh: Arc<Fresh>,
+    /// Nobody else works on the file: nothing is ever told.
+    news: broadcast::Sender<News>,
 }
 
 struct Readers {
@@ -101,6 +105,7 @@ impl Sqlite {
         let connection = open(path, true)?;
         migrate(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
+        outbox::end_leases(&connection).map_err(failed)?;
         let (queue, fresh) = (Arc::new(Queue::default()), Arc::new(Fresh::new()));
         let full = checkpointer(path)?;
         let writer = spawn("journal", {
@@ -108,7 +113,7 @@ impl Sqlite {
             move || writer::run(&connection, &queue, &fresh, &full)
         })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
-        Ok(Self { queue, writer: Mutex::new(Some(writer)), readers: Arc::new(readers), fresh })
+        Ok(Self { queue, writer: Mutex::new(Some(writer)), readers: Arc::new(readers), fresh, news: broadcast::Sender::new(1) })
     }
 
     /// Hands work to the writer and waits until it is durable.
@@ -139,8 +144,10 @@ impl Sqlite {
     }
 }
 
+/// The schema, step by step.
+const STEPS: [&str; 2] = [include_str!("migrations/1_first.sql"), include_str!("migrations/2_publish.sql")];
+
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
-    const STEPS: [&str; 1] = [include_str!("schema.sql")];
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     let done = done as usize;
     if done > STEPS.len() {
@@ -404,5 +411,49 @@ impl Store for Sqlite {
 
     async fn rhythms(&self) -> Result<Vec<(Id, Rhythm)>, StoreError> {
         self.read(watch::rhythms).await
+    }
+
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.news.subscribe()
+    }
+
+    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        let (name, value) = (name.to_owned(), value.to_owned());
+        self.write(move |db, _| setup::claim(db, &name, &value)).await
+    }
+
+    async fn once(&self, key: [u8; 16]) -> Result<Option<Once>, StoreError> {
+        self.read(move |db| work::once(db, key)).await
+    }
+
+    async fn publish(&self, on: bool) -> Result<(), StoreError> {
+        self.write(move |db, _| publication::switch(db, on)).await
+    }
+
+    async fn unpublished(&self, limit: usize) -> Result<Vec<(i64, Event)>, StoreError> {
+        self.read(move |db| publication::unpublished(db, limit)).await
+    }
+
+    async fn published(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
+        self.write(move |db, _| publication::published(db, &numbers)).await
+    }
+
+    async fn publishing(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+        self.read(publication::waiting).await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.write(move |db, tally| purge::purge(db, before, limit, tally)).await
+    }
+
+    async fn about(&self) -> Result<About, StoreError> {
+        self.read(|db| {
+            let schema = db.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+            let bytes: i64 =
+                db.query_row("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size", [], |row| row.get(0))?;
+            let version = rusqlite::version().to_owned();
+            Ok(About { kind: "SQLite", version, schema, schema_known: STEPS.len() as u32, bytes: bytes as u64, nodes: 1 })
+        })
+        .await
     }
 }

@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
-use super::{doc, id, maybe_id, ms, reference, setup, tally::Tally, work};
+use super::{doc, id, maybe_id, ms, publication, reference, setup, tally::Tally, work};
 use crate::{Command, CommandState, Contact, Leased, NewCommand};
 
 pub(super) fn number(state: CommandState) -> i64 {
@@ -157,7 +157,11 @@ pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut
         .collect::<Result<_>>()?;
     for (command, order_key, led_to_it, being_sent, before) in found {
         if let Some(event) = led_to_it {
-            db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
+            let open =
+                db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
+            if open == 1 {
+                publication::add(db, event)?;
+            }
         }
         if being_sent {
             continue;
@@ -260,14 +264,21 @@ pub(super) fn next_of(db: &Connection, connection: Id) -> Result<Option<Timestam
     .optional()
 }
 
-/// Takes back what a dead process left *sending*.
+/// Leases of an earlier process are over: it held the data folder's lock, and is dead.
+pub(super) fn end_leases(db: &Connection) -> Result<()> {
+    db.execute("UPDATE sending SET until = 0", []).map(drop)
+}
+
+/// Takes back what has been *sending* for longer than its lease.
 pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Result<(u64, u64)> {
     const WHY: &str = "the hub stopped while this was being sent: what the provider did is not known";
     let left_over: Vec<(i64, bool, i64)> = db
-        .prepare("SELECT ordinal, repeatable, order_key FROM command WHERE ordinal IN (SELECT command FROM sending)")?
-        .query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .prepare_cached(
+            "SELECT ordinal, repeatable, order_key FROM command WHERE ordinal IN (SELECT command FROM sending WHERE until <= ?1)",
+        )?
+        .query_map([ms(now)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<Result<_>>()?;
-    db.execute("DELETE FROM sending", [])?;
+    db.execute("DELETE FROM sending WHERE until <= ?1", [ms(now)])?;
     let (mut again, mut unknown) = (0, 0);
     for (command, repeatable, order_key) in left_over {
         if repeatable {

@@ -1,15 +1,15 @@
 //! Changes: what the loops commit.
 
-use rusqlite::{Connection, Result, params};
-use uzel_model::{Event, Id, Job, Timestamp, port::Delivery, signature::fingerprint};
+use rusqlite::{Connection, OptionalExtension, Result, params};
+use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use super::{
     failed,
     journal::{self, EntryRow},
-    ms, outbox, reference,
+    ms, outbox, publication, reference, setup,
     tally::Tally,
 };
-use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Settlement, StoreError};
+use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Once, Settlement, StoreError};
 
 /// A change with its documents written out, so that the writer's thread need not.
 pub(super) struct Ready {
@@ -69,6 +69,17 @@ pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::r
     {
         return Err(StoreError::Conflict);
     }
+    if let Some(cursor) = &change.cursor
+        && setup::one::<String>(db, "SELECT value FROM cursor WHERE connection = ?1", cursor.connection).map_err(failed)?
+            != cursor.was
+    {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(once) = &change.once
+        && !put_once(db, once, change.now.map_or(0, ms)).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
     write(db, ready, tally).map_err(failed)
 }
 
@@ -102,9 +113,9 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
         db.prepare_cached("UPDATE sent SET state = ?3, code = ?4 WHERE connection = ?1 AND provider_id = ?2 AND state = 0")?
             .execute(params![connection.as_bytes(), news.provider_id, state, news.code])?;
     }
-    if let Some((connection, value)) = &change.cursor {
+    if let Some(cursor) = &change.cursor {
         db.prepare_cached("INSERT INTO cursor VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
-            .execute(params![connection.as_bytes(), value])?;
+            .execute(params![cursor.connection.as_bytes(), cursor.next])?;
     }
     if let Some(connection) = change.ends_login.filter(|_| applied.new_events > 0) {
         db.prepare_cached("DELETE FROM session WHERE connection = ?1")?.execute([connection.as_bytes()])?;
@@ -124,6 +135,26 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
         put_exchange(db, exchange, None, 1, None)?;
     }
     Ok(applied)
+}
+
+/// Whether nobody has used the key, or so long ago that it is free again.
+fn put_once(db: &Connection, once: &Once, now: i64) -> Result<bool> {
+    db.prepare_cached("DELETE FROM once WHERE until <= ?1")?.execute([now])?;
+    let put = db.prepare_cached("INSERT OR IGNORE INTO once VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+        once.key,
+        once.body,
+        once.command.as_bytes(),
+        ms(once.until)
+    ])?;
+    Ok(put == 1)
+}
+
+pub(super) fn once(db: &Connection, key: [u8; 16]) -> Result<Option<Once>> {
+    db.prepare_cached("SELECT body, command, until FROM once WHERE key = ?1")?
+        .query_row([key], |row| {
+            Ok(Once { key, body: row.get(0)?, command: super::id(Kind::Command, 1, row)?, until: super::time(2, row)? })
+        })
+        .optional()
 }
 
 fn put_notice(db: &Connection, notice: &Notice, now: i64) -> Result<()> {
@@ -155,6 +186,9 @@ fn add_event(db: &Connection, new: &NewEvent, documents: &Documents, applied: &m
         new.pending,
         documents.event
     ])?;
+    if !new.pending {
+        publication::add(db, event.id)?;
+    }
     follow(db, new, documents, applied, tally)
 }
 
@@ -183,6 +217,9 @@ fn resolve(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut
     }
     if let Some(phone) = phone {
         reference::add(db, &phone.e164, entry.ordinal())?;
+    }
+    if !new.pending {
+        publication::add(db, *id)?;
     }
     follow(db, new, documents, applied, tally)
 }
@@ -253,6 +290,9 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     {
         db.prepare_cached("INSERT OR IGNORE INTO sent (connection, provider_id, command, at, state) VALUES (?1, ?2, ?3, ?4, 0)")?
             .execute(params![exchange.connection.as_bytes(), provider_id, command, ms(exchange.at)])?;
+    }
+    if matches!(settlement.state, CommandState::Dead | CommandState::Unknown | CommandState::Held) {
+        publication::add_unresolved(db, command)?;
     }
     if settlement.state != CommandState::Waiting {
         outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;

@@ -100,7 +100,13 @@ async fn the_place_in_a_list_goes_with_another_provider_and_stays_with_another_s
     let store = &world.hub.engine.store;
     let connection = id(&world, "yclients").await;
     store.put_session(connection, vec![1]).await.unwrap();
-    store.apply(Change { cursor: Some((connection, "page 7".to_owned())), ..Change::default() }).await.unwrap();
+    store
+        .apply(Change {
+            cursor: Some(uzel_store::Cursor { connection, was: None, next: "page 7".to_owned() }),
+            ..Change::default()
+        })
+        .await
+        .unwrap();
     let kept = async || (store.session(connection).await.unwrap(), store.cursor(connection).await.unwrap());
     let mut changed = setup(&world.sandbox.url(), &json!({}));
     let before = kept().await;
