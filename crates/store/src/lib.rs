@@ -3,6 +3,7 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod postgres;
 mod sqlite;
 mod view;
 mod watch;
@@ -10,6 +11,7 @@ mod watch;
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+pub use postgres::{Postgres, PostgresOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use sqlite::Sqlite;

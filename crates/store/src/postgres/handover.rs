@@ -1,0 +1,99 @@
+//! Entries on their way from the lane that appended them to this node's reader, in memory; and those that other nodes left.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use deadpool_postgres::GenericClient;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use super::{Core, failed, journal};
+use crate::{Entry, StoreError};
+
+const ENTRIES_MAX: usize = 4_096;
+const BYTES_MAX: usize = 16 << 20;
+
+/// What this node has appended and holds for its own reader. What does not fit is left for whoever has time.
+pub(super) struct Handover {
+    state: Mutex<State>,
+    pub(super) appended: Arc<Notify>,
+}
+
+struct State {
+    entries: VecDeque<Entry>,
+    bytes: usize,
+    /// There may be entries in the database that nobody means to read.
+    left: bool,
+}
+
+impl Default for Handover {
+    /// After a start nobody knows what was left.
+    fn default() -> Self {
+        let state = State { entries: VecDeque::new(), bytes: 0, left: true };
+        Self { state: Mutex::new(state), appended: Arc::default() }
+    }
+}
+
+impl Handover {
+    /// Whether entries of so many bytes will be held in memory, so that they are marked as this node's.
+    pub(super) fn has_room(&self, entries: usize, bytes: usize) -> bool {
+        let state = self.state.lock();
+        !state.left && state.entries.len() + entries <= ENTRIES_MAX && state.bytes + bytes <= BYTES_MAX
+    }
+
+    /// Entries that have been committed as this node's.
+    pub(super) fn push(&self, entries: impl Iterator<Item = Entry>) {
+        let mut state = self.state.lock();
+        for entry in entries {
+            state.bytes += entry.request.body.len();
+            state.entries.push_back(entry);
+        }
+        drop(state);
+        self.appended.notify_one();
+    }
+
+    /// There are entries in the database that nobody means to read.
+    pub(super) fn left_some(&self) {
+        self.state.lock().left = true;
+        self.appended.notify_one();
+    }
+
+    fn take(&self, limit: usize) -> Option<Vec<Entry>> {
+        let mut state = self.state.lock();
+        if state.entries.is_empty() && state.left {
+            state.left = false;
+            return None;
+        }
+        let count = state.entries.len().min(limit);
+        let entries: Vec<Entry> = state.entries.drain(..count).collect();
+        state.bytes -= entries.iter().map(|entry| entry.request.body.len()).sum::<usize>();
+        Some(entries)
+    }
+}
+
+/// Takes what is next: from memory, or of what was left in the database.
+pub(super) async fn unread(core: &Core, limit: usize) -> Result<Vec<Entry>, StoreError> {
+    if let Some(entries) = core.handover.take(limit) {
+        return Ok(entries);
+    }
+    let page = left(core, limit).await;
+    if page.as_ref().map_or(true, |page| page.len() == limit) {
+        core.handover.state.lock().left = true;
+    }
+    page
+}
+
+/// Marks entries that nobody means to read as this node's for a while.
+async fn left(core: &Core, limit: usize) -> Result<Vec<Entry>, StoreError> {
+    let client = core.writer().await?;
+    let columns = journal::ENTRY.split(", ").map(|column| format!("j.{column}")).collect::<Vec<_>>().join(", ");
+    let sql = format!(
+        "WITH mine AS (UPDATE unread SET until = clock_timestamp() + $2 * interval '1 millisecond' WHERE entry IN
+             (SELECT entry FROM unread WHERE until <= clock_timestamp() ORDER BY entry LIMIT $1 FOR UPDATE SKIP LOCKED)
+             RETURNING entry)
+         SELECT {columns} FROM mine JOIN inbox j ON j.id = mine.entry ORDER BY j.id"
+    );
+    let statement = client.prepare_cached(&sql).await.map_err(failed)?;
+    let lease_ms = core.options.reading_lease.as_millis() as f64;
+    let rows = client.query(&statement, &[&(limit as i64), &lease_ms]).await.map_err(failed)?;
+    rows.iter().map(journal::read_entry).collect()
+}

@@ -1,0 +1,400 @@
+//! The store on a PostgreSQL server, shared by any number of nodes.
+//!
+//! Nodes agree by what stands in the database and by its clock; no node leads. What waits to be written is committed in
+//! groups, as far as possible in statements that take a whole group at once. A session that is left in the middle of a
+//! transaction (its node is frozen, or gone) is ended by the server soon, so that its locks hold nobody up.
+
+mod fsck;
+mod handover;
+mod journal;
+mod lanes;
+mod nodes;
+mod outbox;
+mod partitions;
+mod publication;
+mod purge;
+mod setup;
+mod timeline;
+mod turns;
+mod watch;
+mod work;
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use handover::Handover;
+use lanes::Lanes;
+use tokio::sync::{Notify, broadcast};
+use tokio_postgres::{Row, types::FromSqlOwned};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+use uzel_model::{Event, Id, Timestamp, id::Kind};
+
+use crate::{
+    About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
+    Refusal, Rhythm, Setup, Store, StoreError, Timeline,
+};
+
+/// The schema, step by step: numbers, names, and what each does.
+pub(crate) const STEPS: [(u32, &str, &str); 1] = [(1, "first", include_str!("migrations/1_first.sql"))];
+
+/// Where the server is, and how this node works with it.
+#[derive(Debug, Clone)]
+pub struct PostgresOptions {
+    /// `postgres://user:password@host:port/database?sslmode=require`.
+    pub url: String,
+    /// What people know this node by.
+    pub node: String,
+    /// How long a node that took entries may take to read them, before others do.
+    pub reading_lease: Duration,
+    /// After so long in the middle of a transaction the server ends a session.
+    pub idle_in_transaction: Duration,
+    /// Connections for queries; writing has a few of its own.
+    pub readers: usize,
+    /// Apply migrations that are missing, instead of refusing to start.
+    pub migrate: bool,
+}
+
+impl PostgresOptions {
+    pub fn new(url: &str) -> Self {
+        Self {
+            url: url.to_owned(),
+            node: "node".to_owned(),
+            reading_lease: Duration::from_secs(10),
+            idle_in_transaction: Duration::from_secs(5),
+            readers: 6,
+            migrate: true,
+        }
+    }
+}
+
+/// What the parts of the store share.
+struct Core {
+    options: PostgresOptions,
+    /// Connections for what is written, and for what is asked: so that queries never keep an answer waiting.
+    writers: Pool,
+    readers: Pool,
+    node: Uuid,
+    handover: Handover,
+    news: broadcast::Sender<News>,
+    /// What this node has done since its last word to the others.
+    told: nodes::Told,
+    stop: CancellationToken,
+}
+
+/// The store on a server.
+pub struct Postgres {
+    core: Arc<Core>,
+    lanes: Lanes,
+}
+
+impl Postgres {
+    /// Connects, and brings the schema up to date where that is allowed.
+    pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
+        let config = nodes::config(&options)?;
+        let pool = |size: usize| {
+            let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+            let manager = match nodes::tls(&config)? {
+                Some(tls) => Manager::from_config(config.clone(), tls, manager),
+                None => Manager::from_config(config.clone(), tokio_postgres::NoTls, manager),
+            };
+            Pool::builder(manager)
+                .max_size(size)
+                .runtime(deadpool_postgres::Runtime::Tokio1)
+                .wait_timeout(Some(Duration::from_secs(5)))
+                .create_timeout(Some(Duration::from_secs(5)))
+                .recycle_timeout(Some(Duration::from_secs(5)))
+                .post_create(nodes::prepare_session(&options))
+                .build()
+                .map_err(|error| StoreError::Failed(error.to_string()))
+        };
+        let core = Arc::new(Core {
+            writers: pool(lanes::CONNECTIONS)?,
+            readers: pool(options.readers)?,
+            node: Uuid::now_v7(),
+            handover: Handover::default(),
+            news: broadcast::Sender::new(1_024),
+            told: nodes::Told::default(),
+            stop: CancellationToken::new(),
+            options,
+        });
+        nodes::migrate(&core).await?;
+        let mut client = core.reader().await?;
+        partitions::ahead(&mut client).await?;
+        drop(client);
+        let lanes = Lanes::start(&core);
+        nodes::start(&core);
+        Ok(Self { core, lanes })
+    }
+}
+
+impl Core {
+    async fn reader(&self) -> Result<Object, StoreError> {
+        self.readers.get().await.map_err(no_connection)
+    }
+
+    async fn writer(&self) -> Result<Object, StoreError> {
+        self.writers.get().await.map_err(no_connection)
+    }
+}
+
+fn no_connection(error: deadpool_postgres::PoolError) -> StoreError {
+    match error {
+        deadpool_postgres::PoolError::Timeout(_) => StoreError::Busy,
+        error => StoreError::Failed(format!("no connection to the database: {}", words(&error))),
+    }
+}
+
+fn failed(error: tokio_postgres::Error) -> StoreError {
+    StoreError::Failed(words(&error))
+}
+
+/// An error with what lies behind it; the library's own words say little.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut words = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        words = format!("{words}: {error}");
+        cause = error.source();
+    }
+    words
+}
+
+fn uuid(id: Id) -> Uuid {
+    Uuid::from_bytes(*id.as_bytes())
+}
+
+/// A column that cannot be read as what it should be is an error, not a panic.
+fn get<T: FromSqlOwned>(row: &Row, column: usize) -> Result<T, StoreError> {
+    row.try_get(column).map_err(failed)
+}
+
+fn id(kind: Kind, row: &Row, column: usize) -> Result<Id, StoreError> {
+    Ok(Id::from_bytes(kind, *get::<Uuid>(row, column)?.as_bytes()))
+}
+
+fn maybe_id(kind: Kind, row: &Row, column: usize) -> Result<Option<Id>, StoreError> {
+    Ok(get::<Option<Uuid>>(row, column)?.map(|uuid| Id::from_bytes(kind, *uuid.as_bytes())))
+}
+
+/// A text column that holds JSON of ours.
+fn doc<T: serde::de::DeserializeOwned>(row: &Row, column: usize) -> Result<T, StoreError> {
+    let text: &str = row.try_get(column).map_err(failed)?;
+    serde_json::from_str(text).map_err(|error| StoreError::Failed(format!("a stored document cannot be decoded: {error}")))
+}
+
+#[async_trait]
+impl Store for Postgres {
+    fn appended(&self) -> Arc<Notify> {
+        self.core.handover.appended.clone()
+    }
+
+    async fn append(&self, entry: Entry) -> Result<(), StoreError> {
+        self.lanes.append(entry).await
+    }
+
+    async fn unread(&self, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        handover::unread(&self.core, limit).await
+    }
+
+    async fn entry(&self, entry: Id) -> Result<Option<Entry>, StoreError> {
+        journal::entry(&self.core.reader().await?, entry).await
+    }
+
+    async fn apply_all(&self, changes: Vec<Change>) -> Vec<Result<Applied, StoreError>> {
+        self.lanes.apply(changes).await
+    }
+
+    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError> {
+        outbox::lease(&self.core, now, &shares, limit, lease_ms).await
+    }
+
+    async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
+        outbox::recover(&self.core, now).await
+    }
+
+    async fn event(&self, event: Id) -> Result<Option<Event>, StoreError> {
+        journal::event(&self.core.reader().await?, event).await
+    }
+
+    async fn put_consent(
+        &self,
+        merchant: Id,
+        phone: &str,
+        granted: bool,
+        proof: &str,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        setup::put_consent(&self.core.writer().await?, merchant, phone, granted, proof, at).await
+    }
+
+    async fn setup(&self) -> Result<Setup, StoreError> {
+        setup::load(&self.core.reader().await?).await
+    }
+
+    async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
+        setup::put(&mut self.core.writer().await?, &setup).await?;
+        self.core.told.setup();
+        Ok(())
+    }
+
+    async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
+        setup::session(&self.core.reader().await?, connection).await
+    }
+
+    async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError> {
+        setup::put_session(&self.core.writer().await?, connection, &sealed).await?;
+        self.core.told.login(connection);
+        Ok(())
+    }
+
+    async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
+        setup::cursor(&self.core.reader().await?, connection).await
+    }
+
+    async fn undelivered(
+        &self,
+        connection: Id,
+        after: Timestamp,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        watch::undelivered(&self.core.reader().await?, connection, after, before, limit).await
+    }
+
+    async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
+        journal::list(&mut self.core.reader().await?, &filter).await
+    }
+
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
+        timeline::of(&mut self.core.reader().await?, id).await
+    }
+
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
+        timeline::exchange(&self.core.reader().await?, id).await
+    }
+
+    async fn dead(
+        &self,
+        provider: Option<String>,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) -> Result<Vec<Id>, StoreError> {
+        journal::dead(&self.core.reader().await?, provider.as_deref(), from, to).await
+    }
+
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        journal::counts(&mut self.core.reader().await?).await
+    }
+
+    async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError> {
+        journal::health(&self.core.reader().await?, &connections).await
+    }
+
+    async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
+        setup::notices(&self.core.reader().await?, merchant, limit).await
+    }
+
+    async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {
+        fsck::check(&mut self.core.writer().await?, repair).await
+    }
+
+    async fn writable(&self) -> Result<(), StoreError> {
+        nodes::writable(&self.core).await
+    }
+
+    async fn close(&self) {
+        self.lanes.close().await;
+        self.core.stop.cancel();
+        nodes::leave(&self.core).await;
+        self.core.writers.close();
+        self.core.readers.close();
+    }
+
+    async fn put_refusals(&self, refusals: Vec<Refusal>) -> Result<(), StoreError> {
+        watch::put_refusals(&mut self.core.writer().await?, &refusals).await
+    }
+
+    async fn refusals(&self, place: &str) -> Result<Vec<Refusal>, StoreError> {
+        watch::refusals(&self.core.reader().await?, place).await
+    }
+
+    async fn put_breaker(&self, connection: Id, open: Option<OpenBreaker>) -> Result<(), StoreError> {
+        watch::put_breaker(&self.core.writer().await?, connection, open.as_ref()).await?;
+        self.core.told.breakers();
+        Ok(())
+    }
+
+    async fn breakers(&self) -> Result<Vec<(Id, OpenBreaker)>, StoreError> {
+        watch::breakers(&self.core.reader().await?).await
+    }
+
+    async fn put_rhythms(&self, rhythms: Vec<(Id, Rhythm)>) -> Result<(), StoreError> {
+        watch::put_rhythms(&mut self.core.writer().await?, &rhythms).await
+    }
+
+    async fn rhythms(&self) -> Result<Vec<(Id, Rhythm)>, StoreError> {
+        watch::rhythms(&self.core.reader().await?).await
+    }
+
+    fn shared(&self) -> bool {
+        true
+    }
+
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.core.news.subscribe()
+    }
+
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        nodes::clock(&self.core.reader().await?).await.map(Some)
+    }
+
+    async fn take(&self, name: &str, every_ms: i64, hold_ms: i64) -> Result<Option<i64>, StoreError> {
+        turns::take(&self.core.writer().await?, name, every_ms, hold_ms).await
+    }
+
+    async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
+        turns::give_back(&self.core.writer().await?, name, token).await
+    }
+
+    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        turns::claim(&self.core.writer().await?, name, value).await
+    }
+
+    async fn moments(
+        &self,
+        names: &[String],
+        change: &mut (dyn for<'a> FnMut(i64, &'a mut [VecDeque<i64>]) + Send),
+    ) -> Result<(), StoreError> {
+        turns::moments(&mut self.core.writer().await?, names, change).await
+    }
+
+    async fn once(&self, key: [u8; 16]) -> Result<Option<Once>, StoreError> {
+        turns::once(&self.core.reader().await?, key).await
+    }
+
+    async fn publish(&self, on: bool) -> Result<(), StoreError> {
+        publication::switch(&mut self.core.writer().await?, on).await
+    }
+
+    async fn unpublished(&self, limit: usize) -> Result<Vec<(i64, Event)>, StoreError> {
+        publication::unpublished(&self.core.reader().await?, limit).await
+    }
+
+    async fn published(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
+        publication::published(&self.core.writer().await?, &numbers).await
+    }
+
+    async fn publishing(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+        publication::waiting(&self.core.reader().await?).await
+    }
+
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        purge::purge(&mut self.core.writer().await?, before, limit).await
+    }
+
+    async fn about(&self) -> Result<About, StoreError> {
+        nodes::about(&self.core.reader().await?).await
+    }
+}
