@@ -3,7 +3,9 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod numbers;
 mod postgres;
+mod ready;
 mod sqlite;
 mod view;
 mod watch;

@@ -5,34 +5,16 @@ use uzel_model::{Bytes, Event, Id, Request, id::Kind};
 
 use super::{
     doc, id, ms, outbox,
-    reference::{self, FOUND},
+    reference::FOUND,
     tally::{self, Tally},
     time,
 };
+use crate::numbers::{command_state, entry_number, entry_state, entry_tally, entry_word, key};
+use crate::ready::EntryRow;
 use crate::{CommandState, Counts, Direction, Entry, EntryState, Health, JournalFilter, JournalRow, Source};
 
 const ENTRY: &str =
     "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof, answer";
-
-/// An entry with its lists written out, so that the writer's thread need not.
-pub(super) struct EntryRow {
-    pub(super) entry: Entry,
-    query: String,
-    headers: String,
-}
-
-impl From<Entry> for EntryRow {
-    fn from(entry: Entry) -> Self {
-        let json = |pairs: &Vec<(String, String)>| serde_json::to_string(pairs).expect("pairs of texts are JSON");
-        Self { query: json(&entry.request.query), headers: json(&entry.request.headers), entry }
-    }
-}
-
-impl EntryRow {
-    pub(super) fn bytes(&self) -> usize {
-        self.entry.request.body.len() + self.headers.len() + self.query.len()
-    }
-}
 
 pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Result<()> {
     let EntryRow { entry, query, headers } = row;
@@ -63,7 +45,7 @@ pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Resu
     if state == EntryState::Unread {
         db.prepare_cached("INSERT INTO unread VALUES (?1)")?.execute([entry.id.ordinal()])?;
     }
-    tally.add(tallied(state), 1);
+    tally.add(entry_tally(state), 1);
     Ok(())
 }
 
@@ -127,10 +109,10 @@ pub(super) fn bury(db: &Connection, rows: &[(i64, String)], tally: &mut Tally) -
         if db.prepare_cached("DELETE FROM unread WHERE entry = ?1")?.execute([ordinal])? == 1 {
             db.prepare_cached("INSERT INTO outcome VALUES (?1, ?2, ?3)")?.execute(params![
                 ordinal,
-                number(EntryState::Dead),
+                entry_number(EntryState::Dead),
                 format!("the stored row cannot be decoded: {why}")
             ])?;
-            tally.shift(tallied(EntryState::Unread), tallied(EntryState::Dead));
+            tally.shift(entry_tally(EntryState::Unread), entry_tally(EntryState::Dead));
         }
     }
     Ok(())
@@ -151,37 +133,13 @@ pub(super) fn entry_of(db: &Connection, event: Id) -> Result<Option<i64>> {
     db.prepare_cached("SELECT entry FROM event WHERE ordinal = ?1")?.query_row([event.ordinal()], |row| row.get(0)).optional()
 }
 
-/// The states by their numbers, the words that people see, and the names that they are counted under.
-const STATES: [(EntryState, &str, &str); 4] = [
-    (EntryState::Unread, "unread", "entry/0"),
-    (EntryState::Read, "read", "entry/1"),
-    (EntryState::Duplicate, "duplicate", "entry/2"),
-    (EntryState::Dead, "dead", "entry/3"),
-];
-
-pub(super) fn number(state: EntryState) -> u8 {
-    STATES.iter().position(|(known, ..)| *known == state).unwrap_or_default() as u8
-}
-
-pub(super) fn tallied(state: EntryState) -> &'static str {
-    STATES[usize::from(number(state))].2
-}
-
-fn word(state: EntryState) -> &'static str {
-    STATES[usize::from(number(state))].1
-}
-
-fn state(number: u8) -> EntryState {
-    STATES.get(usize::from(number)).map_or(EntryState::Dead, |(state, ..)| *state)
-}
-
 /// As SQL over `inbox j`: the number of an entry's state.
 const STATE: &str = "CASE WHEN EXISTS (SELECT 1 FROM unread u WHERE u.entry = j.ordinal) THEN 0
      ELSE ifnull((SELECT o.state FROM outcome o WHERE o.entry = j.ordinal), 1) END";
 
 pub(super) fn state_of(db: &Connection, entry: i64) -> Result<EntryState> {
     db.prepare_cached(&format!("SELECT {STATE} FROM inbox j WHERE j.ordinal = ?1"))?
-        .query_row([entry], |row| row.get(0).map(state))
+        .query_row([entry], |row| row.get(0).map(entry_state))
 }
 
 /// The newest rows of what came and what went out, merged by time.
@@ -210,7 +168,7 @@ fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<
         add("j.provider = ?", Box::new(provider.clone()));
     }
     if let Some(reference) = &filter.reference {
-        add(found_by, Box::new(reference::key(reference)));
+        add(found_by, Box::new(key(reference)));
     }
     if let Some(from) = filter.from {
         add(&format!("j.{at} >= ?"), Box::new(ms(from)));
@@ -246,7 +204,7 @@ fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
              (SELECT o.notes FROM outcome o WHERE o.entry = j.ordinal), j.answer FROM inbox j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
     ))?
     .query_map(&values[..], |row| {
-        let state = state(row.get(8)?);
+        let state = entry_state(row.get(8)?);
         let notes: Option<String> = row.get(9)?;
         Ok(JournalRow {
             id: id(Kind::Entry, 0, row)?,
@@ -257,7 +215,7 @@ fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
             direction: Direction::In,
             endpoint: format!("{} {}", row.get::<_, String>(5)?, row.get::<_, String>(6)?),
             status: if state == EntryState::Dead { "error" } else { "ok" },
-            state: word(state).to_owned(),
+            state: entry_word(state).to_owned(),
             request: String::from_utf8_lossy(row.get_ref(7)?.as_bytes_or_null()?.unwrap_or_default()).into_owned(),
             response: row.get(10)?,
             error: if state == EntryState::Dead { notes } else { None },
@@ -298,7 +256,7 @@ fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec
                 direction: Direction::Out,
                 endpoint: row.get(5)?,
                 status: if error.is_some() { "error" } else { "ok" },
-                state: match (&error, next_retry_at, row.get::<_, Option<i64>>(11)?.map(outbox::state)) {
+                state: match (&error, next_retry_at, row.get::<_, Option<u8>>(11)?.map(command_state)) {
                     (None, ..) => "done",
                     (_, Some(_), _) => "retry",
                     (_, _, Some(CommandState::Unknown)) => "unknown",
@@ -339,10 +297,10 @@ pub(super) fn counts(db: &Connection) -> Result<Counts> {
     let known = |kind| -> Result<Vec<(u8, u64)>> {
         Ok(tally::counts(db, kind)?.into_iter().filter_map(|(number, count)| Some((number.parse().ok()?, count))).collect())
     };
-    let entries = known("entry")?.into_iter().map(|(number, count)| (state(number), count)).collect();
+    let entries = known("entry")?.into_iter().map(|(number, count)| (entry_state(number), count)).collect();
     let sending: i64 = db.prepare_cached("SELECT count(*) FROM sending")?.query_row([], |row| row.get(0))?;
     let mut commands: Vec<(CommandState, u64)> =
-        known("command")?.into_iter().map(|(number, count)| (outbox::state(number.into()), count)).collect();
+        known("command")?.into_iter().map(|(number, count)| (command_state(number), count)).collect();
     if sending > 0 {
         commands.iter_mut().filter(|(state, _)| *state == CommandState::Waiting).for_each(|(_, count)| *count -= sending as u64);
         commands.push((CommandState::Sending, sending as u64));

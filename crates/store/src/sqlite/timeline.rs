@@ -3,7 +3,8 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row};
 use uzel_model::{Event, Id, id::Kind, port::Delivery};
 
-use super::{doc, id, journal, maybe_id, outbox, time};
+use super::{doc, id, journal, maybe_id, time};
+use crate::numbers::command_state;
 use crate::{CommandState, Exchange, Timeline, TimelineCommand};
 
 const EXCHANGE: &str = "id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace";
@@ -73,7 +74,7 @@ fn commands_of(db: &Connection, entry: i64) -> Result<Vec<TimelineCommand>> {
                 connection: id(Kind::Connection, 2, row)?,
                 flow: maybe_id(Kind::Flow, 3, row)?,
                 job: doc(4, row)?,
-                state: if row.get(13)? { CommandState::Sending } else { outbox::state(row.get(5)?) },
+                state: if row.get(13)? { CommandState::Sending } else { command_state(row.get(5)?) },
                 reason: row.get(6)?,
                 due_at: time(7, row)?,
                 next_at: time(8, row)?,

@@ -13,14 +13,11 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{
-    failed,
-    fresh::Fresh,
-    journal::{self, EntryRow},
-    tally::Tally,
-    work::{self, Ready},
+use super::{failed, fresh::Fresh, journal, tally::Tally, work};
+use crate::{
+    Applied, StoreError,
+    ready::{EntryRow, Ready},
 };
-use crate::{Applied, StoreError};
 
 /// What may wait for the writer; above it callers are told to come back. What brings no body (the end of a call, a renewed
 /// login) still finds room when bodies do not.
