@@ -40,3 +40,17 @@ pub(super) async fn counts(client: &mut Object) -> Result<Counts, StoreError> {
 pub(super) async fn health(client: &impl GenericClient, connections: &[Id]) -> Result<Health, StoreError> {
     not_yet()
 }
+
+/// A text without what PostgreSQL refuses in texts.
+pub(super) fn text(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
+}
+
+pub(super) async fn append(
+    client: &impl GenericClient,
+    rows: &[&crate::ready::EntryRow],
+    held: Option<std::time::Duration>,
+    shard: i32,
+) -> Result<(), tokio_postgres::Error> {
+    Ok(())
+}

@@ -251,8 +251,7 @@ impl Fault {
 
     /// Another transaction stood in the way: the same again may succeed.
     fn is_passing(&self) -> bool {
-        let passing =
-            [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
+        let passing = [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
         self.code().is_some_and(|code| passing.contains(code))
     }
 

@@ -1,7 +1,5 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
-
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -11,19 +9,18 @@ use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Once,
-    OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Sqlite, Store, StoreError,
+    OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store, StoreError,
 };
 
 struct World {
     store: Arc<dyn Store>,
     merchant: Id,
     link: Id,
-    _folder: tempfile::TempDir,
+    _kept: Box<dyn Send>,
 }
 
 async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder.path().join("uzel.db")).unwrap());
+    let (store, kept) = super::open().await;
     let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
     let row = |id, slug: &str| SetupRow {
         id,
@@ -33,7 +30,7 @@ async fn world() -> World {
         sealed: None,
     };
     store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], ..Setup::default() }).await.unwrap();
-    World { store, merchant, link, _folder: folder }
+    World { store, merchant, link, _kept: Box::new(kept) }
 }
 
 fn now() -> Timestamp {
