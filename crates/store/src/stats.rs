@@ -32,7 +32,7 @@ impl Spread {
 
     /// Each step with how many values were in it; the last is without end.
     pub fn counts(&self) -> Vec<(f64, u64)> {
-        let ends = self.steps.iter().copied().chain([f64::MAX]);
+        let ends = self.steps.iter().copied().chain([f64::INFINITY]);
         ends.zip(self.counts.iter().map(|count| count.load(Relaxed))).collect()
     }
 }
@@ -117,7 +117,7 @@ mod tests {
         for value in [0.5, 1.0, 1.5, 7.0] {
             spread.add(value);
         }
-        assert_eq!(spread.counts(), [(1.0, 2), (2.0, 1), (f64::MAX, 1)]);
+        assert_eq!(spread.counts(), [(1.0, 2), (2.0, 1), (f64::INFINITY, 1)]);
         assert!((spread.sum() - 10.0).abs() < 1e-9);
     }
 

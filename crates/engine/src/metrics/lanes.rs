@@ -25,6 +25,11 @@ pub(super) fn encode<S: EncodeLabelSet>(spread: &Spread, encoder: &mut MetricEnc
 }
 
 impl Lanes {
+    /// Those that the store has.
+    fn lanes(&self) -> impl Iterator<Item = Lane> {
+        Lane::ALL.into_iter().filter(|lane| self.0.of(*lane).seconds.counts().iter().any(|(_, count)| *count > 0))
+    }
+
     fn spreads(
         &self,
         encoder: &mut DescriptorEncoder<'_>,
@@ -32,7 +37,7 @@ impl Lanes {
         of: impl Fn(&LaneStats) -> &Spread,
     ) -> Result<(), std::fmt::Error> {
         let mut page = encoder.encode_descriptor(name, help, None, MetricType::Histogram)?;
-        for lane in Lane::ALL {
+        for lane in self.lanes() {
             let label = Label { lane: lane.name() };
             encode::<NoLabelSet>(of(self.0.of(lane)), &mut page.encode_family(&label)?)?;
         }
@@ -48,7 +53,7 @@ impl Collector for Lanes {
         self.spreads(&mut encoder, pieces, |lane| &lane.pieces)?;
         let help = "Groups that were not committed";
         let mut page = encoder.encode_descriptor("uzel_store_group_failures", help, None, MetricType::Counter)?;
-        for lane in Lane::ALL {
+        for lane in self.lanes() {
             let failures = self.0.of(lane).failures.load(Ordering::Relaxed);
             let label = Label { lane: lane.name() };
             ConstCounter::new(failures).encode(page.encode_family(&label)?)?;
