@@ -33,7 +33,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use clock::Clock;
-pub use metrics::{Metrics, ProviderLabel, RequestLabel};
+pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
 pub use networks::Networks;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -106,6 +106,8 @@ impl Engine {
     ) -> Result<Arc<Self>, StoreError> {
         let world = World::build(store.setup().await?, providers, &vault);
         let outward = outward::Outward::new(&options);
+        let mut metrics = Metrics::default();
+        metrics.watch(store.stats());
         let engine = Self {
             store,
             providers,
@@ -113,7 +115,7 @@ impl Engine {
             vault,
             clock,
             options,
-            metrics: Metrics::default(),
+            metrics,
             world: ArcSwap::from_pointee(world),
             outward,
             rhythms: rhythm::Rhythms::default(),
@@ -131,6 +133,7 @@ impl Engine {
     /// Takes back what a dead process left behind, and starts the loops.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
         let (again, unknown) = self.store.recover(self.clock.now()).await?;
+        self.metrics.took_back(again, unknown);
         if again + unknown > 0 {
             tracing::warn!(
                 commands.again = again,

@@ -23,6 +23,8 @@ const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 const STATUSES_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Messages asked about in one turn.
 const STATUSES_MAX: usize = 1_000;
+/// What costs the store more to tell is asked less often.
+const ABOUT_EVERY: Duration = Duration::from_secs(15);
 const RHYTHMS_EVERY: Duration = Duration::from_secs(60);
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// The first check comes soon after the start, or a hub that is started every day would never make one.
@@ -91,6 +93,7 @@ impl Turns {
 pub(crate) async fn run(engine: Arc<Engine>) {
     let mut turns = Turns::default();
     let mut rhythms_kept = Instant::now();
+    let mut asked_about = None;
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -99,6 +102,10 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             () = engine.stop.cancelled() => return keep_rhythms(&engine).await,
         }
         measure(&engine).await;
+        if asked_about.is_none_or(|at: Instant| at.elapsed() >= ABOUT_EVERY) {
+            asked_about = Some(Instant::now());
+            measure_store(&engine).await;
+        }
         if rhythms_kept.elapsed() >= RHYTHMS_EVERY {
             rhythms_kept = Instant::now();
             keep_rhythms(&engine).await;
@@ -128,11 +135,18 @@ async fn keep_rhythms(engine: &Engine) {
 
 /// What is not counted as it happens.
 async fn measure(engine: &Engine) {
-    if let Ok(lag) = engine.lag().await {
+    let lag = engine.lag().await;
+    engine.metrics.store_up.set(lag.is_ok().into());
+    if let Ok(lag) = lag {
         engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
     }
     if let Ok(counts) = engine.store.counts().await {
         engine.metrics.stand(&counts);
+    }
+    if let Ok((count, since)) = engine.store.publishing().await {
+        engine.metrics.unpublished_events.set(count as i64);
+        let age = since.map_or(0, |since| engine.clock.now().as_millisecond() - since.as_millisecond());
+        engine.metrics.oldest_unpublished_seconds.set(age.max(0) as f64 / 1e3);
     }
     let world = engine.world();
     for provider in engine.providers {
@@ -142,6 +156,20 @@ async fn measure(engine: &Engine) {
             let open = links.filter(|link| engine.open_breaker(link.id).is_some()).count();
             engine.metrics.breakers_open.get_or_create(&ProviderLabel { provider: provider.id }).set(open as i64);
         }
+    }
+}
+
+/// What is told of the store itself, and how far this machine's clock is from its.
+async fn measure_store(engine: &Engine) {
+    if let Ok(about) = engine.store.about().await {
+        engine.metrics.nodes.set(about.nodes.into());
+        engine.metrics.store_size_bytes.set(about.bytes as i64);
+    }
+    let asked_at = Timestamp::now();
+    if let Ok(Some(told)) = engine.store.clock().await {
+        // The answer is about as old as half of what it took.
+        let here = asked_at.as_microsecond().midpoint(Timestamp::now().as_microsecond());
+        engine.metrics.clock_offset_seconds.set((here - told.as_microsecond()) as f64 / 1e6);
     }
 }
 

@@ -7,6 +7,7 @@ mod numbers;
 mod postgres;
 mod ready;
 mod sqlite;
+mod stats;
 mod view;
 mod watch;
 
@@ -17,6 +18,7 @@ pub use postgres::{Postgres, PostgresOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use sqlite::Sqlite;
+pub use stats::{Lane, LaneStats, Spread, Stats};
 use tokio::sync::{Notify, broadcast};
 use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
@@ -442,4 +444,8 @@ pub trait Store: Send + Sync {
     /// a command that waits, or an event to be published; keys of events are kept for ever. Gives how many went.
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
     async fn about(&self) -> Result<About, StoreError>;
+    /// What it counts while it writes; `None` where it counts nothing.
+    fn stats(&self) -> Option<Arc<Stats>> {
+        None
+    }
 }

@@ -34,7 +34,7 @@ use writer::{Queue, Task};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Store, StoreError, Timeline,
+    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -47,6 +47,7 @@ pub struct Sqlite {
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
     fresh: Arc<Fresh>,
+    stats: Arc<Stats>,
     /// Nobody else works on the file: nothing is ever told.
     news: broadcast::Sender<News>,
 }
@@ -106,14 +107,15 @@ impl Sqlite {
         migrate(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
         outbox::end_leases(&connection).map_err(failed)?;
-        let (queue, fresh) = (Arc::new(Queue::default()), Arc::new(Fresh::new()));
+        let (queue, fresh, stats) = (Arc::new(Queue::default()), Arc::new(Fresh::new()), Arc::new(Stats::default()));
         let full = checkpointer(path)?;
         let writer = spawn("journal", {
-            let (queue, fresh) = (queue.clone(), fresh.clone());
-            move || writer::run(&connection, &queue, &fresh, &full)
+            let (queue, fresh, stats) = (queue.clone(), fresh.clone(), stats.clone());
+            move || writer::run(&connection, &queue, &fresh, &full, &stats)
         })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
-        Ok(Self { queue, writer: Mutex::new(Some(writer)), readers: Arc::new(readers), fresh, news: broadcast::Sender::new(1) })
+        let (writer, news) = (Mutex::new(Some(writer)), broadcast::Sender::new(1));
+        Ok(Self { queue, writer, readers: Arc::new(readers), fresh, stats, news })
     }
 
     /// Hands work to the writer and waits until it is durable.
@@ -455,5 +457,9 @@ impl Store for Sqlite {
             Ok(About { kind: "SQLite", version, schema, schema_known: STEPS.len() as u32, bytes: bytes as u64, nodes: 1 })
         })
         .await
+    }
+
+    fn stats(&self) -> Option<Arc<Stats>> {
+        Some(self.stats.clone())
     }
 }

@@ -144,6 +144,10 @@ async fn readiness_health_and_metrics_are_told() {
     for line in [
         "pos_webhooks_total{provider=\"rkeeper\"} 1",
         "pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"ok\"} 1",
+        "uzel_http_requests_total{route=\"webhook\",status=\"2xx\"} 1",
+        "uzel_accept_duration_seconds_count 1",
+        "uzel_accept_duration_seconds_bucket{le=\"+Inf\"} 1",
+        "uzel_store_group_duration_seconds_bucket{le=\"+Inf\",lane=\"first\"} ",
     ] {
         assert!(page.contains(line), "{page}");
     }
@@ -160,7 +164,8 @@ async fn readiness_health_and_metrics_are_told() {
     let names: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert!(names.len() >= 8, "{names:?}");
     for name in names {
-        assert!(documents.contains(&format!("`{name}`")) || documents.contains(&format!("`{name}_total`")), "{name}");
+        let told = ["", "_total", "_info"].iter().any(|end| documents.contains(&format!("`{name}{end}`")));
+        assert!(told, "{name}");
     }
     assert_eq!(get("/api/v1/journal").await.status(), 401, "closed without a key");
 }
