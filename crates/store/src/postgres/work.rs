@@ -11,7 +11,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, port::Delivery, signature::fingerprint};
 
 use super::{
-    Core, failed, get,
+    Core, get,
     journal::{self, text},
     lanes::Fault,
     outbox::{self, Ended, Queued},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError,
-    numbers::{command_number, command_tally, entry_number, entry_state, entry_tally, key, subject},
+    numbers::{command_number, entry_number, entry_state, entry_tally, key, subject},
     ready::{Documents, EntryRow, Ready},
 };
 

@@ -6,6 +6,7 @@ mod fresh;
 mod fsck;
 mod journal;
 mod outbox;
+mod pages;
 mod publication;
 mod purge;
 mod reference;
@@ -50,6 +51,7 @@ pub struct Sqlite {
     stats: Arc<Stats>,
     /// Nobody else works on the file: nothing is ever told.
     news: broadcast::Sender<News>,
+    purged: Mutex<purge::Place>,
 }
 
 struct Readers {
@@ -115,7 +117,7 @@ impl Sqlite {
         })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
         let (writer, news) = (Mutex::new(Some(writer)), broadcast::Sender::new(1));
-        Ok(Self { queue, writer, readers: Arc::new(readers), fresh, stats, news })
+        Ok(Self { queue, writer, readers: Arc::new(readers), fresh, stats, news, purged: Mutex::default() })
     }
 
     /// Hands work to the writer and waits until it is durable.
@@ -147,7 +149,8 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-const STEPS: [&str; 2] = [include_str!("migrations/1_first.sql"), include_str!("migrations/2_publish.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("migrations/1_first.sql"), include_str!("migrations/2_publish.sql"), include_str!("migrations/3_journal.sql")];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
@@ -324,7 +327,7 @@ impl Store for Sqlite {
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
-        self.read(move |connection| journal::list(connection, &filter)).await
+        self.read(move |connection| pages::list(connection, &filter)).await
     }
 
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
@@ -445,7 +448,20 @@ impl Store for Sqlite {
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.write(move |db, tally| purge::purge(db, before, limit, tally)).await
+        loop {
+            let place = *self.purged.lock();
+            let portion = self.read(move |db| purge::find(db, before, limit.max(1), place)).await?;
+            let (last, next) = (portion.last, portion.next);
+            let went =
+                if portion.is_empty() { 0 } else { self.write(move |db, tally| purge::delete(db, &portion, tally)).await? };
+            *self.purged.lock() = if last { purge::Place::default() } else { next };
+            if last {
+                self.write(move |db, _| purge::notices(db, before)).await?;
+            }
+            if went > 0 || last {
+                return Ok(went);
+            }
+        }
     }
 
     async fn about(&self) -> Result<About, StoreError> {

@@ -11,7 +11,7 @@ const PART: i64 = 65_536;
 
 /// The entries of a reference, as SQL: its key is bound to the `?`.
 pub(super) const FOUND: &str = "WITH RECURSIVE parts (part) AS
-     (SELECT 0 UNION ALL SELECT part + 1 FROM parts WHERE part < (SELECT max(part) FROM reference)), found (key) AS (SELECT ?)
+     (SELECT min(part) FROM reference UNION ALL SELECT part + 1 FROM parts WHERE part < (SELECT max(part) FROM reference)), found (key) AS (SELECT ?)
      SELECT r.entry FROM found CROSS JOIN parts CROSS JOIN reference r ON r.part = parts.part AND r.key = found.key
      UNION SELECT n.entry FROM found CROSS JOIN reference_new n ON n.key = found.key";
 
