@@ -1,7 +1,7 @@
 //! The lanes of what is to be written: entries, ends of calls, readings. Each commits what waits in it in groups: what comes
 //! while one group is written is the next. Nothing waits for a timer, and a caller may be gone by the end.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -12,7 +12,7 @@ use tokio_postgres::error::SqlState;
 
 use super::{Core, failed, journal, work};
 use crate::{
-    Applied, Change, Entry, StoreError,
+    Applied, Change, Entry, Lane, StoreError,
     ready::{EntryRow, Ready},
 };
 
@@ -125,8 +125,8 @@ impl Lanes {
         let lanes = Self { entries: Arc::default(), first: Arc::default(), later: Arc::default(), running: Mutex::default() };
         lanes.running.lock().extend([
             tokio::spawn(append(core.clone(), lanes.entries.clone())),
-            tokio::spawn(apply(core.clone(), lanes.first.clone(), 1)),
-            tokio::spawn(apply(core.clone(), lanes.later.clone(), 2)),
+            tokio::spawn(apply(core.clone(), lanes.first.clone(), CALLS)),
+            tokio::spawn(apply(core.clone(), lanes.later.clone(), READINGS)),
         ]);
         lanes
     }
@@ -165,6 +165,12 @@ impl Lanes {
     }
 }
 
+/// The lanes by their shards of the counts; leases count in one of their own.
+const ENTRIES: i32 = 0;
+const CALLS: i32 = 1;
+const READINGS: i32 = 2;
+pub(super) const LEASES: i32 = 3;
+
 /// A shard of the counts for each lane, shared only with few lanes of other nodes.
 pub(super) fn shard(core: &Core, lane: i32) -> i32 {
     (core.node.as_u128() & 0xf) as i32 * 4 + lane
@@ -173,7 +179,10 @@ pub(super) fn shard(core: &Core, lane: i32) -> i32 {
 async fn append(core: Arc<Core>, queue: Arc<Queue<Append>>) {
     while let Some(group) = queue.next(ENTRIES_MAX, |task| (1, task.row.bytes())).await {
         let (rows, waiting): (Vec<EntryRow>, Vec<_>) = group.into_iter().map(|task| (task.row, task.ended)).unzip();
-        match append_all(&core, &rows).await {
+        let began = Instant::now();
+        let appended = append_all(&core, &rows).await;
+        core.stats.group(Lane::Entries, rows.len(), began.elapsed(), appended.is_ok());
+        match appended {
             Ok(held) => {
                 hand_over(&core, rows, held);
                 waiting.into_iter().for_each(|ended| drop(ended.send(Ok(()))));
@@ -200,7 +209,7 @@ async fn append_all(core: &Core, rows: &[EntryRow]) -> Result<bool, Fault> {
     let held = core.handover.has_room(rows.len(), bytes);
     let client = core.writer().await.map_err(Fault::Store)?;
     let refs: Vec<&EntryRow> = rows.iter().collect();
-    journal::append(&client, &refs, held.then_some(core.options.reading_lease), shard(core, 0)).await?;
+    journal::append(&client, &refs, held.then_some(core.options.reading_lease), shard(core, ENTRIES)).await?;
     Ok(held)
 }
 
@@ -318,7 +327,11 @@ async fn try_run(core: &Core, run: &[&Ready], lane: i32) -> Result<Vec<Result<Ap
     let mut tries = 0;
     loop {
         tries += 1;
-        match work::commit(core, run, shard(core, lane)).await {
+        let began = Instant::now();
+        let ended = work::commit(core, run, shard(core, lane)).await;
+        let of = if lane == READINGS { Lane::Readings } else { Lane::Calls };
+        core.stats.group(of, run.len(), began.elapsed(), ended.is_ok());
+        match ended {
             Err(fault) if fault.is_passing() && tries < TRIES => {}
             ended => return ended,
         }

@@ -33,7 +33,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Store, StoreError, Timeline,
+    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline,
 };
 
 /// The schema, step by step: numbers, names, and what each does.
@@ -81,6 +81,7 @@ struct Core {
     /// What this node has done since its last word to the others.
     told: nodes::Told,
     stop: CancellationToken,
+    stats: Arc<Stats>,
 }
 
 /// The store on a server.
@@ -117,6 +118,7 @@ impl Postgres {
             news: broadcast::Sender::new(1_024),
             told: nodes::Told::default(),
             stop: CancellationToken::new(),
+            stats: Arc::default(),
             options,
         });
         nodes::migrate(&core).await?;
@@ -396,5 +398,9 @@ impl Store for Postgres {
 
     async fn about(&self) -> Result<About, StoreError> {
         nodes::about(&self.core.reader().await?).await
+    }
+
+    fn stats(&self) -> Option<Arc<Stats>> {
+        Some(self.core.stats.clone())
     }
 }

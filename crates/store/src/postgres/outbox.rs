@@ -402,7 +402,7 @@ async fn lease_due(core: &Core, now: Timestamp, shares: &[(Id, usize)], limit: u
         let reason = Some(format!("the stored row cannot be decoded: {error}"));
         let (entry, order_key, subject_key) = (get(row, 14)?, get(row, 15)?, get(row, 16)?);
         let ended = Ended { command: get(row, 0)?, entry, order_key, subject_key, state: CommandState::Dead, reason };
-        end(&work, &[ended], lanes::shard(core, 3)).await?;
+        end(&work, &[ended], lanes::shard(core, lanes::LEASES)).await?;
         work.commit().await?;
     }
     let statement = client.prepare_cached(NEXT).await?;
@@ -498,7 +498,7 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
         work.execute(&statement, &[&again, &now]).await?;
     }
     if !unknown.is_empty() {
-        end(&work, &unknown, lanes::shard(core, 3)).await?;
+        end(&work, &unknown, lanes::shard(core, lanes::LEASES)).await?;
     }
     work.commit().await?;
     if !again.is_empty() {
