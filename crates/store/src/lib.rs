@@ -14,7 +14,7 @@ mod watch;
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Migration, Postgres, PostgresOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use sqlite::Sqlite;

@@ -5,8 +5,9 @@ use std::{collections::VecDeque, sync::Arc};
 use deadpool_postgres::GenericClient;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
-use super::{Core, failed, journal};
+use super::{Core, failed, journal, uuid};
 use crate::{Entry, StoreError};
 
 const ENTRIES_MAX: usize = 4_096;
@@ -55,6 +56,11 @@ impl Handover {
     pub(super) fn left_some(&self) {
         self.state.lock().left = true;
         self.appended.notify_one();
+    }
+
+    /// What is held here and will not be read here any more.
+    pub(super) fn give_up(&self) -> Vec<Uuid> {
+        self.state.lock().entries.drain(..).map(|entry| uuid(entry.id)).collect()
     }
 
     fn take(&self, limit: usize) -> Option<Vec<Entry>> {

@@ -25,6 +25,7 @@ use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
 use handover::Handover;
 use lanes::Lanes;
+pub use nodes::Migration;
 use tokio::sync::{Notify, broadcast};
 use tokio_postgres::{Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
@@ -40,7 +41,7 @@ use crate::{
 pub(crate) const STEPS: [(u32, &str, &str); 1] = [(1, "first", include_str!("migrations/1_first.sql"))];
 
 /// Where the server is, and how this node works with it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PostgresOptions {
     /// `postgres://user:password@host:port/database?sslmode=require`.
     pub url: String,
@@ -54,6 +55,13 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// Apply migrations that are missing, instead of refusing to start.
     pub migrate: bool,
+}
+
+impl std::fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL carries a password.
+        f.debug_struct("PostgresOptions").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 impl PostgresOptions {
@@ -128,6 +136,13 @@ impl Postgres {
         let lanes = Lanes::start(&core);
         nodes::start(&core);
         Ok(Self { core, lanes })
+    }
+}
+
+impl Postgres {
+    /// The steps of the schema as the server has them, and those that it lacks; nothing is changed.
+    pub async fn migrations(options: &PostgresOptions) -> Result<Vec<Migration>, StoreError> {
+        nodes::migrations(options).await
     }
 }
 

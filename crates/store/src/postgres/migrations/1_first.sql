@@ -121,6 +121,7 @@ CREATE TABLE unpublished (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY
     WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 CREATE TABLE flag (name text PRIMARY KEY);
 
+CREATE SEQUENCE turn_token;
 -- What one node at a time does: who holds it, until when, and when it was last taken.
 CREATE TABLE turn (name text PRIMARY KEY, token bigint NOT NULL, taken_at timestamptz NOT NULL, until timestamptz NOT NULL);
 
