@@ -3,7 +3,9 @@
 
 use uzel_model::signature::fingerprint;
 
-use crate::{CommandState, EntryState};
+use uzel_model::id::Kind;
+
+use crate::{CommandState, EntryState, Source};
 
 /// The states of an entry by their numbers, the words that people see, and the names that they are counted under.
 const ENTRIES: [(EntryState, &str, &str); 4] = [
@@ -70,4 +72,32 @@ pub(crate) fn key(text: &str) -> i64 {
 /// A subject as texts of all sources are told apart.
 pub(crate) fn subject(source: uzel_model::Id, subject: &str) -> String {
     format!("{source}/{subject}")
+}
+
+pub(crate) fn source_number(source: Source) -> u8 {
+    match source {
+        Source::Webhook => 0,
+        Source::Poll => 1,
+        Source::Question => 2,
+    }
+}
+
+pub(crate) fn source(number: u8) -> Source {
+    match number {
+        1 => Source::Poll,
+        2 => Source::Question,
+        _ => Source::Webhook,
+    }
+}
+
+const KINDS: [(Kind, &str); 4] =
+    [(Kind::Merchant, "merchant"), (Kind::Outlet, "outlet"), (Kind::Connection, "connection"), (Kind::Flow, "flow")];
+
+/// What is set up, by the word that it is stored under.
+pub(crate) fn kind_word(kind: Kind) -> &'static str {
+    KINDS.iter().find(|(known, _)| *known == kind).map_or("merchant", |(_, word)| word)
+}
+
+pub(crate) fn kind_of(word: &str) -> Kind {
+    KINDS.iter().find(|(_, known)| *known == word).map_or(Kind::Merchant, |(kind, _)| *kind)
 }

@@ -10,6 +10,7 @@ mod journal;
 mod lanes;
 mod nodes;
 mod outbox;
+mod pages;
 mod partitions;
 mod publication;
 mod purge;
@@ -22,12 +23,12 @@ mod work;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
 use handover::Handover;
 use lanes::Lanes;
 pub use nodes::Migration;
 use tokio::sync::{Notify, broadcast};
-use tokio_postgres::{Row, types::FromSqlOwned};
+use tokio_postgres::{IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
@@ -178,6 +179,12 @@ fn words(error: &dyn std::error::Error) -> String {
     words
 }
 
+/// One view of the data for several queries.
+async fn snapshot(client: &mut Object) -> Result<Transaction<'_>, StoreError> {
+    let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    begin.start().await.map_err(failed)
+}
+
 fn uuid(id: Id) -> Uuid {
     Uuid::from_bytes(*id.as_bytes())
 }
@@ -247,7 +254,7 @@ impl Store for Postgres {
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
-        setup::load(&self.core.reader().await?).await
+        setup::load(&mut self.core.reader().await?).await
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
@@ -281,7 +288,7 @@ impl Store for Postgres {
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
-        journal::list(&mut self.core.reader().await?, &filter).await
+        pages::list(&mut self.core.reader().await?, &filter).await
     }
 
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     CommandState, Counts, Entry, EntryState, Health, Source,
-    numbers::{command_state, entry_number, entry_state, entry_tally},
+    numbers::{command_state, entry_number, entry_state, entry_tally, source, source_number},
     ready::EntryRow,
 };
 
@@ -48,22 +48,6 @@ pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Resu
     }
     tally.add(entry_tally(state), 1);
     Ok(())
-}
-
-fn source_number(source: Source) -> i64 {
-    match source {
-        Source::Webhook => 0,
-        Source::Poll => 1,
-        Source::Question => 2,
-    }
-}
-
-fn source(number: i64) -> Source {
-    match number {
-        1 => Source::Poll,
-        2 => Source::Question,
-        _ => Source::Webhook,
-    }
 }
 
 fn read_entry(row: &Row<'_>) -> Result<Entry> {
