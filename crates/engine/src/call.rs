@@ -13,6 +13,7 @@ use std::{
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
     CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
@@ -29,6 +30,8 @@ use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, breaker, flow::Ground, ou
 const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Where nothing waits at all, news of other nodes wake this one.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// After this a command that could not be made is dead.
 const HORIZON: SignedDuration = SignedDuration::from_hours(72);
@@ -81,7 +84,9 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             wait(&engine, LONGEST_WAIT).await;
             continue;
         }
-        let lease_ms = engine.options.call_timeout.as_millis() as i64 + 30_000;
+        let lease = engine.options.call_timeout + engine.options.lease_margin;
+        let leased_at = Instant::now();
+        let lease_ms = lease.as_millis() as i64;
         let Leased { commands: leased, next_at } = match engine.store.lease(engine.clock.now(), shares, free, lease_ms).await {
             Ok(leased) => leased,
             Err(error) => {
@@ -95,11 +100,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             let task = engine.clone();
             engine.tasks.spawn(async move {
                 let span = trace::attempt(&task, &command);
-                attempt(&task, command).instrument(span).await;
+                // A node that slept (its machine was frozen) may find that another has taken the command over.
+                if leased_at.elapsed() < lease - task.options.call_timeout {
+                    attempt(&task, command).instrument(span).await;
+                } else {
+                    tracing::warn!(command.id = %command.id, "nothing is sent so late: whoever takes it back decides");
+                }
                 drop(place);
             });
         }
-        let pause = next_at.map_or(LONGEST_WAIT, |at| until(&engine, at));
+        let idle = if engine.store.shared() { LONGEST_IDLE } else { LONGEST_WAIT };
+        let pause = next_at.map_or(idle, |at| until(&engine, at));
         if !pause.is_zero() {
             wait(&engine, pause).await;
         }

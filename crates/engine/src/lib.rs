@@ -10,6 +10,7 @@ pub mod flow;
 mod masks;
 mod metrics;
 mod networks;
+mod nodes;
 mod outward;
 mod rate;
 mod read;
@@ -58,6 +59,10 @@ pub struct Options {
     pub print_texts: bool,
     /// Readiness fails when the oldest entry has waited longer than this.
     pub ready_age: Duration,
+    /// Beyond the time of a call, how long a command is held that is being sent: then other nodes take it for lost.
+    pub lease_margin: Duration,
+    /// How long entries and what followed from them are kept; for ever if not set.
+    pub keep: Option<Duration>,
 }
 
 impl Default for Options {
@@ -68,6 +73,8 @@ impl Default for Options {
             public_url: None,
             print_texts: false,
             ready_age: Duration::from_secs(300),
+            lease_margin: Duration::from_secs(30),
+            keep: None,
         }
     }
 }
@@ -125,6 +132,7 @@ impl Engine {
             tasks: TaskTracker::new(),
             refusing: AtomicBool::new(false),
         };
+        engine.follow_clock().await?;
         engine.outward.breakers.load(engine.store.breakers().await?);
         engine.rhythms.load(engine.store.rhythms().await?);
         Ok(Arc::new(engine))
@@ -132,8 +140,7 @@ impl Engine {
 
     /// Takes back what a dead process left behind, and starts the loops.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
-        let (again, unknown) = self.store.recover(self.clock.now()).await?;
-        self.metrics.took_back(again, unknown);
+        let (again, unknown) = self.take_back().await?;
         if again + unknown > 0 {
             tracing::warn!(
                 commands.again = again,
@@ -141,10 +148,23 @@ impl Engine {
                 "took over what was being sent when the hub last stopped"
             );
         }
+        if self.store.shared() {
+            self.tasks.spawn(nodes::run(self.clone()));
+        }
         self.tasks.spawn(read::run(self.clone()));
         self.tasks.spawn(call::run(self.clone()));
         self.tasks.spawn(tick::run(self.clone()));
         Ok(())
+    }
+
+    /// Takes back what has been *sending* for longer than its lease.
+    pub(crate) async fn take_back(&self) -> Result<(u64, u64), StoreError> {
+        let (again, unknown) = self.store.recover(self.clock.now()).await?;
+        self.metrics.took_back(again, unknown);
+        if again + unknown > 0 {
+            self.due.notify_one();
+        }
+        Ok((again, unknown))
     }
 
     /// Stops taking work, lets the calls under way end, and closes the store.
