@@ -45,7 +45,7 @@ impl Asker {
             let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
             return Ok(Self::Running { client, socket });
         }
-        if !settings.data.join("uzel.db").exists() {
+        if settings.database.is_none() && !settings.data.join("uzel.db").exists() {
             bail!("no hub in {}: start one with `uzel serve`, or name its folder with --data", settings.data.display());
         }
         Self::own(settings, &settings.data, None).await
@@ -60,12 +60,13 @@ impl Asker {
     pub(crate) async fn passing(settings: &Settings) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder to try it in")?;
         let path = folder.path().to_owned();
-        Self::own(settings, &path, Some(folder)).await
+        let settings = Settings { database: None, master_key: None, master_key_file: None, ..settings.clone() };
+        Self::own(&settings, &path, Some(folder)).await
     }
 
     async fn own(settings: &Settings, path: &Path, passing: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
         let folder = Folder::open(path)?;
-        let engine = open(&folder, settings.options()?, Parts::default()).await?;
+        let engine = open(&folder, settings, Parts::default()).await?;
         let router = uzel_server::local_router(App::new(engine.clone(), settings.door()?));
         Ok(Self::Own { router, engine, _folder: folder, _passing: passing })
     }

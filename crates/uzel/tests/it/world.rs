@@ -12,6 +12,7 @@ use uzel::{
     settings::Settings,
 };
 use uzel_engine::{Clock, setup::Leniency};
+use uzel_model::Secret;
 use uzel_sandbox::Sandbox;
 
 pub(crate) const KEY: &str = "test-key-of-twenty-four-characters";
@@ -88,6 +89,7 @@ impl World {
             data: folder.path().join("data"),
             allow_networks: vec!["127.0.0.0/8".to_owned()],
             call_timeout_ms: 3_000,
+            database: database().await,
             ..Settings::default()
         };
         tweak(&mut settings);
@@ -242,6 +244,16 @@ impl World {
         })
         .await;
     }
+}
+
+/// A database of its own on a PostgreSQL server, where the variable `UZEL_TEST_STORE` says `postgres`: so that the whole suite
+/// runs on both stores.
+pub(crate) async fn database() -> Option<Secret> {
+    let on_postgres = uzel::settings::variables().any(|(name, value)| name == "UZEL_TEST_STORE" && value == "postgres");
+    if !on_postgres {
+        return None;
+    }
+    Some(Secret::new(uzel_servers::Postgres::shared().unwrap().database().await.unwrap()))
 }
 
 /// A free port below those that the system gives to clients, so that no client is given it to call from.
