@@ -103,7 +103,7 @@ impl Drop for Process {
 }
 
 /// By the shell, which always has it, since the standard library can only kill.
-pub(crate) fn signal(process: u32, signal: &str) -> anyhow::Result<()> {
+pub fn signal(process: u32, signal: &str) -> anyhow::Result<()> {
     let status = Command::new("sh").args(["-c", r#"kill -s "$1" "$2""#, "kill", signal, &process.to_string()]).status()?;
     if !status.success() {
         bail!("process {process} could not be sent {signal}");

@@ -246,10 +246,10 @@ impl World {
     }
 }
 
-/// A database of its own on a PostgreSQL server, where the variable `UZEL_TEST_STORE` says `postgres`: so that the whole suite
+/// A database of its own on a PostgreSQL server, where the variable `TEST_STORE` says `postgres`: so that the whole suite
 /// runs on both stores.
 pub(crate) async fn database() -> Option<Secret> {
-    let on_postgres = uzel::settings::variables().any(|(name, value)| name == "UZEL_TEST_STORE" && value == "postgres");
+    let on_postgres = uzel::settings::variables().any(|(name, value)| name == "TEST_STORE" && value == "postgres");
     if !on_postgres {
         return None;
     }
