@@ -43,7 +43,7 @@ impl Engine {
 
     /// Takes what one node at a time may do, if none has done so within `every`.
     pub(crate) async fn take(&self, name: String, every: Duration, hold: Duration) -> Result<Option<Taken>, StoreError> {
-        let token = self.store.take(&name, every.as_millis() as i64, hold.as_millis() as i64).await?;
+        let token = self.store.take(&name, self.clock.now(), every.as_millis() as i64, hold.as_millis() as i64).await?;
         Ok(token.map(|token| Taken { name, token }))
     }
 

@@ -413,8 +413,8 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
     /// Takes what one node at a time may do, until it is given back or `hold_ms` are over by the store's clock; nothing where
-    /// somebody holds it, or took it less than `every_ms` ago. Gives a token for [`Store::give_back`].
-    async fn take(&self, _name: &str, _every_ms: i64, _hold_ms: i64) -> Result<Option<i64>, StoreError> {
+    /// somebody holds it, or took it less than `every_ms` before `now`. Gives a token for [`Store::give_back`].
+    async fn take(&self, _name: &str, _now: Timestamp, _every_ms: i64, _hold_ms: i64) -> Result<Option<i64>, StoreError> {
         Ok(Some(0))
     }
     async fn give_back(&self, _name: &str, _token: i64) -> Result<(), StoreError> {

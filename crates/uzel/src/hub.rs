@@ -130,7 +130,7 @@ async fn first_start(folder: &Folder, engine: &Arc<Engine>, settings: &Settings)
     const HOLD_MS: i64 = 30_000;
     let deadline = Instant::now() + Duration::from_millis(HOLD_MS.unsigned_abs());
     let token = loop {
-        match engine.store.take("first-start", 0, HOLD_MS).await? {
+        match engine.store.take("first-start", engine.clock.now(), 0, HOLD_MS).await? {
             Some(token) => break token,
             None if Instant::now() > deadline => bail!("another node does not end its start"),
             None => tokio::time::sleep(Duration::from_millis(50)).await,

@@ -27,6 +27,7 @@ use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, T
 use handover::Handover;
 use lanes::Lanes;
 pub use nodes::Migration;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
 use tokio_postgres::{IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
@@ -89,6 +90,8 @@ struct Core {
     news: broadcast::Sender<News>,
     /// What this node has done since its last word to the others.
     told: nodes::Told,
+    /// Leases whose answers were lost.
+    lost_batches: Mutex<Vec<Uuid>>,
     stop: CancellationToken,
     stats: Arc<Stats>,
 }
@@ -126,6 +129,7 @@ impl Postgres {
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
             told: nodes::Told::default(),
+            lost_batches: Mutex::default(),
             stop: CancellationToken::new(),
             stats: Arc::default(),
             options,
@@ -374,8 +378,8 @@ impl Store for Postgres {
         nodes::clock(&self.core.reader().await?).await.map(Some)
     }
 
-    async fn take(&self, name: &str, every_ms: i64, hold_ms: i64) -> Result<Option<i64>, StoreError> {
-        turns::take(&self.core.writer().await?, name, every_ms, hold_ms).await
+    async fn take(&self, name: &str, now: Timestamp, every_ms: i64, hold_ms: i64) -> Result<Option<i64>, StoreError> {
+        turns::take(&self.core.writer().await?, name, now, every_ms, hold_ms).await
     }
 
     async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use deadpool_postgres::{GenericClient, Transaction};
+use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::Row;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
@@ -357,8 +357,8 @@ pub(crate) const LEASE: &str = "WITH due AS (
             ORDER BY w.next_at, w.command LIMIT s.share FOR UPDATE OF w SKIP LOCKED) AS w
         ORDER BY s.place, w.next_at, w.command LIMIT $4),
     marked AS (
-        INSERT INTO sending (command, lease, until)
-        SELECT command, nextval('lease'), clock_timestamp() + $5 * interval '1 millisecond' FROM due
+        INSERT INTO sending (command, lease, until, batch)
+        SELECT command, nextval('lease'), clock_timestamp() + $5 * interval '1 millisecond', $6 FROM due
         ON CONFLICT DO NOTHING RETURNING command, lease)
     SELECT c.id, c.merchant, c.connection, c.source, c.flow, c.event, c.job, c.due_at, c.latest_at, due.attempts, c.trace,
         marked.lease, coalesce(p.opted_out, false), coalesce(p.consented, false), c.entry, c.order_key, c.subject_key
@@ -384,10 +384,14 @@ pub(super) async fn lease(
 
 async fn lease_due(core: &Core, now: Timestamp, shares: &[(Id, usize)], limit: usize, lease_ms: i64) -> Result<Leased, Fault> {
     let mut client = core.writer().await?;
+    give_back_lost(core, &client).await?;
     let connections: Vec<Uuid> = shares.iter().map(|(connection, _)| uuid(*connection)).collect();
     let room: Vec<i32> = shares.iter().map(|(_, share)| (*share).min(limit) as i32).collect();
     let statement = client.prepare_cached(LEASE).await?;
-    let rows = client.query(&statement, &[&connections, &room, &now, &(limit as i64), &(lease_ms as f64)]).await?;
+    let batch = Uuid::now_v7();
+    let asked = client.query(&statement, &[&connections, &room, &now, &(limit as i64), &(lease_ms as f64), &batch]).await;
+    // Perhaps they were marked, and only the answer is lost: nothing of them will be sent.
+    let rows = asked.inspect_err(|_| core.lost_batches.lock().push(batch))?;
     let mut leased = Leased::default();
     let mut broken = Vec::new();
     for row in &rows {
@@ -408,6 +412,18 @@ async fn lease_due(core: &Core, now: Timestamp, shares: &[(Id, usize)], limit: u
     let statement = client.prepare_cached(NEXT).await?;
     leased.next_at = get(&client.query_one(&statement, &[&connections]).await?, 0)?;
     Ok(leased)
+}
+
+/// What was marked for this node without its knowing waits again: it was never handed out.
+async fn give_back_lost(core: &Core, client: &Object) -> Result<(), Fault> {
+    let lost = core.lost_batches.lock().clone();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    let statement = client.prepare_cached("DELETE FROM sending WHERE batch = ANY($1)").await?;
+    client.execute(&statement, &[&lost]).await?;
+    core.lost_batches.lock().retain(|batch| !lost.contains(batch));
+    Ok(())
 }
 
 fn read(row: &Row) -> Result<Command, StoreError> {

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use deadpool_postgres::{GenericClient, Object};
 use uuid::Uuid;
-use uzel_model::id::Kind;
+use uzel_model::{Timestamp, id::Kind};
 
 use super::{failed, get, id};
 use crate::{Once, StoreError};
@@ -12,20 +12,21 @@ use crate::{Once, StoreError};
 pub(super) async fn take(
     client: &impl GenericClient,
     name: &str,
+    now: Timestamp,
     every_ms: i64,
     hold_ms: i64,
 ) -> Result<Option<i64>, StoreError> {
     let statement = client
         .prepare_cached(
             "INSERT INTO turn (name, token, taken_at, until)
-             VALUES ($1, nextval('turn_token'), clock_timestamp(), clock_timestamp() + $3 * interval '1 millisecond')
+             VALUES ($1, nextval('turn_token'), $4, clock_timestamp() + $3 * interval '1 millisecond')
              ON CONFLICT (name) DO UPDATE SET token = excluded.token, taken_at = excluded.taken_at, until = excluded.until
              WHERE turn.until <= clock_timestamp()
-                 AND turn.taken_at + $2 * interval '1 millisecond' <= clock_timestamp() RETURNING token",
+                 AND turn.taken_at + $2 * interval '1 millisecond' <= $4 RETURNING token",
         )
         .await
         .map_err(failed)?;
-    let taken = client.query_opt(&statement, &[&name, &(every_ms as f64), &(hold_ms as f64)]).await.map_err(failed)?;
+    let taken = client.query_opt(&statement, &[&name, &(every_ms as f64), &(hold_ms as f64), &now]).await.map_err(failed)?;
     taken.map(|row| get(&row, 0)).transpose()
 }
 

@@ -46,9 +46,9 @@ CREATE INDEX waiting_order ON waiting (order_key, due_at, command);
 CREATE INDEX waiting_subject ON waiting (subject_key);
 
 -- What is being sent now: the mark that is made before the first byte leaves. `lease` is the fencing token; it ends by this
--- server's clock.
+-- server's clock. `batch` is the asker's own word for all that it took at once: if the answer is lost, it gives them back by it.
 CREATE SEQUENCE lease;
-CREATE TABLE sending (command uuid PRIMARY KEY, lease bigint NOT NULL, until timestamptz NOT NULL)
+CREATE TABLE sending (command uuid PRIMARY KEY, lease bigint NOT NULL, until timestamptz NOT NULL, batch uuid NOT NULL)
     WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- Commands that are dead (3), unknown (4) or held back (5).
