@@ -5,8 +5,10 @@
 mod breaker;
 mod call;
 mod clock;
+mod command;
 pub mod desk;
 pub mod flow;
+mod jetstream;
 mod masks;
 mod metrics;
 mod networks;
@@ -33,6 +35,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use clock::Clock;
+pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use jetstream::NatsOptions;
 pub use metrics::{Metrics, ProviderLabel, RequestLabel};
 pub use networks::Networks;
 use tokio::sync::Notify;
@@ -58,6 +62,8 @@ pub struct Options {
     pub print_texts: bool,
     /// Readiness fails when the oldest entry has waited longer than this.
     pub ready_age: Duration,
+    /// Where events are published, and commands may come from.
+    pub nats: Option<NatsOptions>,
 }
 
 impl Default for Options {
@@ -68,6 +74,7 @@ impl Default for Options {
             public_url: None,
             print_texts: false,
             ready_age: Duration::from_secs(300),
+            nats: None,
         }
     }
 }
@@ -86,6 +93,8 @@ pub struct Engine {
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
     due: Notify,
+    /// Events have been committed.
+    told: Notify,
     stop: CancellationToken,
     /// What was unread at the start has been read.
     caught_up: CancellationToken,
@@ -118,6 +127,7 @@ impl Engine {
             outward,
             rhythms: rhythm::Rhythms::default(),
             due: Notify::new(),
+            told: Notify::new(),
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -141,7 +151,7 @@ impl Engine {
         self.tasks.spawn(read::run(self.clone()));
         self.tasks.spawn(call::run(self.clone()));
         self.tasks.spawn(tick::run(self.clone()));
-        Ok(())
+        jetstream::start(self).await
     }
 
     /// Stops taking work, lets the calls under way end, and closes the store.
@@ -188,6 +198,7 @@ impl Engine {
         self.forget_login(ended);
         let queued = applied.queued + replay::dead_calls(self, id).await?;
         self.due.notify_one();
+        self.told.notify_one();
         Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued, dead }))
     }
 

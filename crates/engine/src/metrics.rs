@@ -44,6 +44,9 @@ pub struct Metrics {
     pub attempt_seconds: Family<ProviderLabel, Histogram>,
     pub oldest_waiting_seconds: Gauge,
     pub breakers_open: Family<ProviderLabel, Gauge>,
+    /// Whether the NATS server answers, and how many events wait for it.
+    pub nats_up: Gauge,
+    pub unpublished: Gauge,
     entries: Family<StateLabel, Gauge>,
     commands: Family<StateLabel, Gauge>,
 }
@@ -60,6 +63,8 @@ impl Default for Metrics {
             attempt_seconds: Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0])),
             oldest_waiting_seconds: Gauge::default(),
             breakers_open: Family::default(),
+            nats_up: Gauge::default(),
+            unpublished: Gauge::default(),
             entries: Family::default(),
             commands: Family::default(),
         };
@@ -76,6 +81,8 @@ impl Default for Metrics {
             metrics.oldest_waiting_seconds.clone(),
         );
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
+        registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
+        registry.register("uzel_unpublished", "Events that wait to be published", metrics.unpublished.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
         registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());
         metrics
