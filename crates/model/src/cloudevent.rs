@@ -173,7 +173,8 @@ mod tests {
             }
         });
         assert_eq!(whole, wanted, "{whole:#}");
-        let lawful = |name: &String| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) && name.len() <= 20;
+        let lawful =
+            |name: &String| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit()) && name.len() <= 20;
         assert!(whole.as_object().unwrap().keys().all(lawful), "names of attributes are a-z and 0-9, twenty at the most");
     }
 

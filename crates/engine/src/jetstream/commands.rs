@@ -87,13 +87,7 @@ fn refusals() -> Config {
     }
 }
 
-async fn handle(
-    engine: &Engine,
-    line: &Line,
-    options: &NatsOptions,
-    message: &Message,
-    kept: &mut Option<Instant>,
-) -> AckKind {
+async fn handle(engine: &Engine, line: &Line, options: &NatsOptions, message: &Message, kept: &mut Option<Instant>) -> AckKind {
     let refused = match take(engine, message).await {
         Ok(accepted) => {
             tracing::debug!(command.id = %accepted.id, accepted.repeated, "a command came by a message");

@@ -171,7 +171,9 @@ impl Line {
         let has = &found.cached_info().config.subjects;
         let left_out = wanted.subjects.iter().find(|subject| !has.iter().any(|has| covers(has, subject)));
         match left_out {
-            Some(subject) => Err(failed(&format!("it exists and does not take `{subject}`: add that subject, or rename the stream"))),
+            Some(subject) => {
+                Err(failed(&format!("it exists and does not take `{subject}`: add that subject, or rename the stream")))
+            }
             None => Ok(found),
         }
     }

@@ -77,9 +77,7 @@ fn commands_of(db: &Connection, entry: i64) -> Result<Vec<TimelineCommand>> {
 pub(super) fn command(db: &Connection, command: Id) -> Result<Option<(Id, TimelineCommand)>> {
     let found = db
         .prepare_cached(&format!("{COMMAND} WHERE c.ordinal = ?1 AND c.id = ?2"))?
-        .query_row(params![command.ordinal(), command.as_bytes()], |row| {
-            Ok((id(Kind::Merchant, 14, row)?, read_command(row)?))
-        })
+        .query_row(params![command.ordinal(), command.as_bytes()], |row| Ok((id(Kind::Merchant, 14, row)?, read_command(row)?)))
         .optional()?;
     let Some((merchant, mut found)) = found else { return Ok(None) };
     found.exchanges = exchanges_of(db, command)?;

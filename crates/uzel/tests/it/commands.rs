@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A café with a till and SMS.ru, whose texts go at once.
-fn setup(sandbox: &str) -> String {
+pub(crate) fn setup(sandbox: &str) -> String {
     format!(
         r#"
 [[merchant]]
