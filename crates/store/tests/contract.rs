@@ -383,7 +383,7 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
     world.store.apply(change).await.unwrap();
     let (_, again) = ask(now() + SignedDuration::from_hours(71));
     assert!(matches!(world.store.apply(again).await, Err(StoreError::Conflict)));
-    assert_eq!(world.store.once([7; 16]).await.unwrap(), Some(first));
+    assert_eq!(world.store.once([7; 16]).await.unwrap().as_ref(), Some(&first));
     let (merchant, asked) = world.store.command(first.command).await.unwrap().expect("a command without an entry is found");
     assert_eq!((asked.id, asked.state, asked.event, merchant), (first.command, CommandState::Waiting, None, world.merchant));
     assert_eq!(world.store.command(Id::new(Kind::Command)).await.unwrap().map(|(_, command)| command.id), None);

@@ -103,7 +103,8 @@ async fn publish(engine: &Engine, line: &Line, largest: usize) -> Result<bool, B
         }
         match portion.failure {
             None => {
-                before = waiting.last().map(|(_, event)| event.id.to_string());
+                // What another node has published since shows by this: it took the turn while this one slept.
+                before = waiting.last().filter(|_| at_once > 1).map(|(_, event)| event.id.to_string());
                 at_once = (at_once * 2).min(IN_FLIGHT_MAX);
             }
             Some(Failure::OutOfOrder) => at_once = (at_once / 2).max(1),

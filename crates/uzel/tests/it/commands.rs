@@ -382,3 +382,19 @@ async fn commands_end_with_a_code_that_scripts_can_use() {
     let second = first.uzel(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(second.code == 1 && second.err.contains("another hub works in"), "{}", second.err);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_can_be_sent_by_hand_and_goes_once_under_its_key() {
+    let (binary, sandbox) = cafe().await;
+    let send = |to: &str| {
+        binary.uzel(&["send", "--merchant", "cafe", "--via", "texts", "--to", to, "--text", "Ready", "--key", "k", "--json"])
+    };
+    let first = send("8 999 111-00-01");
+    assert_eq!((first.code, &first.json()["state"]), (0, &json!("waiting")), "{}", first.err);
+    assert_eq!(send("8 999 111-00-01").json()["id"], first.json()["id"]);
+    let other = send("8 999 111-00-02");
+    assert!(other.code == 1 && other.err.contains("was used for another command"), "{}", other.err);
+    let accepted = format!("{}/_sandbox/smsru/accepted", sandbox.url());
+    let texts = async || binary.web.get(&accepted).send().await.unwrap().json::<Vec<Value>>().await.unwrap().len();
+    until("the text to go", async || texts().await == 1).await;
+}
