@@ -237,7 +237,12 @@ async fn settle(engine: &Engine, change: Change) {
     let mut pause = Duration::from_millis(20);
     loop {
         match engine.store.apply(change.clone()).await {
-            Ok(_) => return,
+            Ok(_) => {
+                if change.resolved.is_some() {
+                    engine.told.notify_one();
+                }
+                return;
+            }
             Err(StoreError::Conflict) => return tracing::warn!("a command was taken over while it was being sent"),
             Err(error) if engine.stop.is_cancelled() && pause > Duration::from_secs(2) => {
                 return tracing::error!("how a call ended could not be written: {error}");
@@ -252,7 +257,7 @@ async fn settle(engine: &Engine, change: Change) {
 
 /// What stands before every message: the person's word, its age, quiet hours.
 fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
-    let Job::Send { .. } = &command.job else { return None };
+    let Job::Send { consent, .. } = &command.job else { return None };
     let now = engine.clock.now();
     let flow = command.flow.and_then(|id| engine.world().flow(id).cloned());
     if command.flow.is_some() && flow.is_none() {
@@ -263,7 +268,8 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     if command.contact.opted_out {
         return Some(Outcome::held("opt_out"));
     }
-    if flow.as_ref().is_some_and(|flow| flow.doc.ground == Ground::Consent) && !command.contact.consented {
+    let needs_consent = *consent || flow.as_ref().is_some_and(|flow| flow.doc.ground == Ground::Consent);
+    if needs_consent && !command.contact.consented {
         return Some(Outcome::held("no_consent"));
     }
     if command.latest_at.is_some_and(|latest| latest < now) {
@@ -303,7 +309,7 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
 async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, CallError> {
     let client = Client::new(call);
     match &command.job {
-        Job::Send { phone, text } => match link.connector.messages() {
+        Job::Send { phone, text, .. } => match link.connector.messages() {
             Some(messages) => messages.send(&client, phone, text, &command.id.to_string()).await.map(Made::Sent),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
         },
@@ -434,7 +440,7 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
 
 /// The id is the journal's: `journal show` gives all that led to the text.
 fn log_text(engine: &Engine, command: &Command, journal: Id) {
-    let Job::Send { phone, text } = &command.job else { return };
+    let Job::Send { phone, text, .. } = &command.job else { return };
     let masked = phone::mask(phone);
     if engine.options.print_texts {
         tracing::warn!(journal.id = %journal, phone = masked, text, "development mode: this text was NOT sent");

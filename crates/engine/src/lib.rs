@@ -5,8 +5,10 @@
 mod breaker;
 mod call;
 mod clock;
+mod command;
 pub mod desk;
 pub mod flow;
+mod jetstream;
 mod masks;
 mod metrics;
 mod networks;
@@ -34,6 +36,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use clock::Clock;
+pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use jetstream::NatsOptions;
 pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
 pub use networks::Networks;
 use tokio::sync::Notify;
@@ -63,6 +67,8 @@ pub struct Options {
     pub lease_margin: Duration,
     /// How long entries and what followed from them are kept; for ever if not set.
     pub keep: Option<Duration>,
+    /// Where events are published, and commands may come from.
+    pub nats: Option<NatsOptions>,
 }
 
 impl Default for Options {
@@ -75,6 +81,7 @@ impl Default for Options {
             ready_age: Duration::from_secs(300),
             lease_margin: Duration::from_secs(30),
             keep: None,
+            nats: None,
         }
     }
 }
@@ -93,6 +100,8 @@ pub struct Engine {
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
     due: Notify,
+    /// Events have been committed.
+    told: Notify,
     stop: CancellationToken,
     /// What was unread at the start has been read.
     caught_up: CancellationToken,
@@ -127,6 +136,7 @@ impl Engine {
             outward,
             rhythms: rhythm::Rhythms::default(),
             due: Notify::new(),
+            told: Notify::new(),
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
             tasks: TaskTracker::new(),
@@ -154,7 +164,7 @@ impl Engine {
         self.tasks.spawn(read::run(self.clone()));
         self.tasks.spawn(call::run(self.clone()));
         self.tasks.spawn(tick::run(self.clone()));
-        Ok(())
+        jetstream::start(self).await
     }
 
     /// Takes back what has been *sending* for longer than its lease.
@@ -211,6 +221,7 @@ impl Engine {
         self.forget_login(ended);
         let queued = applied.queued + replay::dead_calls(self, id).await?;
         self.due.notify_one();
+        self.told.notify_one();
         Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued, dead }))
     }
 

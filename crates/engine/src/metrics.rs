@@ -70,6 +70,8 @@ pub struct Metrics {
     pub clock_offset_seconds: Seconds,
     pub unpublished_events: Gauge,
     pub oldest_unpublished_seconds: Seconds,
+    /// Whether the NATS server answers.
+    pub nats_up: Gauge,
     taken_back: [Counter; 2],
     entries: Family<StateLabel, Gauge>,
     commands: Family<StateLabel, Gauge>,
@@ -96,6 +98,7 @@ impl Default for Metrics {
             unpublished_events: Gauge::default(),
             oldest_unpublished_seconds: Gauge::default(),
             taken_back: ["again", "unknown"].map(|result| taken_back.get_or_create(&ResultLabel { result }).clone()),
+            nats_up: Gauge::default(),
             entries: Family::default(),
             commands: Family::default(),
         };
@@ -130,6 +133,7 @@ impl Default for Metrics {
             metrics.oldest_waiting_seconds.clone(),
         );
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
+        registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
         registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());
         metrics

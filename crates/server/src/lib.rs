@@ -13,6 +13,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+pub use api::refused_message;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, State},

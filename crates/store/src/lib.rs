@@ -374,6 +374,8 @@ pub trait Store: Send + Sync {
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
     /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError>;
+    /// One command, and the merchant whose it is; also one that belongs to no entry.
+    async fn command(&self, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError>;
     /// Entries that are dead, or led to a dead command.
     async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>)
     -> Result<Vec<Id>, StoreError>;

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use toml::de::DeTable;
-use uzel_engine::{Networks, Options};
+use uzel_engine::{NatsOptions, Networks, Options};
 use uzel_model::Secret;
 use uzel_server::DoorSettings;
 use uzel_store::PostgresOptions;
@@ -55,6 +55,12 @@ pub struct Settings {
     pub call_timeout_ms: u64,
     /// Readiness fails when the oldest entry has waited longer.
     pub ready_age_s: u64,
+    /// The NATS server to which events are published, and by which commands may come; the URL may hold a password.
+    pub nats: Option<Secret>,
+    /// A file with credentials for it.
+    pub nats_creds: Option<PathBuf>,
+    /// How long events stay in the stream that the hub makes.
+    pub nats_keep_h: u64,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Prints the texts that no provider is there to send; loopback only.
@@ -89,6 +95,9 @@ impl Default for Settings {
             request_timeout_ms: 30_000,
             call_timeout_ms: 30_000,
             ready_age_s: 300,
+            nats: None,
+            nats_creds: None,
+            nats_keep_h: 168,
             log_json: false,
             dev: false,
             master_key: None,
@@ -99,7 +108,7 @@ impl Default for Settings {
 }
 
 /// The settings by name, each with a value that would be right.
-const EXAMPLES: [(&str, &str); 19] = [
+const EXAMPLES: [(&str, &str); 22] = [
     ("listen", r#""127.0.0.1:8080""#),
     ("data", r#""uzel-data""#),
     ("database", r#""postgres://uzel:password@127.0.0.1:5432/uzel""#),
@@ -117,6 +126,9 @@ const EXAMPLES: [(&str, &str); 19] = [
     ("request_timeout_ms", "30000"),
     ("call_timeout_ms", "30000"),
     ("ready_age_s", "300"),
+    ("nats", r#""nats://127.0.0.1:4222""#),
+    ("nats_creds", r#""/etc/uzel/nats.creds""#),
+    ("nats_keep_h", "168"),
     ("log_json", "true"),
     ("dev", "true"),
 ];
@@ -166,6 +178,7 @@ impl Settings {
             ready_age: Duration::from_secs(self.ready_age_s),
             lease_margin: Duration::from_millis(self.lease_margin_ms),
             keep: self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+            nats: self.nats_options().map_err(anyhow::Error::msg)?,
         })
     }
 
@@ -184,6 +197,13 @@ impl Settings {
             migrate: self.migrate,
             ..PostgresOptions::new(url)
         }))
+    }
+
+    fn nats_options(&self) -> Result<Option<NatsOptions>, String> {
+        let keep = Duration::from_secs(self.nats_keep_h.saturating_mul(3_600));
+        let options =
+            |urls: &Secret| NatsOptions::new(urls.expose(), self.nats_creds.clone(), keep, uzel_server::refused_message);
+        self.nats.as_ref().map(options).transpose()
     }
 
     pub fn door(&self) -> anyhow::Result<DoorSettings> {
@@ -246,6 +266,7 @@ fn check(name: &str, value: toml::Value) -> Result<(), String> {
             || settings.database_connections == 0
             || settings.reading_lease_ms == 0
             || settings.keep_days == Some(0)
+            || settings.nats_keep_h == 0
         {
             bail!("must be at least 1");
         }
@@ -314,21 +335,25 @@ mod tests {
             [("UZEL_LISTEN", "8080"), ("UZEL_NAME", "x"), ("UZEL_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/99"), ("HOME", "/")];
         insta::assert_snapshot!(load(text, &variables), @r#"
         the settings are not right, and nothing was started:
-        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, log_json, dev are
+        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
         uzel.toml:2:1: `call_timeout_ms` is wrong: invalid type: string "soon", expected u64; right would be, for instance, 30000
         uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
         variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
-        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, log_json, dev are
+        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
     }
 
     #[test]
     fn a_number_that_must_not_be_zero_is_told_wherever_it_is_set() {
-        for (name, example) in
-            [("failed_auth_per_minute", 30), ("request_timeout_ms", 30_000), ("call_timeout_ms", 30_000), ("ready_age_s", 300)]
-        {
+        for (name, example) in [
+            ("failed_auth_per_minute", 30),
+            ("request_timeout_ms", 30_000),
+            ("call_timeout_ms", 30_000),
+            ("ready_age_s", 300),
+            ("nats_keep_h", 168),
+        ] {
             let wrong = format!("is wrong: must be at least 1; right would be, for instance, {example}");
             assert!(load(&format!("{name} = 0\n"), &[]).ends_with(&format!("uzel.toml:1:1: `{name}` {wrong}")), "{name}");
             let variable = format!("UZEL_{}", name.to_uppercase());

@@ -36,7 +36,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline,
+    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does.
@@ -297,6 +297,10 @@ impl Store for Postgres {
 
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
         timeline::of(&mut self.core.reader().await?, id).await
+    }
+
+    async fn command(&self, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError> {
+        timeline::command(&mut self.core.reader().await?, id).await
     }
 
     async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {

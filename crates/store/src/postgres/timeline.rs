@@ -66,36 +66,31 @@ async fn entry_of(work: &Transaction<'_>, thing: Id) -> Result<Option<Id>, Store
 }
 
 async fn commands_of(work: &Transaction<'_>, entry: Uuid) -> Result<Vec<TimelineCommand>, StoreError> {
-    let commands = work
-        .prepare_cached(
-            "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, coalesce(w.next_at, c.due_at),
-                 c.attempts, c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending x WHERE x.command = c.id)
-             FROM command c LEFT JOIN waiting w ON w.command = c.id
-             LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id
-             WHERE c.entry = $1 ORDER BY c.id",
-        )
-        .await
-        .map_err(failed)?;
-    let mut timeline = Vec::new();
-    for row in work.query(&commands, &[&entry]).await.map_err(failed)? {
-        timeline.push(TimelineCommand {
-            id: id(Kind::Command, &row, 0)?,
-            event: maybe_id(Kind::Event, &row, 1)?,
-            connection: id(Kind::Connection, &row, 2)?,
-            flow: maybe_id(Kind::Flow, &row, 3)?,
-            job: doc(&row, 4)?,
-            state: if get(&row, 13)? { CommandState::Sending } else { command_state(get::<i16>(&row, 5)? as u8) },
-            reason: get(&row, 6)?,
-            due_at: get(&row, 7)?,
-            next_at: get(&row, 8)?,
-            attempts: get::<i32>(&row, 9)?.unsigned_abs(),
-            provider_id: get(&row, 10)?,
-            delivery: get::<Option<i16>>(&row, 11)?.map(delivery),
-            delivery_code: get(&row, 12)?,
-            exchanges: Vec::new(),
-        });
+    Ok(commands(work, "c.entry = $1", entry).await?.into_iter().map(|(_, command)| command).collect())
+}
+
+/// One command, and the merchant whose it is; also one that belongs to no entry.
+pub(super) async fn command(client: &mut Object, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError> {
+    let work = super::snapshot(client).await?;
+    let found = commands(&work, "c.id = $1", uuid(id)).await?.pop();
+    work.commit().await.map_err(failed)?;
+    Ok(found)
+}
+
+/// Commands with their exchanges, and whose each is.
+async fn commands(work: &Transaction<'_>, which: &str, of: Uuid) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
+    let sql = format!(
+        "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, coalesce(w.next_at, c.due_at),
+             c.attempts, c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending x WHERE x.command = c.id), c.merchant
+         FROM command c LEFT JOIN waiting w ON w.command = c.id
+         LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id WHERE {which} ORDER BY c.id"
+    );
+    let statement = work.prepare_cached(&sql).await.map_err(failed)?;
+    let mut found = Vec::new();
+    for row in work.query(&statement, &[&of]).await.map_err(failed)? {
+        found.push((id(Kind::Merchant, &row, 14)?, read_command(&row)?));
     }
-    let ids: Vec<Uuid> = timeline.iter().map(|command| uuid(command.id)).collect();
+    let ids: Vec<Uuid> = found.iter().map(|(_, command)| uuid(command.id)).collect();
     let exchanges = work
         .prepare_cached(&format!("SELECT {EXCHANGE}, command FROM exchange WHERE command = ANY($1) ORDER BY id"))
         .await
@@ -104,10 +99,29 @@ async fn commands_of(work: &Transaction<'_>, entry: Uuid) -> Result<Vec<Timeline
     for row in work.query(&exchanges, &[&ids]).await.map_err(failed)? {
         of_command.entry(get(&row, 11)?).or_default().push(read_exchange(&row)?);
     }
-    for command in &mut timeline {
+    for (_, command) in &mut found {
         command.exchanges = of_command.remove(&uuid(command.id)).unwrap_or_default();
     }
-    Ok(timeline)
+    Ok(found)
+}
+
+fn read_command(row: &Row) -> Result<TimelineCommand, StoreError> {
+    Ok(TimelineCommand {
+        id: id(Kind::Command, row, 0)?,
+        event: maybe_id(Kind::Event, row, 1)?,
+        connection: id(Kind::Connection, row, 2)?,
+        flow: maybe_id(Kind::Flow, row, 3)?,
+        job: doc(row, 4)?,
+        state: if get(row, 13)? { CommandState::Sending } else { command_state(get::<i16>(row, 5)? as u8) },
+        reason: get(row, 6)?,
+        due_at: get(row, 7)?,
+        next_at: get(row, 8)?,
+        attempts: get::<i32>(row, 9)?.unsigned_abs(),
+        provider_id: get(row, 10)?,
+        delivery: get::<Option<i16>>(row, 11)?.map(delivery),
+        delivery_code: get(row, 12)?,
+        exchanges: Vec::new(),
+    })
 }
 
 fn delivery(state: i16) -> Delivery {

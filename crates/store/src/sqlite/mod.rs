@@ -35,7 +35,7 @@ use writer::{Queue, Task};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline,
+    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -332,6 +332,10 @@ impl Store for Sqlite {
 
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
         self.read(move |connection| timeline::of(connection, id)).await
+    }
+
+    async fn command(&self, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError> {
+        self.read(move |connection| timeline::command(connection, id)).await
     }
 
     async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {

@@ -90,7 +90,7 @@ impl World {
             connection: self.link,
             flow: None,
             event: Some(event.id),
-            job: Job::Send { phone: "+79991234567".to_owned(), text: key.to_owned() },
+            job: Job::Send { phone: "+79991234567".to_owned(), text: key.to_owned(), consent: false },
             due_at,
             latest_at: None,
             source: event.connection,
@@ -371,7 +371,8 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
     let world = world().await;
     let event = world.read("k", |_| Vec::new()).await;
     let ask = |at: Timestamp| {
-        let queued = NewCommand { subject: String::new(), ..world.command(&event, "a", at) };
+        let mut queued = NewCommand { subject: String::new(), ..world.command(&event, "a", at) };
+        queued.command.event = None;
         let once = Once { key: [7; 16], body: [1; 16], command: queued.command.id, until: at + SignedDuration::from_hours(72) };
         (once.clone(), Change { commands: vec![queued], once: Some(once), now: Some(at), ..Change::default() })
     };
@@ -379,7 +380,10 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
     world.store.apply(change).await.unwrap();
     let (_, again) = ask(now() + SignedDuration::from_hours(71));
     assert!(matches!(world.store.apply(again).await, Err(StoreError::Conflict)));
-    assert_eq!(world.store.once([7; 16]).await.unwrap(), Some(first));
+    assert_eq!(world.store.once([7; 16]).await.unwrap().as_ref(), Some(&first));
+    let (merchant, asked) = world.store.command(first.command).await.unwrap().expect("a command without an entry is found");
+    assert_eq!((asked.id, asked.state, asked.event, merchant), (first.command, CommandState::Waiting, None, world.merchant));
+    assert_eq!(world.store.command(Id::new(Kind::Command)).await.unwrap().map(|(_, command)| command.id), None);
     assert_eq!(world.store.once([8; 16]).await.unwrap(), None);
     let (later, change) = ask(now() + SignedDuration::from_hours(72));
     world.store.apply(change).await.unwrap();
