@@ -68,19 +68,30 @@ async fn drop_week(work: &Transaction<'_>, before: Timestamp) -> Result<u64, Sto
         return Ok(0);
     }
     let count: i64 = get(&work.query_one(&format!("SELECT count(*) FROM {oldest}"), &[]).await.map_err(failed)?, 0)?;
+    // What followed in a later week from an entry of this one goes with it.
+    let end = least_id(start_of(week + 1));
+    let later = work.query("SELECT id FROM command WHERE id >= $1 AND entry < $1", &[&end]).await.map_err(failed)?;
+    let later: Vec<Uuid> = later.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let (outcome, command) = (name("outcome", week), name("command", week));
-    work.batch_execute(&format!(
+    let gone =
+        format!("(SELECT id, state, reason FROM {command} UNION ALL SELECT id, state, reason FROM command WHERE id = ANY($1))");
+    let count_out = format!(
         "INSERT INTO tally SELECT what, 0, -count(*) FROM (
              SELECT 'entry/' || coalesce(o.state, 1) AS what FROM {oldest} j LEFT JOIN {outcome} o ON o.entry = j.id
-             UNION ALL SELECT 'command/' || state FROM {command}
-             UNION ALL SELECT 'held/' || coalesce(reason, '') FROM {command} WHERE state = 5) t GROUP BY what
-         ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count;
-         DELETE FROM trouble WHERE command IN (SELECT id FROM {command} WHERE state >= 3);
-         DELETE FROM slot WHERE command IN (SELECT id FROM {command});
-         DELETE FROM sent WHERE command IN (SELECT id FROM {command})"
-    ))
-    .await
-    .map_err(failed)?;
+             UNION ALL SELECT 'command/' || state FROM {gone} c
+             UNION ALL SELECT 'held/' || coalesce(reason, '') FROM {gone} c WHERE state = 5) t
+             WHERE $1::uuid[] IS NOT NULL GROUP BY what
+         ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count"
+    );
+    work.execute(&count_out, &[&later]).await.map_err(failed)?;
+    for table in ["trouble", "slot", "sent"] {
+        let sql = format!("DELETE FROM {table} WHERE command IN (SELECT id FROM {gone} c)");
+        work.execute(&sql, &[&later]).await.map_err(failed)?;
+    }
+    let exchanges = format!("DELETE FROM exchange WHERE id >= $2 AND command IN (SELECT id FROM {gone} c)");
+    work.execute(&exchanges, &[&later, &end]).await.map_err(failed)?;
+    work.execute("DELETE FROM event WHERE id >= $1 AND entry < $1", &[&end]).await.map_err(failed)?;
+    work.execute("DELETE FROM command WHERE id = ANY($1)", &[&later]).await.map_err(failed)?;
     for table in TABLES {
         work.batch_execute(&format!("DROP TABLE IF EXISTS {}", name(table, week))).await.map_err(failed)?;
     }
