@@ -1,9 +1,12 @@
 //! Two hubs on one database.
 
-use serde_json::json;
+use serde_json::{Value, json};
 use uzel::hub::{Hub, Parts};
 
-use crate::world::{KEY, World, setup, until};
+use crate::{
+    logins,
+    world::{KEY, World, setup, until},
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_share_what_is_set_up_and_send_each_text_once() {
@@ -63,5 +66,31 @@ async fn of_two_nodes_that_start_together_on_an_empty_database_one_makes_what_is
     assert_eq!([one.owner_key().is_ok(), other.owner_key().is_ok()].iter().filter(|made| **made).count(), 1);
     assert_eq!(one.engine.world().merchants.len(), 1);
     one.stop().await.unwrap();
+    other.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_both_nodes_find_refused_is_renewed_by_one_of_them() {
+    let world = World::on_postgres().await;
+    let mut setup = setup(&world.sandbox.url(), &json!({}));
+    setup["connection"][0]["settings"] =
+        json!({ "base_url": format!("{}/iiko", world.sandbox.url()), "api_login": "login-of-the-cafe", "calls_per_s": 1_000 });
+    world.apply(&setup).await;
+    let orders: Vec<Value> = (0..60).map(|id| logins::order(id, &json!(format!("+7999333{id:04}")))).collect();
+    world.control("iiko/orders", &json!(orders)).await;
+    let other = Hub::start(&world.beside(), Parts::default()).await.unwrap();
+    let tell = async |hub: &Hub, ids: std::ops::Range<u32>| {
+        let url = format!("{}/api/webhook/iiko?key={KEY}", hub.url());
+        assert_eq!(world.web.post(url).json(&logins::told(ids)).send().await.unwrap().status(), 200);
+    };
+    // Both find no login yet, and then both find theirs refused.
+    for (round, ids) in [(1, [0..15, 15..30]), (2, [30..45, 45..60])] {
+        let [one, two] = ids;
+        tokio::join!(tell(&world.hub, one), tell(&other, two));
+        world.quiet().await;
+        assert_eq!(world.shown("iiko/summary").await["tokens"], round);
+        world.control("iiko/faults", &json!({ "kind": "token_expiry", "latency_ms": 300 })).await;
+    }
+    assert_eq!(world.texts().await.len(), 60);
     other.stop().await.unwrap();
 }
