@@ -28,6 +28,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Beyond each period, since some calls are longer on their way than others and the provider counts when they come.
 const SLACK: Duration = Duration::from_millis(20);
 
+/// Above so many calls a second each node keeps a limit by itself.
+const SHARED_PER_S_MAX: u32 = 1_000;
+
 /// How long a call can wait for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waits {
@@ -111,7 +114,8 @@ impl Limits {
         names.dedup();
         let limits: Vec<(usize, &Rate)> =
             rates.iter().filter_map(|(name, rate)| Some((names.binary_search(name).ok()?, rate))).collect();
-        if !engine.store.shared() {
+        // What is remembered together is written with every call: a limit beyond what all nodes make is not worth that.
+        if !engine.store.shared() || rates.iter().all(|(_, rate)| rate.calls / rate.period_s.max(1) > SHARED_PER_S_MAX) {
             return Ok(self.local(&names, &limits, self.began.elapsed().as_millis() as i64));
         }
         let mut turn = Ok(Duration::ZERO);

@@ -94,3 +94,27 @@ async fn a_login_that_both_nodes_find_refused_is_renewed_by_one_of_them() {
     assert_eq!(world.texts().await.len(), 60);
     other.stop().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_together_keep_a_limit_that_one_would_keep() {
+    const PER_S: usize = 10;
+    let world = World::on_postgres().await;
+    let mut setup = setup(&world.sandbox.url(), &json!({}));
+    setup["connection"][4]["settings"]["calls_per_s"] = json!(PER_S);
+    world.apply(&setup).await;
+    let other = Hub::start(&world.beside(), Parts::default()).await.unwrap();
+    for id in 0..50 {
+        let order = json!({ "order": { "id": id, "status": "Completed", "customer": { "phone": format!("+7999000{id:04}") } } });
+        let url = if id % 2 == 0 { world.hub.url() } else { other.url() };
+        world.web.post(format!("{url}/api/webhook/rkeeper?key={KEY}")).json(&order).send().await.unwrap();
+    }
+    world.quiet().await;
+    let calls = world.calls("smsru", "/sms/send").await;
+    let mut at_ms: Vec<i64> = calls.iter().map(|call| call["at_ms"].as_i64().unwrap()).collect();
+    at_ms.sort_unstable();
+    assert_eq!(at_ms.len(), 50);
+    // As the provider counts: in no second more than there may be, but for a call that was a little longer on its way.
+    let most = at_ms.iter().map(|from| at_ms.iter().filter(|at| (*from..from + 980).contains(*at)).count()).max().unwrap();
+    assert!(most <= PER_S, "{most} calls in a second: {at_ms:?}");
+    other.stop().await.unwrap();
+}
