@@ -12,6 +12,8 @@ mod nodes;
 mod outbox;
 mod pages;
 mod partitions;
+#[cfg(test)]
+mod plans;
 mod publication;
 mod purge;
 mod setup;

@@ -22,6 +22,24 @@ use crate::{
     numbers::{command_number, command_state, command_tally, key, subject},
 };
 
+/// Places in the queue, locked.
+pub(crate) const HOLD: &str = "SELECT 1 FROM waiting WHERE command = ANY($1) ORDER BY command FOR UPDATE";
+
+/// Who is first of some ordering keys.
+pub(crate) const FIRSTS: &str =
+    "SELECT order_key, command, due_at, attempts FROM waiting WHERE order_key = ANY($1) AND NOT behind";
+
+/// The next of some ordering keys, where nobody is first.
+pub(crate) const FORWARD: &str = "UPDATE waiting SET behind = false, next_at = due_at WHERE command IN (
+                 SELECT next.command FROM unnest($1::bigint[]) AS k (order_key) CROSS JOIN LATERAL (
+                     SELECT command FROM waiting w WHERE w.order_key = k.order_key ORDER BY due_at, command LIMIT 1) AS next
+                 WHERE NOT EXISTS (SELECT 1 FROM waiting f WHERE f.order_key = k.order_key AND NOT f.behind))";
+
+/// What of a queue came before its subject was called off.
+pub(crate) const CALLED_OFF: &str =
+    "SELECT q.place, o.reason FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS q (subject_key, entry, place)
+             JOIN called_off o ON o.subject_key = q.subject_key JOIN inbox j ON j.id = q.entry WHERE j.arrival < o.arrival";
+
 /// Taken back at a time.
 const RECOVERED_MAX: i64 = 500;
 
@@ -85,12 +103,7 @@ pub(super) async fn queue(work: &Transaction<'_>, mut queue: Vec<Queued>, gather
 async fn hold_called_off(work: &Transaction<'_>, queue: &mut [Queued]) -> Result<(), Fault> {
     let subjects: Vec<i64> = queue.iter().map(|queued| key(&queued.subject)).collect();
     let entries: Vec<Option<Uuid>> = queue.iter().map(|queued| queued.entry).collect();
-    let statement = work
-        .prepare_cached(
-            "SELECT q.place, o.reason FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS q (subject_key, entry, place)
-             JOIN called_off o ON o.subject_key = q.subject_key JOIN inbox j ON j.id = q.entry WHERE j.arrival < o.arrival",
-        )
-        .await?;
+    let statement = work.prepare_cached(CALLED_OFF).await?;
     for row in work.query(&statement, &[&subjects, &entries]).await? {
         if let Some(queued) = queue.get_mut(get::<i64>(&row, 0)? as usize - 1) {
             queued.held.get_or_insert(get(&row, 1)?);
@@ -132,9 +145,7 @@ async fn step_in(work: &Transaction<'_>, queue: &mut [Queued]) -> Result<(), Fau
     }
     let keys: HashSet<i64> = queue.iter().filter(|queued| queued.held.is_none()).map(|queued| queued.order_key).collect();
     let keys: Vec<i64> = keys.into_iter().collect();
-    let statement = work
-        .prepare_cached("SELECT order_key, command, due_at, attempts FROM waiting WHERE order_key = ANY($1) AND NOT behind")
-        .await?;
+    let statement = work.prepare_cached(FIRSTS).await?;
     let mut firsts = HashMap::new();
     for row in work.query(&statement, &[&keys]).await? {
         let first = First::Stored { command: get(&row, 1)?, due_at: get(&row, 2)?, attempts: get(&row, 3)? };
@@ -167,7 +178,7 @@ async fn step_in(work: &Transaction<'_>, queue: &mut [Queued]) -> Result<(), Fau
 /// Locks commands' places in the queue. Whoever takes a mark in `sending` away does this before: a lease has the place first and
 /// then the mark, and two that go the other way round would wait for each other.
 pub(super) async fn hold(work: &Transaction<'_>, commands: &[Uuid]) -> Result<(), Fault> {
-    let statement = work.prepare_cached("SELECT 1 FROM waiting WHERE command = ANY($1) ORDER BY command FOR UPDATE").await?;
+    let statement = work.prepare_cached(HOLD).await?;
     work.query(&statement, &[&commands]).await?;
     Ok(())
 }
@@ -269,14 +280,7 @@ pub(super) async fn leave(work: &Transaction<'_>, ended: &[Ended], gathered: &mu
     let keys: HashSet<i64> = ended.iter().map(|ended| ended.order_key).collect();
     let keys: Vec<i64> = keys.into_iter().collect();
     // If somebody is first already, it was one of the others that left.
-    let forward = work
-        .prepare_cached(
-            "UPDATE waiting SET behind = false, next_at = due_at WHERE command IN (
-                 SELECT next.command FROM unnest($1::bigint[]) AS k (order_key) CROSS JOIN LATERAL (
-                     SELECT command FROM waiting w WHERE w.order_key = k.order_key ORDER BY due_at, command LIMIT 1) AS next
-                 WHERE NOT EXISTS (SELECT 1 FROM waiting f WHERE f.order_key = k.order_key AND NOT f.behind))",
-        )
-        .await?;
+    let forward = work.prepare_cached(FORWARD).await?;
     work.execute(&forward, &[&keys]).await?;
     let troubled: Vec<&Ended> = ended.iter().filter(|ended| ended.state != CommandState::Done).collect();
     if !troubled.is_empty() {
@@ -354,7 +358,8 @@ pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str
 }
 
 /// Due commands of each connection, oldest first, that nobody holds: taken and marked in one statement. Whoever waits for the
-/// same row skips it; whoever saw it before the mark was made finds the mark.
+/// same row skips it; whoever saw it before the mark was made finds the mark. Each command is looked up by itself: how many there
+/// will be nobody tells the planner, and it would read the whole table for many.
 pub(crate) const LEASE: &str = "WITH due AS (
         SELECT w.command, w.attempts, w.next_at, s.place
         FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS s (connection, share, place)
@@ -370,8 +375,10 @@ pub(crate) const LEASE: &str = "WITH due AS (
         ON CONFLICT DO NOTHING RETURNING command, lease)
     SELECT c.id, c.merchant, c.connection, c.source, c.flow, c.event, c.job, c.due_at, c.latest_at, due.attempts, c.trace,
         marked.lease, coalesce(p.opted_out, false), coalesce(p.consented, false), c.entry, c.order_key, c.subject_key
-    FROM marked JOIN due USING (command) JOIN command c ON c.id = marked.command
-    LEFT JOIN contact p ON p.merchant = c.merchant AND p.phone = CASE WHEN NOT c.repeatable THEN c.job::json ->> 'phone' END
+    FROM marked JOIN due USING (command)
+    CROSS JOIN LATERAL (SELECT * FROM command c WHERE c.id = marked.command LIMIT 1) AS c
+    LEFT JOIN LATERAL (SELECT opted_out, consented FROM contact p WHERE p.merchant = c.merchant
+        AND p.phone = CASE WHEN NOT c.repeatable THEN c.job::json ->> 'phone' END LIMIT 1) AS p ON true
     ORDER BY due.place, due.next_at, c.id";
 
 /// When the next command of these connections falls due that is not being sent already.
