@@ -323,17 +323,21 @@ async fn apply_run(core: &Core, run: &[&Ready], lane: i32) -> Vec<Result<Applied
     run.iter().map(|_| Err(error.clone())).collect()
 }
 
+/// Whether to try again what others stood in the way of.
+pub(super) fn again<T>(ended: &Result<T, Fault>, tries: &mut usize) -> bool {
+    *tries += 1;
+    matches!(ended, Err(fault) if fault.is_passing()) && *tries < TRIES
+}
+
 async fn try_run(core: &Core, run: &[&Ready], lane: i32) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
     let mut tries = 0;
     loop {
-        tries += 1;
         let began = Instant::now();
         let ended = work::commit(core, run, shard(core, lane)).await;
         let of = if lane == READINGS { Lane::Readings } else { Lane::Calls };
         core.stats.group(of, run.len(), began.elapsed(), ended.is_ok());
-        match ended {
-            Err(fault) if fault.is_passing() && tries < TRIES => {}
-            ended => return ended,
+        if !again(&ended, &mut tries) {
+            return ended;
         }
     }
 }

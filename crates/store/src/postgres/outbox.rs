@@ -164,6 +164,14 @@ async fn step_in(work: &Transaction<'_>, queue: &mut [Queued]) -> Result<(), Fau
     Ok(())
 }
 
+/// Locks commands' places in the queue. Whoever takes a mark in `sending` away does this before: a lease has the place first and
+/// then the mark, and two that go the other way round would wait for each other.
+pub(super) async fn hold(work: &Transaction<'_>, commands: &[Uuid]) -> Result<(), Fault> {
+    let statement = work.prepare_cached("SELECT 1 FROM waiting WHERE command = ANY($1) ORDER BY command FOR UPDATE").await?;
+    work.query(&statement, &[&commands]).await?;
+    Ok(())
+}
+
 /// Puts a first command behind, unless it is being sent.
 async fn step_back(work: &Transaction<'_>, first: Uuid) -> Result<bool, Fault> {
     // Locked before it is looked at: whoever leases it locks it too.
@@ -379,7 +387,13 @@ pub(super) async fn lease(
     limit: usize,
     lease_ms: i64,
 ) -> Result<Leased, StoreError> {
-    lease_due(core, now, shares, limit, lease_ms).await.map_err(StoreError::from)
+    let mut tries = 0;
+    loop {
+        let ended = lease_due(core, now, shares, limit, lease_ms).await;
+        if !lanes::again(&ended, &mut tries) {
+            return ended.map_err(StoreError::from);
+        }
+    }
 }
 
 async fn lease_due(core: &Core, now: Timestamp, shares: &[(Id, usize)], limit: usize, lease_ms: i64) -> Result<Leased, Fault> {
@@ -461,7 +475,13 @@ async fn end(work: &Transaction<'_>, ended: &[Ended], shard: i32) -> Result<(), 
 
 /// Takes back what has been *sending* for longer than its lease, by the server's clock.
 pub(super) async fn recover(core: &Core, now: Timestamp) -> Result<(u64, u64), StoreError> {
-    recover_some(core, now).await.map_err(StoreError::from)
+    let mut tries = 0;
+    loop {
+        let ended = recover_some(core, now).await;
+        if !lanes::again(&ended, &mut tries) {
+            return ended.map_err(StoreError::from);
+        }
+    }
 }
 
 async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> {
@@ -491,6 +511,7 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
     for row in &rows {
         commands.push(get::<Uuid>(row, 0)?);
     }
+    hold(&work, &commands).await?;
     let mut taken = HashSet::new();
     for row in work.query(&take, &[&commands]).await? {
         taken.insert(get::<Uuid>(&row, 0)?);

@@ -208,6 +208,7 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fau
     if !settlements.is_empty() {
         let commands: Vec<Uuid> = settlements.iter().map(|(_, settlement)| uuid(settlement.command)).collect();
         let leases: Vec<i64> = settlements.iter().map(|(_, settlement)| settlement.lease).collect();
+        outbox::hold(work, &commands).await?;
         let statement = work
             .prepare_cached(
                 "DELETE FROM sending USING unnest($1::uuid[], $2::bigint[]) AS ended (command, lease)

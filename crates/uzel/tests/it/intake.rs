@@ -147,10 +147,12 @@ async fn readiness_health_and_metrics_are_told() {
         "uzel_http_requests_total{route=\"webhook\",status=\"2xx\"} 1",
         "uzel_accept_duration_seconds_count 1",
         "uzel_accept_duration_seconds_bucket{le=\"+Inf\"} 1",
-        "uzel_store_group_duration_seconds_bucket{le=\"+Inf\",lane=\"first\"} ",
     ] {
         assert!(page.contains(line), "{page}");
     }
+    // Each store has its own lane for what somebody waits for.
+    let group = |lane: &str| page.contains(&format!("uzel_store_group_duration_seconds_bucket{{le=\"+Inf\",lane=\"{lane}\"}} "));
+    assert!(group("first") || group("entries"), "{page}");
     let mut page = String::new();
     crate::world::until("what is taken once a second", async || {
         page = get("/metrics").await.text().await.unwrap();

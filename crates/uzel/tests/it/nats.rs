@@ -89,11 +89,8 @@ async fn consume(nats: &Nats, name: &str, events: usize) -> Vec<Got> {
 
 /// All ids of events that the hub has, by the journal of its store.
 async fn all_events(world: &World) -> BTreeSet<String> {
-    let path = world.data().join("uzel.db");
-    let db = rusqlite::Connection::open(path).unwrap();
-    let mut rows = db.prepare("SELECT doc FROM event").unwrap();
-    let docs = rows.query_map([], |row| row.get::<_, String>(0)).unwrap();
-    docs.map(|doc| serde_json::from_str::<Value>(&doc.unwrap()).unwrap()["id"].as_str().unwrap().to_owned()).collect()
+    let docs = world.texts_of("SELECT doc FROM event").await;
+    docs.iter().map(|doc| serde_json::from_str::<Value>(doc).unwrap()["id"].as_str().unwrap().to_owned()).collect()
 }
 
 fn ids(got: &[Got]) -> BTreeSet<String> {
