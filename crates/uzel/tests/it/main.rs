@@ -25,6 +25,7 @@ mod moves;
 mod nats;
 mod nats_commands;
 mod nats_server;
+mod nodes;
 mod oauth;
 mod polls;
 mod problems;

@@ -98,6 +98,23 @@ impl World {
         Self { hub, sandbox, clock, web, settings, folder }
     }
 
+    /// One node on a PostgreSQL database, whatever the other tests run on.
+    pub(crate) async fn on_postgres() -> Self {
+        let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+        let world = Self::bare(Parts::default(), |settings| settings.database = Some(Secret::new(url))).await;
+        world.apply(&setup(&world.sandbox.url(), &json!({}))).await;
+        world
+    }
+
+    /// The settings of one more node beside this one, with a data folder of its own.
+    pub(crate) fn beside(&self) -> Settings {
+        Settings {
+            data: self.folder.path().join("beside"),
+            master_key_file: Some(self.data().join("master.key")),
+            ..self.settings.clone()
+        }
+    }
+
     /// A hub that knows the address by which the stand-ins reach it.
     pub(crate) async fn reachable() -> Self {
         Self::bare(Parts::default(), |settings| {
