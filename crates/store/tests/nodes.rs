@@ -182,7 +182,7 @@ async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
     // Meanwhile all of them take and settle.
     let under_way: Arc<parking_lot::Mutex<HashSet<String>>> = Arc::default();
     let mut takers = Vec::new();
-    for store in nodes.iter().cloned() {
+    for store in nodes.clone() {
         let (business, under_way) = (business.clone(), under_way.clone());
         takers.push(tokio::spawn(async move {
             let mut taken = Vec::new();
@@ -308,7 +308,7 @@ async fn moments_are_remembered_together() {
     let nodes = [node(&url).await, node(&url).await];
     let names = ["b".to_owned(), "a".to_owned()];
     let mut tasks = Vec::new();
-    for store in nodes.iter().cloned() {
+    for store in nodes.clone() {
         let names = names.clone();
         tasks.push(tokio::spawn(async move {
             for _ in 0..50 {

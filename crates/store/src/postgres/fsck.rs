@@ -122,8 +122,12 @@ const LAWS: &[Law] = &[
     },
     Law {
         broken: "references to entries that do not exist",
-        count: "SELECT count(*) FROM reference r WHERE NOT EXISTS (SELECT 1 FROM inbox j WHERE j.id = r.entry)",
-        mend: Some("DELETE FROM reference r WHERE NOT EXISTS (SELECT 1 FROM inbox j WHERE j.id = r.entry)"),
+        count: "SELECT count(*) FROM reference r WHERE NOT EXISTS (SELECT 1 FROM inbox j WHERE j.id = r.entry)
+                AND NOT EXISTS (SELECT 1 FROM purged p WHERE r.entry < p.before)",
+        mend: Some(
+            "DELETE FROM reference r WHERE NOT EXISTS (SELECT 1 FROM inbox j WHERE j.id = r.entry)
+             AND NOT EXISTS (SELECT 1 FROM purged p WHERE r.entry < p.before)",
+        ),
     },
 ];
 

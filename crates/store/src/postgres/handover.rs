@@ -63,7 +63,9 @@ impl Handover {
 
     /// What is held here and will not be read here any more.
     pub(super) fn give_up(&self) -> Vec<Uuid> {
-        self.state.lock().entries.drain(..).map(|entry| uuid(entry.id)).collect()
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        state.entries.drain(..).map(|entry| uuid(entry.id)).collect()
     }
 
     fn take(&self, limit: usize) -> Option<Vec<Entry>> {

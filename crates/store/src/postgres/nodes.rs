@@ -10,7 +10,10 @@ use deadpool_postgres::{GenericClient, Hook, HookError};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
-use tokio_postgres::{AsyncMessage, Config, NoTls, config::SslMode};
+use tokio_postgres::{
+    AsyncMessage, Config, NoTls,
+    config::{Host, SslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uzel_model::{Id, Timestamp};
 
@@ -74,11 +77,26 @@ pub(super) fn config(options: &PostgresOptions) -> Result<Config, StoreError> {
         .application_name("uzel")
         .connect_timeout(Duration::from_secs(5))
         .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
         .tcp_user_timeout(Duration::from_secs(10));
+    if !options.url.contains("sslmode=") && config.get_hosts().iter().all(on_this_machine) {
+        // A server on the same machine often has a certificate that nobody vouches for.
+        config.ssl_mode(SslMode::Disable);
+    }
     Ok(config)
 }
 
-/// Nothing where the URL says `sslmode=disable`.
+fn on_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Tcp(host) => {
+            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|host: std::net::IpAddr| host.is_loopback())
+        }
+        Host::Unix(_) => true,
+    }
+}
+
+/// Nothing where the URL says `sslmode=disable`, or says nothing and the server is on this machine. Else the server's
+/// certificate is checked against those that the system trusts.
 pub(super) fn tls(config: &Config) -> Result<Option<MakeRustlsConnect>, StoreError> {
     if config.get_ssl_mode() == SslMode::Disable {
         return Ok(None);

@@ -7,12 +7,15 @@ use super::{doc, failed, get};
 use crate::StoreError;
 
 pub(super) async fn switch(client: &mut Object, on: bool) -> Result<(), StoreError> {
+    // A transaction of the library's: one that is left half done in the text of a statement would stay with the connection.
+    let work = client.build_transaction().start().await.map_err(failed)?;
     let sql = if on {
         "INSERT INTO flag VALUES ('publish') ON CONFLICT DO NOTHING"
     } else {
-        "BEGIN; DELETE FROM flag WHERE name = 'publish'; DELETE FROM unpublished; COMMIT"
+        "DELETE FROM flag WHERE name = 'publish'; DELETE FROM unpublished"
     };
-    client.batch_execute(sql).await.map_err(failed)
+    work.batch_execute(sql).await.map_err(failed)?;
+    work.commit().await.map_err(failed)
 }
 
 pub(super) async fn unpublished(client: &impl GenericClient, limit: usize) -> Result<Vec<(i64, Event)>, StoreError> {

@@ -70,6 +70,9 @@ CREATE INDEX exchange_connection ON exchange (connection, id);
 -- What entries are found by: hashes of phones, order numbers, providers' ids.
 CREATE TABLE reference (key bigint, entry uuid, PRIMARY KEY (key, entry)) PARTITION BY RANGE (entry);
 
+-- Of entries from before this id, references may lead to nothing: an entry may go before its week does.
+CREATE TABLE purged (one boolean PRIMARY KEY CHECK (one), before uuid NOT NULL);
+
 CREATE TABLE slot (key uuid PRIMARY KEY, until timestamptz NOT NULL, command uuid NOT NULL);
 CREATE INDEX slot_command ON slot (command);
 
