@@ -84,6 +84,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             wait(&engine, LONGEST_WAIT).await;
             continue;
         }
+        // Of a connection that is left out nobody tells when its turn comes.
+        let all = shares.len() == engine.world().links.values().filter(|link| !link.paused).count();
         let lease = engine.options.call_timeout + engine.options.lease_margin;
         let leased_at = Instant::now();
         let lease_ms = lease.as_millis() as i64;
@@ -109,7 +111,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 drop(place);
             });
         }
-        let idle = if engine.store.shared() { LONGEST_IDLE } else { LONGEST_WAIT };
+        let idle = if engine.store.shared() && all { LONGEST_IDLE } else { LONGEST_WAIT };
         let pause = next_at.map_or(idle, |at| until(&engine, at));
         if !pause.is_zero() {
             wait(&engine, pause).await;
