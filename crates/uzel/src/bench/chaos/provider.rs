@@ -71,10 +71,15 @@ async fn take(State(got): State<Arc<Got>>, form: Bytes) -> impl IntoResponse {
     if guest.is_some_and(|guest| guest.fetch_add(1, Ordering::AcqRel) > 0) {
         got.overlaps.fetch_add(1, Ordering::Relaxed);
     }
-    tokio::time::sleep(Duration::from_millis(3)).await;
-    if let Some(guest) = guest {
-        guest.fetch_sub(1, Ordering::AcqRel);
-    }
+    // In a task of its own: a node that dies hangs up, and its text would seem to be under way for ever.
+    let (held, place) = (got.clone(), digits("to"));
+    let taken = tokio::spawn(async move {
+        tokio::time::sleep(Duration::from_millis(3)).await;
+        if let Some(guest) = place.and_then(|guest| held.under_way.get(guest as usize)) {
+            guest.fetch_sub(1, Ordering::AcqRel);
+        }
+    });
+    drop(taken.await);
     let to = fields.iter().find(|(name, _)| name == "to").map_or("", |(_, to)| to);
     let id =
         fields.iter().find(|(name, _)| name == "msg").map_or("", |(_, text)| text).replace(|c: char| !c.is_ascii_digit(), "");
