@@ -27,7 +27,10 @@ pub(super) async fn ahead(client: &mut Object) -> Result<(), StoreError> {
 /// Makes the partitions of all weeks from one moment to another, where they are missing. Ids of a clock that is far off go to
 /// a partition for the rest.
 pub(super) async fn cover(client: &mut Object, from: Timestamp, to: Timestamp) -> Result<(), StoreError> {
-    let known = client.query("SELECT relname::text FROM pg_class WHERE relispartition", &[]).await.map_err(failed)?;
+    let known = client
+        .query("SELECT relname::text FROM pg_class WHERE relispartition AND pg_table_is_visible(oid)", &[])
+        .await
+        .map_err(failed)?;
     let known: Vec<String> = known.iter().map(|row| get(row, 0)).collect::<Result<_, _>>()?;
     let mut missing = Vec::new();
     for table in TABLES {

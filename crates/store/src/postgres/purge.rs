@@ -29,9 +29,19 @@ const LOCK_AGAIN: Duration = Duration::from_millis(100);
 pub(super) async fn purge(client: &mut Object, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let work = client.build_transaction().start().await.map_err(failed)?;
     work.batch_execute("SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '15min'").await.map_err(failed)?;
+    // A week may take longer than a node's turn; two that purge at once would wait for each other.
+    let alone = work.query_one("SELECT pg_try_advisory_xact_lock(2054841707, 2)", &[]).await.map_err(failed)?;
+    if !get::<bool>(&alone, 0)? {
+        return Ok(0);
+    }
+    work.batch_execute("SAVEPOINT before_week").await.map_err(failed)?;
     let gone = match drop_week(&work, before).await? {
         Week::Gone(entries) => entries,
-        Week::Open => delete(&work, before, limit).await?,
+        Week::Open => {
+            // The week stays: whoever writes to it need not wait for what goes one by one.
+            work.batch_execute("ROLLBACK TO SAVEPOINT before_week").await.map_err(failed)?;
+            delete(&work, before, limit).await?
+        }
         // Nothing of it is kept, and its locks are given back.
         Week::InUse => return Ok(0),
     };
@@ -81,7 +91,10 @@ async fn drop_week(work: &Transaction<'_>, before: Timestamp) -> Result<Week, St
     }
     let (outcome, event, command) = (name("outcome", week), name("event", week), name("command", week));
     // Nothing of it is read again or settled meanwhile.
-    work.batch_execute(&format!("LOCK TABLE {oldest}, {outcome}, {event}, {command} IN SHARE MODE")).await.map_err(failed)?;
+    match work.batch_execute(&format!("LOCK TABLE {oldest}, {outcome}, {event}, {command} IN SHARE MODE")).await {
+        Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(Week::InUse),
+        locked => locked.map_err(failed)?,
+    }
     let (start, end) = (least_id(start_of(week)), least_id(start_of(week + 1)));
     let open = work
         .query_one(
