@@ -7,6 +7,7 @@ mod call;
 mod clock;
 mod command;
 pub mod desk;
+pub mod doctor;
 pub mod flow;
 mod jetstream;
 mod masks;

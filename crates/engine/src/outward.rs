@@ -125,6 +125,14 @@ impl Engine {
             self.tasks.spawn(async move { *lock.lock().await = None });
         }
     }
+
+    /// When the stored login of a connection ends: nothing where there is none, and no time where it renews itself or lasts.
+    pub(crate) async fn login_end(&self, link: &Link) -> Result<Option<Option<Timestamp>>, String> {
+        let Some(sealed) = self.store.session(link.id).await.map_err(|error| error.to_string())? else { return Ok(None) };
+        let plain = self.vault.open(&session_context(link.id), &sealed).map_err(|error| error.to_string())?;
+        let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| "the stored login is not readable".to_owned())?;
+        Ok(Some(if stored.refresh.is_some() { None } else { stored.expires_at }))
+    }
 }
 
 #[derive(Serialize, Deserialize)]

@@ -17,7 +17,7 @@ use async_trait::async_trait;
 pub use postgres::{Migration, Postgres, PostgresOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-pub use sqlite::Sqlite;
+pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};
 use tokio::sync::{Notify, broadcast};
 use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};

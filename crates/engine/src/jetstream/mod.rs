@@ -53,6 +53,19 @@ impl Broken {
     }
 }
 
+/// Whether the server answers and has the stream of events, for a person.
+pub(crate) async fn look(options: &NatsOptions) -> Result<String, String> {
+    let client = options.connect().await?.connect(options.servers()).await.map_err(|error| error.to_string())?;
+    client.flush().await.map_err(|error| error.to_string())?;
+    let version = client.server_info().version;
+    match jetstream::new(client).get_stream(EVENTS).await {
+        Ok(stream) => {
+            Ok(format!("NATS {version} answers; stream {EVENTS} holds {} messages", stream.cached_info().state.messages))
+        }
+        Err(error) => Err(format!("NATS {version} answers; stream {EVENTS}: {error}")),
+    }
+}
+
 /// The connection, which comes back by itself, and how it is.
 struct Line {
     client: Client,

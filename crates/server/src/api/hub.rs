@@ -82,3 +82,16 @@ pub(super) struct Fsck {
 pub(super) async fn fsck(State(app): State<Arc<App>>, _: Owner, Body(fsck): Body<Fsck>) -> Result<Json<Value>, Problem> {
     Ok(Json(json!({ "found": app.engine.store.fsck(fsck.repair).await? })))
 }
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Doctor {
+    /// Whether providers are asked too.
+    #[serde(default)]
+    calls: bool,
+}
+
+pub(super) async fn doctor(State(app): State<Arc<App>>, _: Owner, Query(asked): Query<Doctor>) -> Json<Value> {
+    let findings = app.engine.examine(asked.calls).await;
+    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "findings": findings }))
+}

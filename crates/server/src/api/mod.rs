@@ -36,6 +36,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/counts", get(hub::counts))
         .route("/notices", get(hub::notices))
         .route("/fsck", post(hub::fsck))
+        .route("/doctor", get(hub::doctor))
         .route("/providers", get(hub::providers))
         .route("/connections", get(connections::list))
         .route("/connections/{id}/health", get(connections::health))

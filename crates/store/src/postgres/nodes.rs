@@ -133,6 +133,8 @@ pub(super) fn prepare_session(options: &PostgresOptions) -> Hook {
 pub struct Migration {
     pub number: u32,
     pub name: String,
+    pub applied: bool,
+    /// SQLite does not keep it.
     pub applied_at: Option<Timestamp>,
 }
 
@@ -186,15 +188,17 @@ pub(super) async fn migrations(options: &PostgresOptions) -> Result<Vec<Migratio
     let (client, connection) = connect(&config).await?;
     let connection = tokio::spawn(connection);
     let there = client.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
-    let mut migrations: Vec<Migration> =
-        STEPS.iter().map(|(number, name, _)| Migration { number: *number, name: (*name).to_owned(), applied_at: None }).collect();
+    let mut migrations: Vec<Migration> = STEPS
+        .iter()
+        .map(|(number, name, _)| Migration { number: *number, name: (*name).to_owned(), applied: false, applied_at: None })
+        .collect();
     if get(&there, 0)? {
         let rows = client.query("SELECT number, name, applied_at FROM migration ORDER BY number", &[]).await.map_err(failed)?;
         for row in rows {
             let (number, name, applied_at) = (get::<i32>(&row, 0)?.unsigned_abs(), get(&row, 1)?, Some(get(&row, 2)?));
             match migrations.iter_mut().find(|known| known.number == number) {
-                Some(known) => known.applied_at = applied_at,
-                None => migrations.push(Migration { number, name, applied_at }),
+                Some(known) => (known.applied, known.applied_at) = (true, applied_at),
+                None => migrations.push(Migration { number, name, applied: true, applied_at }),
             }
         }
     }

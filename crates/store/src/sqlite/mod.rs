@@ -2,6 +2,7 @@
 //!
 //! Work already handed to the writer is written even when its caller has gone.
 
+mod file;
 mod fresh;
 mod fsck;
 mod journal;
@@ -25,6 +26,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+pub use file::Copied;
 use fresh::{Fresh, Next};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -149,8 +151,11 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-const STEPS: [&str; 3] =
-    [include_str!("migrations/1_first.sql"), include_str!("migrations/2_publish.sql"), include_str!("migrations/3_journal.sql")];
+pub(crate) const STEPS: [(&str, &str); 3] = [
+    ("first", include_str!("migrations/1_first.sql")),
+    ("publish", include_str!("migrations/2_publish.sql")),
+    ("journal", include_str!("migrations/3_journal.sql")),
+];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
@@ -161,7 +166,7 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
             STEPS.len()
         )));
     }
-    for (place, step) in STEPS.iter().enumerate().skip(done) {
+    for (place, (_, step)) in STEPS.iter().enumerate().skip(done) {
         connection
             .execute_batch(&format!("BEGIN IMMEDIATE; {step} PRAGMA user_version={}; COMMIT;", place + 1))
             .map_err(failed)?;

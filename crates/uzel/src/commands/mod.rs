@@ -3,6 +3,9 @@
 
 mod apply;
 mod ask;
+mod backup;
+mod doctor;
+mod migrate;
 mod moment;
 mod places;
 mod replay;
@@ -26,6 +29,9 @@ use crate::{
     hub::{Hub, Parts},
     settings::Settings,
 };
+
+/// The file of the embedded store in the data folder.
+const DATABASE: &str = "uzel.db";
 
 /// Uzel: an integration hub for shops, restaurants and salons.
 #[derive(Debug, Parser)]
@@ -138,6 +144,14 @@ enum Command {
         #[arg(long)]
         repair: bool,
     },
+    /// Look at everything: what is set up, what answers, and what to do where something is not well.
+    Doctor(doctor::DoctorArgs),
+    /// Show which steps of the schema the database has, and apply those that it lacks.
+    Migrate(migrate::MigrateArgs),
+    /// Copy the embedded database into a file while the hub works. The master key is not in it.
+    Backup { file: PathBuf },
+    /// Put a copy of the embedded database back; no hub may work in the folder. What was there is kept under another name.
+    Restore { file: PathBuf },
     /// A completion script for a shell.
     Completion { shell: clap_complete::Shell },
 }
@@ -307,6 +321,10 @@ impl Cli {
                 clap_complete::generate(*shell, &mut Self::command(), "uzel", &mut std::io::stdout());
                 Ok(ExitCode::SUCCESS)
             }
+            Command::Doctor(args) => doctor::run(&self.load()?, self.settings.as_deref(), args, self.json).await,
+            Command::Migrate(args) => migrate::run(&self.load()?, args, self.json).await,
+            Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
+            Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
             Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {
                 providers(what, self.json)
             }

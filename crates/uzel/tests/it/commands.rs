@@ -46,7 +46,7 @@ text = "{{{{ name }}}}, thank you"
     )
 }
 
-async fn cafe() -> (Binary, Sandbox) {
+pub(crate) async fn cafe() -> (Binary, Sandbox) {
     let sandbox = Sandbox::start(anywhere()).await.unwrap();
     let mut binary = Binary::new(&[("THE_KEY", "A1B2C3D4-1111-2222-3333-444455556666")]);
     binary.write("setup.toml", &setup(&sandbox.url()));
@@ -55,7 +55,7 @@ async fn cafe() -> (Binary, Sandbox) {
     (binary, sandbox)
 }
 
-async fn post(binary: &Binary, provider: &str, body: &str) {
+pub(crate) async fn post(binary: &Binary, provider: &str, body: &str) {
     let url = format!("{}/api/webhook/{provider}?key={KEY}", binary.url());
     let request = binary.web.post(url).header("content-type", "application/json").body(body.to_owned());
     assert_eq!(request.send().await.unwrap().status(), 200);

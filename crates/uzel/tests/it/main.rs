@@ -5,6 +5,7 @@
 mod apply;
 mod asked;
 mod asking;
+mod backup;
 mod bench;
 mod binary;
 mod bounds;
@@ -13,6 +14,7 @@ mod calls;
 mod commands;
 mod conformance;
 mod dev;
+mod doctor;
 mod door;
 mod faults;
 mod fixtures;

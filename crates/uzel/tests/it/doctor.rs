@@ -1,0 +1,130 @@
+//! `doctor`, by the real binary.
+
+use std::os::unix::fs::PermissionsExt;
+
+use serde_json::Value;
+
+use crate::{
+    binary::Binary,
+    commands::{cafe, post},
+    world::until,
+};
+
+/// The page with what differs from machine to machine and from run to run taken out.
+fn masked(page: &str) -> String {
+    let mut plain = String::new();
+    for line in page.lines() {
+        let words: Vec<&str> = line.trim_end().split(' ').collect();
+        let number = |word: &str| word.parse::<f64>().is_ok();
+        let shown = words.iter().enumerate().map(|(at, word)| {
+            let next = words.get(at + 1).map_or("", |next| next.trim_end_matches([',', ';']));
+            if at > 0 && matches!(words[at - 1], "Uzel" | "SQLite") {
+                word.replace(|sign: char| sign.is_ascii_digit(), "0")
+            } else if number(word) && matches!(next, "MiB" | "MB" | "files" | "s") {
+                "N".to_owned()
+            } else {
+                (*word).to_owned()
+            }
+        });
+        plain += &shown.collect::<Vec<_>>().join(" ");
+        plain.push('\n');
+    }
+    plain
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_is_well_says_so_of_every_part() {
+    let (binary, _sandbox) = cafe().await;
+    let looked = binary.uzel(&["doctor", "--strict"]);
+    assert_eq!(looked.code, 0, "{}{}", looked.out, looked.err);
+    assert!(looked.out.lines().all(|line| line.chars().count() <= 80), "{}", looked.out);
+    insta::assert_snapshot!(masked(&looked.out), @r"
+    ok    program     Uzel 0.0.0; a hub of it runs here
+    ok    settings    no file; defaults and variables
+    ok    folder      uzel-data, N MiB free on its disk
+    ok    key         uzel-data/master.key, mode 600
+    ok    key         uzel-data/owner.key, mode 600
+    ok    files       the hub may open N files
+    ok    store       SQLite 0.00.0, schema 3 of 3, N MB; it can be written
+    ok    setup       merchants 2, connections 4, flows 1
+    ok    work        unread 0, waiting 0, being sent 0; the oldest has waited N s
+    All is well.
+    ");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_well_is_told_with_what_to_do_and_the_exit_status_says_so() {
+    let (mut binary, _sandbox) = cafe().await;
+    post(&binary, "rkeeper", "{\"no\": \"order\"").await;
+    until("the request to be given up", async || binary.asked(&["counts"]).to_string().contains("[\"dead\",1]")).await;
+    let warned = binary.uzel(&["doctor"]);
+    assert_eq!(warned.code, 0, "{}", warned.out);
+    assert!(warned.out.contains("-> uzel journal list --status dead"), "{}", warned.out);
+    assert_eq!(binary.uzel(&["doctor", "--strict"]).code, 2);
+
+    let key = binary.path().join("uzel-data/master.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let failed = binary.uzel(&["doctor", "--json"]);
+    assert_eq!(failed.code, 1, "{}", failed.out);
+    let answer = failed.json();
+    assert_eq!(answer["worst"], "fail");
+    let finding = answer["findings"].as_array().unwrap().iter().find(|finding| finding["verdict"] == "fail").unwrap();
+    assert_eq!(finding["advice"], "chmod 600 uzel-data/master.key");
+
+    // Without a hub it looks by itself; a wrong key is told and nothing more is looked at.
+    binary.signal("-TERM");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let alone = binary.uzel(&["doctor"]);
+    assert!(alone.code == 0 && alone.out.contains("no hub runs in uzel-data"), "{}{}", alone.out, alone.err);
+    std::fs::write(&key, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
+    let wrong = binary.uzel(&["doctor"]);
+    assert!(wrong.code == 1 && wrong.out.contains("the master key is not the one"), "{}{}", wrong.out, wrong.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn before_the_first_start_there_is_little_to_find_and_nothing_is_made() {
+    let binary = Binary::new(&[]);
+    let looked = binary.uzel(&["doctor", "--json"]);
+    assert_eq!((looked.code, &looked.json()["worst"]), (0, &Value::from("warn")), "{}", looked.err);
+    assert!(!binary.path().join("uzel-data").exists());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn providers_are_asked_only_where_that_is_wanted() {
+    let (binary, sandbox) = cafe().await;
+    let calls = async || {
+        let url = format!("{}/_sandbox/smsru/calls", sandbox.url());
+        binary.web.get(url).send().await.unwrap().json::<Vec<Value>>().await.unwrap().len()
+    };
+    let before = calls().await;
+    binary.asked(&["doctor"]);
+    assert_eq!(calls().await, before);
+    let asked = binary.uzel(&["doctor", "--calls"]);
+    assert!(asked.out.contains("cafe/texts (smsru)"), "{}", asked.out);
+    assert!(calls().await > before);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hub_on_a_server_tells_of_its_nodes_and_its_clock_and_one_that_is_away_fails() {
+    let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+    let mut binary = Binary::new(&[("UZEL_DATABASE", &url)]);
+    binary.serve(&[]).await;
+    let looked = binary.uzel(&["doctor"]);
+    assert_eq!(looked.code, 0, "{}{}", looked.out, looked.err);
+    assert!(looked.out.contains("PostgreSQL") && looked.out.contains("nodes at work 1"), "{}", looked.out);
+    assert!(looked.out.contains("ms from the database's"), "{}", looked.out);
+    binary.signal("-TERM");
+    binary.set("UZEL_DATABASE", "postgres://u:hidden-word@127.0.0.1:1/d");
+    let failed = binary.uzel(&["doctor"]);
+    assert!(failed.code == 1 && failed.out.contains("fail  hub"), "{}{}", failed.out, failed.err);
+    assert!(!failed.out.contains("hidden-word"), "{}", failed.out);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_server_that_is_away_is_told_and_nothing_hangs() {
+    let mut binary = Binary::new(&[("UZEL_NATS", "nats://u:hidden-word@127.0.0.1:1")]);
+    binary.serve(&[]).await;
+    let failed = binary.uzel(&["doctor"]);
+    assert!(failed.code == 1 && failed.out.contains("127.0.0.1:1 does not answer"), "{}{}", failed.out, failed.err);
+    assert!(!failed.out.contains("hidden-word"), "{}", failed.out);
+}
