@@ -1,26 +1,107 @@
-//! The clock that everything in the engine reads. Tests and the demo may move it.
+//! The clock that everything in the engine reads. On a shared store it follows the store's, by which all nodes agree. Tests
+//! and the demo may move it.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicI64, Ordering},
+    atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
 };
 
 use jiff::{SignedDuration, Timestamp};
 
+/// A larger error is a clock that was wrong: it is put right at once, even backwards.
+const STEP_US: i64 = 1_000_000;
+/// Of a smaller error, which may be the network's, this part is mended at a time.
+const PART: i64 = 4;
+
 #[derive(Debug, Clone, Default)]
 pub struct Clock {
     ahead_ms: Arc<AtomicI64>,
+    store: Arc<Followed>,
+}
+
+/// How the store's clock stands to the machine's.
+#[derive(Debug, Default)]
+struct Followed {
+    on: AtomicBool,
+    ahead_us: AtomicI64,
+    /// The latest that was told, so that a small correction never tells an earlier moment.
+    latest_us: AtomicI64,
 }
 
 impl Clock {
     pub fn now(&self) -> Timestamp {
-        let ahead = SignedDuration::from_millis(self.ahead_ms.load(Ordering::Relaxed));
-        let now = Timestamp::now();
+        let ahead = SignedDuration::from_millis(self.ahead_ms.load(Relaxed));
+        let now = self.store.now(machine());
         now.checked_add(ahead).unwrap_or(now)
     }
 
     /// Moves this clock ahead of the machine's.
     pub fn advance(&self, by: SignedDuration) {
-        self.ahead_ms.fetch_add(by.as_millis() as i64, Ordering::Relaxed);
+        self.ahead_ms.fetch_add(by.as_millis() as i64, Relaxed);
+    }
+
+    /// Goes by what the store's clock told at this moment of the machine's clock. Gives how far it is ahead of the machine's.
+    pub(crate) fn follow(&self, told: Timestamp, machine: Timestamp) -> SignedDuration {
+        let measured = told.as_microsecond() - machine.as_microsecond();
+        self.store.follow(measured);
+        SignedDuration::from_micros(measured)
+    }
+}
+
+/// The machine's clock.
+pub(crate) fn machine() -> Timestamp {
+    Timestamp::now()
+}
+
+impl Followed {
+    fn now(&self, machine: Timestamp) -> Timestamp {
+        if !self.on.load(Relaxed) {
+            return machine;
+        }
+        let now = machine.as_microsecond() + self.ahead_us.load(Relaxed);
+        let latest = self.latest_us.fetch_max(now, Relaxed);
+        let now = if (1..=STEP_US).contains(&(latest - now)) {
+            latest
+        } else {
+            self.latest_us.store(now, Relaxed);
+            now
+        };
+        Timestamp::from_microsecond(now).unwrap_or(machine)
+    }
+
+    fn follow(&self, measured: i64) {
+        let error = measured - self.ahead_us.load(Relaxed);
+        if error.abs() > STEP_US || !self.on.load(Relaxed) {
+            self.ahead_us.store(measured, Relaxed);
+            self.latest_us.store(0, Relaxed);
+            self.on.store(true, Relaxed);
+        } else {
+            self.ahead_us.fetch_add(error / PART, Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + ms).unwrap()
+    }
+
+    #[test]
+    fn a_small_correction_never_tells_an_earlier_moment_and_a_wrong_clock_is_put_right_at_once() {
+        let clock = Followed::default();
+        assert_eq!(clock.now(at(7)), at(7), "nothing is followed yet");
+        clock.follow(400_000);
+        assert_eq!(clock.now(at(1_000)), at(1_400));
+        // A quarter of the error at a time; until the new course has caught up, the clock stands.
+        clock.follow(0);
+        assert_eq!(clock.now(at(1_001)), at(1_400));
+        assert_eq!(clock.now(at(1_101)), at(1_401));
+        clock.follow(-180_000_000);
+        assert_eq!(clock.now(at(180_500)), at(500));
+        clock.follow(0);
+        assert_eq!(clock.now(at(180_501)), at(180_501));
     }
 }

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     str::FromStr,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -41,6 +41,9 @@ const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 /// The latest ordinal given out: milliseconds since 1970 and, in the last 12 bits, a count within the millisecond.
 static LATEST: AtomicU64 = AtomicU64::new(0);
 
+/// How far new ids are ahead of the machine's clock, in milliseconds.
+static AHEAD_MS: AtomicI64 = AtomicI64::new(0);
+
 /// A prefixed, time-ordered id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Id {
@@ -52,7 +55,7 @@ impl Id {
     /// A new id; later ids of one process sort after earlier ones, even when the clock is put back.
     pub fn new(kind: Kind) -> Self {
         let made = Uuid::now_v7().as_u128();
-        let now = ((made >> 80) as u64) << 12;
+        let now = ((made >> 80) as u64).saturating_add_signed(AHEAD_MS.load(Ordering::Relaxed)) << 12;
         let latest = LATEST.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |latest| Some(now.max(latest + 1)));
         let ordinal = u128::from(now.max(latest.unwrap_or_default() + 1));
         // RFC 9562, version 7: the time, our count in the place of `rand_a` (method 1), and what else was made.
@@ -63,6 +66,11 @@ impl Id {
     /// New ids sort after this ordinal: for a store whose newest row may be ahead of a clock that was put back.
     pub fn start_after(ordinal: i64) {
         LATEST.fetch_max(ordinal.unsigned_abs(), Ordering::Relaxed);
+    }
+
+    /// New ids are of a time so far ahead of the machine's clock, which may be wrong: nodes of one store agree by its clock.
+    pub fn clock_ahead(ms: i64) {
+        AHEAD_MS.store(ms, Ordering::Relaxed);
     }
 
     /// The id's place in the order of time: 60 bits that no two ids of one process share.
