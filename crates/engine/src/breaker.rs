@@ -3,12 +3,10 @@
 //! That a breaker has opened, and that it closed, is kept in the store: people see it, and a start while the provider is down
 //! begins with one try, not with a burst.
 
-use std::{
-    collections::HashMap,
-    time::{Duration, Instant},
-};
+use std::{collections::HashMap, time::Duration};
 
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use uzel_model::{CallError, Id, Timestamp};
 use uzel_store::OpenBreaker;
 
@@ -39,6 +37,18 @@ impl Breakers {
         let loaded =
             open.into_iter().map(|(link, open)| (link, Breaker { failures: FAILURES_MAX, paused_until: None, open: Some(open) }));
         self.by_link.lock().extend(loaded);
+    }
+
+    /// What stands open in the store, on whichever node it opened: what closed elsewhere closes here.
+    pub(crate) fn take_over(&self, open: Vec<(Id, OpenBreaker)>) {
+        let mut breakers = self.by_link.lock();
+        breakers.retain(|link, breaker| breaker.open.is_none() || open.iter().any(|(known, _)| known == link));
+        for (link, open) in open {
+            let breaker = breakers.entry(link).or_default();
+            if breaker.open.is_none() {
+                *breaker = Breaker { failures: FAILURES_MAX, paused_until: None, open: Some(open) };
+            }
+        }
     }
 
     /// How many calls of this connection may begin: none while its breaker pauses, one to try whether it is back.

@@ -13,6 +13,7 @@ use std::{
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
     CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
@@ -29,6 +30,8 @@ use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, breaker, flow::Ground, ou
 const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// Where nothing waits at all, news of other nodes wake this one.
+const LONGEST_IDLE: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// After this a command that could not be made is dead.
 const HORIZON: SignedDuration = SignedDuration::from_hours(72);
@@ -81,7 +84,9 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             wait(&engine, LONGEST_WAIT).await;
             continue;
         }
-        let lease_ms = engine.options.call_timeout.as_millis() as i64 + 30_000;
+        let lease = engine.options.call_timeout + engine.options.lease_margin;
+        let leased_at = Instant::now();
+        let lease_ms = lease.as_millis() as i64;
         let Leased { commands: leased, next_at } = match engine.store.lease(engine.clock.now(), shares, free, lease_ms).await {
             Ok(leased) => leased,
             Err(error) => {
@@ -95,11 +100,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             let task = engine.clone();
             engine.tasks.spawn(async move {
                 let span = trace::attempt(&task, &command);
-                attempt(&task, command).instrument(span).await;
+                // A node that slept (its machine was frozen) may find that another has taken the command over.
+                if leased_at.elapsed() < lease - task.options.call_timeout {
+                    attempt(&task, command).instrument(span).await;
+                } else {
+                    tracing::warn!(command.id = %command.id, "nothing is sent so late: whoever takes it back decides");
+                }
                 drop(place);
             });
         }
-        let pause = next_at.map_or(LONGEST_WAIT, |at| until(&engine, at));
+        let idle = if engine.store.shared() { LONGEST_IDLE } else { LONGEST_WAIT };
+        let pause = next_at.map_or(idle, |at| until(&engine, at));
         if !pause.is_zero() {
             wait(&engine, pause).await;
         }
@@ -226,7 +237,12 @@ async fn settle(engine: &Engine, change: Change) {
     let mut pause = Duration::from_millis(20);
     loop {
         match engine.store.apply(change.clone()).await {
-            Ok(_) => return,
+            Ok(_) => {
+                if change.resolved.is_some() {
+                    engine.told.notify_one();
+                }
+                return;
+            }
             Err(StoreError::Conflict) => return tracing::warn!("a command was taken over while it was being sent"),
             Err(error) if engine.stop.is_cancelled() && pause > Duration::from_secs(2) => {
                 return tracing::error!("how a call ended could not be written: {error}");
@@ -241,7 +257,7 @@ async fn settle(engine: &Engine, change: Change) {
 
 /// What stands before every message: the person's word, its age, quiet hours.
 fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
-    let Job::Send { .. } = &command.job else { return None };
+    let Job::Send { consent, .. } = &command.job else { return None };
     let now = engine.clock.now();
     let flow = command.flow.and_then(|id| engine.world().flow(id).cloned());
     if command.flow.is_some() && flow.is_none() {
@@ -252,7 +268,8 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     if command.contact.opted_out {
         return Some(Outcome::held("opt_out"));
     }
-    if flow.as_ref().is_some_and(|flow| flow.doc.ground == Ground::Consent) && !command.contact.consented {
+    let needs_consent = *consent || flow.as_ref().is_some_and(|flow| flow.doc.ground == Ground::Consent);
+    if needs_consent && !command.contact.consented {
         return Some(Outcome::held("no_consent"));
     }
     if command.latest_at.is_some_and(|latest| latest < now) {
@@ -292,7 +309,7 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
 async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, CallError> {
     let client = Client::new(call);
     match &command.job {
-        Job::Send { phone, text } => match link.connector.messages() {
+        Job::Send { phone, text, .. } => match link.connector.messages() {
             Some(messages) => messages.send(&client, phone, text, &command.id.to_string()).await.map(Made::Sent),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
         },
@@ -423,7 +440,7 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
 
 /// The id is the journal's: `journal show` gives all that led to the text.
 fn log_text(engine: &Engine, command: &Command, journal: Id) {
-    let Job::Send { phone, text } = &command.job else { return };
+    let Job::Send { phone, text, .. } = &command.job else { return };
     let masked = phone::mask(phone);
     if engine.options.print_texts {
         tracing::warn!(journal.id = %journal, phone = masked, text, "development mode: this text was NOT sent");

@@ -60,7 +60,7 @@ impl Followed {
         }
         let now = machine.as_microsecond() + self.ahead_us.load(Relaxed);
         let latest = self.latest_us.fetch_max(now, Relaxed);
-        let now = if (1..=STEP_US).contains(&(latest - now)) {
+        let now = if (1..=STEP_US).contains(&latest.saturating_sub(now)) {
             latest
         } else {
             self.latest_us.store(now, Relaxed);
@@ -73,7 +73,7 @@ impl Followed {
         let error = measured - self.ahead_us.load(Relaxed);
         if error.abs() > STEP_US || !self.on.load(Relaxed) {
             self.ahead_us.store(measured, Relaxed);
-            self.latest_us.store(0, Relaxed);
+            self.latest_us.store(i64::MIN, Relaxed);
             self.on.store(true, Relaxed);
         } else {
             self.ahead_us.fetch_add(error / PART, Relaxed);

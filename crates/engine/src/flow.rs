@@ -301,7 +301,7 @@ impl Flow {
             connection: place.via,
             flow: Some(self.id),
             event: Some(event.id),
-            job: Job::Send { phone: phone.e164.clone(), text },
+            job: Job::Send { phone: phone.e164.clone(), text, consent: false },
             due_at,
             latest_at: Some(latest_at),
             source: event.connection,

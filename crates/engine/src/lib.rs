@@ -5,11 +5,14 @@
 mod breaker;
 mod call;
 mod clock;
+mod command;
 pub mod desk;
 pub mod flow;
+mod jetstream;
 mod masks;
 mod metrics;
 mod networks;
+mod nodes;
 mod outward;
 mod rate;
 mod read;
@@ -33,7 +36,9 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use clock::Clock;
-pub use metrics::{Metrics, ProviderLabel, RequestLabel};
+pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use jetstream::NatsOptions;
+pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
 pub use networks::Networks;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -58,6 +63,12 @@ pub struct Options {
     pub print_texts: bool,
     /// Readiness fails when the oldest entry has waited longer than this.
     pub ready_age: Duration,
+    /// Beyond the time of a call, how long a command is held that is being sent: then other nodes take it for lost.
+    pub lease_margin: Duration,
+    /// How long entries and what followed from them are kept; for ever if not set.
+    pub keep: Option<Duration>,
+    /// Where events are published, and commands may come from.
+    pub nats: Option<NatsOptions>,
 }
 
 impl Default for Options {
@@ -68,6 +79,9 @@ impl Default for Options {
             public_url: None,
             print_texts: false,
             ready_age: Duration::from_secs(300),
+            lease_margin: Duration::from_secs(30),
+            keep: None,
+            nats: None,
         }
     }
 }
@@ -86,6 +100,8 @@ pub struct Engine {
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
     due: Notify,
+    /// Events have been committed.
+    told: Notify,
     stop: CancellationToken,
     /// What was unread at the start has been read.
     caught_up: CancellationToken,
@@ -106,6 +122,8 @@ impl Engine {
     ) -> Result<Arc<Self>, StoreError> {
         let world = World::build(store.setup().await?, providers, &vault);
         let outward = outward::Outward::new(&options);
+        let mut metrics = Metrics::default();
+        metrics.watch(store.stats());
         let engine = Self {
             store,
             providers,
@@ -113,16 +131,18 @@ impl Engine {
             vault,
             clock,
             options,
-            metrics: Metrics::default(),
+            metrics,
             world: ArcSwap::from_pointee(world),
             outward,
             rhythms: rhythm::Rhythms::default(),
             due: Notify::new(),
+            told: Notify::new(),
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
             tasks: TaskTracker::new(),
             refusing: AtomicBool::new(false),
         };
+        engine.follow_clock().await?;
         engine.outward.breakers.load(engine.store.breakers().await?);
         engine.rhythms.load(engine.store.rhythms().await?);
         Ok(Arc::new(engine))
@@ -130,7 +150,7 @@ impl Engine {
 
     /// Takes back what a dead process left behind, and starts the loops.
     pub async fn start(self: &Arc<Self>) -> Result<(), StoreError> {
-        let (again, unknown) = self.store.recover(self.clock.now()).await?;
+        let (again, unknown) = self.take_back().await?;
         if again + unknown > 0 {
             tracing::warn!(
                 commands.again = again,
@@ -138,10 +158,23 @@ impl Engine {
                 "took over what was being sent when the hub last stopped"
             );
         }
+        if self.store.shared() {
+            self.tasks.spawn(nodes::run(self.clone()));
+        }
         self.tasks.spawn(read::run(self.clone()));
         self.tasks.spawn(call::run(self.clone()));
         self.tasks.spawn(tick::run(self.clone()));
-        Ok(())
+        jetstream::start(self).await
+    }
+
+    /// Takes back what has been *sending* for longer than its lease.
+    pub(crate) async fn take_back(&self) -> Result<(u64, u64), StoreError> {
+        let (again, unknown) = self.store.recover(self.clock.now()).await?;
+        self.metrics.took_back(again, unknown);
+        if again + unknown > 0 {
+            self.due.notify_one();
+        }
+        Ok((again, unknown))
     }
 
     /// Stops taking work, lets the calls under way end, and closes the store.
@@ -188,6 +221,7 @@ impl Engine {
         self.forget_login(ended);
         let queued = applied.queued + replay::dead_calls(self, id).await?;
         self.due.notify_one();
+        self.told.notify_one();
         Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued, dead }))
     }
 

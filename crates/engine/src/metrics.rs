@@ -1,11 +1,23 @@
 //! Figures for Prometheus. Labels come from closed sets: providers, endpoints and outcomes that the code names.
+//!
+//! What stands on the road in takes no lock and allocates nothing.
 
+mod http;
+mod lanes;
+mod process;
+
+use std::sync::{Arc, atomic::AtomicU64};
+
+pub use http::Route;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text},
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
-use uzel_store::{CommandState, Counts, EntryState};
+use uzel_store::{CommandState, Counts, EntryState, Stats};
+
+/// A gauge of fractions: seconds.
+type Seconds = Gauge<f64, AtomicU64>;
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ProviderLabel {
@@ -30,6 +42,11 @@ pub(crate) struct StateLabel {
     pub(crate) state: &'static str,
 }
 
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct ResultLabel {
+    result: &'static str,
+}
+
 /// All that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -44,12 +61,25 @@ pub struct Metrics {
     pub attempt_seconds: Family<ProviderLabel, Histogram>,
     pub oldest_waiting_seconds: Gauge,
     pub breakers_open: Family<ProviderLabel, Gauge>,
+    pub http: http::Http,
+    /// The last question to the store was answered.
+    pub store_up: Gauge,
+    pub store_size_bytes: Gauge,
+    pub nodes: Gauge,
+    /// The machine's clock beside the store's.
+    pub clock_offset_seconds: Seconds,
+    pub unpublished_events: Gauge,
+    pub oldest_unpublished_seconds: Seconds,
+    /// Whether the NATS server answers.
+    pub nats_up: Gauge,
+    taken_back: [Counter; 2],
     entries: Family<StateLabel, Gauge>,
     commands: Family<StateLabel, Gauge>,
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        let taken_back: Family<ResultLabel, Counter> = Family::default();
         let mut metrics = Self {
             registry: Registry::default(),
             requests: Family::default(),
@@ -60,10 +90,37 @@ impl Default for Metrics {
             attempt_seconds: Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0])),
             oldest_waiting_seconds: Gauge::default(),
             breakers_open: Family::default(),
+            http: http::Http::default(),
+            store_up: Gauge::default(),
+            store_size_bytes: Gauge::default(),
+            nodes: Gauge::default(),
+            clock_offset_seconds: Gauge::default(),
+            unpublished_events: Gauge::default(),
+            oldest_unpublished_seconds: Gauge::default(),
+            taken_back: ["again", "unknown"].map(|result| taken_back.get_or_create(&ResultLabel { result }).clone()),
+            nats_up: Gauge::default(),
             entries: Family::default(),
             commands: Family::default(),
         };
         let registry = &mut metrics.registry;
+        registry.register("uzel_build", "What runs here", Info::new([("version", env!("CARGO_PKG_VERSION"))]));
+        registry.register_collector(Box::new(process::Process::new()));
+        metrics.http.register(registry);
+        registry.register("uzel_store_up", "Whether the store answered when it was last asked", metrics.store_up.clone());
+        registry.register("uzel_store_size_bytes", "What the store takes on disk", metrics.store_size_bytes.clone());
+        registry.register("uzel_nodes", "Nodes that have been seen lately on this store", metrics.nodes.clone());
+        registry.register(
+            "uzel_clock_offset_seconds",
+            "How far the machine's clock is ahead of the store's",
+            metrics.clock_offset_seconds.clone(),
+        );
+        registry.register("uzel_unpublished_events", "Events that wait to be published", metrics.unpublished_events.clone());
+        registry.register(
+            "uzel_oldest_unpublished_seconds",
+            "Since when the first of them waits",
+            metrics.oldest_unpublished_seconds.clone(),
+        );
+        registry.register("uzel_leases_taken_back", "Commands whose node did not say how they ended", taken_back);
         registry.register("pos_requests", "Requests by provider, endpoint and result", metrics.requests.clone());
         registry.register("pos_errors", "Requests that ended in an error", metrics.errors.clone());
         registry.register("pos_webhooks", "Webhooks accepted", metrics.webhooks.clone());
@@ -76,6 +133,7 @@ impl Default for Metrics {
             metrics.oldest_waiting_seconds.clone(),
         );
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
+        registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
         registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());
         metrics
@@ -88,6 +146,20 @@ impl Metrics {
         self.requests.get_or_create(&RequestLabel { provider, endpoint, result }).inc();
         if result != "ok" {
             self.errors.get_or_create(&EndpointLabel { provider, endpoint }).inc();
+        }
+    }
+
+    /// From now on the page shows what the store counts.
+    pub(crate) fn watch(&mut self, stats: Option<Arc<Stats>>) {
+        if let Some(stats) = stats {
+            self.registry.register_collector(Box::new(lanes::Lanes(stats)));
+        }
+    }
+
+    /// Leases of nodes that are gone: calls to be made again, and calls of which nobody knows.
+    pub fn took_back(&self, again: u64, unknown: u64) {
+        for (counter, count) in self.taken_back.iter().zip([again, unknown]) {
+            counter.inc_by(count);
         }
     }
 

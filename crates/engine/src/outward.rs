@@ -17,7 +17,7 @@ use uzel_model::{
     id::Kind,
     port::{Login, Session},
 };
-use uzel_store::Exchange;
+use uzel_store::{Exchange, StoreError};
 
 use crate::{
     Engine, Link, Networks, Options,
@@ -112,6 +112,12 @@ impl Engine {
         change.await
     }
 
+    /// Another node may have changed any of them.
+    pub(crate) fn forget_logins(&self) {
+        let links: Vec<Id> = self.outward.sessions.lock().keys().copied().collect();
+        links.into_iter().for_each(|link| self.forget_login(Some(link)));
+    }
+
     /// What was committed ended this connection's login: what is kept of it in memory goes too.
     pub(crate) fn forget_login(&self, link: Option<Id>) {
         if let Some(lock) = link.and_then(|link| self.outward.sessions.lock().get(&link).cloned()) {
@@ -181,8 +187,47 @@ impl<'a> Call<'a> {
                 return Ok(session.clone());
             }
         }
+        self.alone(login, &mut held, stale).await
+    }
+
+    /// Renews the login while no other node does: a refresh token works once.
+    async fn alone(&self, login: &dyn Login, held: &mut Option<Session>, stale: Option<&str>) -> Result<Session, CallError> {
+        let (engine, link) = (self.engine, self.link);
+        if !engine.store.shared() {
+            return self.renew(login, held).await;
+        }
+        let (name, time) = (format!("login/{}", link.id), engine.options.call_timeout);
+        let unreachable = |error: StoreError| CallError::Unreachable(error.to_string());
+        let taken = engine.take_soon(&name, time * 3, time).await.map_err(unreachable)?;
+        let Some(taken) = taken else {
+            return Err(CallError::Unreachable("another node is renewing the login".to_owned()));
+        };
+        let renewed = async {
+            let stored = self.stored().await?;
+            let now = engine.clock.now();
+            let good = |session: &Session| {
+                session.expires_at.is_none_or(|at| at > now) && stale.is_none_or(|stale| stale != session.access.expose())
+            };
+            match stored {
+                // Another node has done it meanwhile.
+                Some(session) if good(&session) => {
+                    *held = Some(session.clone());
+                    Ok(session)
+                }
+                stored => {
+                    *held = stored;
+                    self.renew(login, held).await
+                }
+            }
+        };
+        let renewed = renewed.await;
+        engine.give_back(taken).await;
+        renewed
+    }
+
+    async fn renew(&self, login: &dyn Login, held: &mut Option<Session>) -> Result<Session, CallError> {
         let renewed = login.renew(&Client::new(self), held.as_ref()).await?;
-        // A refresh token works once, and the old one is dead by now: kept here even if the store will not have it yet.
+        // The old token is dead by now: the new one is kept here even if the store will not have it yet.
         *held = Some(renewed.clone());
         // Saved before its first use.
         self.save(&renewed).await?;

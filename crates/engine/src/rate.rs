@@ -3,18 +3,22 @@
 //! Providers count the calls of the last second or minute, so the calls of that time are what is remembered here: a bucket
 //! that fills up steadily would let twice the limit through in its first period. A turn that is near is reserved; one that
 //! is far is not waited for, since a waiting call stands as *sending* and holds a place that others could use.
+//!
+//! Nodes of a shared store remember these calls together, by the store's clock: so that all of them keep a limit as one would.
 
 use std::{
     collections::{HashMap, VecDeque},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::SignedDuration;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use uzel_model::{
     CallError, Id,
     connector::{Rate, Scope},
 };
+use uzel_store::StoreError;
 
 use crate::{Engine, Link};
 
@@ -23,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Beyond each period, since some calls are longer on their way than others and the provider counts when they come.
 const SLACK: Duration = Duration::from_millis(20);
+
+/// Above so many calls a second each node keeps a limit by itself.
+const SHARED_PER_S_MAX: u32 = 1_000;
 
 /// How long a call can wait for its turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +40,24 @@ pub(crate) enum Waits {
     UpTo(Duration),
 }
 
-/// Who shares a limit: its owner, and the provider's own word for it.
-type Shared = (String, Scope);
+/// Moments of late calls, in milliseconds.
+type Window = VecDeque<i64>;
 
 /// The calls of late, by who shares a limit, and the connections whose turn is far.
-#[derive(Default)]
 pub(crate) struct Limits {
-    windows: Mutex<HashMap<Shared, VecDeque<Instant>>>,
+    began: Instant,
+    windows: Mutex<HashMap<String, Window>>,
     far: Mutex<HashMap<Id, Instant>>,
 }
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { began: Instant::now(), windows: Mutex::default(), far: Mutex::default() }
+    }
+}
+
+/// How long until a turn, which is taken where it is near.
+type Turn = Result<Duration, Duration>;
 
 impl Limits {
     /// Whether calls of this connection would have to come back.
@@ -59,76 +75,101 @@ impl Limits {
 
     /// Waits for the turn of one call, or says when to come back. Nothing has been sent by then.
     pub(crate) async fn admit(&self, engine: &Engine, link: &Link, waits: Waits) -> Result<(), CallError> {
-        let rates: Vec<(Shared, Rate)> =
-            link.connector.rates().into_iter().map(|rate| ((owner(link, &rate.scope), rate.scope.clone()), rate)).collect();
+        let rates: Vec<(String, Rate)> = link.connector.rates().into_iter().map(|rate| (name(link, &rate.scope), rate)).collect();
+        if rates.is_empty() {
+            return Ok(());
+        }
         let deadline = match waits {
             Waits::Shortly => Instant::now(),
             Waits::UpTo(time) => Instant::now() + time,
         };
         loop {
             let now = Instant::now();
-            match self.reserve(&rates, now) {
-                Ok(turn) if turn <= now => return Ok(()),
-                Ok(turn) => {
-                    tokio::time::sleep_until(turn.into()).await;
+            let turn = self.turn(engine, &rates).await;
+            match turn.map_err(|error| CallError::Unreachable(format!("the limits of calls cannot be looked at: {error}")))? {
+                Ok(wait) => {
+                    if !wait.is_zero() {
+                        tokio::time::sleep(wait).await;
+                    }
                     return Ok(());
                 }
-                Err(turn) if turn < deadline => {
+                Err(wait) if now + wait < deadline => {
                     tokio::select! {
-                        () = tokio::time::sleep_until(turn.into()) => {}
-                        () = engine.stop.cancelled() => return Err(later(engine, turn, now)),
+                        () = tokio::time::sleep(wait) => {}
+                        () = engine.stop.cancelled() => return Err(later(engine, wait)),
                     }
                 }
-                Err(turn) => {
-                    self.far.lock().insert(link.id, turn - PATIENCE);
-                    return Err(later(engine, turn, now));
+                Err(wait) => {
+                    self.far.lock().insert(link.id, now + wait - PATIENCE);
+                    return Err(later(engine, wait));
                 }
             }
         }
     }
 
-    /// Takes the next turn by all limits at once if it is near; else nothing is taken.
-    fn reserve(&self, rates: &[(Shared, Rate)], now: Instant) -> Result<Instant, Instant> {
-        let mut windows = self.windows.lock();
-        let turns = rates.iter().filter_map(|(shared, rate)| earliest(windows.get(shared)?, rate));
-        let turn = turns.fold(now, Instant::max);
-        if turn > now + PATIENCE {
-            return Err(turn);
+    async fn turn(&self, engine: &Engine, rates: &[(String, Rate)]) -> Result<Turn, StoreError> {
+        // Several limits of one scope count the same calls.
+        let mut names: Vec<String> = rates.iter().map(|(name, _)| name.clone()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let limits: Vec<(usize, &Rate)> =
+            rates.iter().filter_map(|(name, rate)| Some((names.binary_search(name).ok()?, rate))).collect();
+        // What is remembered together is written with every call: a limit beyond what all nodes make is not worth that.
+        if !engine.store.shared() || rates.iter().all(|(_, rate)| rate.calls / rate.period_s.max(1) > SHARED_PER_S_MAX) {
+            return Ok(self.local(&names, &limits, self.began.elapsed().as_millis() as i64));
         }
-        for (place, (shared, _)) in rates.iter().enumerate() {
-            // Several limits of one scope count the same calls.
-            if !rates[..place].iter().any(|(known, _)| known == shared) {
-                let same = rates.iter().filter(|(other, _)| other == shared);
-                let kept = same.map(|(_, rate)| rate.calls.max(1) as usize).max().unwrap_or(1);
-                let window = windows.entry(shared.clone()).or_default();
-                window.push_back(turn);
-                window.drain(..window.len().saturating_sub(kept));
-            }
-        }
+        let mut turn = Ok(Duration::ZERO);
+        engine.store.moments(&names, &mut |now_ms, windows| turn = reserve(windows, &limits, now_ms)).await?;
         Ok(turn)
+    }
+
+    fn local(&self, names: &[String], limits: &[(usize, &Rate)], now_ms: i64) -> Turn {
+        let mut kept = self.windows.lock();
+        let mut windows: Vec<Window> = names.iter().map(|name| kept.remove(name).unwrap_or_default()).collect();
+        let turn = reserve(&mut windows, limits, now_ms);
+        kept.extend(names.iter().cloned().zip(windows));
+        turn
     }
 }
 
+/// Takes the next turn by all limits at once if it is near; else nothing is taken. Each limit names its window.
+fn reserve(windows: &mut [Window], limits: &[(usize, &Rate)], now_ms: i64) -> Turn {
+    let turn = limits.iter().filter_map(|(window, rate)| earliest(&windows[*window], rate)).fold(now_ms, i64::max);
+    let wait = Duration::from_millis((turn - now_ms).unsigned_abs());
+    if wait > PATIENCE {
+        return Err(wait);
+    }
+    for (place, window) in windows.iter_mut().enumerate() {
+        let of_window = limits.iter().filter(|(own, _)| *own == place);
+        if let Some(kept) = of_window.map(|(_, rate)| rate.calls.max(1) as usize).max() {
+            window.push_back(turn);
+            window.drain(..window.len().saturating_sub(kept));
+        }
+    }
+    Ok(wait)
+}
+
 /// A connection's own limit is kept by its id, the others by what shares them.
-fn owner(link: &Link, scope: &Scope) -> String {
+fn name(link: &Link, scope: &Scope) -> String {
     match scope {
         Scope::Connection => link.id.to_string(),
-        Scope::Account(_) | Scope::Address => link.provider.id.to_owned(),
+        Scope::Account(account) => format!("{}/{account}", link.provider.id),
+        Scope::Address => link.provider.id.to_owned(),
     }
 }
 
 /// When one more call fits: as soon as the call that is `calls` back is a whole period old. Turns are given in order.
-fn earliest(window: &VecDeque<Instant>, rate: &Rate) -> Option<Instant> {
+fn earliest(window: &Window, rate: &Rate) -> Option<i64> {
     let last = *window.back()?;
     let back = window.len().checked_sub(rate.calls.max(1) as usize).and_then(|place| window.get(place));
-    Some(back.map_or(last, |oldest| (*oldest + Duration::from_secs(u64::from(rate.period_s)) + SLACK).max(last)))
+    let period = Duration::from_secs(u64::from(rate.period_s)) + SLACK;
+    Some(back.map_or(last, |oldest| (oldest + period.as_millis() as i64).max(last)))
 }
 
-fn later(engine: &Engine, turn: Instant, now: Instant) -> CallError {
-    let wait = SignedDuration::from_millis(turn.saturating_duration_since(now).as_millis() as i64);
+fn later(engine: &Engine, wait: Duration) -> CallError {
     CallError::Later {
         reason: "the provider's limit of calls is reached: nothing was sent".to_owned(),
-        at: engine.clock.now().checked_add(wait).ok(),
+        at: engine.clock.now().checked_add(SignedDuration::try_from(wait).unwrap_or(SignedDuration::MAX)).ok(),
     }
 }
 
@@ -136,18 +177,14 @@ fn later(engine: &Engine, turn: Instant, now: Instant) -> CallError {
 mod tests {
     use super::*;
 
-    fn rates(rates: &[Rate]) -> Vec<(Shared, Rate)> {
-        rates.iter().map(|rate| (("p".to_owned(), rate.scope.clone()), rate.clone())).collect()
-    }
-
     /// The seconds at which calls go that come as soon as they may.
-    fn turns(limits: &Limits, rates: &[(Shared, Rate)], start: Instant, calls: usize) -> Vec<u64> {
-        let mut now = start;
-        let mut turns = Vec::new();
+    fn turns(rates: &[Rate], calls: usize) -> Vec<i64> {
+        let limits: Vec<(usize, &Rate)> = rates.iter().map(|rate| (0, rate)).collect();
+        let (mut windows, mut now_ms, mut turns) = ([Window::new()], 0, Vec::new());
         while turns.len() < calls {
-            match limits.reserve(rates, now) {
-                Ok(turn) => turns.push((turn - start).as_secs()),
-                Err(far) => now = far,
+            match reserve(&mut windows, &limits, now_ms) {
+                Ok(wait) => turns.push((now_ms + wait.as_millis() as i64) / 1_000),
+                Err(far) => now_ms += far.as_millis() as i64,
             }
         }
         turns
@@ -155,13 +192,11 @@ mod tests {
 
     #[test]
     fn no_period_ever_holds_more_calls_than_it_may() {
-        let start = Instant::now();
         let five = Rate::per_second(Scope::Address, 5);
-        let seconds = turns(&Limits::default(), &rates(std::slice::from_ref(&five)), start, 11);
+        let seconds = turns(std::slice::from_ref(&five), 11);
         assert_eq!(seconds, [0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 2]);
         // 200 a minute are used up after forty seconds of 5 a second; the rest of the minute is silent.
-        let both = rates(&[five, Rate::per_minute(Scope::Address, 200)]);
-        let both = turns(&Limits::default(), &both, start, 401);
+        let both = turns(&[five, Rate::per_minute(Scope::Address, 200)], 401);
         assert_eq!((both[199], both[200], both[204], both[205], both[400]), (39, 60, 60, 61, 120));
         for (place, turn) in both.iter().enumerate().skip(200) {
             assert!(turn - both[place - 200] >= 60, "call {place}");
@@ -170,14 +205,14 @@ mod tests {
 
     #[test]
     fn a_call_that_one_limit_refuses_is_not_counted_by_another() {
-        let (limits, now) = (Limits::default(), Instant::now());
+        let limits = Limits::default();
         let integration = Rate::per_second(Scope::Account("integration".to_owned()), 7);
-        let account = |name: &str| Rate::per_minute(Scope::Account(name.to_owned()), 1);
-        let (one, other) = (rates(&[integration.clone(), account("a")]), rates(&[integration, account("b")]));
-        assert_eq!(limits.reserve(&one, now), Ok(now));
+        let account = Rate::per_minute(Scope::Account("own".to_owned()), 1);
+        let by = |own: &str| limits.local(&[own.to_owned(), "shared".to_owned()], &[(0, &account), (1, &integration)], 0);
+        assert_eq!(by("a"), Ok(Duration::ZERO));
         for _ in 0..20 {
-            assert_eq!(limits.reserve(&one, now), Err(now + Duration::from_secs(60) + SLACK));
+            assert_eq!(by("a"), Err(Duration::from_secs(60) + SLACK));
         }
-        assert_eq!(limits.reserve(&other, now), Ok(now));
+        assert_eq!(by("b"), Ok(Duration::ZERO));
     }
 }

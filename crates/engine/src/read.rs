@@ -97,12 +97,13 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     let changes: Vec<Change> = changes.collect();
     let ended: Vec<Option<Id>> = changes.iter().map(|change| change.ends_login).collect();
     let outcomes = engine.store.apply_all(changes).await;
-    let mut queued = 0;
+    let (mut queued, mut told) = (0, 0);
     let mut left = Vec::new();
     for ((entry, ended), outcome) in entries.into_iter().zip(ended).zip(outcomes) {
         match outcome {
             Ok(applied) => {
                 queued += applied.queued;
+                told += applied.new_events;
                 engine.forget_login(ended);
             }
             // Somebody has read it meanwhile.
@@ -115,6 +116,9 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     }
     if queued > 0 {
         engine.due.notify_one();
+    }
+    if told > 0 {
+        engine.told.notify_one();
     }
     left
 }

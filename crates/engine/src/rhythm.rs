@@ -35,6 +35,16 @@ impl Rhythms {
         self.0.lock().rhythms.extend(kept.into_iter().map(|(link, rhythm)| (link, (rhythm, false))));
     }
 
+    /// What all nodes together know: the last webhook may have come to another.
+    pub(crate) fn hear(&self, kept: Vec<(Id, Rhythm)>) {
+        let mut known = self.0.lock();
+        for (link, theirs) in kept {
+            let (own, _) = known.rhythms.entry(link).or_insert((theirs, false));
+            own.last_at = own.last_at.max(theirs.last_at);
+            own.first_at = own.first_at.min(theirs.first_at);
+        }
+    }
+
     fn seen(&self, link: Id, at: Timestamp) {
         let mut known = self.0.lock();
         let (rhythm, changed) = known.rhythms.entry(link).or_insert_with(|| (first(at), true));

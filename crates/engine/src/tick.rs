@@ -14,7 +14,7 @@ use uzel_model::{
     connector::StatusNews,
     port::{Cost, Delivery},
 };
-use uzel_store::{Change, Cursor, Notice, Source};
+use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
 use crate::{Engine, Link, ProviderLabel, outward::Call, rhythm};
 
@@ -23,6 +23,14 @@ const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 const STATUSES_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Messages asked about in one turn.
 const STATUSES_MAX: usize = 1_000;
+/// What costs the store more to tell is asked less often.
+const ABOUT_EVERY: Duration = Duration::from_secs(15);
+/// Between two looks for what nodes that are gone were sending, where there may be several.
+const TAKE_BACK_EVERY: Duration = Duration::from_secs(2);
+/// Between two rounds of forgetting; within a round a portion goes with each beat.
+const PURGE_EVERY: Duration = Duration::from_secs(3_600);
+const PURGE_HOLD: Duration = Duration::from_secs(60);
+const PURGED_MAX: usize = 1_000;
 const RHYTHMS_EVERY: Duration = Duration::from_secs(60);
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// The first check comes soon after the start, or a hub that is started every day would never make one.
@@ -73,6 +81,7 @@ impl Turns {
         engine: &Arc<Engine>,
         link: &Arc<Link>,
         what: &'static str,
+        every: SignedDuration,
         work: impl FnOnce(Arc<Engine>, Arc<Link>) -> F,
     ) {
         if !self.under_way.lock().insert((link.id, what)) {
@@ -80,9 +89,22 @@ impl Turns {
         }
         let turn = Turn { what: (link.id, what), under_way: self.under_way.clone() };
         let work = work(engine.clone(), link.clone());
+        let engine = engine.clone();
         // Never cut short: a renewed login whose saving was cancelled would be lost. Each call has its deadline.
-        engine.tasks.spawn(async move {
-            work.await;
+        engine.tasks.clone().spawn(async move {
+            // Other nodes have turns too; a clock that runs a little faster must not skip every second one.
+            let hold = engine.options.call_timeout * PAGES_MAX as u32;
+            match engine
+                .take(format!("{what}/{}", turn.what.0), Duration::try_from(every * 9 / 10).unwrap_or_default(), hold)
+                .await
+            {
+                Ok(Some(taken)) => {
+                    work.await;
+                    engine.give_back(taken).await;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(what, "a turn cannot be taken now: {error}"),
+            }
             drop(turn);
         });
     }
@@ -91,6 +113,9 @@ impl Turns {
 pub(crate) async fn run(engine: Arc<Engine>) {
     let mut turns = Turns::default();
     let mut rhythms_kept = Instant::now();
+    let mut asked_about = None;
+    let mut taken_back = Instant::now();
+    let mut purged = None;
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -99,40 +124,97 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             () = engine.stop.cancelled() => return keep_rhythms(&engine).await,
         }
         measure(&engine).await;
+        if asked_about.is_none_or(|at: Instant| at.elapsed() >= ABOUT_EVERY) {
+            asked_about = Some(Instant::now());
+            measure_store(&engine).await;
+        }
         if rhythms_kept.elapsed() >= RHYTHMS_EVERY {
             rhythms_kept = Instant::now();
             keep_rhythms(&engine).await;
         }
+        if taken_back.elapsed() >= if engine.store.shared() { TAKE_BACK_EVERY } else { TAKE_BACK_EVERY * 15 } {
+            taken_back = Instant::now();
+            if let Err(error) = engine.take_back().await {
+                tracing::debug!("what nodes left behind cannot be taken back yet: {error}");
+            }
+        }
+        if let Some(keep) = engine.options.keep
+            && purged.is_none_or(|at: Instant| at.elapsed() >= PURGE_EVERY)
+            && !purge(&engine, keep).await
+        {
+            purged = Some(Instant::now());
+        }
         let now = engine.clock.now();
         for link in engine.world().links.values().filter(|link| !link.paused) {
             if let Some(polls) = link.connector.polls().filter(|_| link.poll)
-                && turns.due(now, link.id, "poll", SignedDuration::from_secs(i64::from(polls.every_s().max(1))))
+                && let every = SignedDuration::from_secs(i64::from(polls.every_s().max(1)))
+                && turns.due(now, link.id, "poll", every)
             {
-                turns.take(&engine, link, "poll", |engine, link| async move { poll(&engine, &link).await });
+                turns.take(&engine, link, "poll", every, |engine, link| async move { poll(&engine, &link).await });
             }
             if link.connector.messages().is_some() && turns.due(now, link.id, "statuses", STATUSES_EVERY) {
-                turns.take(&engine, link, "statuses", |engine, link| async move { statuses(&engine, &link).await });
+                turns.take(
+                    &engine,
+                    link,
+                    "statuses",
+                    STATUSES_EVERY,
+                    |engine, link| async move { statuses(&engine, &link).await },
+                );
             }
             if link.connector.subscription().is_some() && turns.due(now, link.id, "check", CHECK_EVERY) {
-                turns.take(&engine, link, "check", |engine, link| async move { check(&engine, &link).await });
+                turns.take(&engine, link, "check", CHECK_EVERY, |engine, link| async move { check(&engine, &link).await });
             }
         }
     }
 }
 
+/// Forgets a portion of what is older than its time; whether there may be more.
+async fn purge(engine: &Engine, keep: Duration) -> bool {
+    let before = SignedDuration::try_from(keep).ok().and_then(|keep| engine.clock.now().checked_sub(keep).ok());
+    let Some(before) = before else { return false };
+    let purged = async {
+        let Some(taken) = engine.take("purge".to_owned(), Duration::ZERO, PURGE_HOLD).await? else { return Ok(0) };
+        let gone = engine.store.purge(before, PURGED_MAX).await;
+        engine.give_back(taken).await;
+        gone
+    };
+    match purged.await {
+        Ok(gone) => gone > 0,
+        Err(error) => {
+            tracing::warn!("what is older than its time cannot be forgotten yet: {error}");
+            false
+        }
+    }
+}
+
 async fn keep_rhythms(engine: &Engine) {
-    if let Err(error) = engine.rhythms.keep(engine.store.as_ref()).await {
+    let kept = async {
+        engine.rhythms.keep(engine.store.as_ref()).await?;
+        if engine.store.shared() {
+            // Webhooks come to other nodes too.
+            engine.rhythms.hear(engine.store.rhythms().await?);
+        }
+        Ok::<_, StoreError>(())
+    };
+    if let Err(error) = kept.await {
         tracing::warn!("how often webhooks come cannot be kept yet: {error}");
     }
 }
 
 /// What is not counted as it happens.
 async fn measure(engine: &Engine) {
-    if let Ok(lag) = engine.lag().await {
+    let lag = engine.lag().await;
+    engine.metrics.store_up.set(lag.is_ok().into());
+    if let Ok(lag) = lag {
         engine.metrics.oldest_waiting_seconds.set(lag.as_secs() as i64);
     }
     if let Ok(counts) = engine.store.counts().await {
         engine.metrics.stand(&counts);
+    }
+    if let Ok((count, since)) = engine.store.publishing().await {
+        engine.metrics.unpublished_events.set(count as i64);
+        let age = since.map_or(0, |since| engine.clock.now().as_millisecond() - since.as_millisecond());
+        engine.metrics.oldest_unpublished_seconds.set(age.max(0) as f64 / 1e3);
     }
     let world = engine.world();
     for provider in engine.providers {
@@ -142,6 +224,20 @@ async fn measure(engine: &Engine) {
             let open = links.filter(|link| engine.open_breaker(link.id).is_some()).count();
             engine.metrics.breakers_open.get_or_create(&ProviderLabel { provider: provider.id }).set(open as i64);
         }
+    }
+}
+
+/// What is told of the store itself, and how far this machine's clock is from its.
+async fn measure_store(engine: &Engine) {
+    if let Ok(about) = engine.store.about().await {
+        engine.metrics.nodes.set(about.nodes.into());
+        engine.metrics.store_size_bytes.set(about.bytes as i64);
+    }
+    let asked_at = Timestamp::now();
+    if let Ok(Some(told)) = engine.store.clock().await {
+        // The answer is about as old as half of what it took.
+        let here = asked_at.as_microsecond().midpoint(Timestamp::now().as_microsecond());
+        engine.metrics.clock_offset_seconds.set((here - told.as_microsecond()) as f64 / 1e6);
     }
 }
 
@@ -185,8 +281,11 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
             now: Some(now),
             ..Change::default()
         };
-        if let Err(error) = engine.store.apply(change).await {
-            return tracing::warn!(connection.id = %link.id, "what a poll brought cannot be written: {error}");
+        match engine.store.apply(change).await {
+            Ok(_) => {}
+            // Another node has polled from the same place meanwhile.
+            Err(StoreError::Conflict) => return,
+            Err(error) => return tracing::warn!(connection.id = %link.id, "what a poll brought cannot be written: {error}"),
         }
         if !more || engine.stop.is_cancelled() {
             return;

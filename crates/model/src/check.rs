@@ -31,6 +31,16 @@ pub fn pointer(path: &serde_path_to_error::Path) -> String {
     })
 }
 
+/// What a deserialiser says of a value, without line and column: the pointer says the place, also of what is missing.
+pub fn unread(pointer: String, error: &serde_json::Error) -> Fault {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
+    match text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
+        Some(name) => Fault::new(format!("{pointer}/{name}"), "is missing"),
+        None => Fault::new(pointer, text),
+    }
+}
+
 /// Every fault of the value.
 pub fn faults(schema: &Value, value: &Value) -> Vec<Fault> {
     let mut faults = Vec::new();

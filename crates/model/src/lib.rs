@@ -5,6 +5,7 @@
 
 pub mod call;
 pub mod check;
+pub mod cloudevent;
 pub mod connector;
 pub mod event;
 pub mod id;

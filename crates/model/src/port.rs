@@ -12,7 +12,13 @@ use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp};
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum Job {
     /// Send a text ([`Messages::send`]).
-    Send { phone: String, text: String },
+    Send {
+        phone: String,
+        text: String,
+        /// Whether it goes only to people who have agreed; a flow says so itself.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        consent: bool,
+    },
     /// Find the guest's phone ([`Guests::look_up`]).
     LookUp { what: Value },
 }

@@ -3,7 +3,10 @@
 //! Nothing is answered 2xx before it would survive a power cut, and nothing here waits for an outside call. A stranger's
 //! request is refused and counted, never journalled.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     body::{Body, to_bytes},
@@ -98,6 +101,7 @@ async fn receive(app: &App, link: Arc<Link>, request: Request) -> HttpResponse {
 }
 
 async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: String) -> HttpResponse {
+    let began = Instant::now();
     let provider = link.provider.id;
     let metrics = &app.engine.metrics;
     if !link.connector.methods().contains(&request.method.as_str()) {
@@ -134,6 +138,7 @@ async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: Strin
                     app.engine.seen(link.id);
                     metrics.webhooks.get_or_create(&uzel_engine::ProviderLabel { provider }).inc();
                     metrics.request(provider, "webhook", "ok");
+                    metrics.http.accepted(began.elapsed());
                     http(response)
                 }
                 Err(error) => {

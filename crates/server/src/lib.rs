@@ -13,6 +13,7 @@ use std::sync::{
     atomic::{AtomicBool, Ordering},
 };
 
+pub use api::refused_message;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, State},
@@ -85,7 +86,8 @@ pub async fn serve(
     let (stop_writing, stopped) = watch::channel(false);
     let refusals = tokio::spawn(app.refusals.clone().write(app.engine.clone(), stopped));
     let patience = app.door.patience();
-    let served = listen::serve(router(app), listener, patience, stop).await;
+    let engine = app.engine.clone();
+    let served = listen::serve(router(app), engine, listener, patience, stop).await;
     stop_writing.send_replace(true);
     refusals.await.map_err(std::io::Error::other)?;
     served

@@ -1,19 +1,24 @@
 //! The listener: connections are bounded in number, and a client that is slow to say what it wants is let go.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::{Router, body::Body, extract::ConnectInfo};
-use hyper::{Request, body::Incoming, server::conn::http1};
+use axum::{Router, body::Body, extract::ConnectInfo, response::Response};
+use hyper::{
+    Request,
+    body::Incoming,
+    server::conn::http1,
+    service::{Service, service_fn},
+};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
-    service::TowerToHyperService,
 };
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
 };
 use tower::ServiceExt;
+use uzel_engine::{Engine, Route};
 
 /// Connections at a time; more wait in the system's queue.
 const CONNECTIONS_MAX: usize = 8_192;
@@ -22,6 +27,7 @@ const CONNECTIONS_MAX: usize = 8_192;
 /// connection that is kept open for longer without one is closed.
 pub(crate) async fn serve(
     router: Router,
+    engine: Arc<Engine>,
     listener: TcpListener,
     patience: Duration,
     stop: impl Future<Output = ()>,
@@ -46,7 +52,7 @@ pub(crate) async fn serve(
             },
             () = &mut stop => break,
         };
-        let connection = graceful.watch(converse(router.clone(), stream, peer, patience));
+        let connection = graceful.watch(converse(router.clone(), engine.clone(), stream, peer, patience));
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("a connection ended: {error}");
@@ -59,25 +65,27 @@ pub(crate) async fn serve(
     Ok(())
 }
 
-type Served<S> = http1::Connection<TokioIo<TcpStream>, TowerToHyperService<S>>;
-
+/// One connection with its requests. Each is counted, without a box of its own.
 fn converse(
     router: Router,
+    engine: Arc<Engine>,
     stream: TcpStream,
     peer: SocketAddr,
     patience: Duration,
-) -> Served<
-    impl tower::Service<Request<Incoming>, Response = axum::response::Response, Error = std::convert::Infallible, Future: Send>
-    + Clone,
-> {
+) -> http1::Connection<TokioIo<TcpStream>, impl Service<Request<Incoming>, Response = Response, Error = Infallible, Future: Send>>
+{
     // Answers are small: they must not wait for more of them. A stream that refuses this works all the same.
     stream.set_nodelay(true).unwrap_or_default();
-    let service = router.map_request(move |mut request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        request.map(Body::new)
+        let route = Route::of(request.uri().path());
+        let answer = router.clone().oneshot(request.map(Body::new));
+        let engine = engine.clone();
+        async move {
+            let answer = answer.await?;
+            engine.metrics.http.answered(route, answer.status().as_u16());
+            Ok(answer)
+        }
     });
-    http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(patience)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+    http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(patience).serve_connection(TokioIo::new(stream), service)
 }

@@ -93,7 +93,11 @@ impl Problem {
     }
 
     pub fn too_large() -> Self {
-        let detail = format!("a request may carry {} bytes at the most", crate::BODY_BYTES_MAX);
+        Self::too_large_for(crate::BODY_BYTES_MAX)
+    }
+
+    pub(crate) fn too_large_for(bytes_max: usize) -> Self {
+        let detail = format!("a request may carry {bytes_max} bytes at the most");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
     }
 

@@ -3,18 +3,22 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod numbers;
 mod postgres;
+mod ready;
 mod sqlite;
+mod stats;
 mod view;
 mod watch;
 
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use postgres::{Postgres, PostgresOptions};
+pub use postgres::{Migration, Postgres, PostgresOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use sqlite::Sqlite;
+pub use stats::{Lane, LaneStats, Spread, Stats};
 use tokio::sync::{Notify, broadcast};
 use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
@@ -370,6 +374,8 @@ pub trait Store: Send + Sync {
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
     /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError>;
+    /// One command, and the merchant whose it is; also one that belongs to no entry.
+    async fn command(&self, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError>;
     /// Entries that are dead, or led to a dead command.
     async fn dead(&self, provider: Option<String>, from: Option<Timestamp>, to: Option<Timestamp>)
     -> Result<Vec<Id>, StoreError>;
@@ -409,8 +415,8 @@ pub trait Store: Send + Sync {
         Ok(None)
     }
     /// Takes what one node at a time may do, until it is given back or `hold_ms` are over by the store's clock; nothing where
-    /// somebody holds it, or took it less than `every_ms` ago. Gives a token for [`Store::give_back`].
-    async fn take(&self, _name: &str, _every_ms: i64, _hold_ms: i64) -> Result<Option<i64>, StoreError> {
+    /// somebody holds it, or took it less than `every_ms` before `now`. Gives a token for [`Store::give_back`].
+    async fn take(&self, _name: &str, _now: Timestamp, _every_ms: i64, _hold_ms: i64) -> Result<Option<i64>, StoreError> {
         Ok(Some(0))
     }
     async fn give_back(&self, _name: &str, _token: i64) -> Result<(), StoreError> {
@@ -440,4 +446,8 @@ pub trait Store: Send + Sync {
     /// a command that waits, or an event to be published; keys of events are kept for ever. Gives how many went.
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
     async fn about(&self) -> Result<About, StoreError>;
+    /// What it counts while it writes; `None` where it counts nothing.
+    fn stats(&self) -> Option<Arc<Stats>> {
+        None
+    }
 }

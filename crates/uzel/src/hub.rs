@@ -7,15 +7,16 @@ use std::{
     os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use uzel_engine::{Clock, Engine, Options, Vault, desk::Desk, setup::Leniency};
+use uzel_engine::{Clock, Engine, Vault, desk::Desk, setup::Leniency};
 use uzel_model::{Id, Provider, Secret, id::Kind};
 use uzel_server::App;
-use uzel_store::{KeyRow, Setup, Sqlite, Store};
+use uzel_store::{KeyRow, Postgres, Setup, Sqlite, Store};
 
 use crate::settings::Settings;
 
@@ -44,8 +45,11 @@ impl Folder {
     }
 
     /// The master key, made at the first start.
-    pub fn vault(&self) -> anyhow::Result<Vault> {
-        let file = self.path.join("master.key");
+    pub fn vault(&self, settings: &Settings) -> anyhow::Result<Vault> {
+        if let Some(key) = &settings.master_key {
+            return Vault::new(key).context("the variable UZEL_MASTER_KEY");
+        }
+        let file = settings.master_key_file.clone().unwrap_or_else(|| self.path.join("master.key"));
         if !file.exists() {
             if self.path.join("uzel.db").exists() {
                 bail!(
@@ -59,9 +63,24 @@ impl Folder {
         Vault::new(&Secret::new(key)).with_context(|| format!("master key {}", file.display()))
     }
 
-    pub fn store(&self) -> anyhow::Result<Arc<dyn Store>> {
-        Ok(Arc::new(Sqlite::open(&self.path.join("uzel.db")).context("the store")?))
+    pub async fn store(&self, settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
+        Ok(match settings.postgres().context("database")? {
+            Some(options) => Arc::new(Postgres::open(options).await.context("the database")?),
+            None => Arc::new(Sqlite::open(&self.path.join("uzel.db")).context("the store")?),
+        })
     }
+}
+
+/// Another key than the one that sealed what is stored opens nothing: it is told before anything is done with it.
+async fn check_key(vault: &Vault, store: &dyn Store) -> anyhow::Result<()> {
+    let check = vault.key_hash("master-key", "check");
+    if store.claim("master-key", &check).await? != check {
+        bail!(
+            "the master key is not the one that sealed what is stored: give this hub the master.key of the first one, or name it \
+             by `master_key_file` or UZEL_MASTER_KEY. Nothing was changed"
+        );
+    }
+    Ok(())
 }
 
 fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
@@ -95,18 +114,43 @@ impl Default for Parts {
 }
 
 /// An engine over a folder, not started: what commands use when no hub runs.
-pub async fn open(folder: &Folder, options: Options, parts: Parts) -> anyhow::Result<Arc<Engine>> {
+pub async fn open(folder: &Folder, settings: &Settings, parts: Parts) -> anyhow::Result<Arc<Engine>> {
     // The key first: whether it is missing is judged by the store's file, which must not be there yet on a first start.
-    let vault = folder.vault()?;
-    Ok(Engine::open(folder.store()?, parts.providers, parts.desks, vault, parts.clock, options).await?)
+    let vault = folder.vault(settings)?;
+    let store = folder.store(settings).await?;
+    if let Err(wrong) = check_key(&vault, store.as_ref()).await {
+        store.close().await;
+        return Err(wrong);
+    }
+    Ok(Engine::open(store, parts.providers, parts.desks, vault, parts.clock, settings.options()?).await?)
+}
+
+/// Several nodes may start at the same moment on an empty database: one of them makes what is made once.
+async fn first_start(folder: &Folder, engine: &Arc<Engine>, settings: &Settings) -> anyhow::Result<()> {
+    const HOLD_MS: i64 = 30_000;
+    let deadline = Instant::now() + Duration::from_millis(HOLD_MS.unsigned_abs());
+    let token = loop {
+        match engine.store.take("first-start", engine.clock.now(), 0, HOLD_MS).await? {
+            Some(token) => break token,
+            None if Instant::now() > deadline => bail!("another node does not end its start"),
+            None => tokio::time::sleep(Duration::from_millis(50)).await,
+        }
+    };
+    engine.reload().await?;
+    let made = async {
+        first_key(folder, engine).await?;
+        defaults(engine, settings).await
+    };
+    let made = made.await;
+    engine.store.give_back("first-start", token).await?;
+    made
 }
 
 impl Hub {
     pub async fn start(settings: &Settings, parts: Parts) -> anyhow::Result<Self> {
         let folder = Folder::open(&settings.data)?;
-        let engine = open(&folder, settings.options()?, parts).await?;
-        first_key(&folder, &engine).await?;
-        defaults(&engine, settings).await?;
+        let engine = open(&folder, settings, parts).await?;
+        first_start(&folder, &engine, settings).await?;
         let listener = tokio::net::TcpListener::bind(settings.listen)
             .await
             .with_context(|| format!("cannot listen on {}: set `listen` to a free address", settings.listen))?;
@@ -161,7 +205,7 @@ impl Hub {
         self.stop.send_replace(true);
         for server in self.servers {
             // A connection that is kept open for nothing must not hold the stop up.
-            match tokio::time::timeout(std::time::Duration::from_secs(5), server).await {
+            match tokio::time::timeout(Duration::from_secs(5), server).await {
                 Ok(ended) => ended??,
                 Err(_) => tracing::warn!("a connection did not end in time"),
             }
@@ -184,6 +228,10 @@ fn keep_from_dying_of_large_files() -> anyhow::Result<()> {
 async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
     let file = folder.path.join("owner.key");
     if file.exists() {
+        return Ok(());
+    }
+    if engine.store.shared() && engine.store.setup().await?.keys.iter().any(|key| !key.webhook && key.of.is_none()) {
+        tracing::info!("the owner key was made by another node: it lies in that node's data folder");
         return Ok(());
     }
     let key = Vault::new_key("uzel_");

@@ -9,8 +9,10 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use toml::de::DeTable;
-use uzel_engine::{Networks, Options};
+use uzel_engine::{NatsOptions, Networks, Options};
+use uzel_model::Secret;
 use uzel_server::DoorSettings;
+use uzel_store::PostgresOptions;
 
 use crate::commands::line_and_column;
 
@@ -22,6 +24,23 @@ pub struct Settings {
     pub listen: SocketAddr,
     /// Where everything is kept.
     pub data: PathBuf,
+    /// A PostgreSQL server to keep everything in, shared with other nodes (`postgres://user:password@host/name`); SQLite in the
+    /// data folder where none is named.
+    pub database: Option<Secret>,
+    /// Connections to that server for queries; writing has a few of its own.
+    pub database_connections: u16,
+    /// Whether a start brings the schema up to date.
+    pub migrate: bool,
+    /// What people know this node by, among several.
+    pub node: Option<String>,
+    /// The file with the master key, where it is not in the data folder.
+    pub master_key_file: Option<PathBuf>,
+    /// Beyond the time of a call, how long a text is held that is being sent: then other nodes take it for lost.
+    pub lease_margin_ms: u64,
+    /// How long a node may take to read what it has accepted, before others do.
+    pub reading_lease_ms: u64,
+    /// How many days entries and what followed from them are kept; for ever if not set.
+    pub keep_days: Option<u32>,
     /// The address by which providers reach the hub, for instance `https://hub.example`.
     pub public_url: Option<String>,
     /// Private networks that may be called (`127.0.0.0/8`).
@@ -36,10 +55,19 @@ pub struct Settings {
     pub call_timeout_ms: u64,
     /// Readiness fails when the oldest entry has waited longer.
     pub ready_age_s: u64,
+    /// The NATS server to which events are published, and by which commands may come; the URL may hold a password.
+    pub nats: Option<Secret>,
+    /// A file with credentials for it.
+    pub nats_creds: Option<PathBuf>,
+    /// How long events stay in the stream that the hub makes.
+    pub nats_keep_h: u64,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Prints the texts that no provider is there to send; loopback only.
     pub dev: bool,
+    /// The master key itself (`UZEL_MASTER_KEY`), where it is to lie in no file.
+    #[serde(skip)]
+    pub master_key: Option<Secret>,
     /// SMS.ru's key and sender for merchant `default` (also `SMSRU_API_KEY`, `SMSRU_SENDER`).
     #[serde(skip)]
     pub smsru_api_key: Option<String>,
@@ -52,6 +80,14 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data: PathBuf::from("uzel-data"),
+            database: None,
+            database_connections: 6,
+            migrate: true,
+            node: None,
+            master_key_file: None,
+            lease_margin_ms: 30_000,
+            reading_lease_ms: 10_000,
+            keep_days: None,
             public_url: None,
             allow_networks: Vec::new(),
             trusted_proxies: Vec::new(),
@@ -59,8 +95,12 @@ impl Default for Settings {
             request_timeout_ms: 30_000,
             call_timeout_ms: 30_000,
             ready_age_s: 300,
+            nats: None,
+            nats_creds: None,
+            nats_keep_h: 168,
             log_json: false,
             dev: false,
+            master_key: None,
             smsru_api_key: None,
             smsru_sender: None,
         }
@@ -68,9 +108,17 @@ impl Default for Settings {
 }
 
 /// The settings by name, each with a value that would be right.
-const EXAMPLES: [(&str, &str); 11] = [
+const EXAMPLES: [(&str, &str); 22] = [
     ("listen", r#""127.0.0.1:8080""#),
     ("data", r#""uzel-data""#),
+    ("database", r#""postgres://uzel:password@127.0.0.1:5432/uzel""#),
+    ("database_connections", "6"),
+    ("migrate", "true"),
+    ("node", r#""till-1""#),
+    ("master_key_file", r#""/etc/uzel/master.key""#),
+    ("lease_margin_ms", "30000"),
+    ("reading_lease_ms", "10000"),
+    ("keep_days", "365"),
     ("public_url", r#""https://hub.example""#),
     ("allow_networks", r#"["127.0.0.0/8"]"#),
     ("trusted_proxies", r#"["10.0.0.5/32"]"#),
@@ -78,6 +126,9 @@ const EXAMPLES: [(&str, &str); 11] = [
     ("request_timeout_ms", "30000"),
     ("call_timeout_ms", "30000"),
     ("ready_age_s", "300"),
+    ("nats", r#""nats://127.0.0.1:4222""#),
+    ("nats_creds", r#""/etc/uzel/nats.creds""#),
+    ("nats_keep_h", "168"),
     ("log_json", "true"),
     ("dev", "true"),
 ];
@@ -88,8 +139,10 @@ impl Settings {
         let file = file.or_else(|| Some(Path::new("uzel.toml")).filter(|file| file.exists()));
         let (mut table, mut faults) = file.map(read).transpose()?.unwrap_or_default();
         let mut own = (None, None);
+        let mut master_key = None;
         for (name, value) in variables {
             match name.as_str() {
+                "UZEL_MASTER_KEY" if !value.trim().is_empty() => master_key = Some(Secret::new(value)),
                 "SMSRU_API_KEY" if !value.trim().is_empty() => own.0 = Some(value),
                 "SMSRU_SENDER" if !value.trim().is_empty() => own.1 = Some(value),
                 _ => {
@@ -106,6 +159,7 @@ impl Settings {
         }
         let mut settings: Self = table.try_into().context("the settings")?;
         (settings.smsru_api_key, settings.smsru_sender) = own;
+        settings.master_key = master_key;
         if settings.dev && !settings.listen.ip().is_loopback() {
             bail!("dev prints texts with phones: it works only while the hub listens on loopback, not on {}", settings.listen);
         }
@@ -122,7 +176,34 @@ impl Settings {
             public_url: self.public_url.clone(),
             print_texts: self.dev,
             ready_age: Duration::from_secs(self.ready_age_s),
+            lease_margin: Duration::from_millis(self.lease_margin_ms),
+            keep: self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+            nats: self.nats_options().map_err(anyhow::Error::msg)?,
         })
+    }
+
+    /// The server to keep everything in, if one is named.
+    pub fn postgres(&self) -> anyhow::Result<Option<PostgresOptions>> {
+        let Some(url) = &self.database else { return Ok(None) };
+        let url = url.expose();
+        if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+            bail!("must begin with `postgres://`");
+        }
+        let name = || std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default().trim().to_owned();
+        Ok(Some(PostgresOptions {
+            node: self.node.clone().unwrap_or_else(|| format!("{}:{}", name(), self.listen.port())),
+            reading_lease: Duration::from_millis(self.reading_lease_ms),
+            readers: usize::from(self.database_connections),
+            migrate: self.migrate,
+            ..PostgresOptions::new(url)
+        }))
+    }
+
+    fn nats_options(&self) -> Result<Option<NatsOptions>, String> {
+        let keep = Duration::from_secs(self.nats_keep_h.saturating_mul(3_600));
+        let options =
+            |urls: &Secret| NatsOptions::new(urls.expose(), self.nats_creds.clone(), keep, uzel_server::refused_message);
+        self.nats.as_ref().map(options).transpose()
     }
 
     pub fn door(&self) -> anyhow::Result<DoorSettings> {
@@ -176,11 +257,16 @@ fn check(name: &str, value: toml::Value) -> Result<(), String> {
     let judge = |settings: Settings| -> anyhow::Result<()> {
         settings.options()?;
         settings.door()?;
+        settings.postgres()?;
         // In no time at all nothing can be done, and whoever mistypes a key once must be told so.
         if settings.failed_auth_per_minute == 0
             || settings.request_timeout_ms == 0
             || settings.call_timeout_ms == 0
             || settings.ready_age_s == 0
+            || settings.database_connections == 0
+            || settings.reading_lease_ms == 0
+            || settings.keep_days == Some(0)
+            || settings.nats_keep_h == 0
         {
             bail!("must be at least 1");
         }
@@ -249,21 +335,25 @@ mod tests {
             [("UZEL_LISTEN", "8080"), ("UZEL_NAME", "x"), ("UZEL_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/99"), ("HOME", "/")];
         insta::assert_snapshot!(load(text, &variables), @r#"
         the settings are not right, and nothing was started:
-        uzel.toml:1:1: `lisen` is not known here: listen, data, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, log_json, dev are
+        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
         uzel.toml:2:1: `call_timeout_ms` is wrong: invalid type: string "soon", expected u64; right would be, for instance, 30000
         uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
         variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
-        variable UZEL_NAME: is not known here: listen, data, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, log_json, dev are
+        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
     }
 
     #[test]
     fn a_number_that_must_not_be_zero_is_told_wherever_it_is_set() {
-        for (name, example) in
-            [("failed_auth_per_minute", 30), ("request_timeout_ms", 30_000), ("call_timeout_ms", 30_000), ("ready_age_s", 300)]
-        {
+        for (name, example) in [
+            ("failed_auth_per_minute", 30),
+            ("request_timeout_ms", 30_000),
+            ("call_timeout_ms", 30_000),
+            ("ready_age_s", 300),
+            ("nats_keep_h", 168),
+        ] {
             let wrong = format!("is wrong: must be at least 1; right would be, for instance, {example}");
             assert!(load(&format!("{name} = 0\n"), &[]).ends_with(&format!("uzel.toml:1:1: `{name}` {wrong}")), "{name}");
             let variable = format!("UZEL_{}", name.to_uppercase());

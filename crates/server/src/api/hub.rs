@@ -41,9 +41,35 @@ pub(super) async fn refusals(
     Path(id): Path<String>,
     Query(masking): Query<Masking>,
 ) -> Result<Json<Vec<Refusal>>, Problem> {
-    let known = app.engine.providers.iter().find(|provider| provider.id == id);
-    let provider = known.ok_or_else(|| Problem::not_found("no such provider"))?;
-    Ok(Json(shown(app.engine.store.refusals(provider.id).await?, masking.unmasked)))
+    // Commands that came by a message belong to no provider either.
+    let known = id == "nats" || app.engine.providers.iter().any(|provider| provider.id == id);
+    if !known {
+        return Err(Problem::not_found("no such provider"));
+    }
+    Ok(Json(shown(app.engine.store.refusals(&id).await?, masking.unmasked)))
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Nats {
+    /// Whether events are kept until they are published.
+    publish: bool,
+}
+
+/// Ends the publishing of events, for all nodes: it begins again with a node whose settings name a server.
+pub(super) async fn nats(State(app): State<Arc<App>>, _: Owner, Body(nats): Body<Nats>) -> Result<Json<Value>, Problem> {
+    if nats.publish {
+        return Err(Problem::bad_request("set `nats` in the settings and start the hub again: that begins it"));
+    }
+    if app.engine.options.nats.is_some() {
+        return Err(Problem::bad_request(
+            "`nats` is set: take it out of the settings of all nodes, start them again, and then end it",
+        ));
+    }
+    let (forgotten, _) = app.engine.store.publishing().await?;
+    app.engine.store.publish(false).await?;
+    app.engine.metrics.unpublished_events.set(0);
+    Ok(Json(json!({ "publish": false, "forgotten": forgotten })))
 }
 
 #[derive(Debug, Default, Deserialize)]

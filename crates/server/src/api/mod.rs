@@ -3,6 +3,7 @@
 //! Who asks stands in the handler's signature: [`Caller`] for any key, [`Owner`] for the hub's owner.
 
 mod caller;
+mod commands;
 mod connections;
 mod flows;
 mod hub;
@@ -19,6 +20,7 @@ use axum::{
     routing::{get, post},
 };
 pub(crate) use caller::{Caller, Holder};
+pub use commands::refused_message;
 pub(crate) use read::{Path, Query};
 
 use crate::App;
@@ -45,5 +47,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/providers/{id}/refusals", get(hub::refusals))
         .route("/apply", post(flows::apply).layer(DefaultBodyLimit::max(SETUP_BYTES_MAX)))
         .route("/flows/dry-run", post(flows::dry_run))
+        .route("/commands", post(commands::ask))
+        .route("/commands/{id}", get(commands::show))
+        .route("/nats", post(hub::nats))
         .route("/consents", post(people::consent))
 }

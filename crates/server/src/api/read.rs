@@ -6,7 +6,7 @@ use axum::{
     http::{StatusCode, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
-use uzel_model::check::{Fault, pointer};
+use uzel_model::check::{Fault, pointer, unread};
 
 use crate::Problem;
 
@@ -65,20 +65,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
         let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
         let mut reader = serde_json::Deserializer::from_slice(text);
         let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| match error.inner().classify() {
-            serde_json::error::Category::Data => Problem::invalid(vec![fault(pointer(error.path()), error.inner())]),
+            serde_json::error::Category::Data => Problem::invalid(vec![unread(pointer(error.path()), error.inner())]),
             _ => Problem::bad_request(format!("the body is not JSON: {}", error.inner())),
         })?;
         reader.end().map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
         Ok(Self(value))
-    }
-}
-
-/// The fault without its line and column: the pointer says the place, also of what is missing.
-fn fault(pointer: String, error: &serde_json::Error) -> Fault {
-    let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(what, _)| what);
-    match text.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`')) {
-        Some(name) => Fault::new(format!("{pointer}/{name}"), "is missing"),
-        None => Fault::new(pointer, text),
     }
 }

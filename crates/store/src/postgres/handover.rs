@@ -2,12 +2,16 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use deadpool_postgres::GenericClient;
+use deadpool_postgres::Object;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
-use super::{Core, failed, journal};
-use crate::{Entry, StoreError};
+use super::{Core, failed, get, journal, lanes, uuid};
+use crate::{
+    Entry, EntryState, StoreError,
+    numbers::{entry_number, entry_tally},
+};
 
 const ENTRIES_MAX: usize = 4_096;
 const BYTES_MAX: usize = 16 << 20;
@@ -57,6 +61,13 @@ impl Handover {
         self.appended.notify_one();
     }
 
+    /// What is held here and will not be read here any more.
+    pub(super) fn give_up(&self) -> Vec<Uuid> {
+        let mut state = self.state.lock();
+        state.bytes = 0;
+        state.entries.drain(..).map(|entry| uuid(entry.id)).collect()
+    }
+
     fn take(&self, limit: usize) -> Option<Vec<Entry>> {
         let mut state = self.state.lock();
         if state.entries.is_empty() && state.left {
@@ -92,8 +103,39 @@ async fn left(core: &Core, limit: usize) -> Result<Vec<Entry>, StoreError> {
              RETURNING entry)
          SELECT {columns} FROM mine JOIN inbox j ON j.id = mine.entry ORDER BY j.id"
     );
+    let mut client = client;
     let statement = client.prepare_cached(&sql).await.map_err(failed)?;
     let lease_ms = core.options.reading_lease.as_millis() as f64;
     let rows = client.query(&statement, &[&(limit as i64), &lease_ms]).await.map_err(failed)?;
-    rows.iter().map(journal::read_entry).collect()
+    let (mut entries, mut broken) = (Vec::new(), Vec::new());
+    for row in &rows {
+        match journal::read_entry(row) {
+            Ok(entry) => entries.push(entry),
+            Err(error) => broken.push((get::<Uuid>(row, 0)?, format!("the stored row cannot be decoded: {error}"))),
+        }
+    }
+    if !broken.is_empty() {
+        bury(core, &mut client, &broken).await?;
+    }
+    Ok(entries)
+}
+
+/// Rows that cannot be decoded become dead letters: they must not keep the others from being read.
+async fn bury(core: &Core, client: &mut Object, rows: &[(Uuid, String)]) -> Result<(), StoreError> {
+    let (entries, notes): (Vec<Uuid>, Vec<&str>) = rows.iter().map(|(entry, why)| (*entry, why.as_str())).unzip();
+    let statement = client
+        .prepare_cached(
+            "WITH taken AS (DELETE FROM unread WHERE entry = ANY($1) RETURNING entry),
+                 dead AS (INSERT INTO outcome SELECT taken.entry, $3, d.notes FROM taken
+                          JOIN unnest($1::uuid[], $2::text[]) AS d (entry, notes) ON d.entry = taken.entry RETURNING entry)
+             INSERT INTO tally SELECT what, $4, by * (SELECT count(*) FROM dead) FROM unnest($5::text[], $6::bigint[]) AS t (what, by)
+             ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count",
+        )
+        .await
+        .map_err(failed)?;
+    let states = [entry_tally(EntryState::Dead), entry_tally(EntryState::Unread)];
+    let dead = i16::from(entry_number(EntryState::Dead));
+    let shard = lanes::shard(core, lanes::LEASES);
+    client.execute(&statement, &[&entries, &notes, &dead, &shard, &&states[..], &&[1_i64, -1][..]]).await.map_err(failed)?;
+    Ok(())
 }

@@ -10,7 +10,10 @@ mod journal;
 mod lanes;
 mod nodes;
 mod outbox;
+mod pages;
 mod partitions;
+#[cfg(test)]
+mod plans;
 mod publication;
 mod purge;
 mod setup;
@@ -22,25 +25,27 @@ mod work;
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod};
+use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
 use handover::Handover;
 use lanes::Lanes;
+pub use nodes::Migration;
+use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast};
-use tokio_postgres::{Row, types::FromSqlOwned};
+use tokio_postgres::{IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Store, StoreError, Timeline,
+    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does.
 pub(crate) const STEPS: [(u32, &str, &str); 1] = [(1, "first", include_str!("migrations/1_first.sql"))];
 
 /// Where the server is, and how this node works with it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct PostgresOptions {
     /// `postgres://user:password@host:port/database?sslmode=require`.
     pub url: String,
@@ -54,6 +59,13 @@ pub struct PostgresOptions {
     pub readers: usize,
     /// Apply migrations that are missing, instead of refusing to start.
     pub migrate: bool,
+}
+
+impl std::fmt::Debug for PostgresOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The URL carries a password.
+        f.debug_struct("PostgresOptions").field("node", &self.node).finish_non_exhaustive()
+    }
 }
 
 impl PostgresOptions {
@@ -80,7 +92,10 @@ struct Core {
     news: broadcast::Sender<News>,
     /// What this node has done since its last word to the others.
     told: nodes::Told,
+    /// Leases whose answers were lost.
+    lost_batches: Mutex<Vec<Uuid>>,
     stop: CancellationToken,
+    stats: Arc<Stats>,
 }
 
 /// The store on a server.
@@ -116,7 +131,9 @@ impl Postgres {
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
             told: nodes::Told::default(),
+            lost_batches: Mutex::default(),
             stop: CancellationToken::new(),
+            stats: Arc::default(),
             options,
         });
         nodes::migrate(&core).await?;
@@ -126,6 +143,13 @@ impl Postgres {
         let lanes = Lanes::start(&core);
         nodes::start(&core);
         Ok(Self { core, lanes })
+    }
+}
+
+impl Postgres {
+    /// The steps of the schema as the server has them, and those that it lacks; nothing is changed.
+    pub async fn migrations(options: &PostgresOptions) -> Result<Vec<Migration>, StoreError> {
+        nodes::migrations(options).await
     }
 }
 
@@ -159,6 +183,12 @@ fn words(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     words
+}
+
+/// One view of the data for several queries.
+async fn snapshot(client: &mut Object) -> Result<Transaction<'_>, StoreError> {
+    let begin = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+    begin.start().await.map_err(failed)
 }
 
 fn uuid(id: Id) -> Uuid {
@@ -230,7 +260,7 @@ impl Store for Postgres {
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
-        setup::load(&self.core.reader().await?).await
+        setup::load(&mut self.core.reader().await?).await
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
@@ -264,11 +294,15 @@ impl Store for Postgres {
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
-        journal::list(&mut self.core.reader().await?, &filter).await
+        pages::list(&mut self.core.reader().await?, &filter).await
     }
 
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
         timeline::of(&mut self.core.reader().await?, id).await
+    }
+
+    async fn command(&self, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError> {
+        timeline::command(&mut self.core.reader().await?, id).await
     }
 
     async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
@@ -350,8 +384,8 @@ impl Store for Postgres {
         nodes::clock(&self.core.reader().await?).await.map(Some)
     }
 
-    async fn take(&self, name: &str, every_ms: i64, hold_ms: i64) -> Result<Option<i64>, StoreError> {
-        turns::take(&self.core.writer().await?, name, every_ms, hold_ms).await
+    async fn take(&self, name: &str, now: Timestamp, every_ms: i64, hold_ms: i64) -> Result<Option<i64>, StoreError> {
+        turns::take(&self.core.writer().await?, name, now, every_ms, hold_ms).await
     }
 
     async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
@@ -396,5 +430,9 @@ impl Store for Postgres {
 
     async fn about(&self) -> Result<About, StoreError> {
         nodes::about(&self.core.reader().await?).await
+    }
+
+    fn stats(&self) -> Option<Arc<Stats>> {
+        Some(self.core.stats.clone())
     }
 }

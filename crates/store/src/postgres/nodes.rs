@@ -1,53 +1,423 @@
-//! The server and its nodes: connecting, migrations, the word to the others, the list of nodes.
-#![allow(unused_variables, dead_code, reason = "being written")]
+//! The server and its nodes: connecting, migrations, the word to the other nodes, the list of them.
 
-use std::sync::Arc;
+use std::{
+    collections::BTreeSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use deadpool_postgres::{GenericClient, Hook};
-use tokio_postgres::Config;
+use deadpool_postgres::{GenericClient, Hook, HookError};
+use futures::StreamExt;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc};
+use tokio_postgres::{
+    AsyncMessage, Config, NoTls,
+    config::{Host, SslMode},
+};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uzel_model::{Id, Timestamp};
 
-use super::{Core, PostgresOptions};
+use super::{Core, PostgresOptions, STEPS, failed, get, partitions};
 use crate::{About, News, StoreError};
 
-fn not_yet<T>() -> Result<T, StoreError> {
-    Err(StoreError::Failed("being written".to_owned()))
-}
+/// The channel on which nodes tell each other what they did.
+const CHANNEL: &str = "uzel";
+/// Between two words to the others.
+const TELL_EVERY: Duration = Duration::from_millis(20);
+const BEAT: Duration = Duration::from_secs(2);
+const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+const CONNECT_AGAIN_MAX: Duration = Duration::from_secs(5);
 
-/// What this node has done and the others should know: gathered, and told at most every few milliseconds.
+/// What this node has done and the others should know: gathered, and told a few times a second at the most. It is told beside
+/// what is written, never within: the server lets only one transaction at a time commit that tells something.
 #[derive(Default)]
-pub(super) struct Told;
+pub(super) struct Told {
+    words: Mutex<BTreeSet<String>>,
+    filled: Notify,
+}
 
 impl Told {
-    pub(super) fn due(&self) {}
-    pub(super) fn setup(&self) {}
-    pub(super) fn login(&self, connection: Id) {}
-    pub(super) fn breakers(&self) {}
+    fn tell(&self, word: String) {
+        self.words.lock().insert(word);
+        self.filled.notify_one();
+    }
+
+    pub(super) fn due(&self) {
+        self.tell("due".to_owned());
+    }
+
+    pub(super) fn setup(&self) {
+        self.tell("setup".to_owned());
+    }
+
+    pub(super) fn login(&self, connection: Id) {
+        self.tell(format!("login {connection}"));
+    }
+
+    pub(super) fn breakers(&self) {
+        self.tell("breakers".to_owned());
+    }
 }
 
+fn news(word: &str) -> Option<News> {
+    match word {
+        "due" => Some(News::Due),
+        "setup" => Some(News::Setup),
+        "breakers" => Some(News::Breakers),
+        _ => word.strip_prefix("login ")?.parse().ok().map(News::Login),
+    }
+}
+
+/// The URL, read. What is wrong with it is told without it, since it carries a password.
 pub(super) fn config(options: &PostgresOptions) -> Result<Config, StoreError> {
-    not_yet()
+    let mut config: Config = options.url.parse().map_err(|_| {
+        StoreError::Failed("the database's URL is not right: it looks like postgres://user:password@host:5432/name".to_owned())
+    })?;
+    config
+        .application_name("uzel")
+        .connect_timeout(Duration::from_secs(5))
+        .keepalives_idle(Duration::from_secs(10))
+        .keepalives_interval(Duration::from_secs(5))
+        .tcp_user_timeout(Duration::from_secs(10));
+    if !options.url.contains("sslmode=") && config.get_hosts().iter().all(on_this_machine) {
+        // A server on the same machine often has a certificate that nobody vouches for.
+        config.ssl_mode(SslMode::Disable);
+    }
+    Ok(config)
 }
+
+fn on_this_machine(host: &Host) -> bool {
+    match host {
+        Host::Tcp(host) => {
+            host == "localhost" || host.trim_matches(['[', ']']).parse().is_ok_and(|host: std::net::IpAddr| host.is_loopback())
+        }
+        Host::Unix(_) => true,
+    }
+}
+
+/// Nothing where the URL says `sslmode=disable`, or says nothing and the server is on this machine. Else the server's
+/// certificate is checked against those that the system trusts.
 pub(super) fn tls(config: &Config) -> Result<Option<MakeRustlsConnect>, StoreError> {
-    not_yet()
+    if config.get_ssl_mode() == SslMode::Disable {
+        return Ok(None);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let wrong = |error: rustls::Error| StoreError::Failed(format!("TLS to the database: {error}"));
+    let verifier = rustls_platform_verifier::Verifier::new(provider.clone()).map_err(wrong)?;
+    let tls = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(wrong)?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(verifier))
+        .with_no_client_auth();
+    Ok(Some(MakeRustlsConnect::new(tls)))
 }
-/// What every new session is told.
+
+/// What every new session is told. Nothing is answered before it is on disk, whatever the server's default is.
 pub(super) fn prepare_session(options: &PostgresOptions) -> Hook {
-    Hook::async_fn(|client, _| Box::pin(async move { Ok(()) }))
+    let sql = format!(
+        "SET idle_in_transaction_session_timeout = {}; SET lock_timeout = '10s'; SET statement_timeout = '60s';
+         SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
+        options.idle_in_transaction.as_millis()
+    );
+    Hook::async_fn(move |client, _| {
+        let sql = sql.clone();
+        Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
+    })
 }
+
+/// A step of the schema, and when it was taken.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Migration {
+    pub number: u32,
+    pub name: String,
+    pub applied_at: Option<Timestamp>,
+}
+
+const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
+
+/// Takes the steps that are missing. An older program may go on beside a newer one as long as the steps it does not know say
+/// that they need no newer program.
 pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
-    not_yet()
+    let mut client = core.writer().await?;
+    let work = client.build_transaction().start().await.map_err(failed)?;
+    work.batch_execute("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(2054841707, 0)").await.map_err(failed)?;
+    work.batch_execute(
+        "CREATE TABLE IF NOT EXISTS migration
+             (number integer PRIMARY KEY, name text NOT NULL, needs integer NOT NULL, applied_at timestamptz NOT NULL)",
+    )
+    .await
+    .map_err(failed)?;
+    let mut done = Vec::new();
+    for row in work.query("SELECT number, needs FROM migration", &[]).await.map_err(failed)? {
+        let (number, needs): (i32, i32) = (get(&row, 0)?, get(&row, 1)?);
+        if needs > NEWEST {
+            return Err(StoreError::Failed(format!(
+                "the database is of version {number}, which needs a program that knows version {needs}: this one knows {NEWEST}"
+            )));
+        }
+        done.push(number);
+    }
+    for (number, name, sql) in STEPS {
+        if done.contains(&(number as i32)) {
+            continue;
+        }
+        if !core.options.migrate {
+            return Err(StoreError::Failed(format!(
+                "the database lacks step {number} ({name}): run `uzel migrate --apply` first, or set `migrate = true`"
+            )));
+        }
+        work.batch_execute(sql).await.map_err(failed)?;
+        let put = "INSERT INTO migration VALUES ($1, $2, 1, clock_timestamp())";
+        work.execute(put, &[&(number as i32), &name]).await.map_err(failed)?;
+    }
+    work.commit().await.map_err(failed)
 }
-/// Listens to the other nodes, tells them, keeps this node's row, looks for entries of nodes that are gone, makes partitions.
-pub(super) fn start(core: &Arc<Core>) {}
-pub(super) async fn leave(core: &Core) {}
+
+/// The steps of the schema as the server has them, and those that it lacks.
+pub(super) async fn migrations(options: &PostgresOptions) -> Result<Vec<Migration>, StoreError> {
+    let config = config(options)?;
+    let (client, connection) = connect(&config).await?;
+    let connection = tokio::spawn(connection);
+    let there = client.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
+    let mut migrations: Vec<Migration> =
+        STEPS.iter().map(|(number, name, _)| Migration { number: *number, name: (*name).to_owned(), applied_at: None }).collect();
+    if get(&there, 0)? {
+        let rows = client.query("SELECT number, name, applied_at FROM migration ORDER BY number", &[]).await.map_err(failed)?;
+        for row in rows {
+            let (number, name, applied_at) = (get::<i32>(&row, 0)?.unsigned_abs(), get(&row, 1)?, Some(get(&row, 2)?));
+            match migrations.iter_mut().find(|known| known.number == number) {
+                Some(known) => known.applied_at = applied_at,
+                None => migrations.push(Migration { number, name, applied_at }),
+            }
+        }
+    }
+    connection.abort();
+    Ok(migrations)
+}
+
+type Messages = mpsc::UnboundedReceiver<AsyncMessage>;
+
+/// A connection that hands on what the server says unasked.
+async fn connect_to_listen(config: &Config) -> Result<(tokio_postgres::Client, Messages), StoreError> {
+    let (said, messages) = mpsc::unbounded_channel();
+    macro_rules! drive {
+        ($connection:expr) => {{
+            let mut connection = $connection;
+            tokio::spawn(async move {
+                let mut stream = futures::stream::poll_fn(move |context| connection.poll_message(context));
+                while let Some(Ok(message)) = stream.next().await {
+                    if said.send(message).is_err() {
+                        return;
+                    }
+                }
+            });
+        }};
+    }
+    let client = match tls(config)? {
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await.map_err(failed)?;
+            drive!(connection);
+            client
+        }
+        None => {
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            drive!(connection);
+            client
+        }
+    };
+    Ok((client, messages))
+}
+
+type Driven = futures::future::BoxFuture<'static, Result<(), tokio_postgres::Error>>;
+
+async fn connect(config: &Config) -> Result<(tokio_postgres::Client, Driven), StoreError> {
+    Ok(match tls(config)? {
+        Some(tls) => {
+            let (client, connection) = config.connect(tls).await.map_err(failed)?;
+            (client, Box::pin(connection) as Driven)
+        }
+        None => {
+            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            (client, Box::pin(connection) as Driven)
+        }
+    })
+}
+
+/// Listens to the other nodes, tells them, keeps this node's row, looks for entries that nodes left, makes partitions.
+pub(super) fn start(core: &Arc<Core>) {
+    tokio::spawn(until_stop(core.clone(), listen(core.clone())));
+    tokio::spawn(until_stop(core.clone(), tell(core.clone())));
+    tokio::spawn(until_stop(core.clone(), beat(core.clone())));
+}
+
+async fn until_stop(core: Arc<Core>, work: impl Future<Output = ()>) {
+    tokio::select! {
+        () = work => {}
+        () = core.stop.cancelled() => {}
+    }
+}
+
+async fn listen(core: Arc<Core>) {
+    let own = format!("{} ", core.node);
+    let mut pause = Duration::from_millis(100);
+    let mut quiet = true;
+    loop {
+        let heard = async {
+            let (client, messages) = connect_to_listen(&config(&core.options)?).await?;
+            client.batch_execute(&format!("LISTEN {CHANNEL}")).await.map_err(failed)?;
+            Ok::<_, StoreError>((client, messages))
+        };
+        match heard.await {
+            Ok((client, mut messages)) => {
+                if !quiet {
+                    tracing::info!("the other nodes are heard again");
+                }
+                (pause, quiet) = (Duration::from_millis(100), true);
+                // What was told meanwhile has been missed: all of it may have happened.
+                for news in [News::Setup, News::Breakers, News::Due] {
+                    drop(core.news.send(news));
+                }
+                while let Some(message) = messages.recv().await {
+                    if let AsyncMessage::Notification(told) = message
+                        && !told.payload().starts_with(&own)
+                        && let Some(news) = told.payload().split_once(' ').and_then(|(_, word)| news(word))
+                    {
+                        drop(core.news.send(news));
+                    }
+                }
+                drop(client);
+            }
+            Err(error) if quiet => {
+                tracing::warn!("the other nodes are not heard now: {error}");
+                quiet = false;
+            }
+            Err(_) => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 2).min(CONNECT_AGAIN_MAX);
+    }
+}
+
+async fn tell(core: Arc<Core>) {
+    loop {
+        core.told.filled.notified().await;
+        let words: Vec<String> = std::mem::take(&mut *core.told.words.lock()).into_iter().collect();
+        let payloads: Vec<String> = words.iter().map(|word| format!("{} {word}", core.node)).collect();
+        let told = async {
+            let client = core.writer().await?;
+            let statement = client
+                .prepare_cached("SELECT count(pg_notify($1, word)) FROM unnest($2::text[]) AS word")
+                .await
+                .map_err(failed)?;
+            client.query(&statement, &[&CHANNEL, &payloads]).await.map_err(failed)
+        };
+        if told.await.is_err() {
+            // It is told as soon as the server is there again.
+            core.told.words.lock().extend(words);
+            core.told.filled.notify_one();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        tokio::time::sleep(TELL_EVERY).await;
+    }
+}
+
+async fn beat(core: Arc<Core>) {
+    let mut kept_house: Option<Instant> = None;
+    loop {
+        let beaten = async {
+            seen(&core).await?;
+            look_for_left(&core).await?;
+            if kept_house.is_none_or(|at| at.elapsed() > HOUSEKEEPING) {
+                keep_house(&core).await?;
+                kept_house = Some(Instant::now());
+            }
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = beaten.await {
+            tracing::debug!("the look at the database failed: {error}");
+        }
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// Keeps this node's row: others count it as being at work.
+async fn seen(core: &Core) -> Result<(), StoreError> {
+    let client = core.writer().await?;
+    let statement = client
+        .prepare_cached(
+            "INSERT INTO node VALUES ($1, $2, $3, clock_timestamp(), clock_timestamp())
+             ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
+        )
+        .await
+        .map_err(failed)?;
+    let version = env!("CARGO_PKG_VERSION");
+    client.execute(&statement, &[&core.node, &core.options.node, &version]).await.map_err(failed).map(drop)
+}
+
+/// Entries of a node that is gone, or was too slow, are anybody's.
+async fn look_for_left(core: &Core) -> Result<(), StoreError> {
+    let client = core.reader().await?;
+    let statement =
+        client.prepare_cached("SELECT EXISTS (SELECT 1 FROM unread WHERE until <= clock_timestamp())").await.map_err(failed)?;
+    if get(&client.query_one(&statement, &[]).await.map_err(failed)?, 0)? {
+        core.handover.left_some();
+    }
+    Ok(())
+}
+
+async fn keep_house(core: &Core) -> Result<(), StoreError> {
+    let mut client = core.writer().await?;
+    partitions::ahead(&mut client).await?;
+    client
+        .batch_execute(
+            "DELETE FROM called_off WHERE at < clock_timestamp() - interval '30 days';
+             DELETE FROM once WHERE until < clock_timestamp() - interval '1 day';
+             DELETE FROM node WHERE seen_at < clock_timestamp() - interval '1 day';
+             DELETE FROM turn WHERE taken_at < clock_timestamp() - interval '30 days' AND until < clock_timestamp()",
+        )
+        .await
+        .map_err(failed)
+}
+
+/// What this node meant to read is anybody's, and others do not count it any more.
+pub(super) async fn leave(core: &Core) {
+    let left = async {
+        let client = core.writer().await?;
+        let own: Vec<uuid::Uuid> = core.handover.give_up();
+        client.execute("UPDATE unread SET until = '-infinity' WHERE entry = ANY($1)", &[&own]).await.map_err(failed)?;
+        client.execute("DELETE FROM node WHERE id = $1", &[&core.node]).await.map_err(failed)
+    };
+    if let Err(error) = left.await {
+        tracing::debug!("this node's row stays until it is old: {error}");
+    }
+}
+
+/// Something that goes to disk and changes nothing.
 pub(super) async fn writable(core: &Core) -> Result<(), StoreError> {
-    not_yet()
+    seen(core).await
 }
+
 pub(super) async fn clock(client: &impl GenericClient) -> Result<Timestamp, StoreError> {
-    not_yet()
+    let statement = client.prepare_cached("SELECT clock_timestamp()").await.map_err(failed)?;
+    get(&client.query_one(&statement, &[]).await.map_err(failed)?, 0)
 }
+
 pub(super) async fn about(client: &impl GenericClient) -> Result<About, StoreError> {
-    not_yet()
+    let statement = client
+        .prepare_cached(
+            "SELECT current_setting('server_version'), (SELECT max(number) FROM migration), pg_database_size(current_database()),
+             (SELECT count(*) FROM node WHERE seen_at > clock_timestamp() - interval '30 seconds')",
+        )
+        .await
+        .map_err(failed)?;
+    let row = client.query_one(&statement, &[]).await.map_err(failed)?;
+    Ok(About {
+        kind: "PostgreSQL",
+        version: get(&row, 0)?,
+        schema: get::<i32>(&row, 1)?.unsigned_abs(),
+        schema_known: NEWEST.unsigned_abs(),
+        bytes: get::<i64>(&row, 2)?.unsigned_abs(),
+        nodes: get::<i64>(&row, 3)? as u32,
+    })
 }

@@ -1,13 +1,234 @@
-//! Retention: what is older than its time goes.
-#![allow(unused_variables, dead_code, reason = "being written")]
+//! Retention: what is older than its time goes: a whole week at once where nothing in it is open, else row by row.
 
-use crate::StoreError;
-use deadpool_postgres::Object;
+use std::time::Duration;
+
+use deadpool_postgres::{GenericClient, Object, Transaction};
+use tokio_postgres::error::SqlState;
+use uuid::Uuid;
 use uzel_model::Timestamp;
 
-fn not_yet<T>() -> Result<T, StoreError> {
-    Err(StoreError::Failed("being written".to_owned()))
-}
+use super::{
+    failed, get,
+    partitions::{TABLES, least_id, name, start_of, week_of},
+};
+use crate::StoreError;
+
+/// Of `inbox j` from before `$1`: nobody has still to read it, and nothing of it waits, or waits to be told.
+const OVER: &str = "NOT EXISTS (SELECT 1 FROM unread u WHERE u.entry = j.id)
+    AND NOT EXISTS (SELECT 1 FROM command c JOIN waiting w ON w.command = c.id WHERE c.entry = j.id)
+    AND NOT EXISTS (SELECT 1 FROM event e JOIN unpublished p ON p.event = e.id WHERE e.entry = j.id)
+    AND NOT EXISTS (SELECT 1 FROM command c JOIN slot s ON s.command = c.id WHERE c.entry = j.id AND s.until > $1)";
+
+/// Counts in a shard of its own: else the lane whose shard it is would wait until a week is gone.
+const SHARD: i32 = -1;
+/// While it waits for a lock on a whole table, all others wait behind it: so each wait is shorter than the second after which
+/// the server looks for deadlocks, and ends whomever it finds.
+const LOCK_TRIES: u32 = 10;
+const LOCK_AGAIN: Duration = Duration::from_millis(100);
+
 pub(super) async fn purge(client: &mut Object, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-    not_yet()
+    let work = client.build_transaction().start().await.map_err(failed)?;
+    work.batch_execute("SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '15min'").await.map_err(failed)?;
+    let gone = match drop_week(&work, before).await? {
+        Week::Gone(entries) => entries,
+        Week::Open => delete(&work, before, limit).await?,
+        // Nothing of it is kept, and its locks are given back.
+        Week::InUse => return Ok(0),
+    };
+    work.commit().await.map_err(failed)?;
+    Ok(gone)
+}
+
+/// What became of the oldest week.
+enum Week {
+    Gone(u64),
+    /// Its time is not over, or something in it is open.
+    Open,
+    /// Somebody reads or writes all the time: another time.
+    InUse,
+}
+
+/// Drops the oldest week if its time is over and nothing in it is open.
+async fn drop_week(work: &Transaction<'_>, before: Timestamp) -> Result<Week, StoreError> {
+    let oldest = work
+        .query_opt(
+            "SELECT c.relname::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid
+             WHERE i.inhparent = 'inbox'::regclass AND c.relname ~ '^inbox_[0-9]{4}w[0-9]{2}$' ORDER BY 1 LIMIT 1",
+            &[],
+        )
+        .await
+        .map_err(failed)?;
+    let Some(oldest) = oldest.map(|row| get::<String>(&row, 0)).transpose()? else { return Ok(Week::Open) };
+    // The newest week whose time is wholly over is looked back from, since names tell no moment.
+    let mut week = week_of(before) - 1;
+    let found = (0..2_000).find_map(|_| {
+        let here = week;
+        week -= 1;
+        (name("inbox", here) == oldest).then_some(here)
+    });
+    let Some(week) = found else { return Ok(Week::Open) };
+    let parts = TABLES.map(|table| name(table, week));
+    let there = work
+        .query_one(
+            "SELECT count(*) FROM unnest($1::text[]) AS t (name) WHERE to_regclass(name) IS NOT NULL",
+            &[&parts.as_slice()],
+        )
+        .await
+        .map_err(failed)?;
+    if get::<i64>(&there, 0)? != parts.len() as i64 {
+        // Some of its rows are among the rest: they go one by one.
+        return Ok(Week::Open);
+    }
+    let (outcome, event, command) = (name("outcome", week), name("event", week), name("command", week));
+    // Nothing of it is read again or settled meanwhile.
+    work.batch_execute(&format!("LOCK TABLE {oldest}, {outcome}, {event}, {command} IN SHARE MODE")).await.map_err(failed)?;
+    let (start, end) = (least_id(start_of(week)), least_id(start_of(week + 1)));
+    let open = work
+        .query_one(
+            &format!(
+                "SELECT EXISTS (SELECT 1 FROM {oldest} j WHERE j.received_at >= $1 OR NOT ({OVER}))
+                     OR EXISTS (SELECT 1 FROM waiting WHERE command < $2) OR EXISTS (SELECT 1 FROM sending WHERE command < $2)
+                     OR EXISTS (SELECT 1 FROM {event} e JOIN unpublished p ON p.event = e.id)"
+            ),
+            &[&before, &end],
+        )
+        .await
+        .map_err(failed)?;
+    if get(&open, 0)? {
+        return Ok(Week::Open);
+    }
+    let count: i64 = get(&work.query_one(&format!("SELECT count(*) FROM {oldest}"), &[]).await.map_err(failed)?, 0)?;
+    // An entry of a week's last moments is read in the next one; a replay comes even later.
+    let late = work
+        .query("SELECT id FROM command WHERE entry >= $1 AND entry < $2 AND id >= $2", &[&start, &end])
+        .await
+        .map_err(failed)?;
+    let late = late.iter().map(|row| get(row, 0)).collect::<Result<Vec<Uuid>, _>>()?;
+    forget_commands(work, &late).await?;
+    for sql in [
+        "DELETE FROM event WHERE entry >= $1 AND entry < $2 AND id >= $2",
+        "DELETE FROM exchange WHERE command >= $1 AND command < $2 AND id >= $2",
+    ] {
+        work.execute(sql, &[&start, &end]).await.map_err(failed)?;
+    }
+    work.batch_execute(&format!(
+        "INSERT INTO tally SELECT what, {SHARD}, -count(*) FROM (
+             SELECT 'entry/' || coalesce(o.state, 1) AS what FROM {oldest} j LEFT JOIN {outcome} o ON o.entry = j.id
+             UNION ALL SELECT 'command/' || state FROM {command}
+             UNION ALL SELECT 'held/' || coalesce(reason, '') FROM {command} WHERE state = 5) t GROUP BY what
+         ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count;
+         DELETE FROM trouble WHERE command IN (SELECT id FROM {command} WHERE state >= 3);
+         DELETE FROM slot WHERE command IN (SELECT id FROM {command});
+         DELETE FROM sent WHERE command IN (SELECT id FROM {command})"
+    ))
+    .await
+    .map_err(failed)?;
+    if !lock_all(work).await? {
+        return Ok(Week::InUse);
+    }
+    work.batch_execute(&format!("DROP TABLE {}", parts.join(", "))).await.map_err(failed)?;
+    Ok(Week::Gone(count.unsigned_abs().max(1)))
+}
+
+/// Takes the tables whose week goes, all or none: whoever held some and waited for others would stop everybody meanwhile.
+async fn lock_all(work: &Transaction<'_>) -> Result<bool, StoreError> {
+    let tables: Vec<String> = TABLES.iter().map(|table| format!("ONLY {table}")).collect();
+    let take = format!("SET LOCAL lock_timeout = '100ms'; LOCK TABLE {} IN ACCESS EXCLUSIVE MODE", tables.join(", "));
+    for _ in 0..LOCK_TRIES {
+        work.batch_execute("SAVEPOINT before_locks").await.map_err(failed)?;
+        match work.batch_execute(&take).await {
+            Ok(()) => return Ok(true),
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
+                work.batch_execute("ROLLBACK TO SAVEPOINT before_locks").await.map_err(failed)?;
+                tokio::time::sleep(LOCK_AGAIN).await;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    Ok(false)
+}
+
+/// Deletes commands and what followed from them, and takes them out of the counts.
+async fn forget_commands(work: &Transaction<'_>, ended: &[Uuid]) -> Result<(), StoreError> {
+    let count = format!(
+        "INSERT INTO tally SELECT what, {SHARD}, -count(*) FROM (
+             SELECT 'command/' || state AS what FROM command WHERE id = ANY($1)
+             UNION ALL SELECT 'held/' || coalesce(reason, '') FROM command WHERE id = ANY($1) AND state = 5) t GROUP BY what
+         ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count"
+    );
+    for sql in [
+        count.as_str(),
+        "DELETE FROM trouble WHERE command = ANY($1)",
+        "DELETE FROM slot WHERE command = ANY($1)",
+        // By its own key: no index leads from a command to what was sent.
+        "DELETE FROM sent s USING command c WHERE c.id = ANY($1) AND s.connection = c.connection
+         AND s.provider_id = c.provider_id AND s.command = c.id",
+        "DELETE FROM exchange WHERE command = ANY($1)",
+        "DELETE FROM command WHERE id = ANY($1)",
+    ] {
+        let statement = work.prepare_cached(sql).await.map_err(failed)?;
+        work.execute(&statement, &[&ended]).await.map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Deletes entries and what followed from them, and commands and exchanges that followed from none.
+async fn delete(work: &Transaction<'_>, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+    let (bound, limit) = (least_id(before), limit as i64);
+    let entries = work
+        .prepare_cached(&format!(
+            "SELECT j.id FROM inbox j WHERE j.id < $2 AND j.received_at < $1 AND {OVER} ORDER BY j.id LIMIT $3 FOR UPDATE SKIP LOCKED"
+        ))
+        .await
+        .map_err(failed)?;
+    let mut over: Vec<Uuid> = Vec::new();
+    for row in work.query(&entries, &[&before, &bound, &limit]).await.map_err(failed)? {
+        over.push(get(&row, 0)?);
+    }
+    let commands = work
+        .prepare_cached(
+            "SELECT c.id FROM command c WHERE c.entry = ANY($1) UNION ALL
+             (SELECT c.id FROM command c WHERE c.id < $2 AND c.entry IS NULL AND c.state <> 0 AND c.due_at < $3 LIMIT $4)",
+        )
+        .await
+        .map_err(failed)?;
+    let mut ended: Vec<Uuid> = Vec::new();
+    for row in work.query(&commands, &[&over, &bound, &before, &limit]).await.map_err(failed)? {
+        ended.push(get(&row, 0)?);
+    }
+    forget_commands(work, &ended).await?;
+    let mut gone = over.len() as u64;
+    let count = format!(
+        "INSERT INTO tally SELECT 'entry/' || coalesce(o.state, 1), {SHARD}, -count(*)
+         FROM unnest($1::uuid[]) AS e (id) LEFT JOIN outcome o ON o.entry = e.id GROUP BY 1
+         ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count"
+    );
+    for sql in [
+        count.as_str(),
+        "DELETE FROM event WHERE entry = ANY($1)",
+        "DELETE FROM outcome WHERE entry = ANY($1)",
+        // References of weeks go with their week: no index leads from an entry to them, and a scan for each portion would take
+        // longer than all else. Until then they lead to nothing, which is harmless; see the table `purged`.
+        "DELETE FROM reference_rest r USING unnest($1::uuid[]) AS e (id) WHERE r.entry = e.id",
+        "DELETE FROM inbox WHERE id = ANY($1)",
+    ] {
+        let statement = work.prepare_cached(sql).await.map_err(failed)?;
+        work.execute(&statement, &[&over]).await.map_err(failed)?;
+    }
+    let put =
+        "INSERT INTO purged VALUES (true, $1) ON CONFLICT (one) DO UPDATE SET before = greatest(purged.before, excluded.before)";
+    work.execute(put, &[&bound]).await.map_err(failed)?;
+    let exchanges = work
+        .prepare_cached(
+            "DELETE FROM exchange WHERE id IN (SELECT id FROM exchange WHERE id < $1 AND command IS NULL AND at < $2 LIMIT $3)",
+        )
+        .await
+        .map_err(failed)?;
+    gone += work.execute(&exchanges, &[&bound, &before, &limit]).await.map_err(failed)?;
+    if gone == 0 {
+        let day = before.as_millisecond().div_euclid(86_400_000) as i32;
+        work.execute("DELETE FROM notice WHERE day < $1", &[&day]).await.map_err(failed)?;
+        work.execute("DELETE FROM slot WHERE until < $1", &[&before]).await.map_err(failed)?;
+    }
+    Ok(gone)
 }

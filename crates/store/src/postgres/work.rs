@@ -1,1 +1,703 @@
-//! Changes: what the loops commit.
+//! Changes: what the loops commit, many of them in one transaction.
+//!
+//! Two transactions that touch the same ordering key, or the same subject, go one after another: each takes an advisory lock
+//! for every key it will touch, all at once and in order, before it looks at anything. So a key has always one first command,
+//! on however many nodes.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use deadpool_postgres::{GenericClient, Object, Transaction};
+use uuid::Uuid;
+use uzel_model::{Event, Id, Timestamp, port::Delivery, signature::fingerprint};
+
+use super::{
+    Core, get,
+    journal::{self, text},
+    lanes::Fault,
+    outbox::{self, Ended, Queued},
+    uuid,
+};
+use crate::{
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError,
+    numbers::{command_number, entry_number, entry_state, entry_tally, key, subject},
+    ready::{Documents, EntryRow, Ready},
+};
+
+/// The class of our advisory locks.
+const LOCKS: i32 = 0x757a_656c;
+/// So many of them there are: the server's table of locks has few thousand places. Two keys may share one.
+const LOCKS_MAX: i64 = 4_096;
+
+/// Whether a change cannot be committed in one go with others: it looks at what others of the group write, or may conflict
+/// after something has been written.
+pub(super) fn stands_alone(ready: &Ready) -> bool {
+    let change = &ready.change;
+    change.resolved.is_some()
+        || change.cursor.is_some()
+        || change.once.is_some()
+        || !ready.entries.is_empty()
+        || !change.commands.is_empty()
+        || change.mark.as_ref().is_some_and(|mark| mark.again)
+        || change.mark.is_some() && change.settlement.is_some()
+        || change.events.iter().any(|event| event.call_off.is_some())
+}
+
+/// What one transaction gathers, to be written in few statements at its end.
+#[derive(Default)]
+pub(super) struct Gathered {
+    tally: HashMap<String, i64>,
+    references: BTreeSet<(i64, Uuid)>,
+    /// Events that are whole, in their order.
+    publish: Vec<Uuid>,
+    queue: Vec<Queued>,
+    exchanges: Vec<ExchangeRow>,
+}
+
+struct ExchangeRow {
+    exchange: Exchange,
+    command: Option<Uuid>,
+    attempt: i32,
+    retry_at: Option<Timestamp>,
+}
+
+impl Gathered {
+    pub(super) fn count(&mut self, what: impl Into<String>, by: i64) {
+        *self.tally.entry(what.into()).or_default() += by;
+    }
+
+    /// A row leaves one state for another.
+    pub(super) fn shift(&mut self, from: &str, to: &str) {
+        self.count(from, -1);
+        self.count(to, 1);
+    }
+
+    pub(super) fn find_by(&mut self, text: &str, entry: Uuid) {
+        self.references.insert((key(text), entry));
+    }
+}
+
+/// Commits changes together; each alone may be a conflict.
+pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
+    let mut client = core.writer().await?;
+    let mut locks = locks(&client, run).await?;
+    loop {
+        let work = client.build_transaction().start().await?;
+        lock(&work, &locks).await?;
+        // What is to be called off may have come since: its keys are locked as well, or all is begun again.
+        let more: BTreeSet<i64> = called_off_keys(&work, run).await?.difference(&locks).copied().collect();
+        if more.is_empty() {
+            return carry_out(core, work, run, shard).await;
+        }
+        work.rollback().await?;
+        locks.extend(more);
+    }
+}
+
+async fn carry_out(
+    core: &Core,
+    work: Transaction<'_>,
+    run: &[&Ready],
+    shard: i32,
+) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
+    let mut outcomes: Vec<Result<Applied, StoreError>> = run.iter().map(|_| Ok(Applied::default())).collect();
+    for place in fence(&work, run).await? {
+        outcomes[place] = Err(StoreError::Conflict);
+    }
+    if let (&[_], Err(_)) = (run, &outcomes[0]) {
+        work.rollback().await?;
+        return Ok(outcomes);
+    }
+    let mut gathered = Gathered::default();
+    let going: Vec<(usize, &Ready)> =
+        run.iter().enumerate().filter(|(place, _)| outcomes[*place].is_ok()).map(|(place, ready)| (place, *ready)).collect();
+    let settlements: Vec<&Settlement> = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref()).collect();
+    if !settlements.is_empty() {
+        settle(&work, &settlements, &mut gathered).await?;
+    }
+    let mut entries: Vec<&EntryRow> = Vec::new();
+    for (_, ready) in &going {
+        entries.extend(&ready.entries);
+    }
+    if !entries.is_empty() {
+        journal::append(&work, &entries, None, shard).await?;
+    }
+    let mut applied: Vec<Applied> = going.iter().map(|_| Applied::default()).collect();
+    add_events(&work, &going, &mut applied, &mut gathered).await?;
+    for ((_, ready), applied) in going.iter().zip(&mut applied) {
+        one_by_one(&work, ready, applied, &mut gathered).await?;
+    }
+    mark_read(&work, &going, &applied, &mut gathered).await?;
+    let queued = std::mem::take(&mut gathered.queue);
+    let due = !queued.is_empty();
+    outbox::queue(&work, queued, &mut gathered).await?;
+    write_gathered(&work, gathered, shard).await?;
+    work.commit().await?;
+    if due {
+        core.told.due();
+    }
+    for ((place, ready), applied) in going.into_iter().zip(applied) {
+        if let Some(connection) = ready.change.ends_login.filter(|_| applied.new_events > 0) {
+            core.told.login(connection);
+        }
+        outcomes[place] = Ok(applied);
+    }
+    if !entries.is_empty() {
+        core.handover.left_some();
+    }
+    Ok(outcomes)
+}
+
+/// The locks of all keys that these changes will touch, as far as they tell.
+async fn locks(client: &Object, run: &[&Ready]) -> Result<BTreeSet<i64>, Fault> {
+    let mut locks = BTreeSet::new();
+    let mut ended = Vec::new();
+    for ready in run {
+        let change = &ready.change;
+        if let Some(settlement) = change.settlement.as_ref().filter(|settlement| settlement.state != CommandState::Waiting) {
+            ended.push(uuid(settlement.command));
+        }
+        let events = change.events.iter().chain(&change.resolved);
+        locks.extend(events.clone().map(|new| key(&subject(new.event.connection, &new.event.subject))));
+        for new in events.flat_map(|new| &new.commands).chain(&change.commands) {
+            locks.insert(key(&new.ordering_key));
+            locks.insert(key(&subject(new.command.source, &new.subject)));
+        }
+    }
+    if !ended.is_empty() {
+        let statement = client.prepare_cached("SELECT order_key FROM waiting WHERE command = ANY($1)").await?;
+        for row in client.query(&statement, &[&ended]).await? {
+            locks.insert(get(&row, 0)?);
+        }
+    }
+    Ok(locks)
+}
+
+async fn lock(work: &Transaction<'_>, keys: &BTreeSet<i64>) -> Result<(), Fault> {
+    let places: BTreeSet<i32> = keys.iter().map(|key| key.rem_euclid(LOCKS_MAX) as i32).collect();
+    if places.is_empty() {
+        return Ok(());
+    }
+    let places: Vec<i32> = places.into_iter().collect();
+    let statement =
+        work.prepare_cached("SELECT count(pg_advisory_xact_lock($1, place)) FROM unnest($2::integer[]) AS place").await?;
+    work.query(&statement, &[&LOCKS, &places]).await?;
+    Ok(())
+}
+
+pub(super) async fn lock_keys(work: &Transaction<'_>, keys: impl IntoIterator<Item = i64>) -> Result<(), Fault> {
+    lock(work, &keys.into_iter().collect()).await
+}
+
+/// Ordering keys of what the events of these changes call off.
+async fn called_off_keys(work: &Transaction<'_>, run: &[&Ready]) -> Result<BTreeSet<i64>, Fault> {
+    let events = run.iter().flat_map(|ready| ready.change.events.iter().chain(&ready.change.resolved));
+    let subjects: Vec<i64> =
+        events.filter(|new| new.call_off.is_some()).map(|new| key(&subject(new.event.connection, &new.event.subject))).collect();
+    if subjects.is_empty() {
+        return Ok(BTreeSet::new());
+    }
+    let statement = work.prepare_cached("SELECT order_key FROM waiting WHERE subject_key = ANY($1)").await?;
+    work.query(&statement, &[&subjects]).await?.iter().map(|row| Ok(get(row, 0)?)).collect()
+}
+
+/// Takes what only one may take, and gives the places of the changes that came too late.
+async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fault> {
+    let mut late = Vec::new();
+    let settlements: Vec<(usize, &Settlement)> =
+        run.iter().enumerate().filter_map(|(place, ready)| Some((place, ready.change.settlement.as_ref()?))).collect();
+    if !settlements.is_empty() {
+        let commands: Vec<Uuid> = settlements.iter().map(|(_, settlement)| uuid(settlement.command)).collect();
+        let leases: Vec<i64> = settlements.iter().map(|(_, settlement)| settlement.lease).collect();
+        outbox::hold(work, &commands).await?;
+        let statement = work
+            .prepare_cached(
+                "DELETE FROM sending USING unnest($1::uuid[], $2::bigint[]) AS ended (command, lease)
+                 WHERE sending.command = ended.command AND sending.lease = ended.lease RETURNING sending.command, sending.lease",
+            )
+            .await?;
+        let mut held = HashSet::new();
+        for row in work.query(&statement, &[&commands, &leases]).await? {
+            held.insert((get::<Uuid>(&row, 0)?, get::<i64>(&row, 1)?));
+        }
+        let lost = settlements.iter().filter(|(_, ended)| !held.remove(&(uuid(ended.command), ended.lease)));
+        late.extend(lost.map(|(place, _)| *place));
+    }
+    let marks: Vec<(usize, Uuid)> = run
+        .iter()
+        .enumerate()
+        .filter_map(|(place, ready)| ready.change.mark.as_ref().filter(|mark| !mark.again).map(|mark| (place, uuid(mark.entry))))
+        .collect();
+    if !marks.is_empty() {
+        let entries: Vec<Uuid> = marks.iter().map(|(_, entry)| *entry).collect();
+        let statement = work.prepare_cached("DELETE FROM unread WHERE entry = ANY($1) RETURNING entry").await?;
+        let mut taken = HashSet::new();
+        for row in work.query(&statement, &[&entries]).await? {
+            taken.insert(get::<Uuid>(&row, 0)?);
+        }
+        late.extend(marks.iter().filter(|(_, entry)| !taken.remove(entry)).map(|(place, _)| *place));
+    }
+    // Such changes stand alone.
+    for (place, ready) in run.iter().enumerate() {
+        if !move_cursor(work, &ready.change).await? || !put_once(work, &ready.change).await? {
+            late.push(place);
+        }
+    }
+    Ok(late)
+}
+
+async fn move_cursor(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
+    let Some(cursor) = &change.cursor else { return Ok(true) };
+    let connection = uuid(cursor.connection);
+    let moved = match &cursor.was {
+        Some(was) => {
+            let statement = work.prepare_cached("UPDATE cursor SET value = $2 WHERE connection = $1 AND value = $3").await?;
+            work.execute(&statement, &[&connection, &cursor.next, was]).await?
+        }
+        None => {
+            let statement = work.prepare_cached("INSERT INTO cursor VALUES ($1, $2) ON CONFLICT DO NOTHING").await?;
+            work.execute(&statement, &[&connection, &cursor.next]).await?
+        }
+    };
+    Ok(moved == 1)
+}
+
+async fn put_once(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
+    let Some(once) = &change.once else { return Ok(true) };
+    let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
+    let free = work.prepare_cached("DELETE FROM once WHERE key = $1 AND until <= $2").await?;
+    let (key, body) = (Uuid::from_bytes(once.key), Uuid::from_bytes(once.body));
+    work.execute(&free, &[&key, &now]).await?;
+    let put = work.prepare_cached("INSERT INTO once VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING").await?;
+    Ok(work.execute(&put, &[&key, &body, &uuid(once.command), &once.until]).await? == 1)
+}
+
+/// Ends of calls.
+async fn settle(work: &Transaction<'_>, settlements: &[&Settlement], gathered: &mut Gathered) -> Result<(), Fault> {
+    let commands: Vec<Uuid> = settlements.iter().map(|ended| uuid(ended.command)).collect();
+    let states: Vec<i16> = settlements.iter().map(|ended| command_number(ended.state).into()).collect();
+    let reasons: Vec<Option<String>> =
+        settlements.iter().map(|ended| ended.reason.as_deref().map(|reason| text(reason).into_owned())).collect();
+    let provider_ids: Vec<Option<String>> =
+        settlements.iter().map(|ended| ended.provider_id.as_deref().map(|id| text(id).into_owned())).collect();
+    let counted: Vec<i32> = settlements.iter().map(|ended| ended.counts.into()).collect();
+    let retries: Vec<Option<Timestamp>> = settlements.iter().map(|ended| ended.retry_at).collect();
+    let statement = work
+        .prepare_cached(
+            "UPDATE command c SET state = e.state, reason = e.reason, provider_id = coalesce(e.provider_id, c.provider_id),
+                 attempts = c.attempts + e.counted
+             FROM unnest($1::uuid[], $2::smallint[], $3::text[], $4::text[], $5::integer[])
+                 AS e (command, state, reason, provider_id, counted)
+             WHERE c.id = e.command RETURNING c.id, c.entry, c.order_key, c.subject_key, c.attempts",
+        )
+        .await?;
+    let mut rows = HashMap::new();
+    for row in work.query(&statement, &[&commands, &states, &reasons, &provider_ids, &counted]).await? {
+        let facts: (Option<Uuid>, i64, i64, i32) = (get(&row, 1)?, get(&row, 2)?, get(&row, 3)?, get(&row, 4)?);
+        rows.insert(get::<Uuid>(&row, 0)?, facts);
+    }
+    let mut ended = Vec::new();
+    let (mut sent, mut freed, mut again) = (Sent::default(), Vec::new(), (Vec::new(), Vec::new(), Vec::new()));
+    for ((settlement, command), retry_at) in settlements.iter().zip(&commands).zip(&retries) {
+        let Some((entry, order_key, subject_key, attempts)) = rows.get(command).copied() else {
+            return Err(StoreError::Failed("a command that was being sent does not exist".to_owned()).into());
+        };
+        for exchange in &settlement.exchanges {
+            let exchange = exchange.clone();
+            gathered.exchanges.push(ExchangeRow { exchange, command: Some(*command), attempt: attempts, retry_at: *retry_at });
+        }
+        if let Some(entry) = entry {
+            settlement.refs.iter().for_each(|value| gathered.find_by(value, entry));
+        }
+        if settlement.frees_slot {
+            freed.push(*command);
+        }
+        if let (CommandState::Done, Some(provider_id), Some(exchange)) =
+            (settlement.state, &settlement.provider_id, settlement.exchanges.last())
+        {
+            sent.push(uuid(exchange.connection), text(provider_id).into_owned(), *command, exchange.at);
+        }
+        if settlement.state == CommandState::Waiting {
+            again.0.push(*command);
+            again.1.push(*retry_at);
+            again.2.push(attempts);
+        } else {
+            let reason = settlement.reason.clone();
+            ended.push(Ended { command: *command, entry, order_key, subject_key, state: settlement.state, reason });
+        }
+    }
+    if !again.0.is_empty() {
+        let statement = work
+            .prepare_cached(
+                "UPDATE waiting w SET next_at = coalesce(e.next_at, w.next_at), attempts = e.attempts
+                 FROM unnest($1::uuid[], $2::timestamptz[], $3::integer[]) AS e (command, next_at, attempts)
+                 WHERE w.command = e.command",
+            )
+            .await?;
+        work.execute(&statement, &[&again.0, &again.1, &again.2]).await?;
+    }
+    if !freed.is_empty() {
+        let statement = work.prepare_cached("DELETE FROM slot WHERE command = ANY($1)").await?;
+        work.execute(&statement, &[&freed]).await?;
+    }
+    sent.write(work).await?;
+    tell_unresolved(work, &ended, gathered).await?;
+    outbox::leave(work, &ended, gathered).await
+}
+
+/// Messages that a provider took.
+#[derive(Default)]
+struct Sent {
+    connections: Vec<Uuid>,
+    provider_ids: Vec<String>,
+    commands: Vec<Uuid>,
+    at: Vec<Timestamp>,
+}
+
+impl Sent {
+    fn push(&mut self, connection: Uuid, provider_id: String, command: Uuid, at: Timestamp) {
+        self.connections.push(connection);
+        self.provider_ids.push(provider_id);
+        self.commands.push(command);
+        self.at.push(at);
+    }
+
+    async fn write(&self, work: &Transaction<'_>) -> Result<(), Fault> {
+        if self.commands.is_empty() {
+            return Ok(());
+        }
+        let statement = work
+            .prepare_cached(
+                "INSERT INTO sent (connection, provider_id, command, at, state)
+                 SELECT connection, provider_id, command, at, 0
+                 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[]) AS s (connection, provider_id, command, at)
+                 ON CONFLICT DO NOTHING",
+            )
+            .await?;
+        work.execute(&statement, &[&self.connections, &self.provider_ids, &self.commands, &self.at]).await?;
+        Ok(())
+    }
+}
+
+/// The events whose look-ups came to nothing: they are told without what was looked for.
+async fn tell_unresolved(work: &Transaction<'_>, ended: &[Ended], gathered: &mut Gathered) -> Result<(), Fault> {
+    let failed: Vec<Uuid> = ended.iter().filter(|ended| ended.state != CommandState::Done).map(|ended| ended.command).collect();
+    if failed.is_empty() {
+        return Ok(());
+    }
+    let statement = work
+        .prepare_cached(
+            "SELECT e.id FROM command c JOIN event e ON e.id = c.event AND e.pending WHERE c.id = ANY($1) AND c.repeatable",
+        )
+        .await?;
+    for row in work.query(&statement, &[&failed]).await? {
+        gathered.publish.push(get(&row, 0)?);
+    }
+    Ok(())
+}
+
+/// Events that nobody has told before, with what follows from them.
+async fn add_events(
+    work: &Transaction<'_>,
+    going: &[(usize, &Ready)],
+    applied: &mut [Applied],
+    gathered: &mut Gathered,
+) -> Result<(), Fault> {
+    let key_of = |event: &Event| Uuid::from_bytes(fingerprint([event.connection.as_bytes().as_slice(), event.key.as_bytes()]));
+    // In order, so that two transactions with the same keys wait for each other and do not block each other.
+    let keys: BTreeSet<Uuid> = going.iter().flat_map(|(_, ready)| &ready.change.events).map(|new| key_of(&new.event)).collect();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    let keys: Vec<Uuid> = keys.into_iter().collect();
+    let statement = work
+        .prepare_cached("INSERT INTO seen SELECT key FROM unnest($1::uuid[]) AS key ON CONFLICT DO NOTHING RETURNING key")
+        .await?;
+    let mut new_keys = HashSet::new();
+    for row in work.query(&statement, &[&keys]).await? {
+        new_keys.insert(get::<Uuid>(&row, 0)?);
+    }
+    let (mut ids, mut entries, mut pending, mut docs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut called_off = Vec::new();
+    for ((_, ready), applied) in going.iter().zip(applied) {
+        for (new, documents) in ready.change.events.iter().zip(&ready.events) {
+            let event = &new.event;
+            // Repeats too are found by whom they are about.
+            for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
+                gathered.find_by(value, uuid(event.entry));
+            }
+            if !new_keys.remove(&key_of(event)) {
+                applied.duplicates += 1;
+                continue;
+            }
+            applied.new_events += 1;
+            ids.push(uuid(event.id));
+            entries.push(uuid(event.entry));
+            pending.push(new.pending);
+            docs.push(documents.event.as_str());
+            if !new.pending {
+                gathered.publish.push(uuid(event.id));
+            }
+            called_off.extend(new.call_off.as_deref().map(|reason| (event, reason)));
+            follow(new, documents, applied, gathered);
+        }
+    }
+    if !ids.is_empty() {
+        let statement = work
+            .prepare_cached(
+                "INSERT INTO event (id, entry, pending, doc)
+                 SELECT id, entry, pending, doc FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::text[])
+                     AS e (id, entry, pending, doc)",
+            )
+            .await?;
+        work.execute(&statement, &[&ids, &entries, &pending, &docs]).await?;
+    }
+    for (event, reason) in called_off {
+        outbox::call_off(work, event, reason, gathered).await?;
+    }
+    Ok(())
+}
+
+fn follow(new: &NewEvent, documents: &Documents, applied: &mut Applied, gathered: &mut Gathered) {
+    for (command, job) in new.commands.iter().zip(&documents.jobs) {
+        gathered.queue.push(Queued::new(command, job, Some(uuid(new.event.entry))));
+        applied.queued += 1;
+    }
+}
+
+impl Gathered {
+    pub(super) fn publish(&mut self, event: Uuid) {
+        self.publish.push(event);
+    }
+}
+
+/// What comes rarely, and is written for each change by itself.
+async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied, gathered: &mut Gathered) -> Result<(), Fault> {
+    let change = &ready.change;
+    for (command, job) in change.commands.iter().zip(&ready.jobs) {
+        let entry = match command.command.event {
+            Some(event) => entry_of(work, event).await?,
+            None => None,
+        };
+        gathered.queue.push(Queued::new(command, job, entry));
+        applied.queued += 1;
+    }
+    if let (Some(new), Some(documents)) = (&change.resolved, &ready.resolved) {
+        resolve(work, new, documents, applied, gathered).await?;
+    }
+    for (connection, news) in &change.statuses {
+        let state: i16 = match news.state {
+            Delivery::OnTheWay => 0,
+            Delivery::Delivered => 1,
+            Delivery::Failed => 2,
+        };
+        // A final state is never left: states may come out of order.
+        let statement = work
+            .prepare_cached("UPDATE sent SET state = $3, code = $4 WHERE connection = $1 AND provider_id = $2 AND state = 0")
+            .await?;
+        work.execute(&statement, &[&uuid(*connection), &text(&news.provider_id), &state, &text(&news.code)]).await?;
+    }
+    if let Some(connection) = change.ends_login.filter(|_| applied.new_events > 0) {
+        let statement = work.prepare_cached("DELETE FROM session WHERE connection = $1").await?;
+        work.execute(&statement, &[&uuid(connection)]).await?;
+    }
+    let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
+    for (merchant, phone) in &change.opt_outs {
+        let statement = work
+            .prepare_cached(
+                "INSERT INTO contact (merchant, phone, opted_out, at) VALUES ($1, $2, true, $3)
+                 ON CONFLICT (merchant, phone) DO UPDATE SET opted_out = true, at = excluded.at",
+            )
+            .await?;
+        work.execute(&statement, &[&uuid(*merchant), &text(phone), &now]).await?;
+    }
+    for notice in &change.notices {
+        let day = now.as_millisecond().div_euclid(86_400_000) as i32;
+        let statement = work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING").await?;
+        let (merchant, connection) = (uuid(notice.merchant), uuid(notice.connection));
+        work.execute(&statement, &[&merchant, &connection, &notice.kind, &day, &text(&notice.text)]).await?;
+    }
+    gathered.exchanges.extend(change.exchanges.iter().map(|exchange| ExchangeRow {
+        exchange: exchange.clone(),
+        command: None,
+        attempt: 1,
+        retry_at: None,
+    }));
+    Ok(())
+}
+
+/// The entry that an event was read from.
+async fn entry_of(work: &Transaction<'_>, event: Id) -> Result<Option<Uuid>, Fault> {
+    let statement = work.prepare_cached("SELECT entry FROM event WHERE id = $1").await?;
+    Ok(work.query_opt(&statement, &[&uuid(event)]).await?.map(|row| get(&row, 0)).transpose()?)
+}
+
+/// The event of a look-up, with what was found: its document is replaced and its commands follow, unless the event was called
+/// off meanwhile.
+async fn resolve(
+    work: &Transaction<'_>,
+    new: &NewEvent,
+    documents: &Documents,
+    applied: &mut Applied,
+    gathered: &mut Gathered,
+) -> Result<(), Fault> {
+    let statement = work.prepare_cached("UPDATE event SET doc = $2, pending = $3 WHERE id = $1 AND pending").await?;
+    if work.execute(&statement, &[&uuid(new.event.id), &documents.event, &new.pending]).await? == 0 {
+        return Ok(());
+    }
+    if let Some(phone) = &new.event.phone {
+        gathered.find_by(&phone.e164, uuid(new.event.entry));
+    }
+    if !new.pending {
+        gathered.publish(uuid(new.event.id));
+    }
+    if let Some(reason) = &new.call_off {
+        outbox::call_off(work, &new.event, reason, gathered).await?;
+    }
+    follow(new, documents, applied, gathered);
+    Ok(())
+}
+
+/// What became of the entries that were read.
+async fn mark_read(
+    work: &Transaction<'_>,
+    going: &[(usize, &Ready)],
+    applied: &[Applied],
+    gathered: &mut Gathered,
+) -> Result<(), Fault> {
+    let (mut entries, mut states, mut notes) = (Vec::new(), Vec::new(), Vec::new());
+    for ((_, ready), applied) in going.iter().zip(applied) {
+        let change = &ready.change;
+        let Some(mark) = &change.mark else { continue };
+        let entry = uuid(mark.entry);
+        let before = if mark.again { before(work, mark).await? } else { EntryState::Unread };
+        let told_nothing = applied.new_events == 0 && applied.duplicates > 0 && change.statuses.is_empty();
+        let state = match (mark.state, before) {
+            // Read again, and all of it was known: it stays what it was.
+            (EntryState::Read, EntryState::Read | EntryState::Duplicate) if told_nothing => before,
+            (EntryState::Read, _) if told_nothing => EntryState::Duplicate,
+            (state, _) => state,
+        };
+        if state != EntryState::Read || !mark.notes.is_empty() {
+            entries.push(entry);
+            states.push(i16::from(entry_number(state)));
+            notes.push((!mark.notes.is_empty()).then(|| text(&mark.notes.join("\n")).into_owned()));
+        }
+        gathered.shift(entry_tally(before), entry_tally(state));
+        mark.refs.iter().for_each(|value| gathered.find_by(value, entry));
+    }
+    if !entries.is_empty() {
+        let statement = work
+            .prepare_cached(
+                "INSERT INTO outcome (entry, state, notes) SELECT entry, state, notes
+                 FROM unnest($1::uuid[], $2::smallint[], $3::text[]) AS o (entry, state, notes)",
+            )
+            .await?;
+        work.execute(&statement, &[&entries, &states, &notes]).await?;
+    }
+    Ok(())
+}
+
+/// What an entry was that is read again; it is nothing now.
+async fn before(work: &Transaction<'_>, mark: &Mark) -> Result<EntryState, Fault> {
+    let entry = uuid(mark.entry);
+    // One replay at a time: the second finds what the first has made of it.
+    lock_keys(work, [i64::from_be_bytes(*mark.entry.as_bytes().last_chunk().expect("16 bytes hold 8"))]).await?;
+    let unread = work.prepare_cached("DELETE FROM unread WHERE entry = $1").await?;
+    let outcome = work.prepare_cached("DELETE FROM outcome WHERE entry = $1 RETURNING state").await?;
+    let was_unread = work.execute(&unread, &[&entry]).await? == 1;
+    let outcome = work.query_opt(&outcome, &[&entry]).await?.map(|row| get::<i16>(&row, 0)).transpose()?;
+    Ok(match outcome {
+        _ if was_unread => EntryState::Unread,
+        Some(number) => entry_state(number as u8),
+        None => EntryState::Read,
+    })
+}
+
+/// What was gathered, in a statement each.
+pub(super) async fn write_gathered(work: &Transaction<'_>, gathered: Gathered, shard: i32) -> Result<(), Fault> {
+    put_exchanges(work, &gathered.exchanges).await?;
+    if !gathered.references.is_empty() {
+        let (keys, entries): (Vec<i64>, Vec<Uuid>) = gathered.references.into_iter().unzip();
+        let statement = work
+            .prepare_cached(
+                "INSERT INTO reference SELECT key, entry FROM unnest($1::bigint[], $2::uuid[]) AS r (key, entry)
+                 ON CONFLICT DO NOTHING",
+            )
+            .await?;
+        work.execute(&statement, &[&keys, &entries]).await?;
+    }
+    if !gathered.publish.is_empty() {
+        let statement = work
+            .prepare_cached(
+                "INSERT INTO unpublished (event) SELECT event FROM unnest($1::uuid[]) WITH ORDINALITY AS e (event, place)
+                 WHERE EXISTS (SELECT 1 FROM flag WHERE name = 'publish') ORDER BY place",
+            )
+            .await?;
+        work.execute(&statement, &[&gathered.publish]).await?;
+    }
+    write_tally(work, gathered.tally, shard).await
+}
+
+async fn write_tally(work: &Transaction<'_>, tally: HashMap<String, i64>, shard: i32) -> Result<(), Fault> {
+    let mut counts: Vec<(String, i64)> = tally.into_iter().filter(|(_, by)| *by != 0).collect();
+    if counts.is_empty() {
+        return Ok(());
+    }
+    counts.sort();
+    let (what, by): (Vec<String>, Vec<i64>) = counts.into_iter().map(|(what, by)| (text(&what).into_owned(), by)).unzip();
+    let statement = work
+        .prepare_cached(
+            "INSERT INTO tally (what, shard, count) SELECT what, $1, by FROM unnest($2::text[], $3::bigint[]) AS t (what, by)
+             ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count",
+        )
+        .await?;
+    work.execute(&statement, &[&shard, &what, &by]).await?;
+    Ok(())
+}
+
+async fn put_exchanges(work: &Transaction<'_>, rows: &[ExchangeRow]) -> Result<(), Fault> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let column =
+        |read: fn(&Exchange) -> &str| -> Vec<String> { rows.iter().map(|row| text(read(&row.exchange)).into_owned()).collect() };
+    let ids: Vec<Uuid> = rows.iter().map(|row| uuid(row.exchange.id)).collect();
+    let commands: Vec<Option<Uuid>> = rows.iter().map(|row| row.command).collect();
+    let at: Vec<Timestamp> = rows.iter().map(|row| row.exchange.at).collect();
+    let merchants: Vec<Uuid> = rows.iter().map(|row| uuid(row.exchange.merchant)).collect();
+    let connections: Vec<Uuid> = rows.iter().map(|row| uuid(row.exchange.connection)).collect();
+    let errors: Vec<Option<String>> =
+        rows.iter().map(|row| row.exchange.error.as_deref().map(|error| text(error).into_owned())).collect();
+    let durations: Vec<i64> = rows.iter().map(|row| row.exchange.duration_ms).collect();
+    let attempts: Vec<i32> = rows.iter().map(|row| row.attempt).collect();
+    let retries: Vec<Option<Timestamp>> = rows.iter().map(|row| row.retry_at).collect();
+    let statement = work
+        .prepare_cached(
+            "INSERT INTO exchange (id, command, at, merchant, connection, provider, endpoint, request, response, error,
+                 duration_ms, attempt, next_retry_at, trace)
+             SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::text[],
+                 $8::text[], $9::text[], $10::text[], $11::bigint[], $12::integer[], $13::timestamptz[], $14::text[])",
+        )
+        .await?;
+    work.execute(
+        &statement,
+        &[
+            &ids,
+            &commands,
+            &at,
+            &merchants,
+            &connections,
+            &column(|exchange| &exchange.provider),
+            &column(|exchange| &exchange.endpoint),
+            &column(|exchange| &exchange.request),
+            &column(|exchange| &exchange.response),
+            &errors,
+            &durations,
+            &attempts,
+            &retries,
+            &column(|exchange| &exchange.trace),
+        ],
+    )
+    .await?;
+    Ok(())
+}

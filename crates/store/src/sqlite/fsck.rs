@@ -101,7 +101,7 @@ const LAWS: &[Law] = &[
     Law {
         broken: "references to entries that do not exist",
         count: "SELECT count(*) FROM (SELECT entry FROM reference UNION ALL SELECT entry FROM reference_new)
-                WHERE entry NOT IN (SELECT ordinal FROM inbox)",
+                WHERE entry NOT IN (SELECT ordinal FROM inbox) AND entry > (SELECT ifnull(max(place), 0) FROM purged)",
         mend: Some(
             "DELETE FROM reference WHERE entry NOT IN (SELECT ordinal FROM inbox);
              DELETE FROM reference_new WHERE entry NOT IN (SELECT ordinal FROM inbox)",

@@ -1,38 +1,21 @@
-//! The inbox, and the journal as people read it.
+//! The inbox, and what stands in it.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Bytes, Event, Id, Request, id::Kind};
 
 use super::{
     doc, id, ms, outbox,
-    reference::{self, FOUND},
     tally::{self, Tally},
     time,
 };
-use crate::{CommandState, Counts, Direction, Entry, EntryState, Health, JournalFilter, JournalRow, Source};
+use crate::{
+    CommandState, Counts, Entry, EntryState, Health, Source,
+    numbers::{command_state, entry_number, entry_state, entry_tally, source, source_number},
+    ready::EntryRow,
+};
 
 const ENTRY: &str =
     "id, merchant, connection, provider, source, trace, method, path, query, headers, body, received_at, peer, proof, answer";
-
-/// An entry with its lists written out, so that the writer's thread need not.
-pub(super) struct EntryRow {
-    pub(super) entry: Entry,
-    query: String,
-    headers: String,
-}
-
-impl From<Entry> for EntryRow {
-    fn from(entry: Entry) -> Self {
-        let json = |pairs: &Vec<(String, String)>| serde_json::to_string(pairs).expect("pairs of texts are JSON");
-        Self { query: json(&entry.request.query), headers: json(&entry.request.headers), entry }
-    }
-}
-
-impl EntryRow {
-    pub(super) fn bytes(&self) -> usize {
-        self.entry.request.body.len() + self.headers.len() + self.query.len()
-    }
-}
 
 pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Result<()> {
     let EntryRow { entry, query, headers } = row;
@@ -63,24 +46,8 @@ pub(super) fn insert(db: &Connection, row: &EntryRow, tally: &mut Tally) -> Resu
     if state == EntryState::Unread {
         db.prepare_cached("INSERT INTO unread VALUES (?1)")?.execute([entry.id.ordinal()])?;
     }
-    tally.add(tallied(state), 1);
+    tally.add(entry_tally(state), 1);
     Ok(())
-}
-
-fn source_number(source: Source) -> i64 {
-    match source {
-        Source::Webhook => 0,
-        Source::Poll => 1,
-        Source::Question => 2,
-    }
-}
-
-fn source(number: i64) -> Source {
-    match number {
-        1 => Source::Poll,
-        2 => Source::Question,
-        _ => Source::Webhook,
-    }
 }
 
 fn read_entry(row: &Row<'_>) -> Result<Entry> {
@@ -127,10 +94,10 @@ pub(super) fn bury(db: &Connection, rows: &[(i64, String)], tally: &mut Tally) -
         if db.prepare_cached("DELETE FROM unread WHERE entry = ?1")?.execute([ordinal])? == 1 {
             db.prepare_cached("INSERT INTO outcome VALUES (?1, ?2, ?3)")?.execute(params![
                 ordinal,
-                number(EntryState::Dead),
+                entry_number(EntryState::Dead),
                 format!("the stored row cannot be decoded: {why}")
             ])?;
-            tally.shift(tallied(EntryState::Unread), tallied(EntryState::Dead));
+            tally.shift(entry_tally(EntryState::Unread), entry_tally(EntryState::Dead));
         }
     }
     Ok(())
@@ -151,173 +118,17 @@ pub(super) fn entry_of(db: &Connection, event: Id) -> Result<Option<i64>> {
     db.prepare_cached("SELECT entry FROM event WHERE ordinal = ?1")?.query_row([event.ordinal()], |row| row.get(0)).optional()
 }
 
-/// The states by their numbers, the words that people see, and the names that they are counted under.
-const STATES: [(EntryState, &str, &str); 4] = [
-    (EntryState::Unread, "unread", "entry/0"),
-    (EntryState::Read, "read", "entry/1"),
-    (EntryState::Duplicate, "duplicate", "entry/2"),
-    (EntryState::Dead, "dead", "entry/3"),
-];
-
-pub(super) fn number(state: EntryState) -> u8 {
-    STATES.iter().position(|(known, ..)| *known == state).unwrap_or_default() as u8
-}
-
-pub(super) fn tallied(state: EntryState) -> &'static str {
-    STATES[usize::from(number(state))].2
-}
-
-fn word(state: EntryState) -> &'static str {
-    STATES[usize::from(number(state))].1
-}
-
-fn state(number: u8) -> EntryState {
-    STATES.get(usize::from(number)).map_or(EntryState::Dead, |(state, ..)| *state)
-}
-
 /// As SQL over `inbox j`: the number of an entry's state.
-const STATE: &str = "CASE WHEN EXISTS (SELECT 1 FROM unread u WHERE u.entry = j.ordinal) THEN 0
+pub(super) const STATE: &str = "CASE WHEN EXISTS (SELECT 1 FROM unread u WHERE u.entry = j.ordinal) THEN 0
      ELSE ifnull((SELECT o.state FROM outcome o WHERE o.entry = j.ordinal), 1) END";
 
 pub(super) fn state_of(db: &Connection, entry: i64) -> Result<EntryState> {
     db.prepare_cached(&format!("SELECT {STATE} FROM inbox j WHERE j.ordinal = ?1"))?
-        .query_row([entry], |row| row.get(0).map(state))
-}
-
-/// The newest rows of what came and what went out, merged by time.
-pub(super) fn list(db: &Connection, filter: &JournalFilter) -> Result<Vec<JournalRow>> {
-    let limit = filter.limit.clamp(1, 1000);
-    let mut rows = incoming(db, filter, limit)?;
-    rows.extend(outgoing(db, filter, limit)?);
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), std::cmp::Reverse(*row.id.as_bytes())));
-    rows.truncate(limit);
-    Ok(rows)
-}
-
-/// The conditions that both halves share; every value is bound, so that no text of a user becomes SQL.
-/// `at` is the column of the time, `found_by` how rows are found by a reference.
-fn conditions(filter: &JournalFilter, at: &str, found_by: &str) -> (String, Vec<Box<dyn rusqlite::ToSql>>) {
-    let mut sql = String::from("WHERE 1");
-    let mut values: Vec<Box<dyn rusqlite::ToSql>> = Vec::new();
-    let mut add = |condition: &str, value: Box<dyn rusqlite::ToSql>| {
-        values.push(value);
-        sql.push_str(&format!(" AND {}", condition.replace('?', &format!("?{}", values.len()))));
-    };
-    if let Some(merchant) = filter.merchant {
-        add("j.merchant = ?", Box::new(*merchant.as_bytes()));
-    }
-    if let Some(provider) = &filter.provider {
-        add("j.provider = ?", Box::new(provider.clone()));
-    }
-    if let Some(reference) = &filter.reference {
-        add(found_by, Box::new(reference::key(reference)));
-    }
-    if let Some(from) = filter.from {
-        add(&format!("j.{at} >= ?"), Box::new(ms(from)));
-    }
-    if let Some(to) = filter.to {
-        add(&format!("j.{at} < ?"), Box::new(ms(to)));
-    }
-    if let Some(before) = filter.before {
-        add("j.ordinal < ?", Box::new(before.ordinal()));
-    }
-    (sql, values)
-}
-
-fn incoming(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let (mut sql, values) = conditions(filter, "received_at", &format!("j.ordinal IN ({FOUND})"));
-    match filter.status.as_deref() {
-        Some("error") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)"),
-        // An entry is found by what became of it, and by what became of its commands.
-        Some("dead") => sql.push_str(&format!(" AND j.ordinal IN ({DEAD})")),
-        Some("unknown") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM command WHERE state = 4)"),
-        Some("held") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM command WHERE state = 5)"),
-        Some("waiting") => sql.push_str(" AND EXISTS (SELECT 1 FROM command c WHERE c.entry = j.ordinal AND c.state = 0)"),
-        Some("ok") => sql.push_str(" AND j.ordinal NOT IN (SELECT entry FROM outcome WHERE state = 3)"),
-        Some("unread") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM unread)"),
-        Some("read") => sql.push_str(&format!(" AND {STATE} = 1")),
-        Some("duplicate") => sql.push_str(" AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 2)"),
-        Some(_) => return Ok(Vec::new()),
-        None => {}
-    }
-    let values: Vec<&dyn rusqlite::ToSql> = values.iter().map(AsRef::as_ref).collect();
-    db.prepare(&format!(
-        "SELECT j.id, j.received_at, j.merchant, j.connection, j.provider, j.method, j.path, substr(j.body, 1, 4096), {STATE},
-             (SELECT o.notes FROM outcome o WHERE o.entry = j.ordinal), j.answer FROM inbox j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
-    ))?
-    .query_map(&values[..], |row| {
-        let state = state(row.get(8)?);
-        let notes: Option<String> = row.get(9)?;
-        Ok(JournalRow {
-            id: id(Kind::Entry, 0, row)?,
-            at: time(1, row)?,
-            merchant_id: id(Kind::Merchant, 2, row)?,
-            integration_id: id(Kind::Connection, 3, row)?,
-            provider: row.get(4)?,
-            direction: Direction::In,
-            endpoint: format!("{} {}", row.get::<_, String>(5)?, row.get::<_, String>(6)?),
-            status: if state == EntryState::Dead { "error" } else { "ok" },
-            state: word(state).to_owned(),
-            request: String::from_utf8_lossy(row.get_ref(7)?.as_bytes_or_null()?.unwrap_or_default()).into_owned(),
-            response: row.get(10)?,
-            error: if state == EntryState::Dead { notes } else { None },
-            retry_count: 0,
-            next_retry_at: None,
-        })
-    })?
-    .collect()
-}
-
-fn outgoing(db: &Connection, filter: &JournalFilter, limit: usize) -> Result<Vec<JournalRow>> {
-    let found_by = format!("j.command IN (SELECT ordinal FROM command WHERE entry IN ({FOUND}))");
-    let (mut sql, values) = conditions(filter, "at", &found_by);
-    match filter.status.as_deref() {
-        Some("error") => sql.push_str(" AND j.error IS NOT NULL"),
-        Some("ok") => sql.push_str(" AND j.error IS NULL"),
-        Some("dead") => sql.push_str(" AND j.command IN (SELECT ordinal FROM command WHERE state = 3)"),
-        Some("unknown") => sql.push_str(" AND j.command IN (SELECT ordinal FROM command WHERE state = 4)"),
-        Some(_) => return Ok(Vec::new()),
-        None => {}
-    }
-    let values: Vec<&dyn rusqlite::ToSql> = values.iter().map(AsRef::as_ref).collect();
-    db
-        .prepare(&format!(
-            "SELECT j.id, j.at, j.merchant, j.connection, j.provider, j.endpoint, j.request, j.response, j.error, j.attempt, j.next_retry_at,
-             (SELECT c.state FROM command c WHERE c.ordinal = j.command) FROM exchange j {sql} ORDER BY j.ordinal DESC LIMIT {limit}"
-        ))?
-        .query_map(&values[..], |row| {
-            let error: Option<String> = row.get(8)?;
-            let next_retry_at: Option<i64> = row.get(10)?;
-            let attempt: i64 = row.get(9)?;
-            Ok(JournalRow {
-                id: id(Kind::Attempt, 0, row)?,
-                at: time(1, row)?,
-                merchant_id: id(Kind::Merchant, 2, row)?,
-                integration_id: id(Kind::Connection, 3, row)?,
-                provider: row.get(4)?,
-                direction: Direction::Out,
-                endpoint: row.get(5)?,
-                status: if error.is_some() { "error" } else { "ok" },
-                state: match (&error, next_retry_at, row.get::<_, Option<i64>>(11)?.map(outbox::state)) {
-                    (None, ..) => "done",
-                    (_, Some(_), _) => "retry",
-                    (_, _, Some(CommandState::Unknown)) => "unknown",
-                    (_, _, Some(CommandState::Dead)) => "dead",
-                    _ => "failed",
-                }
-                .to_owned(),
-                request: row.get(6)?,
-                response: row.get(7)?,
-                error,
-                retry_count: (attempt - 1).max(0) as u32,
-                next_retry_at: next_retry_at.and_then(|at| jiff::Timestamp::from_millisecond(at).ok()),
-            })
-        })?
-        .collect()
+        .query_row([entry], |row| row.get(0).map(entry_state))
 }
 
 /// Entries that are dead themselves or led to a dead command.
-const DEAD: &str = "SELECT entry FROM outcome WHERE state = 3 UNION SELECT entry FROM command WHERE state = 3";
+pub(super) const DEAD: &str = "SELECT entry FROM outcome WHERE state = 3 UNION SELECT entry FROM command WHERE state = 3";
 
 /// Of one provider: that it came from, or whose call is dead.
 pub(super) fn dead(
@@ -339,10 +150,10 @@ pub(super) fn counts(db: &Connection) -> Result<Counts> {
     let known = |kind| -> Result<Vec<(u8, u64)>> {
         Ok(tally::counts(db, kind)?.into_iter().filter_map(|(number, count)| Some((number.parse().ok()?, count))).collect())
     };
-    let entries = known("entry")?.into_iter().map(|(number, count)| (state(number), count)).collect();
+    let entries = known("entry")?.into_iter().map(|(number, count)| (entry_state(number), count)).collect();
     let sending: i64 = db.prepare_cached("SELECT count(*) FROM sending")?.query_row([], |row| row.get(0))?;
     let mut commands: Vec<(CommandState, u64)> =
-        known("command")?.into_iter().map(|(number, count)| (outbox::state(number.into()), count)).collect();
+        known("command")?.into_iter().map(|(number, count)| (command_state(number), count)).collect();
     if sending > 0 {
         commands.iter_mut().filter(|(state, _)| *state == CommandState::Waiting).for_each(|(_, count)| *count -= sending as u64);
         commands.push((CommandState::Sending, sending as u64));

@@ -6,6 +6,7 @@ mod fresh;
 mod fsck;
 mod journal;
 mod outbox;
+mod pages;
 mod publication;
 mod purge;
 mod reference;
@@ -34,7 +35,7 @@ use writer::{Queue, Task};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Store, StoreError, Timeline,
+    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -47,8 +48,10 @@ pub struct Sqlite {
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
     fresh: Arc<Fresh>,
+    stats: Arc<Stats>,
     /// Nobody else works on the file: nothing is ever told.
     news: broadcast::Sender<News>,
+    purged: Mutex<purge::Place>,
 }
 
 struct Readers {
@@ -106,14 +109,15 @@ impl Sqlite {
         migrate(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
         outbox::end_leases(&connection).map_err(failed)?;
-        let (queue, fresh) = (Arc::new(Queue::default()), Arc::new(Fresh::new()));
+        let (queue, fresh, stats) = (Arc::new(Queue::default()), Arc::new(Fresh::new()), Arc::new(Stats::default()));
         let full = checkpointer(path)?;
         let writer = spawn("journal", {
-            let (queue, fresh) = (queue.clone(), fresh.clone());
-            move || writer::run(&connection, &queue, &fresh, &full)
+            let (queue, fresh, stats) = (queue.clone(), fresh.clone(), stats.clone());
+            move || writer::run(&connection, &queue, &fresh, &full, &stats)
         })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
-        Ok(Self { queue, writer: Mutex::new(Some(writer)), readers: Arc::new(readers), fresh, news: broadcast::Sender::new(1) })
+        let (writer, news) = (Mutex::new(Some(writer)), broadcast::Sender::new(1));
+        Ok(Self { queue, writer, readers: Arc::new(readers), fresh, stats, news, purged: Mutex::default() })
     }
 
     /// Hands work to the writer and waits until it is durable.
@@ -145,7 +149,8 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-const STEPS: [&str; 2] = [include_str!("migrations/1_first.sql"), include_str!("migrations/2_publish.sql")];
+const STEPS: [&str; 3] =
+    [include_str!("migrations/1_first.sql"), include_str!("migrations/2_publish.sql"), include_str!("migrations/3_journal.sql")];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
@@ -322,11 +327,15 @@ impl Store for Sqlite {
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
-        self.read(move |connection| journal::list(connection, &filter)).await
+        self.read(move |connection| pages::list(connection, &filter)).await
     }
 
     async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
         self.read(move |connection| timeline::of(connection, id)).await
+    }
+
+    async fn command(&self, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError> {
+        self.read(move |connection| timeline::command(connection, id)).await
     }
 
     async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
@@ -443,7 +452,20 @@ impl Store for Sqlite {
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        self.write(move |db, tally| purge::purge(db, before, limit, tally)).await
+        loop {
+            let place = *self.purged.lock();
+            let portion = self.read(move |db| purge::find(db, before, limit.max(1), place)).await?;
+            let (last, next) = (portion.last, portion.next);
+            let went =
+                if portion.is_empty() { 0 } else { self.write(move |db, tally| purge::delete(db, &portion, tally)).await? };
+            *self.purged.lock() = if last { purge::Place::default() } else { next };
+            if last {
+                self.write(move |db, _| purge::notices(db, before)).await?;
+            }
+            if went > 0 || last {
+                return Ok(went);
+            }
+        }
     }
 
     async fn about(&self) -> Result<About, StoreError> {
@@ -455,5 +477,9 @@ impl Store for Sqlite {
             Ok(About { kind: "SQLite", version, schema, schema_known: STEPS.len() as u32, bytes: bytes as u64, nodes: 1 })
         })
         .await
+    }
+
+    fn stats(&self) -> Option<Arc<Stats>> {
+        Some(self.stats.clone())
     }
 }

@@ -7,39 +7,10 @@ use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
 use super::{doc, id, maybe_id, ms, publication, reference, setup, tally::Tally, work};
-use crate::{Command, CommandState, Contact, Leased, NewCommand};
-
-pub(super) fn number(state: CommandState) -> i64 {
-    match state {
-        CommandState::Waiting | CommandState::Sending => 0,
-        CommandState::Done => 2,
-        CommandState::Dead => 3,
-        CommandState::Unknown => 4,
-        CommandState::Held => 5,
-    }
-}
-
-/// Of a command that is not being sent now.
-pub(super) fn state(number: i64) -> CommandState {
-    match number {
-        0 => CommandState::Waiting,
-        2 => CommandState::Done,
-        3 => CommandState::Dead,
-        4 => CommandState::Unknown,
-        _ => CommandState::Held,
-    }
-}
-
-/// Under what the commands of a state are counted; what is being sent counts as waiting here.
-pub(super) fn tallied(state: CommandState) -> &'static str {
-    match state {
-        CommandState::Waiting | CommandState::Sending => "command/0",
-        CommandState::Done => "command/2",
-        CommandState::Dead => "command/3",
-        CommandState::Unknown => "command/4",
-        CommandState::Held => "command/5",
-    }
-}
+use crate::{
+    Command, CommandState, Contact, Leased, NewCommand,
+    numbers::{command_number, command_state, command_tally, key, subject},
+};
 
 pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<i64>, tally: &mut Tally) -> Result<()> {
     let command = &new.command;
@@ -50,7 +21,7 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<
     {
         held = Some(slot.reason.clone());
     }
-    let order_key = reference::key(&new.ordering_key);
+    let order_key = key(&new.ordering_key);
     let behind = held.is_none() && !step_in(db, order_key, due_at)?;
     let state = if held.is_some() { CommandState::Held } else { CommandState::Waiting };
     db.prepare_cached(
@@ -69,28 +40,23 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<
         entry,
         job,
         command.job.repeatable(),
-        number(state),
+        command_number(state),
         behind,
         due_at,
         command.latest_at.map(ms),
         order_key,
-        reference::key(&subject(command.source, &new.subject)),
+        key(&subject(command.source, &new.subject)),
         held,
         command.trace,
     ])?;
     if let (None, Some(entry)) = (&held, entry) {
         reference::add(db, &subject(command.source, &new.subject), entry)?;
     }
-    tally.add(tallied(state), 1);
+    tally.add(command_tally(state), 1);
     if let Some(reason) = held {
         tally.add(format!("held/{reason}"), 1);
     }
     Ok(())
-}
-
-/// A subject as texts of all sources are told apart.
-fn subject(source: Id, subject: &str) -> String {
-    format!("{source}/{subject}")
 }
 
 /// Whether a new command of this key goes first: nothing waits there, or what does is due later and has not been tried.
@@ -134,7 +100,7 @@ pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason:
     {
         db.prepare_cached("UPDATE command SET behind = 0, next_at = due_at WHERE ordinal = ?1")?.execute([next])?;
     }
-    tally.shift(tallied(CommandState::Waiting), tallied(state));
+    tally.shift(command_tally(CommandState::Waiting), command_tally(state));
     if state == CommandState::Held {
         tally.add(format!("held/{}", reason.unwrap_or_default()), 1);
     }
@@ -145,13 +111,13 @@ pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason:
 /// A look-up that is being made cannot be called off, but nothing more follows from its event.
 pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut Tally) -> Result<()> {
     // An entry may tell of several subjects: those of its commands are looked at too.
-    let found: Vec<(i64, i64, Option<Id>, bool, i64)> = db
+    let found: Vec<(i64, i64, Option<Id>, bool, u8)> = db
         .prepare_cached(&format!(
             "SELECT ordinal, order_key, event, EXISTS (SELECT 1 FROM sending WHERE command = ordinal), state
              FROM command INDEXED BY command_entry WHERE entry IN ({FOUND}) AND subject_key = ?1 AND state IN (0, 3)",
             FOUND = reference::FOUND.replace('?', "?1")
         ))?
-        .query_map([reference::key(&subject(event.connection, &event.subject))], |row| {
+        .query_map([key(&subject(event.connection, &event.subject))], |row| {
             Ok((row.get(0)?, row.get(1)?, maybe_id(Kind::Event, 2, row)?, row.get(3)?, row.get(4)?))
         })?
         .collect::<Result<_>>()?;
@@ -168,10 +134,10 @@ pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut
         }
         db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
         db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
-        if state(before) == CommandState::Waiting {
+        if command_state(before) == CommandState::Waiting {
             left(db, order_key, CommandState::Held, Some(reason), tally)?;
         } else {
-            tally.shift(tallied(state(before)), tallied(CommandState::Held));
+            tally.shift(command_tally(command_state(before)), command_tally(CommandState::Held));
             tally.add(format!("held/{reason}"), 1);
         }
     }

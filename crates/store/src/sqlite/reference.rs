@@ -1,7 +1,8 @@
 //! What entries are found by. See the tables `reference` and `reference_new`.
 
 use rusqlite::{Connection, Result};
-use uzel_model::signature::fingerprint;
+
+use crate::numbers::key;
 
 /// So many new references are put into the index at once.
 const GATHERED: i64 = 4_096;
@@ -10,15 +11,9 @@ const PART: i64 = 65_536;
 
 /// The entries of a reference, as SQL: its key is bound to the `?`.
 pub(super) const FOUND: &str = "WITH RECURSIVE parts (part) AS
-     (SELECT 0 UNION ALL SELECT part + 1 FROM parts WHERE part < (SELECT max(part) FROM reference)), found (key) AS (SELECT ?)
+     (SELECT min(part) FROM reference UNION ALL SELECT part + 1 FROM parts WHERE part < (SELECT max(part) FROM reference)), found (key) AS (SELECT ?)
      SELECT r.entry FROM found CROSS JOIN parts CROSS JOIN reference r ON r.part = parts.part AND r.key = found.key
      UNION SELECT n.entry FROM found CROSS JOIN reference_new n ON n.key = found.key";
-
-/// A short hash, by which rows of one text are found.
-pub(super) fn key(text: &str) -> i64 {
-    let hash = fingerprint([text.as_bytes()]);
-    i64::from_be_bytes(*hash.first_chunk().expect("16 bytes hold 8"))
-}
 
 pub(super) fn add(db: &Connection, text: &str, entry: i64) -> Result<()> {
     db.prepare_cached("INSERT INTO reference_new (key, entry) VALUES (?1, ?2)")?.execute([key(text), entry])?;

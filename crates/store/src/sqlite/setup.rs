@@ -4,23 +4,17 @@ use rusqlite::{Connection, OptionalExtension, Result, params, types::FromSql};
 use uzel_model::{Id, Timestamp, id::Kind};
 
 use super::{doc, id, maybe_id, ms};
-use crate::{Contact, KeyRow, Notice, Setup, SetupRow};
-
-const KINDS: [(Kind, &str); 4] =
-    [(Kind::Merchant, "merchant"), (Kind::Outlet, "outlet"), (Kind::Connection, "connection"), (Kind::Flow, "flow")];
-
-fn kind_word(kind: Kind) -> &'static str {
-    KINDS.iter().find(|(known, _)| *known == kind).map_or("merchant", |(_, word)| word)
-}
+use crate::{
+    Contact, KeyRow, Notice, Setup, SetupRow,
+    numbers::{kind_of, kind_word},
+};
 
 pub(super) fn load(db: &Connection) -> Result<Setup> {
     let rows = db
         .prepare("SELECT kind, id, merchant, slug, doc, sealed FROM setup ORDER BY id")?
         .query_map([], |row| {
-            let word: String = row.get(0)?;
-            let kind = KINDS.iter().find(|(_, known)| *known == word).map_or(Kind::Merchant, |(kind, _)| *kind);
             Ok(SetupRow {
-                id: id(kind, 1, row)?,
+                id: id(kind_of(row.get_ref(0)?.as_str()?), 1, row)?,
                 merchant: maybe_id(Kind::Merchant, 2, row)?,
                 slug: row.get(3)?,
                 doc: doc(4, row)?,

@@ -1,12 +1,17 @@
 //! All that followed from one entry of the inbox, found by any id in it.
 
-use rusqlite::{Connection, OptionalExtension, Result, Row};
+use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, id::Kind, port::Delivery};
 
-use super::{doc, id, journal, maybe_id, outbox, time};
+use super::{doc, id, journal, maybe_id, time};
+use crate::numbers::command_state;
 use crate::{CommandState, Exchange, Timeline, TimelineCommand};
 
 const EXCHANGE: &str = "id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace";
+
+const COMMAND: &str = "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, c.next_at, c.attempts,
+    c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending WHERE command = c.ordinal), c.merchant FROM command c
+    LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id";
 
 pub(super) fn of(db: &Connection, id: Id) -> Result<Option<Timeline>> {
     let Some(entry_id) = entry_of(db, id)? else { return Ok(None) };
@@ -60,38 +65,49 @@ fn entry_of(db: &Connection, thing: Id) -> Result<Option<Id>> {
 
 fn commands_of(db: &Connection, entry: i64) -> Result<Vec<TimelineCommand>> {
     let mut commands: Vec<TimelineCommand> = db
-        .prepare_cached(
-            "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, c.next_at, c.attempts, c.provider_id,
-             s.state, s.code, EXISTS (SELECT 1 FROM sending WHERE command = c.ordinal) FROM command c
-             LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id
-             WHERE c.entry = ?1 ORDER BY c.ordinal",
-        )?
-        .query_map([entry], |row| {
-            Ok(TimelineCommand {
-                id: id(Kind::Command, 0, row)?,
-                event: maybe_id(Kind::Event, 1, row)?,
-                connection: id(Kind::Connection, 2, row)?,
-                flow: maybe_id(Kind::Flow, 3, row)?,
-                job: doc(4, row)?,
-                state: if row.get(13)? { CommandState::Sending } else { outbox::state(row.get(5)?) },
-                reason: row.get(6)?,
-                due_at: time(7, row)?,
-                next_at: time(8, row)?,
-                attempts: row.get(9)?,
-                provider_id: row.get(10)?,
-                delivery: row.get::<_, Option<i64>>(11)?.map(delivery),
-                delivery_code: row.get(12)?,
-                exchanges: Vec::new(),
-            })
-        })?
+        .prepare_cached(&format!("{COMMAND} WHERE c.entry = ?1 ORDER BY c.ordinal"))?
+        .query_map([entry], read_command)?
         .collect::<Result<_>>()?;
     for command in &mut commands {
-        command.exchanges = db
-            .prepare_cached(&format!("SELECT {EXCHANGE} FROM exchange WHERE command = ?1 ORDER BY ordinal"))?
-            .query_map([command.id.ordinal()], read_exchange)?
-            .collect::<Result<_>>()?;
+        command.exchanges = exchanges_of(db, command.id)?;
     }
     Ok(commands)
+}
+
+/// One command, and whose it is: those that were asked for belong to no entry.
+pub(super) fn command(db: &Connection, command: Id) -> Result<Option<(Id, TimelineCommand)>> {
+    let found = db
+        .prepare_cached(&format!("{COMMAND} WHERE c.ordinal = ?1 AND c.id = ?2"))?
+        .query_row(params![command.ordinal(), command.as_bytes()], |row| Ok((id(Kind::Merchant, 14, row)?, read_command(row)?)))
+        .optional()?;
+    let Some((merchant, mut found)) = found else { return Ok(None) };
+    found.exchanges = exchanges_of(db, command)?;
+    Ok(Some((merchant, found)))
+}
+
+fn read_command(row: &Row<'_>) -> Result<TimelineCommand> {
+    Ok(TimelineCommand {
+        id: id(Kind::Command, 0, row)?,
+        event: maybe_id(Kind::Event, 1, row)?,
+        connection: id(Kind::Connection, 2, row)?,
+        flow: maybe_id(Kind::Flow, 3, row)?,
+        job: doc(4, row)?,
+        state: if row.get(13)? { CommandState::Sending } else { command_state(row.get(5)?) },
+        reason: row.get(6)?,
+        due_at: time(7, row)?,
+        next_at: time(8, row)?,
+        attempts: row.get(9)?,
+        provider_id: row.get(10)?,
+        delivery: row.get::<_, Option<i64>>(11)?.map(delivery),
+        delivery_code: row.get(12)?,
+        exchanges: Vec::new(),
+    })
+}
+
+fn exchanges_of(db: &Connection, command: Id) -> Result<Vec<Exchange>> {
+    db.prepare_cached(&format!("SELECT {EXCHANGE} FROM exchange WHERE command = ?1 ORDER BY ordinal"))?
+        .query_map([command.ordinal()], read_exchange)?
+        .collect()
 }
 
 fn delivery(state: i64) -> Delivery {

@@ -1,55 +1,12 @@
 //! Changes: what the loops commit.
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
-use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
+use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
-use super::{
-    failed,
-    journal::{self, EntryRow},
-    ms, outbox, publication, reference, setup,
-    tally::Tally,
-};
+use super::{failed, journal, ms, outbox, publication, reference, setup, tally::Tally};
+use crate::numbers::{command_number, entry_number, entry_tally};
+use crate::ready::{Documents, Ready};
 use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Once, Settlement, StoreError};
-
-/// A change with its documents written out, so that the writer's thread need not.
-pub(super) struct Ready {
-    change: Change,
-    pub(super) entries: Vec<EntryRow>,
-    events: Vec<Documents>,
-    resolved: Option<Documents>,
-    jobs: Vec<String>,
-}
-
-/// An event's document and its commands' jobs.
-struct Documents {
-    event: String,
-    jobs: Vec<String>,
-}
-
-impl Documents {
-    fn of(new: &NewEvent) -> Self {
-        Self {
-            event: serde_json::to_string(&new.event).expect("an event is JSON"),
-            jobs: new.commands.iter().map(|new| job(&new.command.job)).collect(),
-        }
-    }
-}
-
-fn job(job: &Job) -> String {
-    serde_json::to_string(job).expect("a job is JSON")
-}
-
-impl From<Change> for Ready {
-    fn from(mut change: Change) -> Self {
-        Self {
-            entries: std::mem::take(&mut change.entries).into_iter().map(EntryRow::from).collect(),
-            events: change.events.iter().map(Documents::of).collect(),
-            resolved: change.resolved.as_ref().map(Documents::of),
-            jobs: change.commands.iter().map(|new| job(&new.command.job)).collect(),
-            change,
-        }
-    }
-}
 
 pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
     let change = &ready.change;
@@ -240,9 +197,9 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
     }
     if state != EntryState::Read || !mark.notes.is_empty() {
         let notes = (!mark.notes.is_empty()).then(|| mark.notes.join("\n"));
-        db.prepare_cached("INSERT INTO outcome VALUES (?1, ?2, ?3)")?.execute(params![entry, journal::number(state), notes])?;
+        db.prepare_cached("INSERT INTO outcome VALUES (?1, ?2, ?3)")?.execute(params![entry, entry_number(state), notes])?;
     }
-    tally.shift(journal::tallied(before), journal::tallied(state));
+    tally.shift(entry_tally(before), entry_tally(state));
     for value in &mark.refs {
         reference::add(db, value, entry)?;
     }
@@ -268,7 +225,7 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     )?
     .execute(params![
         command,
-        outbox::number(settlement.state),
+        command_number(settlement.state),
         retry_at,
         settlement.reason,
         settlement.provider_id,

@@ -7,20 +7,17 @@
 //! A group of readings alone is not synced: should the power fail, its entries are unread again. Whatever is done upon what
 //! was read begins with a lease, whose group is synced, and with it all that was written before.
 
-use std::{cell::Cell, collections::VecDeque, sync::mpsc::SyncSender};
+use std::{cell::Cell, collections::VecDeque, sync::mpsc::SyncSender, time::Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{
-    failed,
-    fresh::Fresh,
-    journal::{self, EntryRow},
-    tally::Tally,
-    work::{self, Ready},
+use super::{failed, fresh::Fresh, journal, tally::Tally, work};
+use crate::{
+    Applied, Lane, Stats, StoreError,
+    ready::{EntryRow, Ready},
 };
-use crate::{Applied, StoreError};
 
 /// What may wait for the writer; above it callers are told to come back. What brings no body (the end of a call, a renewed
 /// login) still finds room when bodies do not.
@@ -214,7 +211,7 @@ impl Queue {
 }
 
 /// Writes until the queue is closed and empty. Tells every so many groups that the log has grown.
-pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSender<()>) {
+pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSender<()>, stats: &Stats) {
     let _leaving = Leaving(queue);
     let log = Log { db, synced: Cell::new(true), lost: Cell::new(false) };
     let mut groups = 0_u64;
@@ -224,7 +221,10 @@ pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSend
             // It is told already, or at work.
             full.try_send(()).unwrap_or_default();
         }
+        let began = Instant::now();
         let outcomes = log.commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, tally)).collect::<Result<Vec<_>, _>>());
+        let lane = if sync { Lane::First } else { Lane::Readings };
+        stats.group(lane, tasks.len(), began.elapsed(), outcomes.is_ok());
         match outcomes {
             Ok(outcomes) => tasks.into_iter().zip(outcomes).for_each(|(task, outcome)| task.end(outcome, fresh)),
             Err(_) if log.lost.get() => {

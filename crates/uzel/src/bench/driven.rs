@@ -22,6 +22,7 @@ pub(crate) struct Driven {
 struct Own {
     child: Child,
     folder: TempDir,
+    around: Surroundings,
 }
 
 impl Drop for Own {
@@ -32,18 +33,39 @@ impl Drop for Own {
     }
 }
 
-fn spawn(folder: &Path, address: SocketAddr) -> anyhow::Result<Child> {
+/// How a hub is started beyond its own folder and port.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surroundings {
+    pub(crate) variables: Vec<(&'static str, String)>,
+    /// How far its clock is off, in the words of `faketime`.
+    pub(crate) clock: Option<&'static str>,
+}
+
+fn spawn(folder: &Path, address: SocketAddr, around: &Surroundings) -> anyhow::Result<Child> {
     let program = std::env::current_exe().context("this program's own file")?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
-    Command::new(program)
+    let mut command = match around.clock {
+        None => Command::new(program),
+        Some(clock) => {
+            let mut command = Command::new("faketime");
+            command.args(["-f", clock]).arg(program).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            command
+        }
+    };
+    command
         .current_dir(folder)
         .args(["serve", "--listen", &address.to_string()])
         .env("UZEL_ALLOW_NETWORKS", "127.0.0.0/8")
         .env("RUST_LOG", "warn")
+        .envs(around.variables.iter().map(|(name, value)| (*name, value.as_str())))
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .context("starting the hub")
+        .context(if around.clock.is_some() {
+            "starting the hub by faketime (apt-get install faketime)"
+        } else {
+            "starting the hub"
+        })
 }
 
 /// A free port below those that the system gives to clients, so that it stays free while the hub is down.
@@ -60,13 +82,21 @@ fn free_port() -> anyhow::Result<u16> {
 impl Driven {
     /// A hub of this program in a temporary folder.
     pub(crate) async fn start() -> anyhow::Result<Self> {
+        Self::start_in(Surroundings::default(), None).await
+    }
+
+    /// The same in other surroundings; a node that comes to others goes by their owner key.
+    pub(crate) async fn start_in(around: Surroundings, key: Option<&str>) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("uzel-bench-").tempdir().context("a temporary folder")?;
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let child = spawn(folder.path(), address)?;
-        let own = Own { child, folder };
+        let child = spawn(folder.path(), address, &around)?;
+        let own = Own { child, folder, around };
         let mut driven = Self { address, key: String::new(), web: web()?, own: Some(own) };
         driven.answers().await?;
-        driven.key = std::fs::read_to_string(driven.data()?.join("owner.key")).context("the owner key")?.trim().to_owned();
+        driven.key = match key {
+            Some(key) => key.to_owned(),
+            None => std::fs::read_to_string(driven.data()?.join("owner.key")).context("the owner key")?.trim().to_owned(),
+        };
         Ok(driven)
     }
 
@@ -102,8 +132,24 @@ impl Driven {
         let own = self.own.as_mut().context("a running hub is not killed by a benchmark")?;
         own.child.kill()?;
         own.child.wait()?;
-        own.child = spawn(own.folder.path(), self.address)?;
+        own.child = spawn(own.folder.path(), self.address, &own.around)?;
         Ok(())
+    }
+
+    /// The clock by which it is started from now on.
+    pub(crate) fn set_clock(&mut self, clock: Option<&'static str>) {
+        if let Some(own) = &mut self.own {
+            own.around.clock = clock;
+        }
+    }
+
+    pub(crate) fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The process of a hub that was started here.
+    pub(crate) fn process(&self) -> anyhow::Result<u32> {
+        Ok(self.own.as_ref().context("the process of a running hub is not known here")?.child.id())
     }
 
     /// Resident memory in MiB, now and at its highest, of a hub that was started here.

@@ -6,6 +6,7 @@
 mod backlog;
 mod bare;
 mod ceiling;
+mod chaos;
 mod driven;
 mod load;
 mod stub;
@@ -79,6 +80,18 @@ enum What {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Breaks nodes and servers under load, and shows that nothing was lost and nothing done twice. PostgreSQL is started here.
+    Chaos {
+        #[arg(long, value_enum, default_value_t = chaos::Fault::All)]
+        fault: chaos::Fault,
+        #[arg(long, default_value_t = 3)]
+        nodes: usize,
+        #[arg(long, default_value_t = 2_000)]
+        events: u64,
+        /// Gives the faults of an earlier run again.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Serves the ceiling harness until it is ended; its address is the first line.
     #[command(hide = true)]
     Ceiling,
@@ -100,6 +113,11 @@ pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
             ensure!(options.hub.is_none(), "only a hub of its own is tortured: leave --hub away");
             let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
             torture::run(options.connections, *kills, *events, seed).await?
+        }
+        What::Chaos { fault, nodes, events, seed } => {
+            ensure!(options.hub.is_none(), "only nodes of its own are broken: leave --hub away");
+            let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
+            chaos::run(*fault, *nodes, *events, seed, Duration::from_secs(options.seconds.max(15))).await?
         }
         What::Ceiling => return serve_ceiling().await,
         What::Bare { url, rows } => {

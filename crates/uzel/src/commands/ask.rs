@@ -45,7 +45,7 @@ impl Asker {
             let client = reqwest::Client::builder().unix_socket(socket.clone()).no_proxy().build()?;
             return Ok(Self::Running { client, socket });
         }
-        if !settings.data.join("uzel.db").exists() {
+        if settings.database.is_none() && !settings.data.join("uzel.db").exists() {
             bail!("no hub in {}: start one with `uzel serve`, or name its folder with --data", settings.data.display());
         }
         Self::own(settings, &settings.data, None).await
@@ -60,12 +60,13 @@ impl Asker {
     pub(crate) async fn passing(settings: &Settings) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder to try it in")?;
         let path = folder.path().to_owned();
-        Self::own(settings, &path, Some(folder)).await
+        let settings = Settings { database: None, master_key: None, master_key_file: None, ..settings.clone() };
+        Self::own(&settings, &path, Some(folder)).await
     }
 
     async fn own(settings: &Settings, path: &Path, passing: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
         let folder = Folder::open(path)?;
-        let engine = open(&folder, settings.options()?, Parts::default()).await?;
+        let engine = open(&folder, settings, Parts::default()).await?;
         let router = uzel_server::local_router(App::new(engine.clone(), settings.door()?));
         Ok(Self::Own { router, engine, _folder: folder, _passing: passing })
     }
@@ -84,6 +85,11 @@ impl Asker {
         accepted(self.exchange(Method::POST, path, Some(body)).await?)
     }
 
+    /// Under a key of the caller's own.
+    pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> anyhow::Result<Value> {
+        accepted(self.exchange_under(Method::POST, path, Some(body), Some(key)).await?)
+    }
+
     /// `Err` inside: a problem that the caller shows itself.
     pub(crate) async fn try_post(&self, path: &str, body: &Value) -> anyhow::Result<Result<Value, Value>> {
         let (status, answer) = self.exchange(Method::POST, path, Some(body)).await?;
@@ -95,22 +101,35 @@ impl Asker {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
+        self.exchange_under(method, path, body, None).await
+    }
+
+    async fn exchange_under(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+        key: Option<&str>,
+    ) -> anyhow::Result<(u16, Value)> {
         let text = body.map(Value::to_string).unwrap_or_default();
         let (status, bytes) = match self {
             Self::Running { client, socket } => {
-                let request = client
+                let mut request = client
                     .request(method, format!("http://hub{path}"))
                     .header(header::CONTENT_TYPE, "application/json")
                     .body(text);
+                if let Some(key) = key {
+                    request = request.header("idempotency-key", key);
+                }
                 let answer = request.send().await.with_context(|| format!("the hub at {} does not answer", socket.display()))?;
                 (answer.status().as_u16(), answer.bytes().await?)
             }
             Self::Own { router, .. } => {
-                let request = Request::builder()
-                    .method(method)
-                    .uri(path)
-                    .header(header::CONTENT_TYPE, "application/json")
-                    .body(Body::from(text))?;
+                let mut request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+                if let Some(key) = key {
+                    request = request.header("idempotency-key", key);
+                }
+                let request = request.body(Body::from(text))?;
                 let answer = router.clone().oneshot(request).await?;
                 (answer.status().as_u16(), to_bytes(answer.into_body(), ANSWER_BYTES_MAX).await?)
             }

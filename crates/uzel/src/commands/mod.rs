@@ -105,6 +105,29 @@ enum Command {
         #[arg(long)]
         proof: String,
     },
+    /// Send a text to one person.
+    Send {
+        #[arg(long)]
+        merchant: String,
+        /// The connection that sends.
+        #[arg(long)]
+        via: String,
+        #[arg(long)]
+        to: String,
+        #[arg(long)]
+        text: String,
+        /// Only if this person has agreed to messages; without it you say that the text is service, not advertising.
+        #[arg(long)]
+        if_agreed: bool,
+        /// A key of your own: with the same key the same text goes once, however often it is asked for within three days.
+        #[arg(long)]
+        key: Option<String>,
+    },
+    /// Publishing to NATS.
+    Nats {
+        #[command(subcommand)]
+        what: NatsCommand,
+    },
     /// Things that a person should look at.
     Notices,
     /// How many rows stand in which state.
@@ -117,6 +140,12 @@ enum Command {
     },
     /// A completion script for a shell.
     Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum NatsCommand {
+    /// Keep no events for NATS any more, and forget those that wait; the settings must not name a server.
+    Off,
 }
 
 #[derive(Debug, Subcommand)]
@@ -357,6 +386,13 @@ impl Cli {
                 let request = json!({ "merchant": merchant, "phone": phone, "granted": !revoke, "proof": proof });
                 asker.post("/api/v1/consents", &request).await?
             }
+            Command::Send { merchant, via, to, text, if_agreed, key } => {
+                let ground = if *if_agreed { "consent" } else { "service" };
+                let request = json!({ "merchant": merchant, "via": via, "to": to, "text": text, "ground": ground });
+                let key = key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+                asker.post_once("/api/v1/commands", &request, &key).await?
+            }
+            Command::Nats { what: NatsCommand::Off } => asker.post("/api/v1/nats", &json!({ "publish": false })).await?,
             Command::Notices => asker.get("/api/v1/notices").await?,
             Command::Counts => asker.get("/api/v1/counts").await?,
             Command::Fsck { repair } => {
@@ -390,6 +426,8 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
+            Command::Send { .. } => show::asked(answer),
+            Command::Nats { .. } => show::unpublished(answer),
             Command::Notices => show::notices(answer),
             Command::Counts => show::counts(answer),
             _ => serde_json::to_string_pretty(answer)?,
@@ -448,7 +486,7 @@ pub(crate) async fn stop_signal() -> anyhow::Result<()> {
 
 pub(crate) fn logging(json: bool) {
     use tracing_subscriber::{EnvFilter, fmt};
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     // Colours are for a person at a terminal; in a file they would stand between a field and its value.
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|set| set.is_empty());
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);

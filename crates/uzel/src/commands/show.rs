@@ -43,6 +43,14 @@ pub(super) fn journal(rows: &Value) -> String {
     page.trim_end().to_owned()
 }
 
+pub(super) fn asked(command: &Value) -> String {
+    format!("{}  {}", text(command, "id"), text(command, "state"))
+}
+
+pub(super) fn unpublished(answer: &Value) -> String {
+    format!("events are kept for NATS no more; forgotten: {}", answer["forgotten"])
+}
+
 pub(super) fn timeline(entry: &Value) -> String {
     let mut page = String::new();
     if entry["exchange"].is_object() {

@@ -50,6 +50,11 @@ impl Binary {
         self.variables.retain(|(name, _)| *name != variable);
     }
 
+    /// From the next start on with this variable.
+    pub(crate) fn set(&mut self, variable: &'static str, value: &str) {
+        self.variables.push((variable, value.to_owned()));
+    }
+
     pub(crate) fn owner_key(&self) -> String {
         std::fs::read_to_string(self.path().join("uzel-data/owner.key")).unwrap().trim().to_owned()
     }

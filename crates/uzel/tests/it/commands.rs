@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A café with a till and SMS.ru, whose texts go at once.
-fn setup(sandbox: &str) -> String {
+pub(crate) fn setup(sandbox: &str) -> String {
     format!(
         r#"
 [[merchant]]
@@ -381,4 +381,20 @@ async fn commands_end_with_a_code_that_scripts_can_use() {
     first.serve(&[]).await;
     let second = first.uzel(&["serve", "--listen", "127.0.0.1:0"]);
     assert!(second.code == 1 && second.err.contains("another hub works in"), "{}", second.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_can_be_sent_by_hand_and_goes_once_under_its_key() {
+    let (binary, sandbox) = cafe().await;
+    let send = |to: &str| {
+        binary.uzel(&["send", "--merchant", "cafe", "--via", "texts", "--to", to, "--text", "Ready", "--key", "k", "--json"])
+    };
+    let first = send("8 999 111-00-01");
+    assert_eq!((first.code, &first.json()["state"]), (0, &json!("waiting")), "{}", first.err);
+    assert_eq!(send("8 999 111-00-01").json()["id"], first.json()["id"]);
+    let other = send("8 999 111-00-02");
+    assert!(other.code == 1 && other.err.contains("was used for another command"), "{}", other.err);
+    let accepted = format!("{}/_sandbox/smsru/accepted", sandbox.url());
+    let texts = async || binary.web.get(&accepted).send().await.unwrap().json::<Vec<Value>>().await.unwrap().len();
+    until("the text to go", async || texts().await == 1).await;
 }

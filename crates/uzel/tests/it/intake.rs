@@ -144,9 +144,15 @@ async fn readiness_health_and_metrics_are_told() {
     for line in [
         "pos_webhooks_total{provider=\"rkeeper\"} 1",
         "pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"ok\"} 1",
+        "uzel_http_requests_total{route=\"webhook\",status=\"2xx\"} 1",
+        "uzel_accept_duration_seconds_count 1",
+        "uzel_accept_duration_seconds_bucket{le=\"+Inf\"} 1",
     ] {
         assert!(page.contains(line), "{page}");
     }
+    // Each store has its own lane for what somebody waits for.
+    let group = |lane: &str| page.contains(&format!("uzel_store_group_duration_seconds_bucket{{le=\"+Inf\",lane=\"{lane}\"}} "));
+    assert!(group("first") || group("entries"), "{page}");
     let mut page = String::new();
     crate::world::until("what is taken once a second", async || {
         page = get("/metrics").await.text().await.unwrap();
@@ -160,7 +166,8 @@ async fn readiness_health_and_metrics_are_told() {
     let names: Vec<&str> = page.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next()).collect();
     assert!(names.len() >= 8, "{names:?}");
     for name in names {
-        assert!(documents.contains(&format!("`{name}`")) || documents.contains(&format!("`{name}_total`")), "{name}");
+        let told = ["", "_total", "_info"].iter().any(|end| documents.contains(&format!("`{name}{end}`")));
+        assert!(told, "{name}");
     }
     assert_eq!(get("/api/v1/journal").await.status(), 401, "closed without a key");
 }

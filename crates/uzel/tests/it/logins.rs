@@ -13,18 +13,22 @@ use crate::{
 
 const ORGANIZATION: &str = "7bc05553-4b68-44e8-b7bc-37be63c6d9e9";
 
-fn order(id: u32, phone: &Value) -> Value {
+pub(crate) fn order(id: u32, phone: &Value) -> Value {
     json!({ "id": format!("00000000-0000-4000-8000-{id:012}"), "organizationId": ORGANIZATION, "creationStatus": "Success",
         "order": { "status": "Closed", "phone": phone, "number": id } })
 }
 
 /// A webhook that tells of these orders and names no phone, so that each is asked for.
 async fn tell(world: &World, ids: std::ops::Range<u32>) {
+    assert_eq!(world.post("iiko", &told(ids)).await.status(), 200);
+}
+
+pub(crate) fn told(ids: std::ops::Range<u32>) -> Value {
     let told = ids.map(|id| {
         let info = order(id, &Value::Null);
         json!({ "eventType": "DeliveryOrderUpdate", "organizationId": ORGANIZATION, "eventInfo": info })
     });
-    assert_eq!(world.post("iiko", &told.collect()).await.status(), 200);
+    told.collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

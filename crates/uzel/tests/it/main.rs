@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
 
 mod apply;
+mod asked;
 mod asking;
 mod bench;
 mod binary;
@@ -21,6 +22,10 @@ mod logins;
 mod logouts;
 mod lost;
 mod moves;
+mod nats;
+mod nats_commands;
+mod nats_server;
+mod nodes;
 mod oauth;
 mod polls;
 mod problems;

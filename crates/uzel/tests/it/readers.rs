@@ -69,7 +69,7 @@ async fn a_phone_in_an_address_an_error_or_a_notice_is_masked_for_a_key_that_onl
     let world = World::new(json!({})).await;
     key(&world, "m", READER, "reader").await;
     let engine = &world.hub.engine;
-    let (merchant, connection) = (engine.world().merchant("m").unwrap(), Id::new(Kind::Connection));
+    let (merchant, connection) = (engine.world().merchant("m").unwrap(), engine.world().connection("iiko").unwrap().id);
     let told = Exchange {
         id: Id::new(Kind::Attempt),
         merchant,

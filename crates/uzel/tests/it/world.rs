@@ -12,6 +12,7 @@ use uzel::{
     settings::Settings,
 };
 use uzel_engine::{Clock, setup::Leniency};
+use uzel_model::Secret;
 use uzel_sandbox::Sandbox;
 
 pub(crate) const KEY: &str = "test-key-of-twenty-four-characters";
@@ -88,12 +89,30 @@ impl World {
             data: folder.path().join("data"),
             allow_networks: vec!["127.0.0.0/8".to_owned()],
             call_timeout_ms: 3_000,
+            database: database().await,
             ..Settings::default()
         };
         tweak(&mut settings);
         let clock = parts.clock.clone();
         let hub = Hub::start(&settings, parts).await.unwrap();
         Self { hub, sandbox, clock, web, settings, folder }
+    }
+
+    /// One node on a PostgreSQL database, whatever the other tests run on.
+    pub(crate) async fn on_postgres() -> Self {
+        let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+        let world = Self::bare(Parts::default(), |settings| settings.database = Some(Secret::new(url))).await;
+        world.apply(&setup(&world.sandbox.url(), &json!({}))).await;
+        world
+    }
+
+    /// The settings of one more node beside this one, with a data folder of its own.
+    pub(crate) fn beside(&self) -> Settings {
+        Settings {
+            data: self.folder.path().join("beside"),
+            master_key_file: Some(self.data().join("master.key")),
+            ..self.settings.clone()
+        }
     }
 
     /// A hub that knows the address by which the stand-ins reach it.
@@ -152,6 +171,21 @@ impl World {
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
         self.folder.path().join("data")
+    }
+
+    /// One column of texts, by SQL of ours that both stores understand.
+    pub(crate) async fn texts_of(&self, sql: &str) -> Vec<String> {
+        let Some(url) = &self.settings.database else {
+            let db = rusqlite::Connection::open(self.data().join("uzel.db")).unwrap();
+            let mut rows = db.prepare(sql).unwrap();
+            return rows.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+        };
+        let (client, connection) = tokio_postgres::connect(url.expose(), tokio_postgres::NoTls).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let rows = client.query(sql, &[]).await.unwrap();
+        drop(client);
+        connection.await.unwrap().unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
     }
 
     pub(crate) async fn post(&self, provider: &str, body: &Value) -> reqwest::Response {
@@ -242,6 +276,37 @@ impl World {
         })
         .await;
     }
+}
+
+/// The few tests that know the store they run on: each looks into the embedded store's file, holds its lock, or spoils a row of
+/// it.
+const EMBEDDED: [&str; 13] = [
+    "apply::no_secret_lies_open_in_the_data_folder",
+    "bounds::when_too_much_waits_to_be_written_the_answer_is_503_and_what_was_taken_is_written",
+    "door::a_forged_x_forwarded_for_changes_nothing_and_a_trusted_proxy_s_does",
+    "door::a_refused_request_is_kept_for_its_connection_without_any_credential",
+    "faults::a_hub_that_cannot_journal_is_not_ready_until_it_can_again",
+    "faults::a_replay_sends_nothing_for_an_order_that_was_cancelled",
+    "faults::a_text_of_unknown_fate_and_a_dead_one_are_found_by_their_status_and_the_dead_one_is_replayed",
+    "faults::after_a_start_no_text_goes_before_a_cancellation_that_came_earlier_is_read",
+    "faults::bodies_that_wait_to_be_written_do_not_keep_out_what_has_none",
+    "faults::one_row_that_cannot_be_decoded_does_not_keep_others_from_being_read_and_sent",
+    "nats::a_hub_that_dies_between_publishing_and_marking_publishes_again_under_the_same_ids",
+    "oauth::a_login_by_browser_gives_a_session_that_look_ups_work_with",
+    "polls::a_page_and_its_cursor_are_kept_both_or_neither",
+];
+
+/// A database of its own on a PostgreSQL server, where the variable `TEST_STORE` says `postgres`: so that the whole suite
+/// runs on both stores.
+pub(crate) async fn database() -> Option<Secret> {
+    if EMBEDDED.iter().any(|name| std::thread::current().name() == Some(name)) {
+        return None;
+    }
+    let on_postgres = uzel::settings::variables().any(|(name, value)| name == "TEST_STORE" && value == "postgres");
+    if !on_postgres {
+        return None;
+    }
+    Some(Secret::new(uzel_servers::Postgres::shared().unwrap().database().await.unwrap()))
 }
 
 /// A free port below those that the system gives to clients, so that no client is given it to call from.

@@ -46,9 +46,9 @@ CREATE INDEX waiting_order ON waiting (order_key, due_at, command);
 CREATE INDEX waiting_subject ON waiting (subject_key);
 
 -- What is being sent now: the mark that is made before the first byte leaves. `lease` is the fencing token; it ends by this
--- server's clock.
+-- server's clock. `batch` is the asker's own word for all that it took at once: if the answer is lost, it gives them back by it.
 CREATE SEQUENCE lease;
-CREATE TABLE sending (command uuid PRIMARY KEY, lease bigint NOT NULL, until timestamptz NOT NULL)
+CREATE TABLE sending (command uuid PRIMARY KEY, lease bigint NOT NULL, until timestamptz NOT NULL, batch uuid NOT NULL)
     WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 2000);
 
 -- Commands that are dead (3), unknown (4) or held back (5).
@@ -69,6 +69,9 @@ CREATE INDEX exchange_connection ON exchange (connection, id);
 
 -- What entries are found by: hashes of phones, order numbers, providers' ids.
 CREATE TABLE reference (key bigint, entry uuid, PRIMARY KEY (key, entry)) PARTITION BY RANGE (entry);
+
+-- Of entries from before this id, references may lead to nothing: an entry may go before its week does.
+CREATE TABLE purged (one boolean PRIMARY KEY CHECK (one), before uuid NOT NULL);
 
 CREATE TABLE slot (key uuid PRIMARY KEY, until timestamptz NOT NULL, command uuid NOT NULL);
 CREATE INDEX slot_command ON slot (command);
@@ -121,6 +124,7 @@ CREATE TABLE unpublished (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY
     WITH (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000);
 CREATE TABLE flag (name text PRIMARY KEY);
 
+CREATE SEQUENCE turn_token;
 -- What one node at a time does: who holds it, until when, and when it was last taken.
 CREATE TABLE turn (name text PRIMARY KEY, token bigint NOT NULL, taken_at timestamptz NOT NULL, until timestamptz NOT NULL);
 

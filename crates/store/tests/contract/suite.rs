@@ -1,7 +1,5 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
-
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -11,19 +9,18 @@ use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Once,
-    OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Sqlite, Store, StoreError,
+    OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store, StoreError,
 };
 
 struct World {
     store: Arc<dyn Store>,
     merchant: Id,
     link: Id,
-    _folder: tempfile::TempDir,
+    _kept: Box<dyn Send>,
 }
 
 async fn world() -> World {
-    let folder = tempfile::tempdir().unwrap();
-    let store: Arc<dyn Store> = Arc::new(Sqlite::open(&folder.path().join("uzel.db")).unwrap());
+    let (store, kept) = super::open().await;
     let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
     let row = |id, slug: &str| SetupRow {
         id,
@@ -33,7 +30,7 @@ async fn world() -> World {
         sealed: None,
     };
     store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], ..Setup::default() }).await.unwrap();
-    World { store, merchant, link, _folder: folder }
+    World { store, merchant, link, _kept: Box::new(kept) }
 }
 
 fn now() -> Timestamp {
@@ -93,7 +90,7 @@ impl World {
             connection: self.link,
             flow: None,
             event: Some(event.id),
-            job: Job::Send { phone: "+79991234567".to_owned(), text: key.to_owned() },
+            job: Job::Send { phone: "+79991234567".to_owned(), text: key.to_owned(), consent: false },
             due_at,
             latest_at: None,
             source: event.connection,
@@ -374,7 +371,8 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
     let world = world().await;
     let event = world.read("k", |_| Vec::new()).await;
     let ask = |at: Timestamp| {
-        let queued = NewCommand { subject: String::new(), ..world.command(&event, "a", at) };
+        let mut queued = NewCommand { subject: String::new(), ..world.command(&event, "a", at) };
+        queued.command.event = None;
         let once = Once { key: [7; 16], body: [1; 16], command: queued.command.id, until: at + SignedDuration::from_hours(72) };
         (once.clone(), Change { commands: vec![queued], once: Some(once), now: Some(at), ..Change::default() })
     };
@@ -382,7 +380,10 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
     world.store.apply(change).await.unwrap();
     let (_, again) = ask(now() + SignedDuration::from_hours(71));
     assert!(matches!(world.store.apply(again).await, Err(StoreError::Conflict)));
-    assert_eq!(world.store.once([7; 16]).await.unwrap(), Some(first));
+    assert_eq!(world.store.once([7; 16]).await.unwrap().as_ref(), Some(&first));
+    let (merchant, asked) = world.store.command(first.command).await.unwrap().expect("a command without an entry is found");
+    assert_eq!((asked.id, asked.state, asked.event, merchant), (first.command, CommandState::Waiting, None, world.merchant));
+    assert_eq!(world.store.command(Id::new(Kind::Command)).await.unwrap().map(|(_, command)| command.id), None);
     assert_eq!(world.store.once([8; 16]).await.unwrap(), None);
     let (later, change) = ask(now() + SignedDuration::from_hours(72));
     world.store.apply(change).await.unwrap();
@@ -656,4 +657,121 @@ async fn a_consent_ends_an_earlier_opt_out_and_not_a_later_one() {
     assert!(says(true, now() + hours(3)).await && says(false, now()).await);
     assert_eq!(contact("4").await, wants_not);
     assert!(!says(true, now() + hours(2)).await, "the time of the last word stays");
+}
+
+/// An id as one of that time would be.
+fn id_of(kind: Kind, at: Timestamp, number: u128) -> Id {
+    let value = (at.as_millisecond() as u128) << 80 | 0x7 << 76 | number << 64 | 0x2 << 62;
+    Id::from_bytes(kind, value.to_be_bytes())
+}
+
+#[tokio::test]
+async fn a_purge_forgets_what_is_old_and_ended_and_nothing_else() {
+    let world = world().await;
+    let days = |days: i64| Timestamp::now() - SignedDuration::from_hours(24 * days);
+    // Of each kind an old one, and a new one that is like those that go.
+    let made = |number: u128, at: Timestamp| {
+        let mut entry = Entry { id: id_of(Kind::Entry, at, number), ..world.entry() };
+        entry.request.received_at = at;
+        let event = Event {
+            id: id_of(Kind::Event, at, number),
+            refs: vec![format!("order-{number}")],
+            ..world.event(entry.id, &format!("key-{number}"))
+        };
+        let mut command = world.command(&event, &format!("order-{number}"), at);
+        command.command.id = id_of(Kind::Command, at, number);
+        command.subject = format!("order/{number}");
+        (entry, event, command)
+    };
+    let exchange = |command: &Command, at: Timestamp, number: u128| Exchange {
+        id: id_of(Kind::Attempt, at, number),
+        merchant: world.merchant,
+        connection: command.connection,
+        provider: "test".to_owned(),
+        at,
+        endpoint: "POST /send".to_owned(),
+        request: String::new(),
+        response: String::new(),
+        error: None,
+        duration_ms: 1,
+        trace: "t".to_owned(),
+    };
+    let read = async |entry: &Entry, event: &Event, commands: Vec<NewCommand>, state: EntryState| {
+        world.store.append(entry.clone()).await.unwrap();
+        let new = NewEvent { event: event.clone(), commands, call_off: None, pending: false };
+        let notes = vec!["a note".to_owned()];
+        let mark = Mark { entry: entry.id, again: false, state, notes, refs: Vec::new() };
+        world.store.apply(Change { mark: Some(mark), events: vec![new], ..Change::default() }).await.unwrap()
+    };
+    let (done, done_event, send) = made(1, days(60));
+    let slot = Slot { key: [1; 16], until: days(59), reason: "asked".to_owned() };
+    read(&done, &done_event, vec![NewCommand { slot: Some(slot), ..send }], EntryState::Read).await;
+    let command = world.lease(Timestamp::now()).await.remove(0);
+    let settlement = Settlement {
+        provider_id: Some("p-1".to_owned()),
+        exchanges: vec![exchange(&command, days(60), 1)],
+        refs: vec!["p-1".to_owned()],
+        ..World::settlement(&command, CommandState::Done)
+    };
+    let poll = exchange(&command, days(60), 2);
+    world.store.apply(Change { settlement: Some(settlement), exchanges: vec![poll.clone()], ..Change::default() }).await.unwrap();
+    let (held, held_event, call_off) = made(3, days(60));
+    read(&held, &held_event, vec![NewCommand { held: Some("why".to_owned()), ..call_off }], EntryState::Read).await;
+    let (dead, dead_event, _) = made(4, days(60));
+    read(&dead, &dead_event, Vec::new(), EntryState::Dead).await;
+    let (waiting, waiting_event, mut retry) = made(5, days(60));
+    retry.command.due_at = Timestamp::now() + SignedDuration::from_hours(1);
+    read(&waiting, &waiting_event, vec![retry], EntryState::Read).await;
+    let (unread, ..) = made(6, days(60));
+    world.store.append(unread.clone()).await.unwrap();
+    let (new, new_event, _) = made(7, days(1));
+    read(&new, &new_event, Vec::new(), EntryState::Read).await;
+    world.store.publish(true).await.unwrap();
+    let (told, told_event, _) = made(8, days(60));
+    read(&told, &told_event, Vec::new(), EntryState::Read).await;
+    assert_eq!(world.store.unpublished(10).await.unwrap().len(), 1);
+
+    // One at a time, however many rounds it takes; a second round finds nothing.
+    let until_over = async |limit| {
+        for _ in 0..50 {
+            if world.store.purge(days(30), limit).await.unwrap() == 0 {
+                return;
+            }
+        }
+        panic!("a purge without an end");
+    };
+    until_over(1).await;
+    until_over(1_000).await;
+    for (entry, stays) in [(&done, false), (&held, false), (&dead, false), (&waiting, true), (&unread, true), (&new, true)] {
+        assert_eq!(world.store.entry(entry.id).await.unwrap().is_some(), stays, "{}", entry.id);
+        assert_eq!(world.store.timeline(entry.id).await.unwrap().is_some(), stays, "{}", entry.id);
+    }
+    assert!(world.store.entry(told.id).await.unwrap().is_some(), "its event is not published yet");
+    let rows =
+        |reference: Option<String>| world.store.journal(JournalFilter { reference, limit: 100, ..JournalFilter::default() });
+    assert_eq!(rows(None).await.unwrap().len(), 4, "exchanges go too, those of polls as well");
+    for (number, found) in [(1, 0), (3, 0), (5, 1), (7, 1)] {
+        assert_eq!(rows(Some(format!("order-{number}"))).await.unwrap().len(), found, "order {number}");
+    }
+    assert!(rows(Some("p-1".to_owned())).await.unwrap().is_empty());
+    assert!(world.store.event(done_event.id).await.unwrap().is_none());
+    assert!(world.store.exchange(poll.id).await.unwrap().is_none());
+    assert!(world.store.undelivered(world.link, days(90), Timestamp::now(), 10).await.unwrap().is_empty());
+    let counts = world.store.counts().await.unwrap();
+    let mut entries = counts.entries;
+    entries.sort_by_key(|(state, _)| *state as u8);
+    assert_eq!(entries, [(EntryState::Unread, 1), (EntryState::Read, 3)]);
+    assert_eq!(counts.commands, [(CommandState::Waiting, 1)]);
+    assert_eq!(counts.held, []);
+    assert_eq!(world.store.fsck(false).await.unwrap(), [] as [String; 0]);
+
+    let (again, repeat, _) = made(9, days(0));
+    let repeat = Event { key: done_event.key.clone(), ..repeat };
+    assert_eq!(read(&again, &repeat, Vec::new(), EntryState::Read).await.duplicates, 1, "keys are kept for ever");
+
+    let numbers = world.store.unpublished(10).await.unwrap().iter().map(|(number, _)| *number).collect();
+    world.store.published(numbers).await.unwrap();
+    until_over(1_000).await;
+    assert!(world.store.entry(told.id).await.unwrap().is_none(), "it has been published since");
+    assert_eq!(world.store.fsck(false).await.unwrap(), [] as [String; 0]);
 }

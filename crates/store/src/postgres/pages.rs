@@ -1,0 +1,219 @@
+//! The journal as people read it: the newest rows of what came and what went out, merged by time.
+//!
+//! Of a provider or a merchant that is seldom heard of, each connection's newest rows are found by its index. A time bounds the
+//! ids that are looked at, and with them the weeks.
+
+use deadpool_postgres::{GenericClient, Object, Transaction};
+use jiff::SignedDuration;
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+use uzel_model::{Timestamp, id::Kind};
+
+use super::{
+    failed, get, id,
+    journal::{DEAD, STATE},
+    partitions::least_id,
+    uuid,
+};
+use crate::{
+    CommandState, Direction, EntryState, JournalFilter, JournalRow, StoreError,
+    numbers::{command_state, entry_state, entry_word, key},
+};
+
+/// Ids may stand so far from the time of their rows: a question is kept when it is answered, and clocks are set.
+const DISORDER: SignedDuration = SignedDuration::from_hours(1);
+
+/// Either half of the journal.
+struct Half {
+    table: &'static str,
+    /// When it happened.
+    at: &'static str,
+    columns: String,
+    /// How rows are found by a reference, whose key is bound to the `?`.
+    found_by: &'static str,
+    read: fn(&Row) -> Result<JournalRow, StoreError>,
+}
+
+/// The newest rows of what came and what went out, merged by time.
+pub(super) async fn list(client: &mut Object, filter: &JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
+    let limit = filter.limit.clamp(1, 1_000);
+    let work = super::snapshot(client).await?;
+    let connections = connections(&work, filter).await?;
+    let mut rows = Vec::new();
+    for (half, status) in [(incoming(), incoming_status(filter)), (outgoing(), outgoing_status(filter))] {
+        if let Some(status) = status {
+            rows.extend(page(&work, &half, &status, filter, connections.as_deref(), limit as i64).await?);
+        }
+    }
+    work.commit().await.map_err(failed)?;
+    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), std::cmp::Reverse(*row.id.as_bytes())));
+    rows.truncate(limit);
+    Ok(rows)
+}
+
+/// The connections of the merchant and the provider, where the filter names one.
+async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<Option<Vec<Uuid>>, StoreError> {
+    if filter.merchant.is_none() && filter.provider.is_none() {
+        return Ok(None);
+    }
+    let statement = work
+        .prepare_cached(
+            "SELECT id FROM setup WHERE kind = 'connection' AND ($1::uuid IS NULL OR merchant = $1)
+             AND ($2::text IS NULL OR doc::json ->> 'provider' = $2)",
+        )
+        .await
+        .map_err(failed)?;
+    let rows = work.query(&statement, &[&filter.merchant.map(uuid), &filter.provider]).await.map_err(failed)?;
+    rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>().map(Some)
+}
+
+async fn page(
+    work: &Transaction<'_>,
+    half: &Half,
+    status: &str,
+    filter: &JournalFilter,
+    connections: Option<&[Uuid]>,
+    limit: i64,
+) -> Result<Vec<JournalRow>, StoreError> {
+    let Half { table, at, columns, found_by, read } = half;
+    let mut conditions = String::new();
+    let mut values: Vec<Box<dyn ToSql + Sync + Send>> = vec![Box::new(limit)];
+    let mut add = |condition: &str, value: Box<dyn ToSql + Sync + Send>| {
+        values.push(value);
+        conditions.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
+    };
+    if let Some(reference) = &filter.reference {
+        add(found_by, Box::new(key(reference)));
+    }
+    if let Some(from) = filter.from {
+        add(&format!("j.{at} >= ?"), Box::new(from));
+        add("j.id >= ?", Box::new(least_id(from.saturating_sub(DISORDER).unwrap_or(Timestamp::MIN))));
+    }
+    if let Some(to) = filter.to {
+        add(&format!("j.{at} < ?"), Box::new(to));
+        add("j.id < ?", Box::new(least_id(to.saturating_add(DISORDER).unwrap_or(Timestamp::MAX))));
+    }
+    if let Some(before) = filter.before {
+        add("j.id < ?", Box::new(uuid(before)));
+    }
+    if let Some(connections) = connections {
+        values.push(Box::new(connections.to_vec()));
+    }
+    let newest = match connections {
+        None => format!("SELECT j.* FROM {table} j WHERE true{conditions}{status} ORDER BY j.id DESC LIMIT $1"),
+        Some(_) => format!(
+            "SELECT j.* FROM unnest(${}::uuid[]) AS c (connection) CROSS JOIN LATERAL (SELECT j.* FROM {table} j
+                 WHERE j.connection = c.connection{conditions}{status} ORDER BY j.id DESC LIMIT $1) AS j
+             ORDER BY j.id DESC LIMIT $1",
+            values.len()
+        ),
+    };
+    let sql = format!("SELECT {columns} FROM ({newest}) AS j ORDER BY j.id DESC");
+    let statement = work.prepare_cached(&sql).await.map_err(failed)?;
+    let values: Vec<&(dyn ToSql + Sync)> = values.iter().map(|value| value.as_ref() as &(dyn ToSql + Sync)).collect();
+    work.query(&statement, &values).await.map_err(failed)?.iter().map(read).collect()
+}
+
+fn incoming() -> Half {
+    Half {
+        table: "inbox",
+        at: "received_at",
+        columns: format!(
+            "j.id, j.received_at, j.merchant, j.connection, j.provider, j.method, j.path, substr(j.body, 1, 4096), {STATE},
+             (SELECT o.notes FROM outcome o WHERE o.entry = j.id), j.answer"
+        ),
+        found_by: "j.id IN (SELECT entry FROM reference WHERE key = ?)",
+        read: |row| {
+            let state = entry_state(get::<i16>(row, 8)? as u8);
+            let notes: Option<String> = get(row, 9)?;
+            Ok(JournalRow {
+                id: id(Kind::Entry, row, 0)?,
+                at: get(row, 1)?,
+                merchant_id: id(Kind::Merchant, row, 2)?,
+                integration_id: id(Kind::Connection, row, 3)?,
+                provider: get(row, 4)?,
+                direction: Direction::In,
+                endpoint: format!("{} {}", get::<String>(row, 5)?, get::<String>(row, 6)?),
+                status: if state == EntryState::Dead { "error" } else { "ok" },
+                state: entry_word(state).to_owned(),
+                request: String::from_utf8_lossy(&get::<Vec<u8>>(row, 7)?).into_owned(),
+                response: get(row, 10)?,
+                error: if state == EntryState::Dead { notes } else { None },
+                retry_count: 0,
+                next_retry_at: None,
+            })
+        },
+    }
+}
+
+/// As a condition; `None` where no entry can have that status. An entry is found by what became of it, and by what became of
+/// its commands.
+fn incoming_status(filter: &JournalFilter) -> Option<String> {
+    let of_commands = |state: u8| format!(" AND j.id IN (SELECT entry FROM trouble WHERE state = {state})");
+    Some(match filter.status.as_deref() {
+        None => String::new(),
+        Some("error") => " AND j.id IN (SELECT entry FROM outcome WHERE state = 3)".to_owned(),
+        Some("dead") => format!(" AND j.id IN ({DEAD})"),
+        Some("unknown") => of_commands(4),
+        Some("held") => of_commands(5),
+        Some("waiting") => {
+            " AND j.id IN (SELECT c.entry FROM waiting w JOIN command c ON c.id = w.command WHERE c.entry IS NOT NULL)".to_owned()
+        }
+        Some("ok") => " AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.entry = j.id AND o.state = 3)".to_owned(),
+        Some("unread") => " AND j.id IN (SELECT entry FROM unread)".to_owned(),
+        Some("read") => format!(" AND {STATE} = 1"),
+        Some("duplicate") => " AND j.id IN (SELECT entry FROM outcome WHERE state = 2)".to_owned(),
+        Some(_) => return None,
+    })
+}
+
+fn outgoing() -> Half {
+    Half {
+        table: "exchange",
+        at: "at",
+        columns: "j.id, j.at, j.merchant, j.connection, j.provider, j.endpoint, j.request, j.response, j.error, j.attempt,
+             j.next_retry_at, (SELECT c.state FROM command c WHERE c.id = j.command)"
+            .to_owned(),
+        found_by: "j.command IN (SELECT c.id FROM command c WHERE c.entry IN (SELECT entry FROM reference WHERE key = ?))",
+        read: |row| {
+            let error: Option<String> = get(row, 8)?;
+            let next_retry_at: Option<Timestamp> = get(row, 10)?;
+            let state = get::<Option<i16>>(row, 11)?.map(|number| command_state(number as u8));
+            Ok(JournalRow {
+                id: id(Kind::Attempt, row, 0)?,
+                at: get(row, 1)?,
+                merchant_id: id(Kind::Merchant, row, 2)?,
+                integration_id: id(Kind::Connection, row, 3)?,
+                provider: get(row, 4)?,
+                direction: Direction::Out,
+                endpoint: get(row, 5)?,
+                status: if error.is_some() { "error" } else { "ok" },
+                state: match (&error, next_retry_at, state) {
+                    (None, ..) => "done",
+                    (_, Some(_), _) => "retry",
+                    (_, _, Some(CommandState::Unknown)) => "unknown",
+                    (_, _, Some(CommandState::Dead)) => "dead",
+                    _ => "failed",
+                }
+                .to_owned(),
+                request: get(row, 6)?,
+                response: get(row, 7)?,
+                error,
+                retry_count: (get::<i32>(row, 9)? - 1).max(0).unsigned_abs(),
+                next_retry_at,
+            })
+        },
+    }
+}
+
+fn outgoing_status(filter: &JournalFilter) -> Option<String> {
+    let of_command = |state: u8| format!(" AND j.command IN (SELECT command FROM trouble WHERE state = {state})");
+    Some(match filter.status.as_deref() {
+        None => String::new(),
+        Some("error") => " AND j.error IS NOT NULL".to_owned(),
+        Some("ok") => " AND j.error IS NULL".to_owned(),
+        Some("dead") => of_command(3),
+        Some("unknown") => of_command(4),
+        Some(_) => return None,
+    })
+}

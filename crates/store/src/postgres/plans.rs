@@ -1,0 +1,100 @@
+//! How the server carries out what runs all day: by an index, however large the tables around it are.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tokio_postgres::{Client, NoTls};
+
+use super::{Postgres, PostgresOptions, journal, outbox};
+
+/// Rows enough that a look at all of them would be seen.
+const FILL: &str = "
+    INSERT INTO inbox (id, received_at, merchant, connection, provider, source, method, path, query, headers, body, answer, trace)
+    SELECT gen_random_uuid(), now(), gen_random_uuid(), gen_random_uuid(), 'test', 0, 'POST', '', '[]', '[]', '{}', '', 't'
+    FROM generate_series(1, 20000);
+    INSERT INTO unread SELECT id, '-infinity' FROM inbox LIMIT 5000;
+    INSERT INTO event SELECT gen_random_uuid(), id, false, '{}' FROM inbox;
+    INSERT INTO command (id, merchant, connection, source, event, entry, job, repeatable, state, due_at, order_key, subject_key, trace)
+    SELECT gen_random_uuid(), merchant, connection, connection, NULL, id, '{}', false, 0, now(), hashtext(id::text), hashtext(id::text), 't'
+    FROM inbox;
+    INSERT INTO waiting SELECT id, ('00000000-0000-0000-0000-0000000000' || lpad((row_number() OVER () % 50)::text, 2, '0'))::uuid,
+        order_key, subject_key, due_at, due_at, 0, false FROM command;
+    INSERT INTO sending SELECT command, 1, now(), command FROM waiting LIMIT 60;
+    INSERT INTO reference SELECT hashtext(id::text), id FROM inbox;
+    INSERT INTO seen SELECT gen_random_uuid() FROM generate_series(1, 20000);
+    ANALYZE";
+
+/// The tables that grow, and those that hold a backlog.
+const LARGE: [&str; 7] = ["inbox", "event", "command", "exchange", "reference", "waiting", "seen"];
+
+/// Tables that a plan reads row by row.
+fn scanned(plan: &Value, found: &mut BTreeSet<String>) {
+    match plan {
+        Value::Object(node) => {
+            if node.get("Node Type").is_some_and(|kind| kind == "Seq Scan")
+                && let Some(table) = node["Relation Name"].as_str()
+                // The rows lie in the partitions for the rest: the weeks are empty, and an empty table has no quicker way.
+                && !table.contains("_20")
+            {
+                found.insert(table.trim_end_matches("_rest").to_owned());
+            }
+            node.values().for_each(|part| scanned(part, found));
+        }
+        Value::Array(parts) => parts.iter().for_each(|part| scanned(part, found)),
+        _ => {}
+    }
+}
+
+/// The plan that a prepared statement has once it is used for good, whatever its values are.
+async fn plan(client: &Client, name: &str, sql: &str, values: usize) -> Value {
+    client.batch_execute(&format!("PREPARE {name} AS {sql}")).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+    let nothing = if values == 0 { String::new() } else { format!("({})", vec!["NULL"; values].join(", ")) };
+    let rows = client.query(&format!("EXPLAIN (FORMAT JSON) EXECUTE {name}{nothing}"), &[]).await.unwrap();
+    rows[0].get::<_, PlanText>(0).0
+}
+
+struct PlanText(Value);
+
+impl<'a> tokio_postgres::types::FromSql<'a> for PlanText {
+    fn from_sql(_: &tokio_postgres::types::Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(serde_json::from_slice(raw)?))
+    }
+
+    fn accepts(kind: &tokio_postgres::types::Type) -> bool {
+        *kind == tokio_postgres::types::Type::JSON
+    }
+}
+
+#[tokio::test]
+async fn what_runs_all_day_reads_no_large_table_row_by_row() {
+    let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+    drop(Postgres::open(PostgresOptions::new(&url)).await.unwrap());
+    let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute(FILL).await.unwrap();
+    client.batch_execute("SET plan_cache_mode = force_generic_plan").await.unwrap();
+    let entry = format!("SELECT {} FROM inbox WHERE id = $1", journal::ENTRY);
+    let newest = format!("SELECT j.id, {} FROM inbox j ORDER BY j.id DESC LIMIT $1", journal::STATE);
+    for (name, sql, values) in [
+        ("append", journal::APPEND, 19),
+        ("entry", &entry, 1),
+        ("newest", &newest, 1),
+        ("lease", outbox::LEASE, 6),
+        ("next", outbox::NEXT, 1),
+        ("hold", outbox::HOLD, 1),
+        ("firsts", outbox::FIRSTS, 1),
+        ("forward", outbox::FORWARD, 1),
+        ("called_off", outbox::CALLED_OFF, 2),
+        ("found", "SELECT entry FROM reference WHERE key = $1::bigint", 1),
+        ("orphans", "SELECT EXISTS (SELECT 1 FROM unread WHERE until <= clock_timestamp())", 0),
+    ] {
+        let mut tables = BTreeSet::new();
+        scanned(&plan(&client, name, sql, values).await, &mut tables);
+        let large: Vec<&String> = tables.iter().filter(|table| LARGE.contains(&table.as_str())).collect();
+        assert!(large.is_empty(), "{name} reads {large:?} row by row");
+    }
+    // The test can fail: this has no index to go by.
+    let mut tables = BTreeSet::new();
+    scanned(&plan(&client, "by_trace", "SELECT id FROM inbox WHERE trace = $1::text", 1).await, &mut tables);
+    assert!(tables.contains("inbox"));
+}
