@@ -86,6 +86,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             wait(&engine, LONGEST_WAIT).await;
             continue;
         }
+        // Of a connection that is left out nobody tells when its turn comes.
+        let all = shares.len() == engine.world().links.values().filter(|link| !link.paused).count();
         let lease = engine.options.call_timeout + engine.options.lease_margin;
         // Where this node is the only one, nobody takes anything over.
         let lease_until = engine.store.shared().then(|| Instant::now() + lease);
@@ -107,7 +109,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 drop(place);
             });
         }
-        let idle = if engine.store.shared() { LONGEST_IDLE } else { LONGEST_WAIT };
+        let idle = if engine.store.shared() && all { LONGEST_IDLE } else { LONGEST_WAIT };
         let pause = next_at.map_or(idle, |at| until(&engine, at));
         if !pause.is_zero() {
             wait(&engine, pause).await;
