@@ -22,6 +22,8 @@ struct Breaker {
     /// No call begins before this; after it one at a time, until one succeeds.
     paused_until: Option<Instant>,
     open: Option<OpenBreaker>,
+    /// That it is open stands in the store, so that other nodes know of it, and may tell that it has closed.
+    kept: bool,
 }
 
 #[derive(Default)]
@@ -34,19 +36,22 @@ pub(crate) struct Breakers {
 impl Breakers {
     /// Those that stood open when the hub last stopped: the first call has to show whether the provider is back.
     pub(crate) fn load(&self, open: Vec<(Id, OpenBreaker)>) {
-        let loaded =
-            open.into_iter().map(|(link, open)| (link, Breaker { failures: FAILURES_MAX, paused_until: None, open: Some(open) }));
+        let loaded = open
+            .into_iter()
+            .map(|(link, open)| (link, Breaker { failures: FAILURES_MAX, paused_until: None, open: Some(open), kept: true }));
         self.by_link.lock().extend(loaded);
     }
 
     /// What stands open in the store, on whichever node it opened: what closed elsewhere closes here.
     pub(crate) fn take_over(&self, open: Vec<(Id, OpenBreaker)>) {
         let mut breakers = self.by_link.lock();
-        breakers.retain(|link, breaker| breaker.open.is_none() || open.iter().any(|(known, _)| known == link));
+        breakers.retain(|link, breaker| breaker.open.is_none() || !breaker.kept || open.iter().any(|(known, _)| known == link));
         for (link, open) in open {
             let breaker = breakers.entry(link).or_default();
-            if breaker.open.is_none() {
-                *breaker = Breaker { failures: FAILURES_MAX, paused_until: None, open: Some(open) };
+            if breaker.open.is_some() {
+                breaker.kept = true;
+            } else {
+                *breaker = Breaker { failures: FAILURES_MAX, paused_until: None, open: Some(open), kept: true };
             }
         }
     }
@@ -84,6 +89,12 @@ impl Breakers {
         }
     }
 
+    fn kept(&self, link: Id, opened: bool) {
+        if let Some(breaker) = self.by_link.lock().get_mut(&link) {
+            breaker.kept = opened;
+        }
+    }
+
     fn open(&self, link: Id) -> Option<OpenBreaker> {
         self.by_link.lock().get(&link)?.open.clone()
     }
@@ -101,8 +112,10 @@ pub(crate) async fn note(engine: &Engine, link: &Link, error: Option<&CallError>
         Some(open) => tracing::warn!(connection.id = %link.id, "calls fail and are made one at a time: {}", open.reason),
         None => tracing::info!(connection.id = %link.id, "calls succeed again"),
     }
-    if let Err(error) = engine.store.put_breaker(link.id, open).await {
-        tracing::warn!(connection.id = %link.id, "the state of a breaker cannot be kept: {error}");
+    let opened = open.is_some();
+    match engine.store.put_breaker(link.id, open).await {
+        Ok(()) => breakers.kept(link.id, opened),
+        Err(error) => tracing::warn!(connection.id = %link.id, "the state of a breaker cannot be kept: {error}"),
     }
 }
 

@@ -53,6 +53,7 @@ struct Place {
 impl Place {
     fn take(engine: &Arc<Engine>, flight: &Arc<Flight>, link: Id) -> Self {
         flight.total.fetch_add(1, Ordering::AcqRel);
+        engine.under_way.fetch_add(1, Ordering::AcqRel);
         *flight.by_link.lock().entry(link).or_default() += 1;
         Self { engine: engine.clone(), flight: flight.clone(), link }
     }
@@ -64,6 +65,7 @@ impl Drop for Place {
             *count -= 1;
         }
         self.flight.total.fetch_sub(1, Ordering::AcqRel);
+        self.engine.under_way.fetch_sub(1, Ordering::AcqRel);
         self.engine.due.notify_one();
     }
 }
@@ -87,7 +89,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         // Of a connection that is left out nobody tells when its turn comes.
         let all = shares.len() == engine.world().links.values().filter(|link| !link.paused).count();
         let lease = engine.options.call_timeout + engine.options.lease_margin;
-        let leased_at = Instant::now();
+        // Where this node is the only one, nobody takes anything over.
+        let lease_until = engine.store.shared().then(|| Instant::now() + lease);
         let lease_ms = lease.as_millis() as i64;
         let Leased { commands: leased, next_at } = match engine.store.lease(engine.clock.now(), shares, free, lease_ms).await {
             Ok(leased) => leased,
@@ -102,12 +105,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             let task = engine.clone();
             engine.tasks.spawn(async move {
                 let span = trace::attempt(&task, &command);
-                // A node that slept (its machine was frozen) may find that another has taken the command over.
-                if leased_at.elapsed() < lease - task.options.call_timeout {
-                    attempt(&task, command).instrument(span).await;
-                } else {
-                    tracing::warn!(command.id = %command.id, "nothing is sent so late: whoever takes it back decides");
-                }
+                attempt(&task, command, lease_until).instrument(span).await;
                 drop(place);
             });
         }
@@ -180,7 +178,7 @@ impl Outcome {
 }
 
 /// One try at one command.
-async fn attempt(engine: &Arc<Engine>, command: Command) {
+async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Instant>) {
     let world = engine.world();
     let Some(link) = world.links.get(&command.connection).cloned() else {
         // Taken away between lease and try: it waits until the connection can be used again.
@@ -190,7 +188,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command) {
         return settle(engine, Change { settlement: Some(settlement), ..Change::default() }).await;
     };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
-    let call = Call::new(engine, &link, &command.trace).in_place();
+    let call = Call::new(engine, &link, &command.trace).in_place(lease_until);
     let mut outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
         None => make(engine, &link, &command, &call, &mut change).await,

@@ -31,8 +31,13 @@ struct Followed {
 impl Clock {
     pub fn now(&self) -> Timestamp {
         let ahead = SignedDuration::from_millis(self.ahead_ms.load(Relaxed));
-        let now = self.store.now(machine());
+        let now = self.store.now(self.machine());
         now.checked_add(ahead).unwrap_or(now)
+    }
+
+    /// The machine's clock, whatever the store says.
+    pub(crate) fn machine(&self) -> Timestamp {
+        Timestamp::now()
     }
 
     /// Moves this clock ahead of the machine's.
@@ -46,11 +51,6 @@ impl Clock {
         self.store.follow(measured);
         SignedDuration::from_micros(measured)
     }
-}
-
-/// The machine's clock.
-pub(crate) fn machine() -> Timestamp {
-    Timestamp::now()
 }
 
 impl Followed {

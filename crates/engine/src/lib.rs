@@ -10,6 +10,7 @@ pub mod desk;
 pub mod doctor;
 pub mod flow;
 mod jetstream;
+mod login;
 mod masks;
 mod metrics;
 mod networks;
@@ -30,7 +31,7 @@ mod world;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -97,6 +98,8 @@ pub struct Engine {
     pub options: Options,
     pub metrics: Metrics,
     world: ArcSwap<World>,
+    /// Held while what is set up is changed or read again, so that what was read last is what is used.
+    changing: tokio::sync::Mutex<()>,
     outward: outward::Outward,
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
@@ -107,6 +110,10 @@ pub struct Engine {
     /// What was unread at the start has been read.
     caught_up: CancellationToken,
     tasks: TaskTracker,
+    /// Calls that this node makes for commands now.
+    under_way: AtomicUsize,
+    /// That this machine's clock is wrong has been said.
+    clock_off: AtomicBool,
     /// The last entry could not be journalled.
     refusing: AtomicBool,
 }
@@ -134,6 +141,7 @@ impl Engine {
             options,
             metrics,
             world: ArcSwap::from_pointee(world),
+            changing: tokio::sync::Mutex::default(),
             outward,
             rhythms: rhythm::Rhythms::default(),
             due: Notify::new(),
@@ -141,9 +149,11 @@ impl Engine {
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
             tasks: TaskTracker::new(),
+            under_way: AtomicUsize::new(0),
+            clock_off: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
         };
-        engine.follow_clock().await?;
+        engine.follow_clock(Duration::MAX).await?;
         engine.outward.breakers.load(engine.store.breakers().await?);
         engine.rhythms.load(engine.store.rhythms().await?);
         Ok(Arc::new(engine))
@@ -178,6 +188,15 @@ impl Engine {
         Ok((again, unknown))
     }
 
+    /// The same while the hub runs. A node that is alone knows what it is sending: no clock that was moved, and no disk that was
+    /// full for long, makes that unknown.
+    pub(crate) async fn take_back_late(&self) -> Result<(u64, u64), StoreError> {
+        if !self.store.shared() && self.under_way.load(Ordering::Acquire) > 0 {
+            return Ok((0, 0));
+        }
+        self.take_back().await
+    }
+
     /// Stops taking work, lets the calls under way end, and closes the store.
     pub async fn stop(&self) {
         self.stop.cancel();
@@ -192,8 +211,22 @@ impl Engine {
 
     /// Reads again what is set up, after a change.
     pub async fn reload(&self) -> Result<(), StoreError> {
-        let world = World::build(self.store.setup().await?, self.providers, &self.vault);
-        self.world.store(Arc::new(world));
+        let _alone = self.changing.lock().await;
+        self.use_stored(&[]).await
+    }
+
+    async fn stored_world(&self) -> Result<World, StoreError> {
+        Ok(World::build(self.store.setup().await?, self.providers, &self.vault))
+    }
+
+    /// Uses what is stored from now on. No call carries the login of where its connection pointed before to where it points
+    /// now: what is known of such logins goes first. Those that are `void` the caller has seen to.
+    async fn use_stored(&self, void: &[Id]) -> Result<(), StoreError> {
+        let (before, world) = (self.world(), self.stored_world().await?);
+        let moved = world.links.values().filter(|link| !void.contains(&link.id));
+        let moved = moved.filter(|link| before.links.get(&link.id).is_some_and(|before| before.target != link.target));
+        let moved: Vec<Id> = moved.map(|link| link.id).collect();
+        self.voiding_logins(&moved, async { self.world.store(Arc::new(world)) }).await;
         self.due.notify_one();
         Ok(())
     }

@@ -1,27 +1,23 @@
 //! The hub's one client: deadline, rate, breaker, login, address rules, body limits and journalling stand here once.
 
 use std::{
-    collections::HashMap,
     net::{IpAddr, SocketAddr, ToSocketAddrs},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use uzel_model::{
-    Bytes, CallError, Client, Id, Outgoing, Reply, Secret, Transport,
-    id::Kind,
-    port::{Login, Session},
-};
-use uzel_store::{Exchange, StoreError};
+use tokio::time::Instant;
+use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Transport, id::Kind};
+use uzel_store::Exchange;
 
 use crate::{
     Engine, Link, Networks, Options,
     breaker::Breakers,
+    login::Logins,
     rate::{Limits, Waits},
     trace,
 };
@@ -54,8 +50,6 @@ impl reqwest::dns::Resolve for Resolver {
     }
 }
 
-type SessionLock = Arc<tokio::sync::Mutex<Option<Session>>>;
-
 /// What all calls share.
 pub(crate) struct Outward {
     http: reqwest::Client,
@@ -63,7 +57,7 @@ pub(crate) struct Outward {
     timeout: Duration,
     pub(crate) limits: Limits,
     pub(crate) breakers: Breakers,
-    sessions: Mutex<HashMap<Id, SessionLock>>,
+    pub(crate) logins: Logins,
 }
 
 impl Outward {
@@ -84,7 +78,7 @@ impl Outward {
             timeout: options.call_timeout,
             limits: Limits::default(),
             breakers: Breakers::default(),
-            sessions: Mutex::default(),
+            logins: Logins::default(),
         }
     }
 }
@@ -95,70 +89,38 @@ impl Engine {
     pub fn transport<'a>(&'a self, link: &'a Link, trace: &'a str) -> impl Transport + 'a {
         Call::new(self, link, trace)
     }
-
-    /// Does a change of the setup that voids these connections' logins: no renewal saves one meanwhile, and none is kept.
-    pub(crate) async fn voiding_logins<T>(&self, links: &[Id], change: impl Future<Output = T>) -> T {
-        let mut links = links.to_vec();
-        // In one order, so that two changes at a time do not wait for each other.
-        links.sort_unstable();
-        links.dedup();
-        let mut held = Vec::new();
-        for link in links {
-            let lock = self.outward.sessions.lock().entry(link).or_default().clone();
-            held.push(lock.lock_owned().await);
-        }
-        // Before the change: if it fails, the stored login is read again.
-        held.iter_mut().for_each(|session| **session = None);
-        change.await
-    }
-
-    /// Another node may have changed any of them.
-    pub(crate) fn forget_logins(&self) {
-        let links: Vec<Id> = self.outward.sessions.lock().keys().copied().collect();
-        links.into_iter().for_each(|link| self.forget_login(Some(link)));
-    }
-
-    /// What was committed ended this connection's login: what is kept of it in memory goes too.
-    pub(crate) fn forget_login(&self, link: Option<Id>) {
-        if let Some(lock) = link.and_then(|link| self.outward.sessions.lock().get(&link).cloned()) {
-            // A renewal under way holds the lock for as long as its call takes: nobody waits for that here.
-            self.tasks.spawn(async move { *lock.lock().await = None });
-        }
-    }
-
-    /// When the stored login of a connection ends: nothing where there is none, and no time where it renews itself or lasts.
-    pub(crate) async fn login_end(&self, link: &Link) -> Result<Option<Option<Timestamp>>, String> {
-        let Some(sealed) = self.store.session(link.id).await.map_err(|error| error.to_string())? else { return Ok(None) };
-        let plain = self.vault.open(&session_context(link.id), &sealed).map_err(|error| error.to_string())?;
-        let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| "the stored login is not readable".to_owned())?;
-        Ok(Some(if stored.refresh.is_some() { None } else { stored.expires_at }))
-    }
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredSession {
-    access: String,
-    refresh: Option<String>,
-    expires_at: Option<Timestamp>,
 }
 
 /// The exchanges of one attempt.
 pub(crate) struct Call<'a> {
-    engine: &'a Engine,
-    link: &'a Link,
+    pub(crate) engine: &'a Engine,
+    pub(crate) link: &'a Link,
     trace: &'a str,
     waits: Waits,
+    /// From then on another node may make the same call.
+    lease_until: Option<Instant>,
+    /// From then on another node may renew the login.
+    pub(crate) login_until: Mutex<Option<Instant>>,
     exchanges: Mutex<Vec<Exchange>>,
 }
 
 impl<'a> Call<'a> {
     pub(crate) fn new(engine: &'a Engine, link: &'a Link, trace: &'a str) -> Self {
-        Self { engine, link, trace, waits: Waits::UpTo(TURN_WAIT_MAX), exchanges: Mutex::default() }
+        Self {
+            engine,
+            link,
+            trace,
+            waits: Waits::UpTo(TURN_WAIT_MAX),
+            lease_until: None,
+            login_until: Mutex::default(),
+            exchanges: Mutex::default(),
+        }
     }
 
     /// A command's call: it holds a place among the calls under way, so it waits for its turn only shortly.
-    pub(crate) fn in_place(mut self) -> Self {
+    pub(crate) fn in_place(mut self, lease_until: Option<Instant>) -> Self {
         self.waits = Waits::Shortly;
+        self.lease_until = lease_until;
         self
     }
 
@@ -175,135 +137,9 @@ impl<'a> Call<'a> {
         self.exchanges.into_inner()
     }
 
-    fn session_lock(&self) -> SessionLock {
-        self.engine.outward.sessions.lock().entry(self.link.id).or_default().clone()
-    }
-
-    /// The session, made or renewed where needed. `stale` is the token that has just been refused.
-    pub(crate) async fn session(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
-        let lock = self.session_lock();
-        let mut held = lock.lock().await;
-        self.stays()?;
-        if held.is_none() {
-            *held = self.stored().await?;
-        }
-        let now = self.engine.clock.now();
-        if let Some(session) = held.as_ref() {
-            let expired = session.expires_at.is_some_and(|at| at <= now);
-            let refused = stale.is_some_and(|stale| stale == session.access.expose());
-            if !expired && !refused {
-                return Ok(session.clone());
-            }
-        }
-        self.alone(login, &mut held, stale).await
-    }
-
-    /// Renews the login while no other node does: a refresh token works once.
-    async fn alone(&self, login: &dyn Login, held: &mut Option<Session>, stale: Option<&str>) -> Result<Session, CallError> {
-        let (engine, link) = (self.engine, self.link);
-        if !engine.store.shared() {
-            return self.renew(login, held).await;
-        }
-        let (name, time) = (format!("login/{}", link.id), engine.options.call_timeout);
-        let unreachable = |error: StoreError| CallError::Unreachable(error.to_string());
-        let taken = engine.take_soon(&name, time * 3, time).await.map_err(unreachable)?;
-        let Some(taken) = taken else {
-            return Err(CallError::Unreachable("another node is renewing the login".to_owned()));
-        };
-        let renewed = async {
-            let stored = self.stored().await?;
-            let now = engine.clock.now();
-            let good = |session: &Session| {
-                session.expires_at.is_none_or(|at| at > now) && stale.is_none_or(|stale| stale != session.access.expose())
-            };
-            match stored {
-                // Another node has done it meanwhile.
-                Some(session) if good(&session) => {
-                    *held = Some(session.clone());
-                    Ok(session)
-                }
-                stored => {
-                    *held = stored;
-                    self.renew(login, held).await
-                }
-            }
-        };
-        let renewed = renewed.await;
-        engine.give_back(taken).await;
-        renewed
-    }
-
-    async fn renew(&self, login: &dyn Login, held: &mut Option<Session>) -> Result<Session, CallError> {
-        let renewed = login.renew(&Client::new(self), held.as_ref()).await?;
-        // The old token is dead by now: the new one is kept here even if the store will not have it yet.
-        *held = Some(renewed.clone());
-        // Saved before its first use.
-        self.save(&renewed).await?;
-        Ok(renewed)
-    }
-
-    /// A connection that was pointed elsewhere since this call began has a login of its own: the old one must neither be
-    /// kept for it nor taken from it.
-    fn stays(&self) -> Result<(), CallError> {
-        match self.engine.world().links.get(&self.link.id) {
-            Some(now) if now.target != self.link.target => {
-                Err(CallError::Unreachable("the connection was pointed elsewhere meanwhile".to_owned()))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    async fn stored(&self) -> Result<Option<Session>, CallError> {
-        let sealed = self.engine.store.session(self.link.id).await.map_err(|error| CallError::Unreachable(error.to_string()))?;
-        let Some(sealed) = sealed else { return Ok(None) };
-        let plain = self
-            .engine
-            .vault
-            .open(&session_context(self.link.id), &sealed)
-            .map_err(|error| CallError::Unauthorized(error.to_string()))?;
-        let stored: StoredSession =
-            serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
-        Ok(Some(Session {
-            access: Secret::new(stored.access),
-            refresh: stored.refresh.map(Secret::new),
-            expires_at: stored.expires_at,
-        }))
-    }
-
-    async fn save(&self, session: &Session) -> Result<(), CallError> {
-        let stored = StoredSession {
-            access: session.access.expose().to_owned(),
-            refresh: session.refresh.as_ref().map(|refresh| refresh.expose().to_owned()),
-            expires_at: session.expires_at,
-        };
-        let plain = serde_json::to_vec(&stored).expect("a session is JSON");
-        let sealed = self.engine.vault.seal(&session_context(self.link.id), &plain);
-        let mut pause = Duration::from_millis(50);
-        // The provider has already killed the old token: losing the new one would cost a person's login.
-        loop {
-            match self.engine.store.put_session(self.link.id, sealed.clone()).await {
-                Ok(()) => return Ok(()),
-                Err(error) if pause > Duration::from_secs(10) => return Err(CallError::Unreachable(error.to_string())),
-                Err(_) => {
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-            }
-        }
-    }
-
-    /// Takes a session that a person's login brought.
-    pub(crate) async fn adopt(&self, session: Session) -> Result<(), CallError> {
-        let lock = self.session_lock();
-        let mut held = lock.lock().await;
-        self.stays()?;
-        self.save(&session).await?;
-        *held = Some(session);
-        Ok(())
-    }
-
     async fn send(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
         self.engine.outward.limits.admit(self.engine, self.link, self.waits).await?;
+        self.in_time(outgoing)?;
         let started = Instant::now();
         let at = self.engine.clock.now();
         let id = Id::new(Kind::Attempt);
@@ -313,6 +149,18 @@ impl<'a> Call<'a> {
         self.engine.metrics.attempt_seconds.get_or_create(&label).observe(elapsed.as_secs_f64());
         self.record(id, outgoing, &result, at, elapsed);
         result
+    }
+
+    /// A node that slept, or waited for long, may find that another has taken over what it was about to do: nothing goes out
+    /// that could not end before that.
+    fn in_time(&self, outgoing: &Outgoing) -> Result<(), CallError> {
+        let login_until = *self.login_until.lock();
+        let until = self.lease_until.into_iter().chain(login_until.filter(|_| outgoing.login)).min();
+        if until.is_none_or(|until| Instant::now() + self.engine.outward.timeout <= until) {
+            return Ok(());
+        }
+        tracing::warn!(trace.id = self.trace, connection.id = %self.link.id, "nothing is sent so late: another node may do it");
+        Err(CallError::Later { reason: "it came too late to its turn: nothing was sent".to_owned(), at: None })
     }
 
     async fn exchange_once(&self, outgoing: &Outgoing, id: Id) -> Result<Reply, CallError> {
@@ -393,10 +241,6 @@ impl<'a> Call<'a> {
         }
         masked
     }
-}
-
-fn session_context(link: Id) -> Vec<u8> {
-    [link.as_bytes().as_slice(), b"session"].concat()
 }
 
 fn root(error: &(dyn std::error::Error + 'static)) -> String {

@@ -4,12 +4,14 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
+    time::Duration,
 };
 
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+use tokio::time::Instant;
 use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
 
@@ -20,6 +22,10 @@ mod shape;
 
 /// Keys imported by a file must be as hard to guess as ours.
 const KEY_CHARS_MIN: usize = 24;
+
+/// How long one node may change the setup before another does, and how often a change is planned anew.
+const TURN_HOLD: Duration = Duration::from_secs(30);
+const TRIES_MAX: u32 = 5;
 
 /// `setup.toml`.
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
@@ -125,6 +131,9 @@ pub struct Plan {
     pub keys: Vec<(String, String)>,
     #[serde(skip)]
     setup: Setup,
+    /// What stood when it was worked out.
+    #[serde(skip)]
+    before: Setup,
 }
 
 /// How strict a plan is.
@@ -167,26 +176,64 @@ impl Engine {
             senders: HashMap::new(),
         };
         planner.plan(&parts);
-        let Planner { plan, faults: found, .. } = planner;
+        let Planner { mut plan, faults: found, .. } = planner;
+        plan.before = old;
         // Of a field that was set aside nothing else is told: what stood in for it is not the user's.
         let found = found.into_iter().filter(|fault| field(&fault.pointer).is_none_or(|field| !shape.contains(&field)));
         let faults: Vec<Fault> = faults.into_iter().chain(found).collect();
         Ok(if faults.is_empty() { Ok(plan) } else { Err(faults) })
     }
 
-    /// Carries a plan out.
+    /// Plans and carries out. Where another node changes the setup between the two, it is planned anew.
+    pub async fn apply(self: &Arc<Self>, file: &Value, leniency: Leniency) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
+        let mut tries = 0;
+        loop {
+            let plan = match self.plan(file, leniency).await? {
+                Ok(plan) => plan,
+                Err(faults) => return Ok(Err(faults)),
+            };
+            tries += 1;
+            match self.carry_out(plan.clone()).await {
+                Ok(()) => return Ok(Ok(plan)),
+                Err(StoreError::Conflict) if tries < TRIES_MAX => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Carries a plan out; a conflict where another node has changed the setup since it was worked out.
     pub async fn carry_out(self: &Arc<Self>, plan: Plan) -> Result<(), StoreError> {
         let engine = self.clone();
         let work = async move {
-            let ends = plan.setup.ends_logins.clone();
-            let change = async {
-                engine.store.put_setup(plan.setup).await?;
-                engine.reload().await
-            };
-            engine.voiding_logins(&ends, change).await
+            let _alone = engine.changing.lock().await;
+            let taken = engine.take_soon("setup", TURN_HOLD, TURN_HOLD).await?.ok_or(StoreError::Busy)?;
+            let done = engine.change(plan, taken.until).await;
+            engine.give_back(taken).await;
+            done
         };
         self.to_the_end(work).await.map_err(StoreError::Failed)?
     }
+
+    async fn change(&self, plan: Plan, until: Instant) -> Result<(), StoreError> {
+        let ends = plan.setup.ends_logins.clone();
+        let change = async {
+            if self.store.shared() && !same(plan.before, self.store.setup().await?) || Instant::now() >= until {
+                return Err(StoreError::Conflict);
+            }
+            self.store.put_setup(plan.setup).await?;
+            self.use_stored(&ends).await
+        };
+        self.voiding_stored_logins(&ends, change).await
+    }
+}
+
+/// Whether two times the same is set up, in whatever order it was read.
+fn same(mut one: Setup, mut other: Setup) -> bool {
+    for setup in [&mut one, &mut other] {
+        setup.rows.sort_by_key(|row| row.id);
+        setup.keys.sort_by(|a, b| a.hash.cmp(&b.hash));
+    }
+    one.rows == other.rows && one.keys == other.keys
 }
 
 struct Planner<'a> {

@@ -27,6 +27,8 @@ const STATUSES_MAX: usize = 1_000;
 const ABOUT_EVERY: Duration = Duration::from_secs(15);
 /// Between two looks for what nodes that are gone were sending, where there may be several.
 const TAKE_BACK_EVERY: Duration = Duration::from_secs(2);
+/// A node that is gone keeps a turn no longer than this. One that takes longer may meet another: its cursor tells them apart.
+const TURN_HOLD_MAX: Duration = Duration::from_secs(120);
 /// Between two rounds of forgetting; within a round a portion goes with each beat.
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 const PURGE_HOLD: Duration = Duration::from_secs(60);
@@ -93,7 +95,7 @@ impl Turns {
         // Never cut short: a renewed login whose saving was cancelled would be lost. Each call has its deadline.
         engine.tasks.clone().spawn(async move {
             // Other nodes have turns too; a clock that runs a little faster must not skip every second one.
-            let hold = engine.options.call_timeout * PAGES_MAX as u32;
+            let hold = (engine.options.call_timeout * PAGES_MAX as u32).min(TURN_HOLD_MAX);
             match engine
                 .take(format!("{what}/{}", turn.what.0), Duration::try_from(every * 9 / 10).unwrap_or_default(), hold)
                 .await
@@ -134,8 +136,14 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         }
         if taken_back.elapsed() >= if engine.store.shared() { TAKE_BACK_EVERY } else { TAKE_BACK_EVERY * 15 } {
             taken_back = Instant::now();
-            if let Err(error) = engine.take_back().await {
-                tracing::debug!("what nodes left behind cannot be taken back yet: {error}");
+            match engine.take_back_late().await {
+                Ok((0, 0)) => {}
+                Ok((again, unknown)) => tracing::warn!(
+                    commands.again = again,
+                    commands.unknown = unknown,
+                    "took back what was being sent for longer than its lease"
+                ),
+                Err(error) => tracing::debug!("what nodes left behind cannot be taken back yet: {error}"),
             }
         }
         if let Some(keep) = engine.options.keep

@@ -190,8 +190,8 @@ impl Hub {
 
     /// Checks and carries out a setup.
     pub async fn apply(&self, file: &Value, leniency: Leniency) -> anyhow::Result<()> {
-        match self.engine.plan(file, leniency).await? {
-            Ok(plan) => Ok(self.engine.carry_out(plan).await?),
+        match self.engine.apply(file, leniency).await? {
+            Ok(_) => Ok(()),
             Err(faults) => bail!(
                 "{}",
                 faults.iter().map(|fault| format!("{}: {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("\n")
@@ -283,8 +283,8 @@ async fn defaults(engine: &Arc<Engine>, settings: &Settings) -> anyhow::Result<(
     if engine.world().merchant("default").is_none() {
         setup["merchant"] = json!([{ "slug": "default", "name": "Default" }]);
     }
-    match engine.plan(&setup, Leniency::default()).await? {
-        Ok(plan) => Ok(engine.carry_out(plan).await?),
+    match engine.apply(&setup, Leniency::default()).await? {
+        Ok(_) => Ok(()),
         Err(faults) => bail!(
             "SMSRU_API_KEY, SMSRU_SENDER: {}",
             faults.iter().map(|fault| fault.detail.clone()).collect::<Vec<_>>().join("; ")

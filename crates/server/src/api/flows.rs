@@ -24,14 +24,13 @@ pub(super) struct Apply {
 }
 
 pub(super) async fn apply(State(app): State<Arc<App>>, _: Owner, Body(apply): Body<Apply>) -> Result<Json<Value>, Problem> {
-    let mut plan = app.engine.plan(&apply.setup, Leniency::default()).await?.map_err(Problem::invalid)?;
     if apply.dry_run {
+        let mut plan = app.engine.plan(&apply.setup, Leniency::default()).await?.map_err(Problem::invalid)?;
         plan.keys.clear();
         return Ok(Json(json!(plan)));
     }
-    let told = json!(plan);
-    app.engine.carry_out(plan).await?;
-    Ok(Json(told))
+    let plan = app.engine.apply(&apply.setup, Leniency::default()).await?.map_err(Problem::invalid)?;
+    Ok(Json(json!(plan)))
 }
 
 #[derive(Debug, Deserialize)]

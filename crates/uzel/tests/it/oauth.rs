@@ -91,8 +91,13 @@ pub(crate) async fn deal(world: &World, id: u32) {
 
 /// Tells that a deal was won, as amoCRM does: without a phone.
 pub(crate) async fn won(world: &World, id: u32) {
+    won_at(world, &world.hub.url(), id).await;
+}
+
+/// The same told to another node.
+pub(crate) async fn won_at(world: &World, hub: &str, id: u32) {
     let body = format!("leads[status][0][id]={id}&leads[status][0][status_id]=142&account[id]=1");
-    let url = format!("{}/api/webhook/amocrm?key={KEY}", world.hub.url());
+    let url = format!("{hub}/api/webhook/amocrm?key={KEY}");
     let form = "application/x-www-form-urlencoded";
     assert_eq!(world.web.post(url).header("content-type", form).body(body).send().await.unwrap().status(), 200);
 }
