@@ -71,6 +71,7 @@ impl Drop for Place {
 pub(crate) async fn run(engine: Arc<Engine>) {
     // What came before the start may call off what waits: it is read first.
     tokio::select! {
+        biased;
         () = engine.caught_up.cancelled() => {}
         () = engine.stop.cancelled() => return,
     }
@@ -121,6 +122,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 
 async fn wait(engine: &Engine, pause: Duration) {
     tokio::select! {
+        biased;
         () = engine.due.notified() => {}
         () = engine.stop.cancelled() => {}
         () = tokio::time::sleep(pause) => {}
@@ -376,7 +378,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
             Outcome::again(at, reason)
         }
     };
-    let soon = || now + backoff(command.attempts, BACKOFF_MAX, rand::random());
+    let soon = || now + backoff(command.attempts, BACKOFF_MAX, engine.clock.chance());
     let mut notice = |kind: &str| {
         let text = link.without_secrets(&format!("{}: {reason}", link.provider.name));
         change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text });

@@ -8,7 +8,7 @@ use tokio::{sync::broadcast::error::RecvError, time::Instant};
 use uzel_model::Id;
 use uzel_store::{News, StoreError};
 
-use crate::{Engine, clock};
+use crate::Engine;
 
 /// Between two looks at the store's clock.
 const FOLLOW_EVERY: Duration = Duration::from_secs(10);
@@ -26,7 +26,7 @@ pub(crate) struct Taken {
 impl Engine {
     /// Goes by the clock of a shared store from now on.
     pub(crate) async fn follow_clock(&self) -> Result<(), StoreError> {
-        let (asked, machine) = (Instant::now(), clock::machine());
+        let (asked, machine) = (Instant::now(), self.clock.machine());
         let Some(told) = self.store.clock().await? else { return Ok(()) };
         // It was told somewhere between the question and the answer.
         let half = SignedDuration::try_from(asked.elapsed() / 2).unwrap_or_default();
@@ -73,6 +73,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut follow = tokio::time::interval(FOLLOW_EVERY);
     loop {
         let told = tokio::select! {
+            biased;
+            () = engine.stop.cancelled() => return,
             told = news.recv() => told,
             _ = follow.tick() => {
                 if let Err(error) = engine.follow_clock().await {
@@ -80,7 +82,6 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 }
                 continue;
             }
-            () = engine.stop.cancelled() => return,
         };
         match told {
             Ok(news) => take_up(&engine, news).await,
