@@ -130,8 +130,9 @@ async fn wait(engine: &Engine, pause: Duration) {
 }
 
 fn until(engine: &Engine, at: Timestamp) -> Duration {
-    let ms = at.as_millisecond() - engine.clock.now().as_millisecond();
-    Duration::from_millis(ms.max(0) as u64).min(LONGEST_WAIT)
+    // Not less than that: what is looked for a moment too early is not there yet.
+    let us = at.as_microsecond() - engine.clock.now().as_microsecond();
+    Duration::from_micros(us.max(0) as u64).min(LONGEST_WAIT)
 }
 
 /// How many calls each connection may begin now. The order turns, so that none is always first.

@@ -122,7 +122,11 @@ impl Rows {
 
     /// What was called off before it was taken up is not sent, if it came before the word.
     fn call_offs(&mut self, ledger: &Ledger) {
-        for (subject, by, at) in &ledger.called_off {
+        // A repeat of the word is dropped, so it calls nothing off.
+        let new = |by: &Id, subject: &str| {
+            self.events.iter().any(|event| event.entry == *by && event.kind == kind::ORDER_CANCELLED && event.subject == subject)
+        };
+        for (subject, by, at) in ledger.called_off.iter().filter(|(subject, by, _)| new(by, subject)) {
             let before = |event: &&Event| event.subject == *subject && self.arrivals.get(&event.entry) < self.arrivals.get(by);
             for event in self.events.iter().filter(before) {
                 let of_event = |id: &Id| self.commands.get(id).is_some_and(|command| command.event == Some(event.id));

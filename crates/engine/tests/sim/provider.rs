@@ -128,7 +128,11 @@ impl Simulated {
         // Most calls are short, a few take nearly all of their time. What happens to the caller meanwhile stops no request.
         let longest = if (chance >> 12).is_multiple_of(20) { 2_500 } else { 300 };
         tokio::time::sleep(Duration::from_millis((chance >> 20) % longest)).await;
-        let fate = fate(&world, chance);
+        let fate = match fate(&world, chance) {
+            // Only who is written to can want no more of it.
+            Fate::OptOut if what != "send" => Fate::Refused,
+            fate => fate,
+        };
         Ok((world, life, fate))
     }
 

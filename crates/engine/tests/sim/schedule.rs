@@ -54,7 +54,9 @@ impl Dice {
             0 => Weather::default(),
             1 => Weather { slow: 300, lost: 40, unreachable: 100, refused: 40, later: 60, panics: 15, ..Weather::default() },
             2 => Weather { slow: 200, fails: 60, fails_after: 40, ..Weather::default() },
-            _ => Weather { slow: 400, fails: 40, fails_after: 30, lost: 40, unreachable: 150, refused: 30, later: 60, panics: 10 },
+            _ => {
+                Weather { slow: 400, fails: 40, fails_after: 30, lost: 40, unreachable: 150, refused: 30, later: 60, panics: 10 }
+            }
         }
     }
 }
@@ -118,9 +120,8 @@ fn setup(poll: bool) -> Setup {
         doc,
         sealed: None,
     };
-    let link = |poll: bool| {
-        json!({ "provider": "simulated", "outlet": null, "settings": { "life": 0 }, "paused": false, "poll": poll })
-    };
+    let link =
+        |poll: bool| json!({ "provider": "simulated", "outlet": null, "settings": { "life": 0 }, "paused": false, "poll": poll });
     let flow = |name: &str| {
         json!({ "on": ["order.completed"], "ground": "service", "ground_by": "s", "via": "sms",
             "delay": if name == "later" { "15s" } else { "0s" }, "once_in_days": u8::from(name == "once"),

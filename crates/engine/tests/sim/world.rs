@@ -216,9 +216,9 @@ impl World {
     pub(crate) fn chance(&self, life: usize, what: &'static str) -> u64 {
         let mut chances = self.chances.lock();
         let state = chances.entry((life, what)).or_insert_with(|| {
-            let name = what.bytes().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
-                (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-            });
+            let name = what
+                .bytes()
+                .fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
             self.seed.wrapping_mul(0xd6e8_feb8_6659_fd93) ^ name ^ (life as u64) << 48
         });
         next(state)

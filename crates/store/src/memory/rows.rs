@@ -261,11 +261,7 @@ impl Rows {
         let open = |row: &CommandRow| matches!(row.state, CommandState::Waiting | CommandState::Dead);
         let found = self.commands.iter().filter(|(_, row)| open(row) && row.subject == subject);
         for (id, event) in found.map(|(id, row)| (*id, row.command.event)).collect::<Vec<_>>() {
-            if let Some(row) = event.and_then(|event| self.events.get_mut(&event)).filter(|row| row.pending) {
-                row.pending = false;
-                let event = row.event.id;
-                self.to_be_published(event);
-            }
+            self.close(event);
             // What is being sent cannot be called off.
             if self.sending.contains_key(&id) {
                 continue;
@@ -276,12 +272,25 @@ impl Rows {
         }
     }
 
+    /// An event that waits for a look-up waits no more: it is told as it is.
+    fn close(&mut self, event: Option<Id>) {
+        let Some(event) = event else { return };
+        if let Some(row) = self.events.get_mut(&event).filter(|row| row.pending) {
+            row.pending = false;
+            self.to_be_published(event);
+        }
+    }
+
     fn queue(&mut self, new: NewCommand, entry: Option<Id>) {
         let id = new.command.id;
         let subject = format!("{}/{}", new.command.source, new.subject);
         let arrival = entry.and_then(|entry| Some(self.entries.get(&entry)?.arrival));
         let called_off = self.called_off.get(&subject).filter(|(at, _)| arrival.is_some_and(|arrival| arrival < *at));
-        let mut held = new.held.or_else(|| called_off.map(|(_, reason)| reason.clone()));
+        let called_off = called_off.map(|(_, reason)| reason.clone());
+        if called_off.is_some() {
+            self.close(new.command.event);
+        }
+        let mut held = new.held.or(called_off);
         if let (None, Some(slot)) = (&held, new.slot) {
             if self.slots.get(&slot.key).is_none_or(|(until, _)| *until <= new.command.due_at) {
                 self.slots.insert(slot.key, (slot.until, id));
@@ -323,22 +332,23 @@ impl Rows {
         }
     }
 
-    /// Whether a command is the one of its key that may go: what has been tried goes first, then what is due first.
-    fn is_first(&self, id: Id) -> bool {
-        let rank = |id: &Id| {
+    /// What may be tried of a connection, by when. Of each key one command may go: what has been tried goes first, then what is
+    /// due first.
+    fn next(&self, connection: Id) -> Vec<(Timestamp, Id)> {
+        let mut firsts: HashMap<&str, (bool, Timestamp, &CommandRow)> = HashMap::new();
+        for id in &self.waiting {
             let row = &self.commands[id];
             let begun = row.command.attempts > 0 || self.sending.contains_key(id);
-            (!begun, row.command.due_at, *id)
-        };
-        let key = &self.commands[&id].order_key;
-        self.waiting.iter().filter(|other| self.commands[*other].order_key == *key).all(|other| rank(&id) <= rank(other))
-    }
-
-    /// What may be tried of a connection, by when.
-    fn next(&self, connection: Id) -> Vec<(Timestamp, Id)> {
-        let free = self.waiting.iter().filter(|id| self.commands[*id].command.connection == connection);
-        let free = free.filter(|id| !self.sending.contains_key(id) && self.is_first(**id));
-        let mut next: Vec<_> = free.map(|id| (self.commands[id].next_at, *id)).collect();
+            let rank = (!begun, row.command.due_at, row);
+            // Of two that are due together the one that was queued first.
+            let first = firsts.entry(&row.order_key).or_insert(rank);
+            if (rank.0, rank.1) < (first.0, first.1) {
+                *first = rank;
+            }
+        }
+        let rows = firsts.into_values().map(|(.., row)| (row.next_at, row.command.id, row.command.connection));
+        let free = rows.filter(|(_, id, of)| *of == connection && !self.sending.contains_key(id));
+        let mut next: Vec<_> = free.map(|(at, id, _)| (at, id)).collect();
         next.sort_unstable();
         next
     }
