@@ -51,6 +51,10 @@ impl Clock {
         Self { simulated: Some(Arc::new(simulated)), ..Self::default() }
     }
 
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.simulated.is_some()
+    }
+
     /// The machine's clock, whatever the store says.
     pub(crate) fn machine(&self) -> Timestamp {
         let Some(simulated) = &self.simulated else { return Timestamp::now() };
