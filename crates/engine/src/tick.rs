@@ -147,7 +147,11 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             purged = Some(Instant::now());
         }
         let now = engine.clock.now();
-        for link in engine.world().links.values().filter(|link| !link.paused) {
+        let world = engine.world();
+        // In one order, so that a simulated hub does the same again.
+        let mut links: Vec<&Arc<Link>> = world.links.values().filter(|link| !link.paused).collect();
+        links.sort_unstable_by_key(|link| link.id);
+        for link in links {
             if let Some(polls) = link.connector.polls().filter(|_| link.poll)
                 && let every = SignedDuration::from_secs(i64::from(polls.every_s().max(1)))
                 && turns.due(now, link.id, "poll", every)

@@ -9,7 +9,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 use uzel_model::Id;
 use uzel_store::{Command, CommandState, Memory, Settlement};
 
@@ -31,23 +31,32 @@ pub(crate) enum Runs {
 pub(crate) struct Life {
     pub(crate) number: usize,
     pub(crate) node: usize,
-    runs: watch::Sender<Runs>,
+    runs: Mutex<Runs>,
+    changed: Notify,
 }
 
 impl Life {
     pub(crate) fn runs(&self) -> Runs {
-        *self.runs.borrow()
+        *self.runs.lock()
     }
 
     /// A dead process stays dead.
     pub(crate) fn becomes(&self, runs: Runs) {
-        self.runs.send_if_modified(|now| *now != Runs::Dead && std::mem::replace(now, runs) != runs);
+        let mut now = self.runs.lock();
+        if *now != Runs::Dead {
+            *now = runs;
+            self.changed.notify_waiters();
+        }
     }
 
     /// Comes back when the process runs; of a dead one never.
     pub(crate) async fn running(&self) {
-        if self.runs() != Runs::Yes {
-            drop(self.runs.subscribe().wait_for(|runs| *runs == Runs::Yes).await);
+        loop {
+            let changed = self.changed.notified();
+            if self.runs() == Runs::Yes {
+                return;
+            }
+            changed.await;
         }
     }
 }
@@ -189,7 +198,7 @@ impl World {
 
     pub(crate) fn born(&self, node: usize) -> Arc<Life> {
         let mut lives = self.lives.lock();
-        let life = Arc::new(Life { number: lives.len(), node, runs: watch::Sender::new(Runs::Yes) });
+        let life = Arc::new(Life { number: lives.len(), node, runs: Mutex::new(Runs::Yes), changed: Notify::new() });
         lives.push(life.clone());
         life
     }
