@@ -1,6 +1,9 @@
 //! Whether a schedule kept what the hub promises: judged by what was seen from outside and by the rows that are left.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::atomic::Ordering,
+};
 
 use uzel_model::{Event, Id, event::kind};
 use uzel_store::{CommandState, EntryState, Store, TimelineCommand};
@@ -34,6 +37,9 @@ pub(crate) async fn judge(world: &World) -> Vec<String> {
     rows.keys(&ledger.told());
     rows.flows();
     rows.ends(&ledger.effects);
+    if world.must_know.load(Ordering::Relaxed) {
+        rows.known();
+    }
     rows.order(&ledger);
     rows.call_offs(&ledger);
     rows.broken
@@ -96,6 +102,12 @@ impl Rows {
                 self.broken.push(format!("{} was written to twice by a flow that does so once a day", effect.phone));
             }
         }
+    }
+
+    /// Nothing is in doubt without a reason.
+    fn known(&mut self) {
+        let unknown = self.commands.values().filter(|command| command.state == CommandState::Unknown);
+        self.broken.extend(unknown.map(|command| format!("{} is unknown, and nothing was lost", command.id)));
     }
 
     /// Of one ordering key what was queued goes one after another, in its order.

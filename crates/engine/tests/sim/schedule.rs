@@ -1,6 +1,9 @@
 //! One random schedule: what comes in when and where, what breaks meanwhile, and the wait until all is quiet.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use jiff::SignedDuration;
 use parking_lot::Mutex;
@@ -53,7 +56,7 @@ impl Dice {
         match self.below(4) {
             0 => Weather::default(),
             1 => Weather { slow: 300, lost: 40, unreachable: 100, refused: 40, later: 60, panics: 15, ..Weather::default() },
-            2 => Weather { slow: 200, fails: 60, fails_after: 40, ..Weather::default() },
+            2 => Weather { slow: 200, fails: 60, fails_after: 40 * self.below(2), ..Weather::default() },
             _ => {
                 Weather { slow: 400, fails: 40, fails_after: 30, lost: 40, unreachable: 150, refused: 30, later: 60, panics: 10 }
             }
@@ -252,7 +255,9 @@ pub(crate) async fn run(seed: u64, trace: bool) -> Arc<World> {
         let own = Dice(next(&mut dice.0));
         tasks.spawn(tell(world.clone(), nodes.clone(), webhook, own));
     }
-    for _ in 0..dice.below(5) {
+    let blows = dice.below(5);
+    world.must_know.store(world.is_kind() && blows == 0, Ordering::Relaxed);
+    for _ in 0..blows {
         let node = nodes[dice.below(count) as usize].clone();
         let blow = [Blow::Kill, Blow::Stop, Blow::Freeze, Blow::Freeze][dice.below(4) as usize];
         let (at, lasts) = (dice.below(span_ms + 5_000), dice.between(100, 14_000));

@@ -3,7 +3,7 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -158,6 +158,8 @@ pub(crate) struct World {
     /// Bodies that the provider tells when it is polled, and the phones of its guests.
     pub(crate) told: Mutex<Vec<String>>,
     pub(crate) phones: Mutex<HashMap<u64, Option<String>>>,
+    /// Nothing happens by which the fate of a text could be unknown.
+    pub(crate) must_know: AtomicBool,
     /// Whether everything goes well from now on.
     calm: Mutex<bool>,
     /// Chance by who calls what: so that the order within one moment decides nothing.
@@ -188,6 +190,7 @@ impl World {
             provider_down: Mutex::default(),
             told: Mutex::default(),
             phones: Mutex::default(),
+            must_know: AtomicBool::new(false),
             calm: Mutex::new(false),
             chances: Mutex::default(),
             trace: trace.then(Mutex::default),
@@ -214,6 +217,12 @@ impl World {
 
     pub(crate) fn is_calm(&self) -> bool {
         *self.calm.lock()
+    }
+
+    /// Whether neither store nor provider leaves anybody in doubt of what it did.
+    pub(crate) fn is_kind(&self) -> bool {
+        let Weather { fails_after, lost, panics, .. } = self.weather;
+        fails_after + lost + panics == 0 && self.store_down.lock().is_empty()
     }
 
     pub(crate) fn is_down(&self, spans: &Mutex<Vec<(Duration, Duration)>>) -> bool {
