@@ -204,11 +204,11 @@ impl Rows {
         if let Some(event) = row.command.event.filter(|_| unresolved && row.command.job.repeatable())
             && self.events.get(&event).is_some_and(|row| row.pending)
         {
-            self.to_be_published(event);
+            self.publish_soon(event);
         }
     }
 
-    fn to_be_published(&mut self, event: Id) {
+    fn publish_soon(&mut self, event: Id) {
         if self.publish {
             self.published += 1;
             self.unpublished.insert(self.published, event);
@@ -241,7 +241,7 @@ impl Rows {
 
     fn follow(&mut self, new: NewEvent, applied: &mut Applied) {
         if !new.pending {
-            self.to_be_published(new.event.id);
+            self.publish_soon(new.event.id);
         }
         if let Some(reason) = &new.call_off {
             self.call_off(&new.event, reason);
@@ -277,7 +277,7 @@ impl Rows {
         let Some(event) = event else { return };
         if let Some(row) = self.events.get_mut(&event).filter(|row| row.pending) {
             row.pending = false;
-            self.to_be_published(event);
+            self.publish_soon(event);
         }
     }
 
