@@ -73,6 +73,7 @@ impl Drop for Place {
 pub(crate) async fn run(engine: Arc<Engine>) {
     // What came before the start may call off what waits: it is read first.
     tokio::select! {
+        biased;
         () = engine.caught_up.cancelled() => {}
         () = engine.stop.cancelled() => return,
     }
@@ -119,6 +120,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 
 async fn wait(engine: &Engine, pause: Duration) {
     tokio::select! {
+        biased;
         () = engine.due.notified() => {}
         () = engine.stop.cancelled() => {}
         () = tokio::time::sleep(pause) => {}
@@ -126,8 +128,9 @@ async fn wait(engine: &Engine, pause: Duration) {
 }
 
 fn until(engine: &Engine, at: Timestamp) -> Duration {
-    let ms = at.as_millisecond() - engine.clock.now().as_millisecond();
-    Duration::from_millis(ms.max(0) as u64).min(LONGEST_WAIT)
+    // Not less than that: what is looked for a moment too early is not there yet.
+    let us = at.as_microsecond() - engine.clock.now().as_microsecond();
+    Duration::from_micros(us.max(0) as u64).min(LONGEST_WAIT)
 }
 
 /// How many calls each connection may begin now. The order turns, so that none is always first.
@@ -374,7 +377,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
             Outcome::again(at, reason)
         }
     };
-    let soon = || now + backoff(command.attempts, BACKOFF_MAX, rand::random());
+    let soon = || now + backoff(command.attempts, BACKOFF_MAX, engine.clock.chance());
     let mut notice = |kind: &str| {
         let text = link.without_secrets(&format!("{}: {reason}", link.provider.name));
         change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text });

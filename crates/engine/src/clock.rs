@@ -1,12 +1,13 @@
 //! The clock that everything in the engine reads. On a shared store it follows the store's, by which all nodes agree. Tests
-//! and the demo may move it.
+//! and the demo may move it, or put a simulated machine in the place of the real one.
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, AtomicI64, Ordering::Relaxed},
+    atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
 };
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::time::Instant;
 
 /// A larger error is a clock that was wrong: it is put right at once, even backwards.
 const STEP_US: i64 = 1_000_000;
@@ -17,6 +18,15 @@ const PART: i64 = 4;
 pub struct Clock {
     ahead_ms: Arc<AtomicI64>,
     store: Arc<Followed>,
+    simulated: Option<Arc<Simulated>>,
+}
+
+/// A machine whose clock goes by the runtime's time, which tests stop and move, and whose chance can be repeated.
+#[derive(Debug)]
+struct Simulated {
+    start: Timestamp,
+    since: Instant,
+    chance: AtomicU64,
 }
 
 /// How the store's clock stands to the machine's.
@@ -35,9 +45,28 @@ impl Clock {
         now.checked_add(ahead).unwrap_or(now)
     }
 
+    /// Of a simulated machine, whose clock shows `start` now; the same seed gives the same chance.
+    pub fn simulated(start: Timestamp, seed: u64) -> Self {
+        let simulated = Simulated { start, since: Instant::now(), chance: AtomicU64::new(seed) };
+        Self { simulated: Some(Arc::new(simulated)), ..Self::default() }
+    }
+
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.simulated.is_some()
+    }
+
     /// The machine's clock, whatever the store says.
     pub(crate) fn machine(&self) -> Timestamp {
-        Timestamp::now()
+        let Some(simulated) = &self.simulated else { return Timestamp::now() };
+        let passed = SignedDuration::try_from(simulated.since.elapsed()).unwrap_or_default();
+        simulated.start.checked_add(passed).unwrap_or(simulated.start)
+    }
+
+    /// A number from 0 to 1, so that what failed together does not come back together.
+    pub(crate) fn chance(&self) -> f64 {
+        let Some(simulated) = &self.simulated else { return rand::random() };
+        // Steps of the golden ratio fall evenly, and that is all that is asked of them.
+        (simulated.chance.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed) >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Moves this clock ahead of the machine's.

@@ -129,7 +129,7 @@ impl Engine {
         options: Options,
     ) -> Result<Arc<Self>, StoreError> {
         let world = World::build(store.setup().await?, providers, &vault);
-        let outward = outward::Outward::new(&options);
+        let outward = outward::Outward::new(&options, !clock.is_simulated());
         let mut metrics = Metrics::default();
         metrics.watch(store.stats());
         let engine = Self {

@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr, ToSocketAddrs},
-    sync::Arc,
+    sync::{Arc, LazyLock},
     time::Duration,
 };
 
@@ -50,9 +50,11 @@ impl reqwest::dns::Resolve for Resolver {
     }
 }
 
+type Http = LazyLock<reqwest::Client, Box<dyn FnOnce() -> reqwest::Client + Send>>;
+
 /// What all calls share.
 pub(crate) struct Outward {
-    http: reqwest::Client,
+    http: Http,
     networks: Networks,
     timeout: Duration,
     pub(crate) limits: Limits,
@@ -61,17 +63,24 @@ pub(crate) struct Outward {
 }
 
 impl Outward {
-    pub(crate) fn new(options: &Options) -> Self {
-        let http = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(Duration::from_secs(5))
-            .timeout(options.call_timeout)
-            .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
-            .dns_resolver(Arc::new(Resolver(options.networks.clone())))
-            .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
-            .no_proxy()
-            .build()
-            .expect("the client's settings are fixed and right");
+    /// Without `at_once` the client is made for its first call, which is costly: a simulated hub makes none.
+    pub(crate) fn new(options: &Options, at_once: bool) -> Self {
+        let own = options.clone();
+        let http: Http = LazyLock::new(Box::new(move || {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(Duration::from_secs(5))
+                .timeout(own.call_timeout)
+                .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
+                .dns_resolver(Arc::new(Resolver(own.networks)))
+                .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
+                .no_proxy()
+                .build()
+                .expect("the client's settings are fixed and right")
+        }));
+        if at_once {
+            LazyLock::force(&http);
+        }
         Self {
             http,
             networks: options.networks.clone(),

@@ -95,6 +95,7 @@ impl Limits {
                 }
                 Err(wait) if now + wait < deadline => {
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(wait) => {}
                         () = engine.stop.cancelled() => return Err(later(engine, wait)),
                     }

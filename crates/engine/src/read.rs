@@ -41,6 +41,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             match unread {
                 Ok(entries) if entries.is_empty() => {
                     tokio::select! {
+                        biased;
                         () = appended.notified() => {}
                         () = engine.stop.cancelled() => return,
                     }
@@ -63,6 +64,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
 /// The store refuses for the moment; come back soon.
 async fn pause(engine: &Engine) {
     tokio::select! {
+        biased;
         () = tokio::time::sleep(std::time::Duration::from_millis(500)) => {}
         () = engine.stop.cancelled() => {}
     }

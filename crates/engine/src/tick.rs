@@ -4,11 +4,12 @@
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
+use tokio::time::Instant;
 use uzel_model::{
     CallError, Client, Id, Request,
     connector::StatusNews,
@@ -122,8 +123,9 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
         tokio::select! {
-            _ = beat.tick() => {}
+            biased;
             () = engine.stop.cancelled() => return keep_rhythms(&engine).await,
+            _ = beat.tick() => {}
         }
         measure(&engine).await;
         if asked_about.is_none_or(|at: Instant| at.elapsed() >= ABOUT_EVERY) {
@@ -153,7 +155,11 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             purged = Some(Instant::now());
         }
         let now = engine.clock.now();
-        for link in engine.world().links.values().filter(|link| !link.paused) {
+        let world = engine.world();
+        // In one order, so that a simulated hub does the same again.
+        let mut links: Vec<&Arc<Link>> = world.links.values().filter(|link| !link.paused).collect();
+        links.sort_unstable_by_key(|link| link.id);
+        for link in links {
             if let Some(polls) = link.connector.polls().filter(|_| link.poll)
                 && let every = SignedDuration::from_secs(i64::from(polls.every_s().max(1)))
                 && turns.due(now, link.id, "poll", every)
@@ -241,10 +247,10 @@ async fn measure_store(engine: &Engine) {
         engine.metrics.nodes.set(about.nodes.into());
         engine.metrics.store_size_bytes.set(about.bytes as i64);
     }
-    let asked_at = Timestamp::now();
+    let asked_at = engine.clock.machine();
     if let Ok(Some(told)) = engine.store.clock().await {
         // The answer is about as old as half of what it took.
-        let here = asked_at.as_microsecond().midpoint(Timestamp::now().as_microsecond());
+        let here = asked_at.as_microsecond().midpoint(engine.clock.machine().as_microsecond());
         engine.metrics.clock_offset_seconds.set((here - told.as_microsecond()) as f64 / 1e6);
     }
 }

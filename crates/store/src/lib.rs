@@ -3,6 +3,8 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+#[cfg(feature = "memory")]
+mod memory;
 mod numbers;
 mod postgres;
 mod ready;
@@ -14,6 +16,8 @@ mod watch;
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+#[cfg(feature = "memory")]
+pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -242,6 +242,28 @@ async fn an_order_that_is_read_after_its_cancellation_on_another_node_queues_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_look_up_is_held_since_its_order_was_cancelled_before_waits_for_nothing() {
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let business = Business::set_up(&nodes[0]).await;
+    nodes[0].publish(true).await.unwrap();
+    let (order, cancelled) = (business.entry(), business.entry());
+    nodes[0].append(order.clone()).await.unwrap();
+    nodes[1].append(cancelled.clone()).await.unwrap();
+    let event = Event { key: "cancelled".to_owned(), ..business.event(cancelled.id, "k", "order/1") };
+    let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+    nodes[1].apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+    let event = business.event(order.id, "completed", "order/1");
+    let mut look_up = business.command(&event, "order/1");
+    look_up.command.job = Job::LookUp { what: serde_json::json!({}) };
+    let new = NewEvent { event: event.clone(), commands: vec![look_up], call_off: None, pending: true };
+    nodes[0].apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+    assert_eq!(nodes[0].counts().await.unwrap().held, [("cancelled".to_owned(), 1)]);
+    assert!(nodes[0].unpublished(9).await.unwrap().iter().any(|(_, told)| told.id == event.id), "it is told as it is");
+    assert_eq!(nodes[0].fsck(false).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_a_dead_node_had_accepted_is_read_by_another() {
     let url = database().await;
     let (dying, other) = (node(&url).await, node(&url).await);

@@ -83,7 +83,7 @@ pub(super) async fn queue(work: &Transaction<'_>, mut queue: Vec<Queued>, gather
     if queue.is_empty() {
         return Ok(());
     }
-    hold_called_off(work, &mut queue).await?;
+    hold_called_off(work, &mut queue, gathered).await?;
     take_slots(work, &mut queue).await?;
     step_in(work, &mut queue).await?;
     insert(work, &queue).await?;
@@ -99,14 +99,21 @@ pub(super) async fn queue(work: &Transaction<'_>, mut queue: Vec<Queued>, gather
     Ok(())
 }
 
-/// What came before its subject was called off, and is read only now (on another node, perhaps), goes no more.
-async fn hold_called_off(work: &Transaction<'_>, queue: &mut [Queued]) -> Result<(), Fault> {
+/// What came before its subject was called off, and is read only now (on another node, perhaps), goes no more. An event that was
+/// to be looked up for it is told as it is.
+async fn hold_called_off(work: &Transaction<'_>, queue: &mut [Queued], gathered: &mut Gathered) -> Result<(), Fault> {
     let subjects: Vec<i64> = queue.iter().map(|queued| key(&queued.subject)).collect();
     let entries: Vec<Option<Uuid>> = queue.iter().map(|queued| queued.entry).collect();
     let statement = work.prepare_cached(CALLED_OFF).await?;
     for row in work.query(&statement, &[&subjects, &entries]).await? {
         if let Some(queued) = queue.get_mut(get::<i64>(&row, 0)? as usize - 1) {
             queued.held.get_or_insert(get(&row, 1)?);
+            if let Some(event) = queued.new.command.event {
+                let close = work.prepare_cached("UPDATE event SET pending = false WHERE id = $1 AND pending").await?;
+                if work.execute(&close, &[&uuid(event)]).await? == 1 {
+                    gathered.publish(uuid(event));
+                }
+            }
         }
     }
     Ok(())

@@ -1,0 +1,339 @@
+//! One node's way to the store: each call may be late, fail before it is committed, or fail after (then the caller does not know
+//! what became of it). A frozen node's calls wait; a dead node's are never heard of again.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::{Notify, broadcast};
+use uzel_model::{Event, Id, Timestamp};
+use uzel_store::{
+    About, Applied, Change, CommandState, Counts, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow, Leased, Memory,
+    News, Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, Setup, Store, StoreError, Timeline, TimelineCommand,
+};
+
+use crate::world::{Life, World};
+
+pub(crate) struct NodeStore {
+    inner: Memory,
+    world: Arc<World>,
+    life: Arc<Life>,
+}
+
+impl NodeStore {
+    pub(crate) fn new(world: &Arc<World>, life: &Arc<Life>) -> Self {
+        Self { inner: world.store.node(), world: world.clone(), life: life.clone() }
+    }
+
+    /// What a store does by itself: looks for entries that nobody reads.
+    pub(crate) async fn looks(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            self.life.running().await;
+            if !self.world.is_down(&self.world.store_down) {
+                self.inner.look();
+            }
+        }
+    }
+
+    async fn call<T>(
+        &self,
+        what: &'static str,
+        work: impl Future<Output = Result<T, StoreError>> + Send,
+    ) -> Result<T, StoreError> {
+        let failed = |when: &str| {
+            self.note(|| format!("{what} fails {when}"));
+            Err(StoreError::Failed(format!("simulated: {when}")))
+        };
+        self.life.running().await;
+        if self.world.is_calm() {
+            return work.await;
+        }
+        let weather = &self.world.weather;
+        let chance = self.world.chance(self.life.number, what);
+        let is_slow = chance % 1_000 < weather.slow;
+        if is_slow {
+            tokio::time::sleep(Duration::from_millis((chance >> 20) % 400)).await;
+        }
+        if self.world.is_down(&self.world.store_down) || (chance >> 10) % 1_000 < weather.fails {
+            return failed("before");
+        }
+        let done = work.await;
+        if is_slow {
+            tokio::time::sleep(Duration::from_millis((chance >> 30) % 400)).await;
+        }
+        self.life.running().await;
+        if (chance >> 40) % 1_000 < weather.fails_after {
+            return failed("after");
+        }
+        done
+    }
+
+    fn note(&self, what: impl FnOnce() -> String) {
+        self.world.note(|| format!("life {}: {}", self.life.number, what()));
+    }
+
+    /// Writes down what a committed change did.
+    fn committed(&self, told: &Told) {
+        let mut ledger = self.world.ledger.lock();
+        ledger.appended.extend(&told.appended);
+        for (subject, entry) in &told.called_off {
+            let place = ledger.place();
+            ledger.called_off.push((subject.clone(), *entry, place));
+            self.note(|| format!("{subject} is called off by {entry}"));
+        }
+        for (command, text) in &told.queued {
+            let place = ledger.place();
+            ledger.queued.entry(*command).or_insert(place);
+            self.note(|| format!("{command} is queued: {text}"));
+        }
+        if let Some(settlement) = &told.settlement {
+            let reason = settlement.reason.as_deref().unwrap_or_default();
+            self.note(|| format!("{} is settled: {:?} {reason}", settlement.command, settlement.state));
+            ledger.settled(settlement);
+        }
+        if let Some((entry, state)) = &told.marked {
+            self.note(|| format!("{entry} is {state:?}"));
+        }
+    }
+
+    /// Finds out of whom the leases were that have been taken back.
+    async fn taken_back(&self) -> Result<(), StoreError> {
+        let held: Vec<Id> = self.world.ledger.lock().holders.keys().copied().collect();
+        for id in held {
+            let state = self.inner.command(id).await?.map(|(_, command)| command.state);
+            if state != Some(CommandState::Sending) {
+                self.note(|| format!("{id} is taken back: {state:?}"));
+                self.world.ledger.lock().taken_back(id, state);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is written down of a change.
+struct Told {
+    appended: Vec<Id>,
+    called_off: Vec<(String, Id)>,
+    queued: Vec<(Id, String)>,
+    settlement: Option<Settlement>,
+    marked: Option<(Id, EntryState)>,
+}
+
+impl Told {
+    fn of(change: &Change) -> Self {
+        let events = || change.events.iter().chain(&change.resolved);
+        let off = events().filter(|new| new.call_off.is_some());
+        let queued = events().flat_map(|new| &new.commands).chain(&change.commands);
+        Self {
+            appended: change.entries.iter().map(|entry| entry.id).collect(),
+            called_off: off.map(|new| (new.event.subject.clone(), new.event.entry)).collect(),
+            queued: queued.map(|new| (new.command.id, format!("{} {}", new.command.job.name(), new.subject))).collect(),
+            settlement: change.settlement.clone(),
+            marked: change.mark.as_ref().map(|mark| (mark.entry, mark.state)),
+        }
+    }
+}
+
+/// Passes calls on, with all that may happen to them.
+macro_rules! pass {
+    ($self:ident, $name:ident ( $($given:expr),* )) => { $self.call(stringify!($name), $self.inner.$name($($given),*)).await };
+}
+
+#[async_trait]
+impl Store for NodeStore {
+    fn appended(&self) -> Arc<Notify> {
+        self.inner.appended()
+    }
+    async fn append(&self, entry: Entry) -> Result<(), StoreError> {
+        let id = entry.id;
+        let work = async {
+            self.inner.append(entry).await?;
+            self.world.ledger.lock().appended.push(id);
+            self.note(|| format!("{id} is appended"));
+            Ok(())
+        };
+        self.call("append", work).await
+    }
+    async fn unread(&self, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        pass!(self, unread(limit))
+    }
+    async fn entry(&self, id: Id) -> Result<Option<Entry>, StoreError> {
+        pass!(self, entry(id))
+    }
+    async fn apply_all(&self, changes: Vec<Change>) -> Vec<Result<Applied, StoreError>> {
+        let count = changes.len();
+        let told: Vec<Told> = changes.iter().map(Told::of).collect();
+        let work = async {
+            let applied = self.inner.apply_all(changes).await;
+            let done = told.iter().zip(&applied).filter(|(_, applied)| applied.is_ok());
+            done.for_each(|(told, _)| self.committed(told));
+            Ok(applied)
+        };
+        self.call("apply", work).await.unwrap_or_else(|error| vec![Err(error); count])
+    }
+    async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError> {
+        let work = async {
+            let leased = self.inner.lease(now, shares, limit, lease_ms).await?;
+            for command in &leased.commands {
+                self.note(|| format!("{} is leased: {:?}", command.id, command.job));
+            }
+            self.world.ledger.lock().leased(&leased.commands);
+            Ok(leased)
+        };
+        self.call("lease", work).await
+    }
+    async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
+        let work = async {
+            let (again, unknown) = self.inner.recover(now).await?;
+            if again + unknown > 0 {
+                self.taken_back().await?;
+            }
+            Ok((again, unknown))
+        };
+        self.call("recover", work).await
+    }
+    async fn event(&self, id: Id) -> Result<Option<Event>, StoreError> {
+        pass!(self, event(id))
+    }
+    async fn put_consent(
+        &self,
+        merchant: Id,
+        phone: &str,
+        granted: bool,
+        proof: &str,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        pass!(self, put_consent(merchant, phone, granted, proof, at))
+    }
+    /// Every process gets its own number among the settings: by it the provider knows who calls.
+    async fn setup(&self) -> Result<Setup, StoreError> {
+        let mut setup = pass!(self, setup())?;
+        for row in &mut setup.rows {
+            if let Some(settings) = row.doc.get_mut("settings") {
+                settings["life"] = self.life.number.into();
+            }
+        }
+        Ok(setup)
+    }
+    async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
+        pass!(self, put_setup(setup))
+    }
+    async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
+        pass!(self, session(connection))
+    }
+    async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError> {
+        pass!(self, put_session(connection, sealed))
+    }
+    async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
+        pass!(self, cursor(connection))
+    }
+    async fn undelivered(
+        &self,
+        connection: Id,
+        after: Timestamp,
+        before: Timestamp,
+        limit: usize,
+    ) -> Result<Vec<String>, StoreError> {
+        pass!(self, undelivered(connection, after, before, limit))
+    }
+    async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
+        pass!(self, journal(filter))
+    }
+    async fn timeline(&self, id: Id) -> Result<Option<Timeline>, StoreError> {
+        pass!(self, timeline(id))
+    }
+    async fn command(&self, id: Id) -> Result<Option<(Id, TimelineCommand)>, StoreError> {
+        pass!(self, command(id))
+    }
+    async fn dead(
+        &self,
+        provider: Option<String>,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) -> Result<Vec<Id>, StoreError> {
+        pass!(self, dead(provider, from, to))
+    }
+    async fn counts(&self) -> Result<Counts, StoreError> {
+        pass!(self, counts())
+    }
+    async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError> {
+        pass!(self, health(connections))
+    }
+    async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
+        pass!(self, notices(merchant, limit))
+    }
+    async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {
+        pass!(self, fsck(repair))
+    }
+    async fn writable(&self) -> Result<(), StoreError> {
+        pass!(self, writable())
+    }
+    async fn close(&self) {}
+    async fn exchange(&self, id: Id) -> Result<Option<Exchange>, StoreError> {
+        pass!(self, exchange(id))
+    }
+    async fn put_refusals(&self, refusals: Vec<Refusal>) -> Result<(), StoreError> {
+        pass!(self, put_refusals(refusals))
+    }
+    async fn refusals(&self, place: &str) -> Result<Vec<Refusal>, StoreError> {
+        pass!(self, refusals(place))
+    }
+    async fn put_breaker(&self, connection: Id, open: Option<OpenBreaker>) -> Result<(), StoreError> {
+        pass!(self, put_breaker(connection, open))
+    }
+    async fn breakers(&self) -> Result<Vec<(Id, OpenBreaker)>, StoreError> {
+        pass!(self, breakers())
+    }
+    async fn put_rhythms(&self, rhythms: Vec<(Id, Rhythm)>) -> Result<(), StoreError> {
+        pass!(self, put_rhythms(rhythms))
+    }
+    async fn rhythms(&self) -> Result<Vec<(Id, Rhythm)>, StoreError> {
+        pass!(self, rhythms())
+    }
+    fn shared(&self) -> bool {
+        true
+    }
+    fn news(&self) -> broadcast::Receiver<News> {
+        self.inner.news()
+    }
+    async fn clock(&self) -> Result<Option<Timestamp>, StoreError> {
+        pass!(self, clock())
+    }
+    async fn take(&self, name: &str, now: Timestamp, every_ms: i64, hold_ms: i64) -> Result<Option<i64>, StoreError> {
+        pass!(self, take(name, now, every_ms, hold_ms))
+    }
+    async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
+        pass!(self, give_back(name, token))
+    }
+    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
+        pass!(self, claim(name, value))
+    }
+    async fn moments(
+        &self,
+        names: &[String],
+        change: &mut (dyn for<'a> FnMut(i64, &'a mut [VecDeque<i64>]) + Send),
+    ) -> Result<(), StoreError> {
+        pass!(self, moments(names, change))
+    }
+    async fn once(&self, key: [u8; 16]) -> Result<Option<Once>, StoreError> {
+        pass!(self, once(key))
+    }
+    async fn publish(&self, on: bool) -> Result<(), StoreError> {
+        pass!(self, publish(on))
+    }
+    async fn unpublished(&self, limit: usize) -> Result<Vec<(i64, Event)>, StoreError> {
+        pass!(self, unpublished(limit))
+    }
+    async fn published(&self, numbers: Vec<i64>) -> Result<(), StoreError> {
+        pass!(self, published(numbers))
+    }
+    async fn publishing(&self) -> Result<(u64, Option<Timestamp>), StoreError> {
+        pass!(self, publishing())
+    }
+    async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        pass!(self, purge(before, limit))
+    }
+    async fn about(&self) -> Result<About, StoreError> {
+        pass!(self, about())
+    }
+}

@@ -1,0 +1,426 @@
+//! What is kept, and the laws of it in plain words: who is first of a key, what a change does, whose lease holds.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
+
+use crate::{
+    Applied, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice,
+    Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, Source, StoreError,
+};
+
+/// An entry, its place in the order of coming, and what became of it.
+pub(super) struct EntryRow {
+    pub(super) entry: Entry,
+    pub(super) arrival: i64,
+    pub(super) state: EntryState,
+    pub(super) notes: Vec<String>,
+}
+
+pub(super) struct EventRow {
+    pub(super) event: Event,
+    pub(super) pending: bool,
+}
+
+pub(super) struct CommandRow {
+    pub(super) command: Command,
+    pub(super) entry: Option<Id>,
+    pub(super) order_key: String,
+    pub(super) subject: String,
+    /// Never *sending*: that is what `sending` says.
+    pub(super) state: CommandState,
+    pub(super) next_at: Timestamp,
+    pub(super) reason: Option<String>,
+    pub(super) provider_id: Option<String>,
+    pub(super) exchanges: Vec<Exchange>,
+}
+
+pub(super) struct Message {
+    pub(super) command: Id,
+    pub(super) at: Timestamp,
+    pub(super) state: Delivery,
+    pub(super) code: String,
+}
+
+#[derive(Default)]
+pub(super) struct Rows {
+    pub(super) entries: BTreeMap<Id, EntryRow>,
+    pub(super) arrivals: i64,
+    /// By arrival, and until when a node means to read it.
+    pub(super) unread: BTreeMap<i64, (Id, Timestamp)>,
+    seen: BTreeSet<[u8; 16]>,
+    pub(super) events: BTreeMap<Id, EventRow>,
+    pub(super) commands: BTreeMap<Id, CommandRow>,
+    pub(super) waiting: BTreeSet<Id>,
+    /// The lease of each, and until when it holds.
+    pub(super) sending: BTreeMap<Id, (i64, Timestamp)>,
+    leases: i64,
+    called_off: HashMap<String, (i64, String)>,
+    pub(super) references: HashMap<String, BTreeSet<Id>>,
+    pub(super) slots: BTreeMap<[u8; 16], (Timestamp, Id)>,
+    pub(super) sent: BTreeMap<(Id, String), Message>,
+    pub(super) contacts: HashMap<(Id, String), (Contact, Timestamp)>,
+    pub(super) exchanges: BTreeMap<Id, Exchange>,
+    pub(super) notices: BTreeMap<(i64, Id, Id, String), Notice>,
+    pub(super) setup: BTreeMap<Id, SetupRow>,
+    pub(super) keys: BTreeMap<Vec<u8>, KeyRow>,
+    pub(super) sessions: BTreeMap<Id, Vec<u8>>,
+    pub(super) cursors: BTreeMap<Id, String>,
+    pub(super) refusals: HashMap<String, VecDeque<Refusal>>,
+    pub(super) breakers: BTreeMap<Id, OpenBreaker>,
+    pub(super) rhythms: BTreeMap<Id, Rhythm>,
+    pub(super) claims: HashMap<String, Vec<u8>>,
+    pub(super) onces: BTreeMap<[u8; 16], Once>,
+    pub(super) publish: bool,
+    pub(super) unpublished: BTreeMap<i64, Id>,
+    published: i64,
+    pub(super) turns: HashMap<String, (i64, Timestamp, Timestamp)>,
+    pub(super) tokens: i64,
+    pub(super) moments: HashMap<String, VecDeque<i64>>,
+}
+
+impl Rows {
+    pub(super) fn append(&mut self, entry: Entry) -> Result<(), StoreError> {
+        if self.entries.contains_key(&entry.id) {
+            return Err(StoreError::Failed("there is such an entry".to_owned()));
+        }
+        self.arrivals += 1;
+        let state = if entry.source == Source::Question { EntryState::Read } else { EntryState::Unread };
+        if state == EntryState::Unread {
+            self.unread.insert(self.arrivals, (entry.id, Timestamp::MIN));
+        }
+        self.entries.insert(entry.id, EntryRow { entry, arrival: self.arrivals, state, notes: Vec::new() });
+        Ok(())
+    }
+
+    /// Entries that no node means to read, the oldest first; they are this node's until then.
+    pub(super) fn hand_out(&mut self, now: Timestamp, until: Timestamp, limit: usize) -> Vec<Entry> {
+        let free = self.unread.values_mut().filter(|(_, until)| *until <= now).take(limit);
+        free.map(|(entry, held)| {
+            *held = until;
+            self.entries[entry].entry.clone()
+        })
+        .collect()
+    }
+
+    /// Whole or not at all: what can conflict goes first.
+    pub(super) fn apply(&mut self, change: Change, clock: Timestamp) -> Result<Applied, StoreError> {
+        let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
+        let lost = |settlement: &Settlement| self.sending.get(&settlement.command).map(|held| held.0) != Some(settlement.lease);
+        let unread = |entry: Id| self.entries.get(&entry).is_some_and(|row| row.state == EntryState::Unread);
+        if change.settlement.as_ref().is_some_and(lost)
+            || change.mark.as_ref().is_some_and(|mark| !mark.again && !unread(mark.entry))
+            || change.cursor.as_ref().is_some_and(|cursor| self.cursors.get(&cursor.connection) != cursor.was.as_ref())
+            || change.once.as_ref().is_some_and(|once| self.onces.get(&once.key).is_some_and(|known| known.until > now))
+        {
+            return Err(StoreError::Conflict);
+        }
+        let mut applied = Applied::default();
+        if let Some(settlement) = change.settlement {
+            self.settle(settlement);
+        }
+        if let Some(once) = change.once {
+            self.onces.insert(once.key, once);
+        }
+        for entry in change.entries {
+            self.append(entry)?;
+        }
+        let told_statuses = !change.statuses.is_empty();
+        for new in change.events {
+            self.tell(new, &mut applied);
+        }
+        for new in change.commands {
+            let entry = new.command.event.and_then(|event| Some(self.events.get(&event)?.event.entry));
+            self.queue(new, entry);
+            applied.queued += 1;
+        }
+        if let Some(new) = change.resolved {
+            self.resolve(new, &mut applied);
+        }
+        if let Some(mark) = change.mark {
+            self.mark(mark, &applied, told_statuses);
+        }
+        for (connection, news) in change.statuses {
+            if let Some(message) = self.sent.get_mut(&(connection, news.provider_id))
+                && message.state == Delivery::OnTheWay
+            {
+                (message.state, message.code) = (news.state, news.code);
+            }
+        }
+        if let Some(cursor) = change.cursor {
+            self.cursors.insert(cursor.connection, cursor.next);
+        }
+        if let Some(connection) = change.ends_login.filter(|_| applied.new_events > 0) {
+            self.sessions.remove(&connection);
+        }
+        for (merchant, phone) in change.opt_outs {
+            let contact = self.contacts.entry((merchant, phone)).or_insert((Contact::default(), now));
+            contact.0.opted_out = true;
+            contact.1 = now;
+        }
+        for notice in change.notices {
+            let day = change.now.unwrap_or(clock).as_second().div_euclid(86_400);
+            self.notices.entry((day, notice.merchant, notice.connection, notice.kind.clone())).or_insert(notice);
+        }
+        self.exchanges.extend(change.exchanges.into_iter().map(|exchange| (exchange.id, exchange)));
+        Ok(applied)
+    }
+
+    /// How a lease ended that holds.
+    fn settle(&mut self, settlement: Settlement) {
+        let id = settlement.command;
+        self.sending.remove(&id);
+        let row = self.commands.get_mut(&id).expect("what is being sent is a command");
+        row.command.attempts += u32::from(settlement.counts);
+        row.next_at = settlement.retry_at.unwrap_or(row.next_at);
+        row.reason = settlement.reason;
+        if let (CommandState::Done, Some(provider_id), Some(last)) =
+            (settlement.state, &settlement.provider_id, settlement.exchanges.last())
+        {
+            let message = Message { command: id, at: last.at, state: Delivery::OnTheWay, code: String::new() };
+            self.sent.entry((last.connection, provider_id.clone())).or_insert(message);
+        }
+        row.provider_id = settlement.provider_id.or(row.provider_id.take());
+        row.exchanges.extend(settlement.exchanges);
+        if let Some(entry) = row.entry {
+            for value in settlement.refs {
+                self.references.entry(value).or_default().insert(entry);
+            }
+        }
+        if settlement.frees_slot {
+            self.slots.retain(|_, (_, command)| *command != id);
+        }
+        self.stands(id, settlement.state);
+    }
+
+    /// Puts a command into a state.
+    pub(super) fn stands(&mut self, id: Id, state: CommandState) {
+        let Some(row) = self.commands.get_mut(&id) else { return };
+        row.state = state;
+        if state != CommandState::Waiting {
+            self.waiting.remove(&id);
+        }
+        let unresolved = matches!(state, CommandState::Dead | CommandState::Unknown | CommandState::Held);
+        if let Some(event) = row.command.event.filter(|_| unresolved && row.command.job.repeatable())
+            && self.events.get(&event).is_some_and(|row| row.pending)
+        {
+            self.publish_soon(event);
+        }
+    }
+
+    fn publish_soon(&mut self, event: Id) {
+        if self.publish {
+            self.published += 1;
+            self.unpublished.insert(self.published, event);
+        }
+    }
+
+    fn tell(&mut self, new: NewEvent, applied: &mut Applied) {
+        let event = &new.event;
+        for value in event.refs.iter().chain(event.phone.as_ref().map(|phone| &phone.e164)) {
+            self.references.entry(value.clone()).or_default().insert(event.entry);
+        }
+        if !self.seen.insert(fingerprint([event.connection.as_bytes().as_slice(), event.key.as_bytes()])) {
+            applied.duplicates += 1;
+            return;
+        }
+        applied.new_events += 1;
+        self.events.insert(event.id, EventRow { event: event.clone(), pending: new.pending });
+        self.follow(new, applied);
+    }
+
+    /// A look-up has ended; nothing follows where the event was called off meanwhile.
+    fn resolve(&mut self, new: NewEvent, applied: &mut Applied) {
+        let Some(row) = self.events.get_mut(&new.event.id).filter(|row| row.pending) else { return };
+        *row = EventRow { event: new.event.clone(), pending: new.pending };
+        if let Some(phone) = &new.event.phone {
+            self.references.entry(phone.e164.clone()).or_default().insert(new.event.entry);
+        }
+        self.follow(new, applied);
+    }
+
+    fn follow(&mut self, new: NewEvent, applied: &mut Applied) {
+        if !new.pending {
+            self.publish_soon(new.event.id);
+        }
+        if let Some(reason) = &new.call_off {
+            self.call_off(&new.event, reason);
+        }
+        for command in new.commands {
+            self.queue(command, Some(new.event.entry));
+            applied.queued += 1;
+        }
+    }
+
+    /// What waits for an event's subject is held back; what came before it and is read later will be too.
+    fn call_off(&mut self, event: &Event, reason: &str) {
+        let subject = format!("{}/{}", event.connection, event.subject);
+        let arrival = self.entries.get(&event.entry).map_or(0, |row| row.arrival);
+        let word = self.called_off.entry(subject.clone()).or_insert((arrival, reason.to_owned()));
+        word.0 = word.0.max(arrival);
+        let open = |row: &CommandRow| matches!(row.state, CommandState::Waiting | CommandState::Dead);
+        let found = self.commands.iter().filter(|(_, row)| open(row) && row.subject == subject);
+        for (id, event) in found.map(|(id, row)| (*id, row.command.event)).collect::<Vec<_>>() {
+            self.close(event);
+            // What is being sent cannot be called off.
+            if self.sending.contains_key(&id) {
+                continue;
+            }
+            self.commands.get_mut(&id).expect("it was just found").reason = Some(reason.to_owned());
+            self.slots.retain(|_, (_, command)| *command != id);
+            self.stands(id, CommandState::Held);
+        }
+    }
+
+    /// An event that waits for a look-up waits no more: it is told as it is.
+    fn close(&mut self, event: Option<Id>) {
+        let Some(event) = event else { return };
+        if let Some(row) = self.events.get_mut(&event).filter(|row| row.pending) {
+            row.pending = false;
+            self.publish_soon(event);
+        }
+    }
+
+    fn queue(&mut self, new: NewCommand, entry: Option<Id>) {
+        let id = new.command.id;
+        let subject = format!("{}/{}", new.command.source, new.subject);
+        let arrival = entry.and_then(|entry| Some(self.entries.get(&entry)?.arrival));
+        let called_off = self.called_off.get(&subject).filter(|(at, _)| arrival.is_some_and(|arrival| arrival < *at));
+        let called_off = called_off.map(|(_, reason)| reason.clone());
+        if called_off.is_some() {
+            self.close(new.command.event);
+        }
+        let mut held = new.held.or(called_off);
+        if let (None, Some(slot)) = (&held, new.slot) {
+            if self.slots.get(&slot.key).is_none_or(|(until, _)| *until <= new.command.due_at) {
+                self.slots.insert(slot.key, (slot.until, id));
+            } else {
+                held = Some(slot.reason);
+            }
+        }
+        let state = if held.is_some() { CommandState::Held } else { CommandState::Waiting };
+        if state == CommandState::Waiting {
+            self.waiting.insert(id);
+        }
+        let row = CommandRow {
+            next_at: new.command.due_at,
+            command: new.command,
+            entry,
+            order_key: new.ordering_key,
+            subject,
+            state,
+            reason: held,
+            provider_id: None,
+            exchanges: Vec::new(),
+        };
+        self.commands.insert(id, row);
+    }
+
+    fn mark(&mut self, mark: crate::Mark, applied: &Applied, told_statuses: bool) {
+        let Some(row) = self.entries.get_mut(&mark.entry) else { return };
+        let told_nothing = applied.new_events == 0 && applied.duplicates > 0 && !told_statuses;
+        row.state = match (mark.state, row.state) {
+            // Read again, and all of it was known: it stays what it was.
+            (EntryState::Read, before @ (EntryState::Read | EntryState::Duplicate)) if told_nothing => before,
+            (EntryState::Read, _) if told_nothing => EntryState::Duplicate,
+            (state, _) => state,
+        };
+        row.notes = mark.notes;
+        self.unread.remove(&row.arrival);
+        for value in mark.refs {
+            self.references.entry(value).or_default().insert(mark.entry);
+        }
+    }
+
+    /// What may be tried of a connection, by when. Of each key one command may go: what has been tried goes first, then what is
+    /// due first.
+    fn next(&self, connection: Id) -> Vec<(Timestamp, Id)> {
+        let mut firsts: HashMap<&str, (bool, Timestamp, &CommandRow)> = HashMap::new();
+        for id in &self.waiting {
+            let row = &self.commands[id];
+            let begun = row.command.attempts > 0 || self.sending.contains_key(id);
+            let rank = (!begun, row.command.due_at, row);
+            // Of two that are due together the one that was queued first.
+            let first = firsts.entry(&row.order_key).or_insert(rank);
+            if (rank.0, rank.1) < (first.0, first.1) {
+                *first = rank;
+            }
+        }
+        let rows = firsts.into_values().map(|(.., row)| (row.next_at, row.command.id, row.command.connection));
+        let free = rows.filter(|(_, id, of)| *of == connection && !self.sending.contains_key(id));
+        let mut next: Vec<_> = free.map(|(at, id, _)| (at, id)).collect();
+        next.sort_unstable();
+        next
+    }
+
+    pub(super) fn next_at(&self, connection: Id) -> Option<Timestamp> {
+        self.next(connection).first().map(|(at, _)| *at)
+    }
+
+    pub(super) fn lease(&mut self, now: Timestamp, until: Timestamp, shares: &[(Id, usize)], limit: usize) -> Leased {
+        let mut leased = Leased::default();
+        for (connection, share) in shares {
+            let room = (*share).min(limit - leased.commands.len());
+            let due = self.next(*connection).into_iter().filter(|(at, _)| *at <= now).take(room);
+            let due: Vec<Id> = due.map(|(_, id)| id).collect();
+            let all = due.len() < room;
+            for id in due {
+                self.leases += 1;
+                self.sending.insert(id, (self.leases, until));
+                let mut command = self.commands[&id].command.clone();
+                command.lease = self.leases;
+                if let Job::Send { phone, .. } = &command.job {
+                    let known = self.contacts.get(&(command.merchant, phone.clone()));
+                    command.contact = known.map_or_else(Contact::default, |(contact, _)| *contact);
+                }
+                leased.commands.push(command);
+            }
+            let next_at = if all { self.next_at(*connection) } else { Some(now) };
+            leased.next_at = leased.next_at.into_iter().chain(next_at).min();
+        }
+        leased
+    }
+
+    /// Takes back what has been *sending* for longer than its lease.
+    pub(super) fn recover(&mut self, clock: Timestamp, now: Timestamp) -> (u64, u64) {
+        let over: Vec<Id> = self.sending.iter().filter(|(_, (_, until))| *until <= clock).map(|(id, _)| *id).collect();
+        let (mut again, mut unknown) = (0, 0);
+        for id in over {
+            self.sending.remove(&id);
+            let Some(row) = self.commands.get_mut(&id) else { continue };
+            if row.command.job.repeatable() {
+                row.next_at = now;
+                again += 1;
+            } else {
+                row.reason = Some("whoever sent this is gone: what the provider did is not known".to_owned());
+                self.stands(id, CommandState::Unknown);
+                unknown += 1;
+            }
+        }
+        (again, unknown)
+    }
+
+    /// Forgets an entry and what followed from it.
+    pub(super) fn forget(&mut self, id: Id) {
+        self.entries.remove(&id);
+        self.events.retain(|_, row| row.event.entry != id);
+        self.commands.retain(|_, row| row.entry != Some(id));
+        for entries in self.references.values_mut() {
+            entries.remove(&id);
+        }
+        let commands = &self.commands;
+        self.sent.retain(|_, message| commands.contains_key(&message.command));
+        self.slots.retain(|_, (_, command)| commands.contains_key(command));
+    }
+
+    /// The entry whose timeline a thing stands in.
+    pub(super) fn entry_of(&self, thing: Id) -> Option<Id> {
+        match thing.kind() {
+            Kind::Entry => Some(thing),
+            Kind::Event => Some(self.events.get(&thing)?.event.entry),
+            Kind::Command => self.commands.get(&thing)?.entry,
+            Kind::Attempt => self.commands.values().find(|row| row.exchanges.iter().any(|exchange| exchange.id == thing))?.entry,
+            _ => None,
+        }
+    }
+}
