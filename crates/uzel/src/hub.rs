@@ -74,7 +74,10 @@ impl Folder {
 /// Another key than the one that sealed what is stored opens nothing: it is told before anything is done with it.
 async fn check_key(vault: &Vault, store: &dyn Store) -> anyhow::Result<()> {
     let check = vault.key_hash("master-key", "check");
-    if store.claim("master-key", &check).await? != check {
+    // A database from before this check has none: there the key has to open what is sealed.
+    let sealed = store.setup().await?.rows.into_iter().find_map(|row| Some((row.id, row.sealed?)));
+    let opens = sealed.is_none_or(|(id, sealed)| vault.open(id.as_bytes(), &sealed).is_ok());
+    if !opens || store.claim("master-key", &check).await? != check {
         bail!(
             "the master key is not the one that sealed what is stored: give this hub the master.key of the first one, or name it \
              by `master_key_file` or UZEL_MASTER_KEY. Nothing was changed"
@@ -227,14 +230,21 @@ fn keep_from_dying_of_large_files() -> anyhow::Result<()> {
 /// The first owner key: kept in a private file, printed only to a person at a terminal.
 async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
     let file = folder.path.join("owner.key");
-    if file.exists() {
-        return Ok(());
+    let new = !file.exists();
+    let known = engine.store.setup().await?.keys.iter().any(|key| !key.webhook && key.of.is_none());
+    if known {
+        if new && engine.store.shared() {
+            tracing::info!("the owner key was made by another node: it lies in that node's data folder");
+        }
+        if !new || engine.store.shared() {
+            return Ok(());
+        }
     }
-    if engine.store.shared() && engine.store.setup().await?.keys.iter().any(|key| !key.webhook && key.of.is_none()) {
-        tracing::info!("the owner key was made by another node: it lies in that node's data folder");
-        return Ok(());
+    // The file first: a key that is stored and stands nowhere would be lost.
+    if new {
+        write_private(&file, Vault::new_key("uzel_").expose())?;
     }
-    let key = Vault::new_key("uzel_");
+    let key = Secret::new(fs::read_to_string(&file).context("owner.key")?.trim().to_owned());
     let row = KeyRow {
         hash: engine.vault.key_hash("api", key.expose()),
         id: Id::new(Kind::Key).to_string(),
@@ -244,9 +254,8 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
     };
     engine.store.put_setup(Setup { keys: vec![row], ..Setup::default() }).await?;
     engine.reload().await?;
-    write_private(&file, key.expose())?;
     let mut terminal = std::io::stderr();
-    if terminal.is_terminal() {
+    if new && terminal.is_terminal() {
         writeln!(terminal, "The first owner key, also in {}:\n  {}", file.display(), key.expose())?;
     }
     Ok(())

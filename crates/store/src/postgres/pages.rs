@@ -11,7 +11,7 @@ use uzel_model::{Timestamp, id::Kind};
 
 use super::{
     failed, get, id,
-    journal::{DEAD, STATE},
+    journal::{DEAD, STATE, text},
     partitions::least_id,
     uuid,
 };
@@ -53,7 +53,8 @@ pub(super) async fn list(client: &mut Object, filter: &JournalFilter) -> Result<
 
 /// The connections of the merchant and the provider, where the filter names one.
 async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<Option<Vec<Uuid>>, StoreError> {
-    if filter.merchant.is_none() && filter.provider.is_none() {
+    // By a reference few rows are found: no index need help.
+    if (filter.merchant.is_none() && filter.provider.is_none()) || filter.reference.is_some() {
         return Ok(None);
     }
     let statement = work
@@ -63,7 +64,8 @@ async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<O
         )
         .await
         .map_err(failed)?;
-    let rows = work.query(&statement, &[&filter.merchant.map(uuid), &filter.provider]).await.map_err(failed)?;
+    let provider = filter.provider.as_deref().map(text);
+    let rows = work.query(&statement, &[&filter.merchant.map(uuid), &provider]).await.map_err(failed)?;
     rows.iter().map(|row| get(row, 0)).collect::<Result<_, _>>().map(Some)
 }
 
@@ -82,6 +84,13 @@ async fn page(
         values.push(value);
         conditions.push_str(&format!(" AND {}", condition.replace('?', &format!("${}", values.len()))));
     };
+    // A connection may have had another provider before.
+    if let Some(merchant) = filter.merchant {
+        add("j.merchant = ?", Box::new(uuid(merchant)));
+    }
+    if let Some(provider) = &filter.provider {
+        add("j.provider = ?", Box::new(text(provider).into_owned()));
+    }
     if let Some(reference) = &filter.reference {
         add(found_by, Box::new(key(reference)));
     }

@@ -41,7 +41,10 @@ pub(super) async fn put(client: &mut Object, setup: &Setup) -> Result<(), StoreE
         )
         .await
         .map_err(failed)?;
-    for row in &setup.rows {
+    // In one order, so that two setups at once do not wait for each other.
+    let mut rows: Vec<&SetupRow> = setup.rows.iter().collect();
+    rows.sort_by_key(|row| row.id);
+    for row in rows {
         let (kind, merchant) = (kind_word(row.id.kind()), row.merchant.map(uuid));
         let doc = row.doc.to_string();
         work.execute(&put_row, &[&uuid(row.id), &kind, &merchant, &row.slug, &doc, &row.sealed]).await.map_err(failed)?;

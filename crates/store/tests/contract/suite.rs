@@ -775,3 +775,40 @@ async fn a_purge_forgets_what_is_old_and_ended_and_nothing_else() {
     assert!(world.store.entry(told.id).await.unwrap().is_none(), "it has been published since");
     assert_eq!(world.store.fsck(false).await.unwrap(), [] as [String; 0]);
 }
+
+#[tokio::test]
+async fn the_journal_tells_rows_by_the_provider_that_they_came_from() {
+    let world = world().await;
+    let set = async |provider: &str| {
+        let row = SetupRow {
+            id: world.link,
+            merchant: Some(world.merchant),
+            slug: "c".to_owned(),
+            doc: serde_json::json!({ "provider": provider }),
+            sealed: None,
+        };
+        world.store.put_setup(Setup { rows: vec![row], ..Setup::default() }).await.unwrap();
+    };
+    let read = async |provider: &str, key: &str| {
+        set(provider).await;
+        let entry = Entry { provider: provider.to_owned(), ..world.entry() };
+        world.store.append(entry.clone()).await.unwrap();
+        let new = NewEvent { event: world.event(entry.id, key), commands: Vec::new(), call_off: None, pending: false };
+        let mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
+        world.store.apply(Change { mark: Some(mark), events: vec![new], ..Change::default() }).await.unwrap();
+        entry.id
+    };
+    let old = read("old", "1").await;
+    let new = read("new", "2").await;
+    let found = async |provider: &str, reference: Option<&str>| {
+        let filter = JournalFilter {
+            provider: Some(provider.to_owned()),
+            reference: reference.map(str::to_owned),
+            limit: 10,
+            ..JournalFilter::default()
+        };
+        world.store.journal(filter).await.unwrap().into_iter().map(|row| row.id).collect::<Vec<_>>()
+    };
+    assert_eq!(found("new", None).await, [new]);
+    assert_eq!((found("old", Some("77")).await, found("new", Some("77")).await), (vec![old], vec![new]));
+}

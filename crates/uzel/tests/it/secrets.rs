@@ -6,7 +6,10 @@ use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
-use uzel::hub::Parts;
+use uzel::{
+    hub::{Hub, Parts},
+    settings::Settings,
+};
 use uzel_model::{
     CallError, Client, Connector, Malformed, Provider, Reading, Refusal, Request, Secret, Timestamp,
     port::{MessageStatus, Messages, Page, Polls, Sent},
@@ -99,4 +102,35 @@ async fn the_key_of_our_own_url_is_not_journalled_when_a_check_of_it_fails() {
     let rows = world.api("/api/v1/journal?provider=amocrm&unmasked=true").await.to_string();
     assert!(rows.contains("/api/v4/webhooks?") && rows.contains("***"), "{rows}");
     assert!(!rows.contains(&key), "{rows}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_from_before_the_check_of_the_master_key_takes_no_other_key() {
+    let world = World::new(json!({})).await;
+    let (data, settings) = (world.data(), world.beside());
+    let World { hub, .. } = world;
+    hub.stop().await.unwrap();
+    let settings = Settings { data: data.clone(), ..settings };
+    let forget = || {
+        let db = rusqlite::Connection::open(data.join("uzel.db")).unwrap();
+        db.execute("DELETE FROM claim", []).unwrap();
+    };
+    forget();
+    let right = std::fs::read(data.join("master.key")).unwrap();
+    std::fs::write(data.join("master.key"), uzel_engine::Vault::new_master().expose()).unwrap();
+    let error = format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
+    assert!(error.contains("the master key is not the one that sealed what is stored"), "{error}");
+    std::fs::write(data.join("master.key"), right).unwrap();
+    Hub::start(&settings, Parts::default()).await.unwrap().stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_first_start_that_was_cut_short_behind_the_file_of_the_owner_key_goes_on_with_that_key() {
+    let world = World::bare(Parts::default(), |settings| {
+        std::fs::create_dir_all(&settings.data).unwrap();
+        std::fs::write(settings.data.join("owner.key"), "uzel_0123456789012345678901234567890123456789").unwrap();
+    })
+    .await;
+    assert_eq!(world.hub.owner_key().unwrap(), "uzel_0123456789012345678901234567890123456789");
+    assert!(world.api("/api/v1/counts").await["entries"].is_array());
 }
