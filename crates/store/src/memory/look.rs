@@ -38,7 +38,11 @@ impl Rows {
     /// The lines of what came; those of what went are for the stores that people use.
     pub(super) fn journal(&self, filter: &JournalFilter) -> Vec<JournalRow> {
         let found = filter.reference.as_ref().map(|value| self.references.get(value).cloned().unwrap_or_default());
-        let wanted = |row: &&EntryRow| found.as_ref().is_none_or(|found: &BTreeSet<Id>| found.contains(&row.entry.id));
+        let wanted = |row: &&EntryRow| {
+            found.as_ref().is_none_or(|found: &BTreeSet<Id>| found.contains(&row.entry.id))
+                && filter.provider.as_ref().is_none_or(|provider| *provider == row.entry.provider)
+                && filter.merchant.is_none_or(|merchant| merchant == row.entry.merchant)
+        };
         let rows = self.entries.values().rev().filter(wanted).map(|row| JournalRow {
             id: row.entry.id,
             at: row.entry.request.received_at,

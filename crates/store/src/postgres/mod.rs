@@ -93,7 +93,7 @@ struct Core {
     /// What this node has done since its last word to the others.
     told: nodes::Told,
     /// Leases whose answers were lost.
-    lost_batches: Mutex<Vec<Uuid>>,
+    lost_batches: Mutex<Vec<(Uuid, std::time::Instant)>>,
     stop: CancellationToken,
     stats: Arc<Stats>,
 }

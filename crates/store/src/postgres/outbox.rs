@@ -3,7 +3,10 @@
 //! `waiting` holds nothing but commands of state 0, so that it stays small. Of the commands of one ordering key only the first
 //! may be tried; the others are `behind` it, and the next one steps forward when it leaves.
 
-use std::collections::{HashMap, HashSet};
+use std::{
+    collections::{HashMap, HashSet},
+    time::{Duration, Instant},
+};
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::Row;
@@ -39,6 +42,9 @@ pub(crate) const FORWARD: &str = "UPDATE waiting SET behind = false, next_at = d
 pub(crate) const CALLED_OFF: &str =
     "SELECT q.place, o.reason FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS q (subject_key, entry, place)
              JOIN called_off o ON o.subject_key = q.subject_key JOIN inbox j ON j.id = q.entry WHERE j.arrival < o.arrival";
+
+/// Longer than a statement may take.
+const STATEMENT_MAX: Duration = Duration::from_secs(70);
 
 /// Taken back at a time.
 const RECOVERED_MAX: i64 = 500;
@@ -415,11 +421,25 @@ async fn lease_due(core: &Core, now: Timestamp, shares: &[(Id, usize)], limit: u
     give_back_lost(core, &client).await?;
     let connections: Vec<Uuid> = shares.iter().map(|(connection, _)| uuid(*connection)).collect();
     let room: Vec<i32> = shares.iter().map(|(_, share)| (*share).min(limit) as i32).collect();
-    let statement = client.prepare_cached(LEASE).await?;
     let batch = Uuid::now_v7();
-    let asked = client.query(&statement, &[&connections, &room, &now, &(limit as i64), &(lease_ms as f64), &batch]).await;
-    // Perhaps they were marked, and only the answer is lost: nothing of them will be sent.
-    let rows = asked.inspect_err(|_| core.lost_batches.lock().push(batch))?;
+    let leased = take_due(core, &mut client, &connections, &room, now, limit, lease_ms, batch).await;
+    // Perhaps they were marked, and an answer is lost: nothing of them is handed out.
+    leased.inspect_err(|_| core.lost_batches.lock().push((batch, Instant::now())))
+}
+
+#[expect(clippy::too_many_arguments, reason = "the values of one statement")]
+async fn take_due(
+    core: &Core,
+    client: &mut Object,
+    connections: &[Uuid],
+    room: &[i32],
+    now: Timestamp,
+    limit: usize,
+    lease_ms: i64,
+    batch: Uuid,
+) -> Result<Leased, Fault> {
+    let statement = client.prepare_cached(LEASE).await?;
+    let rows = client.query(&statement, &[&connections, &room, &now, &(limit as i64), &(lease_ms as f64), &batch]).await?;
     let mut leased = Leased::default();
     let mut broken = Vec::new();
     for row in &rows {
@@ -444,13 +464,14 @@ async fn lease_due(core: &Core, now: Timestamp, shares: &[(Id, usize)], limit: u
 
 /// What was marked for this node without its knowing waits again: it was never handed out.
 async fn give_back_lost(core: &Core, client: &Object) -> Result<(), Fault> {
-    let lost = core.lost_batches.lock().clone();
+    let lost: Vec<Uuid> = core.lost_batches.lock().iter().map(|(batch, _)| *batch).collect();
     if lost.is_empty() {
         return Ok(());
     }
     let statement = client.prepare_cached("DELETE FROM sending WHERE batch = ANY($1)").await?;
     client.execute(&statement, &[&lost]).await?;
-    core.lost_batches.lock().retain(|batch| !lost.contains(batch));
+    // The server may still be at it, and mark them only now.
+    core.lost_batches.lock().retain(|(_, lost_at)| lost_at.elapsed() < STATEMENT_MAX);
     Ok(())
 }
 

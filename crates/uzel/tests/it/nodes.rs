@@ -201,7 +201,8 @@ async fn two_nodes_that_set_the_same_up_at_the_same_time_make_it_once() {
         let shop = |name: &str| json!({ "merchant": [{ "slug": format!("shop-{round}"), "name": name }] });
         let (one, two) = (shop("one"), shop("two"));
         let (one, two) = tokio::join!(world.hub.apply(&one, leniency), other.apply(&two, leniency));
-        (one.unwrap(), two.unwrap());
+        one.unwrap();
+        two.unwrap();
     }
     let setup = world.hub.engine.store.setup().await.unwrap();
     let shops: Vec<&str> = setup.rows.iter().map(|row| row.slug.as_str()).filter(|slug| slug.starts_with("shop-")).collect();
