@@ -3,6 +3,7 @@
 //! The engine is handed the list of providers and names none of them; it knows no status codes and no SQL.
 
 mod breaker;
+pub mod bridge;
 mod call;
 mod clock;
 mod command;
@@ -10,6 +11,7 @@ pub mod desk;
 pub mod doctor;
 pub mod flow;
 mod jetstream;
+mod keys;
 mod login;
 mod masks;
 mod metrics;
@@ -40,6 +42,7 @@ use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
 pub use jetstream::NatsOptions;
+pub use keys::{ApiKey, NewKey, Role};
 pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
 pub use networks::Networks;
 use tokio::sync::Notify;
@@ -47,7 +50,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uzel_model::{Id, Provider, Request, Response, connector::Answer};
 use uzel_store::{Entry, Source, Store, StoreError};
 pub use vault::{Vault, VaultError};
-pub use world::{Link, Merchant, Outlet, Role, World};
+pub use world::{Link, Merchant, Outlet, Stored, World};
 
 /// Calls outward that may be under way at once; also the most commands that a crash can leave unknown.
 pub const IN_FLIGHT_MAX: usize = 64;
@@ -367,6 +370,10 @@ impl Engine {
             of: Some(link.id),
             about: link.provider.id.to_owned(),
             webhook: true,
+            label: "registered by the hub".to_owned(),
+            made_at: self.clock.now(),
+            expires_at: None,
+            last_used_at: None,
         };
         self.store.put_setup(uzel_store::Setup { keys: vec![row], ..Default::default() }).await?;
         self.reload().await

@@ -13,12 +13,15 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uzel_model::{Id, check::Fault, id::Kind};
-use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
+use uzel_store::{Audit, KeyRow, Setup, SetupRow, StoreError};
 
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, world::LinkDoc};
 
+mod edit;
 mod shape;
+
+pub use edit::{Made, Thing, Unchanged};
 
 /// Keys imported by a file must be as hard to guess as ours.
 const KEY_CHARS_MIN: usize = 24;
@@ -55,6 +58,9 @@ pub struct MerchantPart {
     /// Country of phones without a code: `RU`, `UZ`, `KZ`…
     #[serde(default)]
     pub country: Option<String>,
+    /// How many days its entries are kept, where that is less than the hub keeps.
+    #[serde(default)]
+    pub keep_days: Option<u32>,
 }
 
 /// A point of sale.
@@ -143,9 +149,31 @@ pub struct Leniency {
     pub short_keys: bool,
 }
 
+impl Plan {
+    /// What changes, with its row. Both lists are in the order of the file.
+    fn changes(&self) -> impl Iterator<Item = (&Difference, &SetupRow)> {
+        self.differences.iter().zip(&self.setup.rows).filter(|(difference, _)| difference.what != "same")
+    }
+
+    /// Of what is to be stored, worked out from what stood before.
+    pub(crate) fn of(setup: Setup, before: Setup) -> Self {
+        Self { setup, before, ..Self::default() }
+    }
+}
+
 impl Engine {
     /// Works out what a file would change, or lists everything that is wrong with it.
     pub async fn plan(&self, file: &Value, leniency: Leniency) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
+        self.plan_as("hub", file, leniency).await
+    }
+
+    /// The same, with the name of whoever changes it.
+    pub(crate) async fn plan_as(
+        &self,
+        by: &str,
+        file: &Value,
+        leniency: Leniency,
+    ) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
         let mut faults = shape_faults(file);
         // `[merchant]` for `[[merchant]]` is a fault too, and one row all the same.
         let file = &listed(file);
@@ -177,6 +205,7 @@ impl Engine {
         };
         planner.plan(&parts);
         let Planner { mut plan, faults: found, .. } = planner;
+        plan.setup.audit = plan.changes().map(|(difference, row)| self.audit_of(by, difference, row)).collect();
         plan.before = old;
         // Of a field that was set aside nothing else is told: what stood in for it is not the user's.
         let found = found.into_iter().filter(|fault| field(&fault.pointer).is_none_or(|field| !shape.contains(&field)));
@@ -186,9 +215,19 @@ impl Engine {
 
     /// Plans and carries out. Where another node changes the setup between the two, it is planned anew.
     pub async fn apply(self: &Arc<Self>, file: &Value, leniency: Leniency) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
+        self.apply_as("hub", file, leniency).await
+    }
+
+    /// The same, with the name of whoever changes it.
+    pub async fn apply_as(
+        self: &Arc<Self>,
+        by: &str,
+        file: &Value,
+        leniency: Leniency,
+    ) -> Result<Result<Plan, Vec<Fault>>, StoreError> {
         let mut tries = 0;
         loop {
-            let plan = match self.plan(file, leniency).await? {
+            let plan = match self.plan_as(by, file, leniency).await? {
                 Ok(plan) => plan,
                 Err(faults) => return Ok(Err(faults)),
             };
@@ -199,6 +238,12 @@ impl Engine {
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    fn audit_of(&self, by: &str, difference: &Difference, row: &SetupRow) -> Audit {
+        let act = if difference.what == "new" { "create" } else { "change" };
+        let detail = json!({ "slug": row.slug, "fields": difference.fields });
+        self.audit_row(by, &format!("{}.{act}", difference.kind), row.merchant.or(Some(row.id)), row.id, detail)
     }
 
     /// Carries a plan out; a conflict where another node has changed the setup since it was worked out.
@@ -257,7 +302,11 @@ impl Planner<'_> {
                 name: part.name.clone().unwrap_or_else(|| part.slug.clone()),
                 language: part.language.clone().unwrap_or_else(|| "ru".to_owned()),
                 country: part.country.clone().unwrap_or_else(|| "RU".to_owned()),
+                keep_days: part.keep_days,
             };
+            if part.keep_days == Some(0) {
+                self.fault(&format!("/merchant/{place}/keep_days"), "must be at least 1");
+            }
             if !["ru", "uz", "en"].contains(&merchant.language.as_str()) {
                 self.fault(&format!("/merchant/{place}/language"), "must be `ru`, `uz` or `en`");
             }
@@ -273,11 +322,16 @@ impl Planner<'_> {
                     "is no time zone: write a name such as `Europe/Moscow` or `Asia/Tashkent`",
                 );
             }
+            let before = self.find(Kind::Outlet, Some(merchant), &part.slug);
+            let before = before.and_then(|row| serde_json::from_value::<Outlet>(row.doc.clone()).ok());
             let outlet = Outlet {
                 name: part.name.clone().unwrap_or_else(|| part.slug.clone()),
                 zone: part.zone.clone(),
                 country: part.country.clone().unwrap_or_else(|| self.country_of(merchant)),
                 pos_type: part.pos_type.clone().unwrap_or_else(|| "VIRTUAL".to_owned()),
+                // No file says anything of these.
+                pos_seen_at: before.as_ref().and_then(|outlet| outlet.pos_seen_at),
+                bridge: before.map(|outlet| outlet.bridge).unwrap_or_default(),
             };
             self.country(&format!("/outlet/{place}/country"), &outlet.country);
             if !["PC_POS", "SMART", "VIRTUAL"].contains(&outlet.pos_type.as_str()) {
@@ -453,7 +507,17 @@ impl Planner<'_> {
             }
             if !self.old.keys.iter().any(|known| known.hash == hash) {
                 let id = Id::new(Kind::Key).to_string();
-                self.plan.setup.keys.push(KeyRow { hash, id, of: Some(connection), about: part.provider.clone(), webhook: true });
+                self.plan.setup.keys.push(KeyRow {
+                    hash,
+                    id,
+                    of: Some(connection),
+                    about: part.provider.clone(),
+                    webhook: true,
+                    label: String::new(),
+                    made_at: self.engine.clock.now(),
+                    expires_at: None,
+                    last_used_at: None,
+                });
             }
         }
     }
@@ -510,13 +574,14 @@ impl Planner<'_> {
         let id = old.map_or_else(|| Id::new(kind), |row| row.id);
         let mut fields = old.map_or_else(Vec::new, |row| changed(&row.doc, &doc));
         let old_sealed = old.and_then(|row| row.sealed.clone());
-        let sealed = hidden.and_then(|hidden| {
+        // Of what has no secrets in a file, those that were made stay.
+        let sealed = hidden.map_or_else(|| old_sealed.clone(), |hidden| {
             let plain = Value::Object(hidden).to_string();
             let same = old_sealed.as_ref().is_some_and(|sealed| {
                 self.engine.vault.open(id.as_bytes(), sealed).is_ok_and(|before| before == plain.as_bytes())
             });
             if same {
-                return old_sealed;
+                return old_sealed.clone();
             }
             if old.is_some() && (plain != "{}" || old_sealed.is_some()) {
                 fields.push("secrets".to_owned());
@@ -529,7 +594,8 @@ impl Planner<'_> {
             Some(_) => "changed",
         };
         self.plan.differences.push(Difference { what, kind: word, name: slug.to_owned(), fields, ends: Vec::new() });
-        self.plan.setup.rows.push(SetupRow { id, merchant, slug: slug.to_owned(), doc, sealed });
+        let version = old.map_or(0, |row| row.version);
+        self.plan.setup.rows.push(SetupRow { id, merchant, slug: slug.to_owned(), doc, sealed, version });
         id
     }
 }

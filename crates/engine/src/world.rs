@@ -10,8 +10,10 @@ use uzel_store::Setup;
 
 use crate::{
     Vault,
+    bridge::Issued,
     flow::{Flow, FlowDoc},
     masks::Masks,
+    keys::ApiKey,
     target::Target,
 };
 
@@ -22,6 +24,9 @@ pub struct Merchant {
     pub language: String,
     /// Country for phones without a code, two letters.
     pub country: String,
+    /// How many days its entries are kept, where that is less than the hub keeps.
+    #[serde(default)]
+    pub keep_days: Option<u32>,
 }
 
 /// One of its points of sale.
@@ -31,6 +36,11 @@ pub struct Outlet {
     pub zone: String,
     pub country: String,
     pub pos_type: String,
+    /// When its till was last heard of.
+    #[serde(default)]
+    pub pos_seen_at: Option<Timestamp>,
+    #[serde(default)]
+    pub bridge: Issued,
 }
 
 /// A connection as stored: settings without their secrets.
@@ -81,11 +91,15 @@ impl Link {
     }
 }
 
-/// What a key may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    Owner,
-    Reader,
+/// A row as stored, for people.
+#[derive(Debug, Clone)]
+pub struct Stored {
+    pub merchant: Option<Id>,
+    pub slug: String,
+    pub doc: Value,
+    /// Names of secrets that are set.
+    pub secrets: Vec<String>,
+    pub version: i64,
 }
 
 /// All that is set up.
@@ -103,13 +117,22 @@ pub struct World {
     /// Headers in which each provider puts secrets.
     credential_headers: HashMap<&'static str, &'static [&'static str]>,
     webhook_keys: HashMap<Vec<u8>, (Id, String)>,
-    api_keys: HashMap<Vec<u8>, (Option<Id>, Role)>,
+    api_keys: HashMap<Vec<u8>, ApiKey>,
+    /// Rows as stored, without their secrets, and the names of those.
+    pub rows: HashMap<Id, Stored>,
 }
 
 impl World {
     pub(crate) fn build(setup: Setup, providers: &'static [Provider], vault: &Vault) -> Self {
         let mut world = Self::default();
         for row in setup.rows.iter() {
+            world.rows.insert(row.id, Stored {
+                merchant: row.merchant,
+                slug: row.slug.clone(),
+                doc: row.doc.clone(),
+                secrets: secret_names(row, vault),
+                version: row.version,
+            });
             match row.id.kind() {
                 Kind::Merchant => {
                     if let Ok(merchant) = serde_json::from_value(row.doc.clone()) {
@@ -161,9 +184,8 @@ impl World {
                     world.webhook_keys.insert(key.hash, (connection, key.id));
                 }
                 (true, None) => {}
-                (false, of) => {
-                    let role = if key.about == "owner" { Role::Owner } else { Role::Reader };
-                    world.api_keys.insert(key.hash, (of, role));
+                (false, _) => {
+                    world.api_keys.insert(key.hash.clone(), ApiKey::new(&key));
                 }
             }
         }
@@ -252,9 +274,9 @@ impl World {
         self.credential_headers.get(provider).copied().unwrap_or_default()
     }
 
-    /// Whose API key has this keyed hash: `None` inside for the hub's owner.
-    pub fn by_api_hash(&self, hash: &[u8]) -> Option<(Option<Id>, Role)> {
-        self.api_keys.get(hash).copied()
+    /// The API key with this keyed hash, also one that has expired.
+    pub fn by_api_hash(&self, hash: &[u8]) -> Option<&ApiKey> {
+        self.api_keys.get(hash)
     }
 
     pub fn merchant(&self, id_or_slug: &str) -> Option<Id> {
@@ -267,4 +289,10 @@ impl World {
         let first = found.next()?;
         found.next().is_none().then_some(first)
     }
+}
+
+fn secret_names(row: &uzel_store::SetupRow, vault: &Vault) -> Vec<String> {
+    let plain = row.sealed.as_ref().and_then(|sealed| vault.open(row.id.as_bytes(), sealed).ok());
+    let hidden = plain.and_then(|plain| serde_json::from_slice::<Map<String, Value>>(&plain).ok());
+    hidden.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
 }

@@ -1,6 +1,7 @@
 //! The HTTP side: the road in, the public API. Only this crate knows the hub's own status codes and problem documents.
 
 mod api;
+mod docs;
 mod door;
 mod intake;
 mod listen;
@@ -35,6 +36,8 @@ pub struct App {
     door: door::Door,
     refusals: Arc<refusals::Refusals>,
     logins: oauth::Logins,
+    pace: api::Pace,
+    used: Arc<api::Used>,
     ready: AtomicBool,
 }
 
@@ -42,6 +45,8 @@ impl App {
     pub fn new(engine: Arc<Engine>, door: DoorSettings) -> Arc<Self> {
         Arc::new(Self {
             engine,
+            pace: api::Pace::new(door.calls_per_minute),
+            used: Arc::default(),
             door: door::Door::new(door),
             refusals: Arc::default(),
             logins: oauth::Logins::default(),
@@ -70,7 +75,11 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))
-        .nest("/api/v1", api::routes())
+        .route("/openapi.json", get(docs::openapi))
+        .route("/docs", get(docs::page))
+        .route("/problems", get(docs::problems))
+        .route("/problems/{kind}", get(docs::problem))
+        .merge(api::router())
         .fallback(|| async { Problem::not_found("no such path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -84,12 +93,14 @@ pub async fn serve(
     stop: impl Future<Output = ()> + Send + 'static,
 ) -> std::io::Result<()> {
     let (stop_writing, stopped) = watch::channel(false);
-    let refusals = tokio::spawn(app.refusals.clone().write(app.engine.clone(), stopped));
+    let refusals = tokio::spawn(app.refusals.clone().write(app.engine.clone(), stopped.clone()));
+    let used = tokio::spawn(app.used.clone().write(app.engine.clone(), stopped));
     let patience = app.door.patience();
     let engine = app.engine.clone();
     let served = listen::serve(router(app), engine, listener, patience, stop).await;
     stop_writing.send_replace(true);
     refusals.await.map_err(std::io::Error::other)?;
+    used.await.map_err(std::io::Error::other)?;
     served
 }
 

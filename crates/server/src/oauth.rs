@@ -147,9 +147,11 @@ fn usable(app: &App, provider: &str, connection: Id, holder: &Holder) -> Result<
     let world = app.engine.world();
     let sees = |link: &Arc<Link>| match holder {
         Holder::Socket => true,
-        Holder::Key(hash) => world
-            .by_api_hash(hash)
-            .is_some_and(|(merchant, role)| role == Role::Owner && merchant.is_none_or(|merchant| merchant == link.merchant)),
+        Holder::Key { hash, .. } => world.by_api_hash(hash).is_some_and(|key| {
+            key.is_good(app.engine.clock.now())
+                && matches!(key.role, Role::Admin | Role::Owner)
+                && key.of.is_none_or(|merchant| merchant == link.merchant)
+        }),
     };
     let link = world.links.get(&connection).filter(|link| link.provider.id == provider && sees(link));
     link.cloned().ok_or_else(|| Problem::not_found("no such connection of this provider"))

@@ -1,86 +1,228 @@
 //! Error bodies by RFC 9457.
 
 use axum::{
-    Json,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
+use schemars::JsonSchema;
 use serde::Serialize;
+use uzel_engine::Role;
 use uzel_model::check::Fault;
 use uzel_store::StoreError;
 
-/// An error, as the API tells it.
-#[derive(Debug, Clone, Serialize)]
+/// An error, as the API tells it (RFC 9457).
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Problem {
+    /// Path of the page that says what this is and what to do.
     #[serde(rename = "type")]
     kind: String,
     title: &'static str,
     status: u16,
+    /// What is wrong this time.
     detail: String,
+    /// Every fault of what was sent, each with its place.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
     #[serde(skip)]
     retry_after_s: Option<u32>,
 }
 
+/// A kind of problem, as its page tells it.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// The last part of `type`.
+    pub slug: &'static str,
+    pub status: StatusCode,
+    pub title: &'static str,
+    pub when: &'static str,
+    pub what_to_do: &'static str,
+}
+
+const fn kind(
+    slug: &'static str,
+    status: StatusCode,
+    title: &'static str,
+    when: &'static str,
+    what_to_do: &'static str,
+) -> Kind {
+    Kind { slug, status, title, when, what_to_do }
+}
+
 impl Problem {
-    /// Every kind of problem there is: the last part of `type`.
-    pub const KINDS: [&str; 11] = [
-        "not-found",
-        "unauthorized",
-        "bad-request",
-        "unsupported-media-type",
-        "method-not-allowed",
-        "too-many-failures",
-        "too-large",
-        "too-slow",
-        "invalid",
-        "provider",
-        "busy",
+    /// Every kind of problem there is.
+    pub const KINDS: [Kind; 17] = [
+        kind(
+            "not-found",
+            StatusCode::NOT_FOUND,
+            "Not found",
+            "There is no such path or thing, or it belongs to somebody else",
+            "Look at the id or slug. A connection's slug works only where one merchant has it; otherwise use its id",
+        ),
+        kind(
+            "unauthorized",
+            StatusCode::UNAUTHORIZED,
+            "A key is needed",
+            "No key came, the hub does not know it, or it has expired",
+            "Send `Authorization: Bearer` with a key of the hub",
+        ),
+        kind(
+            "forbidden",
+            StatusCode::FORBIDDEN,
+            "This key may not do that",
+            "The key is good, but its role may not call this route",
+            "Use a key with one of the roles that `detail` names",
+        ),
+        kind(
+            "method-not-allowed",
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Not with this method",
+            "The path has other methods",
+            "`Allow` names them",
+        ),
+        kind(
+            "unsupported-media-type",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "The body is not JSON",
+            "The body's `Content-Type` is not JSON",
+            "Send `application/json`, or no type",
+        ),
+        kind(
+            "too-many-failures",
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many wrong keys",
+            "Too many requests with wrong keys came from this address. A right key is never refused for this",
+            "Wait as `Retry-After` says; look at the key",
+        ),
+        kind(
+            "too-many-requests",
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many requests",
+            "This key asks faster than `api_calls_per_minute` allows",
+            "Wait as `Retry-After` says; `RateLimit` tells what is left",
+        ),
+        kind(
+            "bad-request",
+            StatusCode::BAD_REQUEST,
+            "The request cannot be read",
+            "The request cannot be read or makes no sense: no JSON, an unknown field in the query, a wrong id, a phone that is \
+             none, two things named where one is wanted, a header that is missing or wrong, a connection that broke",
+            "`detail` says what is wrong",
+        ),
+        kind(
+            "too-large",
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "The request is too large",
+            "A request carries more than its path takes: 1 MiB (1,048,576 bytes), a setup 8 MiB",
+            "Send less at a time",
+        ),
+        kind(
+            "too-slow",
+            StatusCode::REQUEST_TIMEOUT,
+            "The request did not come in time",
+            "The body of a request did not come within `request_timeout_ms`",
+            "Send it again",
+        ),
+        kind(
+            "invalid",
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "Some values are wrong",
+            "A body or a setup has faults, or an `Idempotency-Key` stands for another request; nothing was changed",
+            "`errors` names every fault with its place",
+        ),
+        kind(
+            "in-progress",
+            StatusCode::CONFLICT,
+            "The same is being done now",
+            "A request under the same `Idempotency-Key` has not ended yet",
+            "Ask again a little later: the answer will be that of the first",
+        ),
+        kind(
+            "conflict",
+            StatusCode::CONFLICT,
+            "It is not in a state for this",
+            "What is asked for does not go with what has happened meanwhile: a command that was sent cannot be called off, a \
+             merchant that still has outlets cannot go",
+            "`detail` says how it stands; read it again",
+        ),
+        kind(
+            "changed-meanwhile",
+            StatusCode::PRECONDITION_FAILED,
+            "Somebody else has changed it",
+            "The version that `If-Match` names is not the one that stands",
+            "Read it again, look at the difference, and send the new `ETag`",
+        ),
+        kind(
+            "provider",
+            StatusCode::BAD_GATEWAY,
+            "The provider did not do it",
+            "A call to the provider that was asked for did not succeed, or the provider cannot do it",
+            "`detail` says what the provider said",
+        ),
+        kind(
+            "internal",
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "The hub failed",
+            "A fault of the hub's own: the log says more",
+            "Look at what has been changed, and tell us with the log",
+        ),
+        kind(
+            "busy",
+            StatusCode::SERVICE_UNAVAILABLE,
+            "The hub cannot take this now",
+            "Too much waits to be written, the journal cannot be written, or too many logins are under way. `Retry-After: 1`",
+            "Send the same again. If it stays, look at the log and at the disk",
+        ),
     ];
 
-    fn new(status: StatusCode, slug: &str, title: &'static str, detail: impl Into<String>) -> Self {
-        debug_assert!(Self::KINDS.contains(&slug), "a kind without a row in the documents");
+    fn new(slug: &str, detail: impl Into<String>) -> Self {
+        let kind = Self::KINDS.iter().find(|kind| kind.slug == slug).expect("every kind stands in the table");
         Self {
             kind: format!("/problems/{slug}"),
-            title,
-            status: status.as_u16(),
+            title: kind.title,
+            status: kind.status.as_u16(),
             detail: detail.into(),
             errors: Vec::new(),
             retry_after_s: None,
         }
     }
 
+    fn retry_after(self, seconds: u32) -> Self {
+        Self { retry_after_s: Some(seconds), ..self }
+    }
+
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::NOT_FOUND, "not-found", "Not found", detail)
+        Self::new("not-found", detail)
     }
 
     pub fn unauthorized() -> Self {
-        Self::new(
-            StatusCode::UNAUTHORIZED,
-            "unauthorized",
-            "A key is needed",
-            "send `Authorization: Bearer` with a key of the hub",
-        )
+        Self::new("unauthorized", "send `Authorization: Bearer` with a key of the hub")
+    }
+
+    pub(crate) fn expired() -> Self {
+        Self::new("unauthorized", "this key has expired: ask its owner for a new one")
+    }
+
+    /// The key is good, its role is not enough.
+    pub(crate) fn forbidden(role: Role, wanted: &[Role]) -> Self {
+        let wanted: Vec<&str> = wanted.iter().map(Role::word).collect();
+        Self::new("forbidden", format!("a key with the role `{}` may not: it takes {}", role.word(), wanted.join(", ")))
     }
 
     pub fn bad_request(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "bad-request", "The request cannot be read", detail)
+        Self::new("bad-request", detail)
     }
 
-    /// A path or a query that cannot be read, with the field that is wrong.
+    /// A path, a query or a header that cannot be read, with the field that is wrong.
     pub(crate) fn unreadable(part: &str, fault: Fault) -> Self {
         Self { errors: vec![fault], ..Self::bad_request(format!("the {part} cannot be read")) }
     }
 
     pub(crate) fn no_json() -> Self {
-        let detail = "send the body as `Content-Type: application/json`";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", "The body is not JSON", detail)
+        Self::new("unsupported-media-type", "send the body as `Content-Type: application/json`")
     }
 
     pub(crate) fn method_not_allowed() -> Self {
-        let detail = "this path has other methods: `Allow` names them";
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", "Not with this method", detail)
+        Self::new("method-not-allowed", "this path has other methods: `Allow` names them")
     }
 
     /// Somebody without a right key has tried too often.
@@ -88,8 +230,13 @@ impl Problem {
         let detail = format!(
             "too many requests with wrong keys came from this address; a right key is always let in; try again in {retry_after_s} s"
         );
-        let problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "too-many-failures", "Too many wrong keys", detail);
-        Self { retry_after_s: Some(retry_after_s), ..problem }
+        Self::new("too-many-failures", detail).retry_after(retry_after_s)
+    }
+
+    /// A key asks too fast.
+    pub(crate) fn too_many_requests(retry_after_s: u32) -> Self {
+        let detail = format!("this key has asked too often within a minute: go on in {retry_after_s} s");
+        Self::new("too-many-requests", detail).retry_after(retry_after_s)
     }
 
     pub fn too_large() -> Self {
@@ -97,26 +244,40 @@ impl Problem {
     }
 
     pub(crate) fn too_large_for(bytes_max: usize) -> Self {
-        let detail = format!("a request may carry {bytes_max} bytes at the most");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "The request is too large", detail)
+        Self::new("too-large", format!("a request may carry {bytes_max} bytes at the most"))
     }
 
     pub fn too_slow() -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, "too-slow", "The request did not come in time", "send it again, faster")
+        Self::new("too-slow", "send it again, faster")
     }
 
     pub fn invalid(errors: Vec<Fault>) -> Self {
         let detail = format!("nothing was changed; faults: {}", errors.len());
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "invalid", "Some values are wrong", detail) }
+        Self { errors, ..Self::new("invalid", detail) }
+    }
+
+    pub(crate) fn in_progress() -> Self {
+        Self::new("in-progress", "a request under this key is being carried out: ask again for its answer").retry_after(1)
+    }
+
+    pub(crate) fn conflict(detail: impl Into<String>) -> Self {
+        Self::new("conflict", detail)
+    }
+
+    pub(crate) fn changed_meanwhile() -> Self {
+        Self::new("changed-meanwhile", "it has another version by now: read it again")
     }
 
     pub fn failed(detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_GATEWAY, "provider", "The provider did not do it", detail)
+        Self::new("provider", detail)
+    }
+
+    pub(crate) fn internal() -> Self {
+        Self::new("internal", "this failed inside the hub: its log says more")
     }
 
     pub fn busy(detail: impl Into<String>) -> Self {
-        let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "The hub cannot take this now", detail);
-        Self { retry_after_s: Some(1), ..problem }
+        Self::new("busy", detail).retry_after(1)
     }
 }
 
@@ -138,8 +299,11 @@ impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let retry_after_s = self.retry_after_s;
-        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], Json(self)).into_response();
-        response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
+        let body = serde_json::to_vec(&self).expect("a problem is JSON");
+        let mut response = (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }

@@ -249,8 +249,12 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
         hash: engine.vault.key_hash("api", key.expose()),
         id: Id::new(Kind::Key).to_string(),
         of: None,
-        about: "owner".to_owned(),
+        about: "admin".to_owned(),
         webhook: false,
+        label: "made at the first start".to_owned(),
+        made_at: engine.clock.now(),
+        expires_at: None,
+        last_used_at: None,
     };
     engine.store.put_setup(Setup { keys: vec![row], ..Setup::default() }).await?;
     engine.reload().await?;

@@ -49,6 +49,8 @@ pub struct Settings {
     pub trusted_proxies: Vec<String>,
     /// How many requests with wrong keys one address may send a minute to one connection, or with keys that begin alike.
     pub failed_auth_per_minute: u32,
+    /// How often one key may call the API a minute, on each node; 0 for no limit.
+    pub api_calls_per_minute: u32,
     /// How long a client may take for the head of a request, and again for its body.
     pub request_timeout_ms: u64,
     /// How long one call to a provider may take.
@@ -92,6 +94,7 @@ impl Default for Settings {
             allow_networks: Vec::new(),
             trusted_proxies: Vec::new(),
             failed_auth_per_minute: 30,
+            api_calls_per_minute: 12_000,
             request_timeout_ms: 30_000,
             call_timeout_ms: 30_000,
             ready_age_s: 300,
@@ -108,7 +111,7 @@ impl Default for Settings {
 }
 
 /// The settings by name, each with a value that would be right.
-const EXAMPLES: [(&str, &str); 22] = [
+const EXAMPLES: [(&str, &str); 23] = [
     ("listen", r#""127.0.0.1:8080""#),
     ("data", r#""uzel-data""#),
     ("database", r#""postgres://uzel:password@127.0.0.1:5432/uzel""#),
@@ -123,6 +126,7 @@ const EXAMPLES: [(&str, &str); 22] = [
     ("allow_networks", r#"["127.0.0.0/8"]"#),
     ("trusted_proxies", r#"["10.0.0.5/32"]"#),
     ("failed_auth_per_minute", "30"),
+    ("api_calls_per_minute", "12000"),
     ("request_timeout_ms", "30000"),
     ("call_timeout_ms", "30000"),
     ("ready_age_s", "300"),
@@ -211,6 +215,7 @@ impl Settings {
             trusted_proxies: networks(&self.trusted_proxies).context("trusted_proxies")?,
             failures_per_minute: self.failed_auth_per_minute,
             patience: Duration::from_millis(self.request_timeout_ms),
+            calls_per_minute: self.api_calls_per_minute,
         })
     }
 }
@@ -335,12 +340,12 @@ mod tests {
             [("UZEL_LISTEN", "8080"), ("UZEL_NAME", "x"), ("UZEL_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/99"), ("HOME", "/")];
         insta::assert_snapshot!(load(text, &variables), @r#"
         the settings are not right, and nothing was started:
-        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
+        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
         uzel.toml:2:1: `call_timeout_ms` is wrong: invalid type: string "soon", expected u64; right would be, for instance, 30000
         uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
         variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
-        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
+        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
     }

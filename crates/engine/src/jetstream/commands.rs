@@ -119,8 +119,9 @@ async fn handle(engine: &Engine, line: &Line, options: &NatsOptions, message: &M
 async fn take(engine: &Engine, message: &Message) -> Result<crate::Accepted, Refused> {
     let key = header(message, "Uzel-Key").ok_or(Refused::NoKey)?;
     let hash = engine.vault.key_hash("api", key);
-    let (merchant, role) = engine.world().by_api_hash(&hash).ok_or(Refused::NoKey)?;
-    let holder = Holder { proof: hash, merchant, role };
+    let now = engine.clock.now();
+    let known = engine.world().by_api_hash(&hash).filter(|key| key.is_good(now)).cloned().ok_or(Refused::NoKey)?;
+    let holder = Holder { proof: hash, merchant: known.of, role: known.role };
     let once = header(message, "Nats-Msg-Id").ok_or_else(|| Refused::NoOnce("is missing".to_owned()))?;
     if message.payload.len() > BYTES_MAX {
         return Err(Refused::TooLarge(BYTES_MAX));

@@ -22,8 +22,26 @@ pub(crate) struct Caller {
 pub(crate) enum Holder {
     /// The machine's own socket, whose file only the hub's user may open.
     Socket,
-    /// A key, by its keyed hash.
-    Key(Vec<u8>),
+    /// A key, by its keyed hash and its id.
+    Key { hash: Vec<u8>, id: String },
+}
+
+impl Holder {
+    /// What one holder's own keys are told from another's by.
+    pub(crate) fn proof(&self) -> Vec<u8> {
+        match self {
+            Self::Socket => b"socket".to_vec(),
+            Self::Key { hash, .. } => hash.clone(),
+        }
+    }
+
+    /// As the audit log names it.
+    pub(crate) fn name(&self) -> &str {
+        match self {
+            Self::Socket => "local",
+            Self::Key { id, .. } => id,
+        }
+    }
 }
 
 impl Caller {
@@ -33,7 +51,15 @@ impl Caller {
     }
 
     pub(crate) fn is_owner(&self) -> bool {
-        self.role == Role::Owner
+        matches!(self.role, Role::Admin | Role::Owner)
+    }
+
+    /// Of whom rows are listed: a caller of one business sees its own, the hub's owner all, or those of the one that is named.
+    pub(crate) fn scope(&self, app: &App, named: Option<&str>) -> Result<Option<Id>, Problem> {
+        match (named, self.merchant) {
+            (Some(named), _) => self.merchant(app, named).map(Some),
+            (None, own) => Ok(own),
+        }
     }
 
     /// A connection that this caller sees; others look as if they did not exist.
@@ -56,35 +82,25 @@ impl FromRequestParts<Arc<App>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
         if parts.extensions.get::<Local>().is_some() {
-            return Ok(Self { merchant: None, role: Role::Owner, holder: Holder::Socket });
+            return Ok(Self { merchant: None, role: Role::Admin, holder: Holder::Socket });
         }
         let bearer = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
         let Some(key) = bearer.map(|(_, key)| key.trim()) else { return Err(Problem::unauthorized()) };
         let hash = app.engine.vault.key_hash("api", key);
-        match app.engine.world().by_api_hash(&hash) {
-            Some((merchant, role)) => Ok(Self { merchant, role, holder: Holder::Key(hash) }),
+        let known = app.engine.world().by_api_hash(&hash).cloned();
+        let now = app.engine.clock.now();
+        match known {
+            Some(known) if known.is_good(now) => {
+                app.used.note(&known.id, now);
+                Ok(Self { merchant: known.of, role: known.role, holder: Holder::Key { hash, id: known.id } })
+            }
+            // Whoever has a key that was good once is no guesser.
+            Some(_) => Err(Problem::expired()),
             None => {
                 app.door.failed(app.door.client(&parts.headers, &parts.extensions), Guessed::Api { key })?;
                 Err(Problem::unauthorized())
             }
-        }
-    }
-}
-
-/// The owner of the whole hub. To others such paths do not exist.
-#[derive(Debug, Clone)]
-pub(crate) struct Owner(pub Caller);
-
-impl FromRequestParts<Arc<App>> for Owner {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, app: &Arc<App>) -> Result<Self, Problem> {
-        let caller = Caller::from_request_parts(parts, app).await?;
-        if caller.is_owner() && caller.merchant.is_none() {
-            Ok(Self(caller))
-        } else {
-            Err(Problem::not_found("no such path for this key"))
         }
     }
 }

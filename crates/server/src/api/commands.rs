@@ -1,71 +1,56 @@
 //! Commands that are asked for: texts to single people, each under a key of the caller's own.
 
-use std::sync::Arc;
-
-use axum::{
-    Json,
-    extract::State,
-    http::{HeaderMap, StatusCode},
-};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::Serialize;
 use serde_json::{Value, json};
 use uzel_engine::{Accepted, CommandRequest, Holder as Asker, Refused};
-use uzel_model::{Id, check::Fault};
+use uzel_model::check::Fault;
 
 use super::{
-    caller::{Caller, Holder},
-    journal::Masking,
+    journal::{ByIdOnly, Masking},
     mask::mask_value,
-    read::{Body, Path, Query},
+    once,
+    route::{Answered, Ask, Reply, reply},
 };
-use crate::{App, Problem};
+use crate::Problem;
 
 const KEY: &str = "Idempotency-Key";
 
-/// 202 where it was queued now; 200 where it had been asked for before, with what has become of it.
-pub(super) async fn ask(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    headers: HeaderMap,
-    Body(request): Body<CommandRequest>,
-) -> Result<(StatusCode, Json<Accepted>), Problem> {
-    let key =
-        headers.get(KEY).map(|value| value.to_str().map_err(|_| Refused::NoOnce("must be of visible ASCII signs".to_owned())));
-    let key =
-        key.unwrap_or_else(|| Err(Refused::NoOnce("is missing: send a key of your own, so that a repeat is known".to_owned())));
-    let proof = match caller.holder {
-        Holder::Socket => b"socket".to_vec(),
-        Holder::Key(hash) => hash,
-    };
-    let holder = Asker { proof, merchant: caller.merchant, role: caller.role };
-    let accepted = match key {
-        Ok(key) => app.engine.command(&holder, request, key).await,
-        Err(refused) => Err(refused),
-    };
-    let accepted = accepted.map_err(|refused| Problem::refused(&refused, KEY))?;
-    Ok((if accepted.repeated { StatusCode::OK } else { StatusCode::ACCEPTED }, Json(accepted)))
+/// Queued; the same again under the same key gives the same command.
+pub(super) async fn ask(ask: Ask<(), (), CommandRequest>) -> Answered<Accepted> {
+    let Ask { app, caller, body, head, .. } = ask;
+    // That it is there and can be read has been looked at.
+    let key = head.get(once::HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let holder = Asker { proof: caller.holder.proof(), merchant: caller.merchant, role: caller.role };
+    let accepted = app.engine.command(&holder, body, key).await.map_err(|refused| Problem::refused(&refused, KEY))?;
+    Ok(Reply::new(accepted).at(&format!("/api/v1/commands/{}", accepted.id)))
 }
 
-#[derive(Debug, Deserialize)]
-pub(super) struct Named {
-    id: Id,
+/// A command with its attempts.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct CommandView(#[schemars(with = "CommandShape")] Value);
+
+/// The shape of what is shown: masked, it is the same.
+#[derive(JsonSchema)]
+#[expect(dead_code, reason = "only its schema is used")]
+struct CommandShape {
+    merchant: uzel_model::Id,
+    #[serde(flatten)]
+    command: uzel_store::TimelineCommand,
 }
 
 /// What has become of a command, with its attempts.
-pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(Named { id }): Path<Named>,
-    Query(masking): Query<Masking>,
-) -> Result<Json<Value>, Problem> {
-    let found = app.engine.store.command(id).await?.filter(|(merchant, _)| caller.sees(*merchant));
+pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<CommandView> {
+    let Ask { app, caller, path, query, .. } = ask;
+    let found = app.engine.store.command(path.id).await?.filter(|(merchant, _)| caller.sees(*merchant));
     let (merchant, command) = found.ok_or_else(|| Problem::not_found("no such command"))?;
     let mut value = json!(command);
     value["merchant"] = json!(merchant);
-    if !(masking.unmasked && caller.is_owner()) {
+    if !(query.unmasked && caller.is_owner()) {
         mask_value(&mut value);
     }
-    Ok(Json(value))
+    reply(CommandView(value))
 }
 
 impl Problem {

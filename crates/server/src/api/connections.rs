@@ -1,102 +1,116 @@
-//! Connections: which there are, how they are, and what can be done with them.
+//! What a connection can be asked: how it is, money, costs, subscriptions, refusals, logins.
 
-use std::sync::Arc;
-
-use axum::{Json, extract::State};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uzel_model::phone;
 use uzel_store::Refusal;
 
 use super::{
-    caller::{Caller, Owner},
     journal::Masking,
     mask::mask_text,
-    read::{Body, Path, Query},
+    page::Page,
+    route::{Answered, Ask, ById, reply},
 };
-use crate::{App, Problem, oauth};
+use crate::{Problem, oauth};
 
-pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Value> {
-    let world = app.engine.world();
-    let mut links: Vec<_> = world.links.values().filter(|link| caller.sees(link.merchant)).collect();
-    links.sort_by_key(|link| link.id);
-    let list = links.into_iter().map(|link| {
-        json!({
-            "id": link.id, "slug": link.slug, "provider": link.provider.id, "merchant": link.merchant,
-            "merchant_slug": world.merchants.get(&link.merchant).map(|(slug, _)| slug), "paused": link.paused,
-            "polls": link.poll, "hook": format!("/hooks/{}", link.id), "breaker": app.engine.open_breaker(link.id),
-        })
-    });
-    Json(list.collect())
+/// How a connection is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct HealthView {
+    healthy: bool,
+    /// What the provider says, or what is wrong.
+    detail: String,
+    /// How often its webhooks come.
+    webhooks: Option<Webhooks>,
+    /// Why its calls are held back for now, and since when.
+    breaker: Option<Value>,
 }
 
-pub(super) async fn health(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let link = caller.connection(&app, &id)?;
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Webhooks {
+    count: u64,
+    last_at: jiff::Timestamp,
+    usual_gap_s: i64,
+    longest_gap_s: i64,
+}
+
+pub(super) async fn health(ask: Ask<ById>) -> Answered<HealthView> {
+    let Ask { app, caller, path, .. } = ask;
+    let link = caller.connection(&app, &path.id)?;
     let judged = app.engine.health(&link).await;
     let healthy = judged.is_ok();
     let (Ok(detail) | Err(detail)) = judged;
-    let webhooks = app.engine.rhythm(link.id).map(|rhythm| {
-        json!({
-            "count": rhythm.count, "last_at": rhythm.last_at, "usual_gap_s": rhythm.gap_ms / 1_000,
-            "longest_gap_s": rhythm.longest_ms / 1_000,
-        })
+    let webhooks = app.engine.rhythm(link.id).map(|rhythm| Webhooks {
+        count: rhythm.count,
+        last_at: rhythm.last_at,
+        usual_gap_s: rhythm.gap_ms / 1_000,
+        longest_gap_s: rhythm.longest_ms / 1_000,
     });
-    Ok(Json(json!({ "healthy": healthy, "detail": detail, "webhooks": webhooks, "breaker": app.engine.open_breaker(link.id) })))
+    reply(HealthView { healthy, detail, webhooks, breaker: app.engine.open_breaker(link.id).map(|open| json!(open)) })
 }
 
-pub(super) async fn balance(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    let link = caller.connection(&app, &id)?;
-    let balance = app.engine.balance(&link).await.map_err(Problem::failed)?;
-    Ok(Json(json!({ "balance": balance })))
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct BalanceView {
+    /// As the provider tells it.
+    balance: Value,
 }
 
-#[derive(Debug, Deserialize)]
+pub(super) async fn balance(ask: Ask<ById>) -> Answered<BalanceView> {
+    let link = ask.caller.connection(&ask.app, &ask.path.id)?;
+    let balance = ask.app.engine.balance(&link).await.map_err(Problem::failed)?;
+    reply(BalanceView { balance: json!(balance) })
+}
+
+/// A text whose cost is asked for.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Text {
+#[schemars(example = json!({ "phone": "+79991234567", "text": "Thank you!" }))]
+pub(super) struct CostRequest {
     phone: String,
     text: String,
 }
 
-pub(super) async fn cost(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Body(asked): Body<Text>,
-) -> Result<Json<Value>, Problem> {
-    let link = caller.connection(&app, &id)?;
-    let phone = phone::read_text(&asked.phone, &link.country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
-    let cost = app.engine.cost(&link, phone.e164, asked.text).await.map_err(Problem::failed)?;
-    Ok(Json(json!(cost)))
+/// What a text would cost, as the provider tells it.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct CostView(Value);
+
+pub(super) async fn cost(ask: Ask<ById, (), CostRequest>) -> Answered<CostView> {
+    let Ask { app, caller, path, body, .. } = ask;
+    let link = caller.connection(&app, &path.id)?;
+    let phone = phone::read_text(&body.phone, &link.country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
+    let cost = app.engine.cost(&link, phone.e164, body.text).await.map_err(Problem::failed)?;
+    reply(CostView(json!(cost)))
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// Where the provider is to send its webhooks.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Subscribe {
+#[schemars(example = json!({ "url": "https://hub.example.org/hooks/con_01k2m3?key=…" }))]
+pub(super) struct SubscribeRequest {
     /// The URL to register; by default the hub's public address with this connection's hook.
     url: Option<String>,
 }
 
-pub(super) async fn subscribe(
-    State(app): State<Arc<App>>,
-    Owner(caller): Owner,
-    Path(id): Path<String>,
-    Body(subscribe): Body<Subscribe>,
-) -> Result<Json<Value>, Problem> {
-    let link = caller.connection(&app, &id)?;
-    app.engine.subscribe(&link, subscribe.url).await.map_err(Problem::failed)?;
-    Ok(Json(json!({ "subscribed": true })))
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Subscribed {
+    subscribed: bool,
+}
+
+pub(super) async fn subscribe(ask: Ask<ById, (), SubscribeRequest>) -> Answered<Subscribed> {
+    let Ask { app, caller, path, body, .. } = ask;
+    let link = caller.connection(&app, &path.id)?;
+    app.engine.subscribe(&link, body.url).await.map_err(Problem::failed)?;
+    app.engine.audit(caller.holder.name(), "connection.subscribe", Some(link.merchant), link.id, json!({})).await?;
+    reply(Subscribed { subscribed: true })
 }
 
 /// Requests that were refused, newest first.
-pub(super) async fn refusals(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(id): Path<String>,
-    Query(masking): Query<Masking>,
-) -> Result<Json<Vec<Refusal>>, Problem> {
-    let link = caller.connection(&app, &id)?;
+pub(super) async fn refusals(ask: Ask<ById, Masking>) -> Answered<Page<Refusal>> {
+    let Ask { app, caller, path, query, .. } = ask;
+    let link = caller.connection(&app, &path.id)?;
     let refusals = app.engine.store.refusals(&link.id.to_string()).await?;
-    Ok(Json(shown(refusals, masking.unmasked && caller.is_owner())))
+    reply(Page::whole(shown(refusals, query.unmasked && caller.is_owner())))
 }
 
 pub(super) fn shown(mut refusals: Vec<Refusal>, unmasked: bool) -> Vec<Refusal> {
@@ -108,12 +122,18 @@ pub(super) fn shown(mut refusals: Vec<Refusal>, unmasked: bool) -> Vec<Refusal> 
     refusals
 }
 
-/// Gives the URL that a person opens in a browser, once, to log the connection in.
-pub(super) async fn login(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
-    if !caller.is_owner() {
-        return Err(Problem::not_found("no such path for this key"));
-    }
-    let link = caller.connection(&app, &id)?;
+/// What a person opens in a browser, once.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct LoginView {
+    url: String,
+    /// How long it works, in seconds.
+    valid_s: i64,
+}
+
+pub(super) async fn login(ask: Ask<ById>) -> Answered<LoginView> {
+    let Ask { app, caller, path, .. } = ask;
+    let link = caller.connection(&app, &path.id)?;
     let url = oauth::begin(&app, &caller, &link)?;
-    Ok(Json(json!({ "url": url, "valid_s": oauth::CODE_LIFE.as_secs() })))
+    app.engine.audit(caller.holder.name(), "connection.login", Some(link.merchant), link.id, json!({})).await?;
+    reply(LoginView { url, valid_s: oauth::CODE_LIFE.as_secs() })
 }

@@ -1,41 +1,50 @@
-//! Setups and flows: what is applied, and what a flow would do.
+//! Whole setups, and what a flow would do.
 
-use std::sync::Arc;
-
-use axum::{Json, extract::State};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uzel_engine::setup::Leniency;
+use uzel_engine::setup::{Leniency, SetupFile};
 use uzel_model::Id;
 
 use super::{
-    caller::{Caller, Owner},
     mask::mask_value,
-    read::Body,
+    route::{Answered, Ask, reply},
 };
-use crate::{App, Problem};
+use crate::Problem;
 
-#[derive(Debug, Deserialize)]
+/// What a setup file says.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Apply {
+#[schemars(example = json!({ "setup": { "merchant": [{ "slug": "cafe", "name": "Café", "country": "RU" }] }, "dry_run": true }))]
+pub(super) struct ApplyRequest {
+    #[schemars(with = "SetupFile")]
     setup: Value,
+    /// Only tells what would change.
     #[serde(default)]
     dry_run: bool,
 }
 
-pub(super) async fn apply(State(app): State<Arc<App>>, _: Owner, Body(apply): Body<Apply>) -> Result<Json<Value>, Problem> {
-    if apply.dry_run {
-        let mut plan = app.engine.plan(&apply.setup, Leniency::default()).await?.map_err(Problem::invalid)?;
+/// What was changed, or would be.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct PlanView(Value);
+
+pub(super) async fn apply(ask: Ask<(), (), ApplyRequest>) -> Answered<PlanView> {
+    let Ask { app, caller, body, .. } = ask;
+    if body.dry_run {
+        let mut plan = app.engine.plan(&body.setup, Leniency::default()).await?.map_err(Problem::invalid)?;
         plan.keys.clear();
-        return Ok(Json(json!(plan)));
+        return reply(PlanView(json!(plan)));
     }
-    let plan = app.engine.apply(&apply.setup, Leniency::default()).await?.map_err(Problem::invalid)?;
-    Ok(Json(json!(plan)))
+    let applied = app.engine.apply_as(caller.holder.name(), &body.setup, Leniency::default()).await?;
+    reply(PlanView(json!(applied.map_err(Problem::invalid)?)))
 }
 
-#[derive(Debug, Deserialize)]
+/// What a flow is tried on.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct DryRun {
+#[schemars(example = json!({ "connection": "iiko", "body": "[{\"eventType\":\"DeliveryOrderUpdate\"}]" }))]
+pub(super) struct DryRunRequest {
     /// A journal entry …
     entry: Option<Id>,
     /// … or a body as it would come in to a connection.
@@ -44,21 +53,17 @@ pub(super) struct DryRun {
     content_type: Option<String>,
 }
 
-pub(super) async fn dry_run(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Body(run): Body<DryRun>,
-) -> Result<Json<Value>, Problem> {
+/// What would follow, step by step.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct DryRunView(Value);
+
+pub(super) async fn dry_run(ask: Ask<(), (), DryRunRequest>) -> Answered<DryRunView> {
+    let Ask { app, caller, body: run, .. } = ask;
     let mut told = match (run.entry, run.connection, run.body) {
         (Some(entry), None, None) => {
-            let entry = app
-                .engine
-                .store
-                .entry(entry)
-                .await?
-                .filter(|entry| caller.sees(entry.merchant))
-                .ok_or_else(|| Problem::not_found("no such entry"))?;
-            app.engine.dry_run(&entry)
+            let entry = app.engine.store.entry(entry).await?.filter(|entry| caller.sees(entry.merchant));
+            app.engine.dry_run(&entry.ok_or_else(|| Problem::not_found("no such entry"))?)
         }
         (None, Some(connection), Some(body)) => {
             let link = caller.connection(&app, &connection)?;
@@ -68,5 +73,5 @@ pub(super) async fn dry_run(
         _ => return Err(Problem::bad_request("name an `entry`, or a `connection` and a `body`")),
     };
     mask_value(&mut told);
-    Ok(Json(told))
+    reply(DryRunView(told))
 }

@@ -1,64 +1,75 @@
-//! The hub itself: counts, notices, its providers, the store's own check.
+//! The hub itself: counts, notices, the store's own check, what is well and what is not.
 
-use std::sync::Arc;
-
-use axum::{Json, extract::State};
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uzel_store::{Counts, Notice, Refusal};
+use uzel_model::Id;
+use uzel_store::{CommandState, EntryState, Notice};
 
 use super::{
-    caller::{Caller, Owner},
-    connections::shown,
-    journal::Masking,
     mask::mask_text,
-    read::{Body, Path, Query},
+    page::Page,
+    route::{Answered, Ask, reply},
 };
-use crate::{App, Problem};
+use crate::Problem;
 
-pub(super) async fn counts(State(app): State<Arc<App>>, _: Owner) -> Result<Json<Counts>, Problem> {
-    Ok(Json(app.engine.store.counts().await?))
+/// How many rows stand in which state.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct CountsView {
+    entries: Vec<(EntryState, u64)>,
+    commands: Vec<(CommandState, u64)>,
+    /// Reasons of held commands.
+    held: Vec<(String, u64)>,
 }
 
-pub(super) async fn notices(State(app): State<Arc<App>>, caller: Caller) -> Result<Json<Vec<Notice>>, Problem> {
-    let mut notices = app.engine.store.notices(caller.merchant, 200).await?;
-    if !caller.is_owner() {
-        // A provider's words may repeat the phone that it was given.
-        notices.iter_mut().for_each(|notice| notice.text = mask_text(&notice.text));
-    }
-    Ok(Json(notices))
+pub(super) async fn counts(ask: Ask) -> Answered<CountsView> {
+    let counts = ask.app.engine.store.counts().await?;
+    reply(CountsView { entries: counts.entries, commands: counts.commands, held: counts.held })
 }
 
-pub(super) async fn providers(State(app): State<Arc<App>>, _: Caller) -> Json<Value> {
-    let list = app.engine.providers.iter();
-    Json(list.map(|provider| json!({ "id": provider.id, "name": provider.name, "schema": provider.schema() })).collect())
+/// Something a person should know.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct NoticeView {
+    merchant: Id,
+    connection: Id,
+    kind: String,
+    text: String,
 }
 
-/// Requests whose key belongs to no connection, newest first: whose they are nobody knows, so only the hub's owner sees them.
-pub(super) async fn refusals(
-    State(app): State<Arc<App>>,
-    _: Owner,
-    Path(id): Path<String>,
-    Query(masking): Query<Masking>,
-) -> Result<Json<Vec<Refusal>>, Problem> {
-    // Commands that came by a message belong to no provider either.
-    let known = id == "nats" || app.engine.providers.iter().any(|provider| provider.id == id);
-    if !known {
-        return Err(Problem::not_found("no such provider"));
-    }
-    Ok(Json(shown(app.engine.store.refusals(&id).await?, masking.unmasked)))
+pub(super) async fn notices(ask: Ask) -> Answered<Page<NoticeView>> {
+    let Ask { app, caller, .. } = ask;
+    let notices = app.engine.store.notices(caller.merchant, 200).await?;
+    // A provider's words may repeat the phone that it was given.
+    let text = |notice: &Notice| if caller.is_owner() { notice.text.clone() } else { mask_text(&notice.text) };
+    let view = |notice: Notice| NoticeView {
+        text: text(&notice),
+        merchant: notice.merchant,
+        connection: notice.connection,
+        kind: notice.kind,
+    };
+    reply(Page::whole(notices.into_iter().map(view).collect()))
 }
 
-#[derive(Debug, Deserialize)]
+/// Whether events are published to NATS.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Nats {
+#[schemars(example = json!({ "publish": false }))]
+pub(super) struct NatsRequest {
     /// Whether events are kept until they are published.
     publish: bool,
 }
 
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct NatsEnded {
+    publish: bool,
+    /// How many events that waited are published no more.
+    forgotten: u64,
+}
+
 /// Ends the publishing of events, for all nodes: it begins again with a node whose settings name a server.
-pub(super) async fn nats(State(app): State<Arc<App>>, _: Owner, Body(nats): Body<Nats>) -> Result<Json<Value>, Problem> {
-    if nats.publish {
+pub(super) async fn nats(ask: Ask<(), (), NatsRequest>) -> Answered<NatsEnded> {
+    let Ask { app, caller, body, .. } = ask;
+    if body.publish {
         return Err(Problem::bad_request("set `nats` in the settings and start the hub again: that begins it"));
     }
     if app.engine.options.nats.is_some() {
@@ -69,29 +80,66 @@ pub(super) async fn nats(State(app): State<Arc<App>>, _: Owner, Body(nats): Body
     let (forgotten, _) = app.engine.store.publishing().await?;
     app.engine.store.publish(false).await?;
     app.engine.metrics.unpublished_events.set(0);
-    Ok(Json(json!({ "publish": false, "forgotten": forgotten })))
+    app.engine.audit(caller.holder.name(), "nats.end", None, "hub", json!({ "forgotten": forgotten })).await?;
+    reply(NatsEnded { publish: false, forgotten })
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// What the store is checked for.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Fsck {
+#[schemars(example = json!({ "repair": false }))]
+pub(super) struct FsckRequest {
+    /// Mends what can be mended.
     #[serde(default)]
     repair: bool,
 }
 
-pub(super) async fn fsck(State(app): State<Arc<App>>, _: Owner, Body(fsck): Body<Fsck>) -> Result<Json<Value>, Problem> {
-    Ok(Json(json!({ "found": app.engine.store.fsck(fsck.repair).await? })))
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct FsckFound {
+    found: Vec<String>,
 }
 
-#[derive(Debug, Default, Deserialize)]
+pub(super) async fn fsck(ask: Ask<(), (), FsckRequest>) -> Answered<FsckFound> {
+    let Ask { app, caller, body, .. } = ask;
+    let found = app.engine.store.fsck(body.repair).await?;
+    if body.repair {
+        app.engine.audit(caller.holder.name(), "store.repair", None, "hub", json!({ "found": found.len() })).await?;
+    }
+    reply(FsckFound { found })
+}
+
+/// What is looked at.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Doctor {
+pub(super) struct DoctorQuery {
     /// Whether providers are asked too.
     #[serde(default)]
     calls: bool,
 }
 
-pub(super) async fn doctor(State(app): State<Arc<App>>, _: Owner, Query(asked): Query<Doctor>) -> Json<Value> {
-    let findings = app.engine.examine(asked.calls).await;
-    Json(json!({ "version": env!("CARGO_PKG_VERSION"), "findings": findings }))
+/// How the hub is.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct DoctorReport {
+    version: &'static str,
+    findings: Value,
+}
+
+pub(super) async fn doctor(ask: Ask<(), DoctorQuery>) -> Answered<DoctorReport> {
+    let findings = ask.app.engine.examine(ask.query.calls).await;
+    reply(DoctorReport { version: env!("CARGO_PKG_VERSION"), findings: json!(findings) })
+}
+
+/// Who asks, as the hub sees it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct Myself {
+    /// The key's id; `local` on the hub's own machine.
+    key: String,
+    role: uzel_engine::Role,
+    /// Nothing: the whole hub.
+    merchant: Option<Id>,
+}
+
+pub(super) async fn myself(ask: Ask) -> Answered<Myself> {
+    let caller = ask.caller;
+    reply(Myself { key: caller.holder.name().to_owned(), role: caller.role, merchant: caller.merchant })
 }

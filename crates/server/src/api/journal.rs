@@ -1,140 +1,168 @@
-//! The sync log: rows, one entry's timeline, replay.
+//! The sync log: rows, one entry's timeline, dead letters, replay.
 
-use std::sync::Arc;
-
-use axum::{Json, extract::State};
 use jiff::Timestamp;
-use serde::Deserialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uzel_model::{Id, check::Fault, phone};
 use uzel_store::{JournalFilter, JournalRow, Timeline};
 
 use super::{
-    caller::{Caller, Owner},
     mask::{mask_text, mask_value},
-    read::{Body, Path, Query},
+    page::{LIMIT, Page},
+    route::{Answered, Ask, reply},
 };
-use crate::{App, Problem};
+use crate::{App, Problem, api::Caller};
 
 /// What rows can be listed by: how it went, what became of an entry, and what became of its commands.
-const STATUSES: [&str; 9] = ["ok", "error", "unread", "read", "duplicate", "dead", "unknown", "held", "waiting"];
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Status {
+    Ok,
+    Error,
+    Unread,
+    Read,
+    Duplicate,
+    Dead,
+    Unknown,
+    Held,
+    Waiting,
+}
 
-#[derive(Debug, Default, Deserialize)]
+/// Which rows of the journal.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Filter {
+pub(super) struct JournalQuery {
+    /// By id or slug.
     merchant: Option<String>,
     provider: Option<String>,
+    /// By id or slug.
+    connection: Option<String>,
     phone: Option<String>,
     /// Order number or provider's id.
     order: Option<String>,
-    status: Option<String>,
+    status: Option<Status>,
     from: Option<Timestamp>,
     to: Option<Timestamp>,
-    /// Only rows older than this entry.
+    /// `next` of the page before; only rows older than this one.
     before: Option<Id>,
+    #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
     /// Shows phones and bodies whole; owners only.
     #[serde(default)]
     unmasked: bool,
 }
 
-pub(super) async fn list(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Query(filter): Query<Filter>,
-) -> Result<Json<Vec<JournalRow>>, Problem> {
-    let merchant = match (&filter.merchant, caller.merchant) {
-        (_, Some(own)) => Some(own),
-        (Some(named), None) => Some(caller.merchant(&app, named)?),
-        (None, None) => None,
-    };
+pub(super) async fn list(ask: Ask<(), JournalQuery>) -> Answered<Page<JournalRow>> {
+    let Ask { app, caller, query, .. } = ask;
+    reply(page(&app, &caller, query).await?)
+}
+
+/// Entries that could not be read, or led to a call that can be made no more.
+pub(super) async fn dead_letters(ask: Ask<(), JournalQuery>) -> Answered<Page<JournalRow>> {
+    let Ask { app, caller, query, .. } = ask;
+    reply(page(&app, &caller, JournalQuery { status: Some(Status::Dead), ..query }).await?)
+}
+
+async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<JournalRow>, Problem> {
+    let merchant = caller.scope(app, query.merchant.as_deref())?;
+    let connection = query.connection.as_deref().map(|name| caller.connection(app, name)).transpose()?.map(|link| link.id);
     let country =
         merchant.and_then(|merchant| app.engine.world().merchants.get(&merchant).map(|(_, merchant)| merchant.country.clone()));
-    let reference = match &filter.phone {
+    let reference = match &query.phone {
         Some(text) => {
             let phone = phone::read_text(text, country.as_deref().unwrap_or("RU"))
-                .map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
+                .map_err(|error| Problem::unreadable("query", Fault::new("phone", error.to_string())))?;
             Some(phone.e164)
         }
-        None => filter.order.clone(),
+        None => query.order.clone(),
     };
-    if let Some(status) = filter.status.as_deref().filter(|status| !STATUSES.contains(status)) {
-        return Err(Problem::unreadable(
-            "query",
-            Fault::new("status", format!("`{status}` is no status: {} are", STATUSES.join(", "))),
-        ));
-    }
-    if let Some(provider) = filter.provider.as_deref()
+    if let Some(provider) = query.provider.as_deref()
         && !app.engine.providers.iter().any(|known| known.id == provider)
     {
-        return Err(Problem::unreadable(
-            "query",
-            Fault::new("provider", format!("`{provider}` is no provider: `uzel providers list` names them")),
-        ));
+        let detail = format!("`{provider}` is no provider: `uzel providers list` names them");
+        return Err(Problem::unreadable("query", Fault::new("provider", detail)));
     }
-    if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
+    if query.from.zip(query.to).is_some_and(|(from, to)| from >= to) {
         return Err(Problem::unreadable("query", Fault::new("from", "is not before `to`: nothing could be between them")));
     }
-    let shows_all = filter.unmasked && caller.is_owner();
+    let limit = LIMIT.read(query.limit)?;
     let filter = JournalFilter {
         merchant,
-        provider: filter.provider,
+        provider: query.provider,
+        connection,
         reference,
-        status: filter.status,
-        from: filter.from,
-        to: filter.to,
-        before: filter.before,
-        limit: filter.limit.unwrap_or(50),
+        status: query.status.and_then(|status| json!(status).as_str().map(str::to_owned)),
+        from: query.from,
+        to: query.to,
+        before: query.before,
+        limit: limit + 1,
     };
     let mut rows = app.engine.store.journal(filter).await?;
-    if !shows_all {
+    if !(query.unmasked && caller.is_owner()) {
         for row in &mut rows {
             for text in [&mut row.endpoint, &mut row.request, &mut row.response].into_iter().chain(&mut row.error) {
                 *text = mask_text(text);
             }
         }
     }
-    Ok(Json(rows))
+    Ok(Page::new(rows, limit, |row| row.id.to_string()))
 }
 
-#[derive(Debug, Default, Deserialize)]
+/// How personal data is shown.
+#[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Masking {
+    /// Shows phones and bodies whole; owners only.
     #[serde(default)]
     pub unmasked: bool,
 }
 
-/// The entry that a path names.
-#[derive(Debug, Deserialize)]
-pub(super) struct Named {
-    id: Id,
+/// A thing by its id.
+#[derive(Debug, Deserialize, JsonSchema)]
+pub(super) struct ByIdOnly {
+    pub id: Id,
 }
 
-pub(super) async fn show(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Path(Named { id }): Path<Named>,
-    Query(masking): Query<Masking>,
-) -> Result<Json<Value>, Problem> {
-    let timeline: Option<Timeline> = app.engine.store.timeline(id).await?;
+/// An entry with all that followed from it; or a call that followed from none.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub(super) struct TimelineView(#[schemars(with = "TimelineShape")] Value);
+
+/// The shape of what is shown: masked, it is the same.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum TimelineShape {
+    /// An entry.
+    Timeline(Box<Timeline>),
+    /// A call of a poll or a check, which follows from no entry.
+    Exchange { exchange: uzel_store::Exchange },
+}
+
+pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<TimelineView> {
+    let Ask { app, caller, path, query, .. } = ask;
+    let timeline: Option<Timeline> = app.engine.store.timeline(path.id).await?;
     let mut value = match timeline {
         Some(timeline) if caller.sees(timeline.merchant) => json!(timeline),
         Some(_) => return Err(Problem::not_found("no such entry")),
         // A call of a poll or a check follows from no entry: it is shown by itself.
-        None => match app.engine.store.exchange(id).await?.filter(|exchange| caller.sees(exchange.merchant)) {
+        None => match app.engine.store.exchange(path.id).await?.filter(|exchange| caller.sees(exchange.merchant)) {
             Some(exchange) => json!({ "exchange": exchange }),
             None => return Err(Problem::not_found("no such entry")),
         },
     };
-    if !(masking.unmasked && caller.is_owner()) {
+    if !(query.unmasked && caller.is_owner()) {
         mask_value(&mut value);
     }
-    Ok(Json(value))
+    reply(TimelineView(value))
 }
 
-#[derive(Debug, Deserialize)]
+/// What is read again.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Replay {
+#[schemars(example = json!({ "dead": true, "provider": "iiko", "dry_run": true }))]
+pub(super) struct ReplayRequest {
     /// One entry …
     entry: Option<Id>,
     /// … or all dead ones, of a provider and a time range where given.
@@ -148,18 +176,39 @@ pub(super) struct Replay {
     dry_run: bool,
 }
 
-pub(super) async fn replay(State(app): State<Arc<App>>, _: Owner, Body(replay): Body<Replay>) -> Result<Json<Value>, Problem> {
+/// What came of it.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ReplayView {
+    /// Entries that were read, or would be.
+    count: usize,
+    outcomes: Vec<ReplayedEntry>,
+}
+
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ReplayedEntry {
+    entry: Id,
+    outcome: Value,
+}
+
+pub(super) async fn replay(ask: Ask<(), (), ReplayRequest>) -> Answered<ReplayView> {
+    let Ask { app, caller, body: replay, .. } = ask;
     let entries = match (replay.entry, replay.dead) {
         (Some(entry), false) => vec![entry],
-        (None, true) => app.engine.store.dead(replay.provider, replay.from, replay.to).await?,
+        (None, true) => app.engine.store.dead(caller.merchant, replay.provider, replay.from, replay.to).await?,
         _ => return Err(Problem::bad_request("name one `entry`, or say `dead: true`")),
     };
     let mut outcomes = Vec::new();
-    if !replay.dry_run {
-        for entry in &entries {
-            let outcome = app.engine.replay(*entry).await?.ok_or_else(|| Problem::not_found("no such entry"))?;
-            outcomes.push(json!({ "entry": entry, "outcome": outcome }));
-        }
+    for entry in entries.iter().filter(|_| !replay.dry_run) {
+        let missing = || Problem::not_found("no such entry");
+        let merchant = app.engine.store.entry(*entry).await?.map(|entry| entry.merchant).filter(|own| caller.sees(*own));
+        merchant.ok_or_else(missing)?;
+        let outcome = app.engine.replay(*entry).await?.ok_or_else(missing)?;
+        outcomes.push(ReplayedEntry { entry: *entry, outcome: json!(outcome) });
     }
-    Ok(Json(json!({ "count": entries.len(), "outcomes": outcomes })))
+    if !replay.dry_run {
+        let object = replay.entry.map_or_else(|| "dead".to_owned(), |entry| entry.to_string());
+        let detail = json!({ "count": entries.len() });
+        app.engine.audit(caller.holder.name(), "journal.replay", caller.merchant, object, detail).await?;
+    }
+    reply(ReplayView { count: entries.len(), outcomes })
 }

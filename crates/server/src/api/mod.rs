@@ -1,55 +1,155 @@
-//! `/api/v1`: what commands and integrators ask of the hub, a file per subject.
+//! The API: what commands, programs and integrators ask of the hub, a file per subject.
 //!
-//! Who asks stands in the handler's signature: [`Caller`] for any key, [`Owner`] for the hub's owner.
+//! [`routes`] is the one table of what there is and which role may call it; the router, the OpenAPI document and the readable page
+//! are made of it.
 
+mod audit;
 mod caller;
 mod commands;
 mod connections;
 mod flows;
 mod hub;
 mod journal;
+mod keys;
 mod mask;
+mod once;
+mod openapi;
+mod pace;
+mod page;
 mod people;
+mod providers;
 mod read;
+mod route;
+mod setup;
+mod used;
 
 use std::sync::Arc;
 
-use axum::{
-    Router,
-    extract::DefaultBodyLimit,
-    routing::{get, post},
-};
+use axum::Router;
 pub(crate) use caller::{Caller, Holder};
 pub use commands::refused_message;
+pub(crate) use openapi::document;
+pub(crate) use pace::Pace;
 pub(crate) use read::{Path, Query};
+use route::{ADMIN, ANYBODY, OPERATOR, OWNER, READER, Route, delete, get, patch, post, put};
+use setup::{connections as links, flows as rules, merchants, outlets};
+pub(crate) use used::Used;
 
 use crate::App;
 
 /// What a setup may carry.
 const SETUP_BYTES_MAX: usize = 8 << 20;
 
-pub(crate) fn routes() -> Router<Arc<App>> {
-    Router::new()
-        .route("/journal", get(journal::list))
-        .route("/journal/{id}", get(journal::show))
-        .route("/replay", post(journal::replay))
-        .route("/counts", get(hub::counts))
-        .route("/notices", get(hub::notices))
-        .route("/fsck", post(hub::fsck))
-        .route("/doctor", get(hub::doctor))
-        .route("/providers", get(hub::providers))
-        .route("/connections", get(connections::list))
-        .route("/connections/{id}/health", get(connections::health))
-        .route("/connections/{id}/balance", get(connections::balance))
-        .route("/connections/{id}/cost", post(connections::cost))
-        .route("/connections/{id}/subscribe", post(connections::subscribe))
-        .route("/connections/{id}/refusals", get(connections::refusals))
-        .route("/connections/{id}/login", post(connections::login))
-        .route("/providers/{id}/refusals", get(hub::refusals))
-        .route("/apply", post(flows::apply).layer(DefaultBodyLimit::max(SETUP_BYTES_MAX)))
-        .route("/flows/dry-run", post(flows::dry_run))
-        .route("/commands", post(commands::ask))
-        .route("/commands/{id}", get(commands::show))
-        .route("/nats", post(hub::nats))
-        .route("/consents", post(people::consent))
+/// Everything that can be asked, and by whom.
+#[rustfmt::skip]
+pub(crate) fn routes() -> Vec<Route> {
+    let mut routes = vec![
+        get("/api/v1/me", ANYBODY, "Who this key is", hub::myself),
+
+        get("/api/v1/merchants", READER, "List merchants", merchants::list),
+        post("/api/v1/merchants", ADMIN, "Make a merchant", merchants::create).creates(),
+        get("/api/v1/merchants/{id}", READER, "Show a merchant", merchants::show),
+        patch("/api/v1/merchants/{id}", OWNER, "Change a merchant", merchants::change),
+        delete("/api/v1/merchants/{id}", ADMIN, "Take a merchant away", merchants::remove)
+            .says("Only one that has no outlets, connections, flows or endpoints any more."),
+
+        get("/api/v1/merchants/{id}/outlets", READER, "List outlets", outlets::list),
+        post("/api/v1/merchants/{id}/outlets", OWNER, "Make an outlet", outlets::create).creates(),
+        get("/api/v1/merchants/{id}/outlets/{outlet}", READER, "Show an outlet", outlets::show),
+        patch("/api/v1/merchants/{id}/outlets/{outlet}", OWNER, "Change an outlet", outlets::change),
+        delete("/api/v1/merchants/{id}/outlets/{outlet}", OWNER, "Take an outlet away", outlets::remove),
+
+        get("/api/v1/connections", READER, "List connections", links::list),
+        post("/api/v1/connections", OWNER, "Make a connection", links::create).creates()
+            .says("`settings` are what the provider's schema says (`GET /api/v1/providers/{id}`). Where the provider needs a webhook key, \
+                   one is made and shown once."),
+        get("/api/v1/connections/{id}", READER, "Show a connection", links::show),
+        patch("/api/v1/connections/{id}", OWNER, "Change a connection", links::change)
+            .says("Secrets that are not named stay; where the connection is pointed elsewhere they must be given again."),
+        delete("/api/v1/connections/{id}", OWNER, "Take a connection away", links::remove)
+            .says("What waits to be sent by it is held back; its journal stays."),
+        post("/api/v1/connections/{id}/pause", OPERATOR, "Make no calls for now", links::pause),
+        post("/api/v1/connections/{id}/resume", OPERATOR, "Make calls again", links::resume),
+        get("/api/v1/connections/{id}/health", READER, "Ask the provider whether it works", connections::health),
+        get("/api/v1/connections/{id}/balance", READER, "Ask for the money left", connections::balance).calls_out(),
+        post("/api/v1/connections/{id}/cost", READER, "Ask what a text would cost", connections::cost).calls_out().repeatable(),
+        post("/api/v1/connections/{id}/subscribe", OWNER, "Register the webhook at the provider", connections::subscribe).calls_out(),
+        get("/api/v1/connections/{id}/refusals", READER, "List requests that were refused", connections::refusals),
+        post("/api/v1/connections/{id}/login", OWNER, "Begin a login in a browser", connections::login).or(&["not-found", "bad-request"]),
+        get("/api/v1/connections/{id}/webhook-keys", OWNER, "List webhook keys", keys::list_webhook),
+        post("/api/v1/connections/{id}/webhook-keys", OWNER, "Make one more webhook key", keys::create_webhook).creates()
+            .says("Those from before stay good until they are taken away: first the provider is moved, then the old one goes."),
+        delete("/api/v1/connections/{id}/webhook-keys/{key}", OWNER, "Take a webhook key away", keys::remove_webhook),
+
+        get("/api/v1/flows", READER, "List flows", rules::list),
+        post("/api/v1/flows", OWNER, "Make a flow", rules::create).creates(),
+        post("/api/v1/flows/dry-run", READER, "Tell what would follow", flows::dry_run).repeatable()
+            .says("From a journal entry, or from a body as it would come in. Nothing is done."),
+        get("/api/v1/flows/{id}", READER, "Show a flow", rules::show),
+        patch("/api/v1/flows/{id}", OWNER, "Change a flow", rules::change),
+        delete("/api/v1/flows/{id}", OWNER, "Take a flow away", rules::remove),
+        get("/api/v1/flows/{id}/versions", READER, "List what a flow was before", rules::versions),
+        post("/api/v1/flows/{id}/versions/{version}/restore", OWNER, "Make a flow what it was", rules::restore),
+
+        post("/api/v1/commands", OPERATOR, "Send a text to one person", commands::ask).accepts().once_only(),
+        get("/api/v1/commands/{id}", READER, "Show a command", commands::show),
+
+        get("/api/v1/journal", READER, "List the sync log", journal::list),
+        get("/api/v1/journal/{id}", READER, "Show all that followed from an entry", journal::show),
+        get("/api/v1/dead-letters", READER, "List what could not be read or sent", journal::dead_letters),
+        post("/api/v1/replay", OPERATOR, "Read entries again", journal::replay)
+            .says("Through today's code. What an entry told before stays told, and nothing that was done is done again."),
+
+        post("/api/v1/consents", OPERATOR, "Record what a person says about messages", people::consent),
+
+        get("/api/v1/keys", OWNER, "List keys", keys::list),
+        post("/api/v1/keys", OWNER, "Make a key", keys::create).creates().says("The key itself is shown now and never again."),
+        get("/api/v1/keys/{id}", OWNER, "Show a key", keys::show),
+        delete("/api/v1/keys/{id}", OWNER, "Take a key away", keys::remove),
+        get("/api/v1/audit", OWNER, "List who changed what", audit::list),
+
+        get("/api/v1/providers", ANYBODY, "List what the hub can be connected to", providers::list),
+        get("/api/v1/providers/{id}", ANYBODY, "Show a provider", providers::show),
+        get("/api/v1/providers/{id}/refusals", ADMIN, "List refused requests that belong to no connection", providers::refusals),
+
+        get("/api/v1/notices", READER, "List what a person should know", hub::notices),
+        get("/api/v1/counts", ADMIN, "Count rows by their state", hub::counts),
+        get("/api/v1/doctor", ADMIN, "Examine the hub", hub::doctor),
+        post("/api/v1/fsck", ADMIN, "Check the store's own laws", hub::fsck),
+        post("/api/v1/nats", ADMIN, "End the publishing of events", hub::nats),
+        post("/api/v1/apply", ADMIN, "Apply a whole setup", flows::apply).up_to(SETUP_BYTES_MAX),
+    ];
+    // The requirement names these without the prefix.
+    for prefix in ["", "/api/v1"] {
+        let path = |rest: &str| -> &'static str { outlet_path(prefix, rest) };
+        routes.extend([
+            put(path("pos"), OWNER, "Say what till an outlet has", outlets::pos),
+            post(path("bridge-secret"), OWNER, "Issue a bridge secret", outlets::issue).repeatable()
+                .says("It replaces the current one at once, and is shown now and never again."),
+            delete(path("bridge-secret"), OWNER, "Withdraw the bridge secret", outlets::withdraw),
+            post(path("bridge-secret/next"), OWNER, "Issue the next bridge secret", outlets::issue_next).repeatable()
+                .says("Both are good from now on: the till is moved to it, then it is promoted."),
+            delete(path("bridge-secret/next"), OWNER, "Withdraw the next bridge secret", outlets::withdraw_next),
+            post(path("bridge-secret/promote"), OWNER, "Make the next bridge secret the current one", outlets::promote).or(&["conflict"]),
+        ]);
+    }
+    routes
+}
+
+/// Paths of an outlet, with and without the prefix.
+fn outlet_path(prefix: &str, rest: &str) -> &'static str {
+    match (prefix.is_empty(), rest) {
+        (true, "pos") => "/merchants/{id}/outlets/{outlet}/pos",
+        (true, "bridge-secret") => "/merchants/{id}/outlets/{outlet}/bridge-secret",
+        (true, "bridge-secret/next") => "/merchants/{id}/outlets/{outlet}/bridge-secret/next",
+        (true, _) => "/merchants/{id}/outlets/{outlet}/bridge-secret/promote",
+        (false, "pos") => "/api/v1/merchants/{id}/outlets/{outlet}/pos",
+        (false, "bridge-secret") => "/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret",
+        (false, "bridge-secret/next") => "/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/next",
+        (false, _) => "/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/promote",
+    }
+}
+
+pub(crate) fn router() -> Router<Arc<App>> {
+    routes().into_iter().fold(Router::new(), |router, route| router.route(&route.path.to_owned(), route.handler()))
 }

@@ -1,18 +1,18 @@
-//! People: what they have said about messages.
+//! People: what they have said about messages, and their right to be forgotten.
 
-use std::sync::Arc;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uzel_model::{Id, check::Fault, phone, signature};
 
-use axum::{Json, extract::State};
-use serde::Deserialize;
-use serde_json::{Value, json};
-use uzel_model::{phone, signature};
-
-use super::{caller::Caller, read::Body};
+use super::route::{Answered, Ask, reply};
 use crate::{App, Problem};
 
-#[derive(Debug, Deserialize)]
+/// A person's word about messages.
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Consent {
+#[schemars(example = json!({ "merchant": "cafe", "phone": "+79991234567", "granted": true, "proof": "form at the counter, 2026-11-24" }))]
+pub(super) struct ConsentRequest {
     merchant: String,
     phone: String,
     granted: bool,
@@ -20,23 +20,30 @@ pub(super) struct Consent {
     proof: String,
 }
 
-pub(super) async fn consent(
-    State(app): State<Arc<App>>,
-    caller: Caller,
-    Body(consent): Body<Consent>,
-) -> Result<Json<Value>, Problem> {
-    if !caller.is_owner() {
-        return Err(Problem::not_found("no such path for this key"));
-    }
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ConsentView {
+    /// Masked.
+    phone: String,
+    granted: bool,
+    record: String,
+}
+
+pub(super) async fn consent(ask: Ask<(), (), ConsentRequest>) -> Answered<ConsentView> {
+    let Ask { app, caller, body: consent, .. } = ask;
     let merchant = caller.merchant(&app, &consent.merchant)?;
-    let world = app.engine.world();
-    let country = world.merchants.get(&merchant).map_or("RU", |(_, merchant)| merchant.country.as_str());
-    let phone = phone::read_text(&consent.phone, country).map_err(|error| Problem::bad_request(format!("phone: {error}")))?;
+    let phone = read_phone(&app, merchant, &consent.phone)?;
     let now = app.engine.clock.now();
     if !app.engine.store.put_consent(merchant, &phone.e164, consent.granted, &consent.proof, now).await? {
         return Err(Problem::bad_request("a word of a later time stands: is the hub's clock right?"));
     }
-    Ok(Json(
-        json!({ "phone": phone.masked(), "granted": consent.granted, "record": signature::sha256_hex([phone.e164.as_bytes()])[..16] }),
-    ))
+    let record = signature::sha256_hex([phone.e164.as_bytes()])[..16].to_owned();
+    let detail = json!({ "granted": consent.granted });
+    app.engine.audit(caller.holder.name(), "consent.record", Some(merchant), &record, detail).await?;
+    reply(ConsentView { phone: phone.masked(), granted: consent.granted, record })
+}
+
+fn read_phone(app: &App, merchant: Id, text: &str) -> Result<phone::Phone, Problem> {
+    let world = app.engine.world();
+    let country = world.merchants.get(&merchant).map_or("RU", |(_, merchant)| merchant.country.as_str());
+    phone::read_text(text, country).map_err(|error| Problem::unreadable("body", Fault::new("/phone", error.to_string())))
 }

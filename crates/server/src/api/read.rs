@@ -1,9 +1,9 @@
 //! Paths, queries and bodies read into structs; what is wrong with them is told as a problem that names the field.
 
 use axum::{
-    body::Bytes,
-    extract::{FromRequest, FromRequestParts, Request, path::ErrorKind, rejection::PathRejection},
-    http::{StatusCode, header, request::Parts},
+    body::{Body, Bytes},
+    extract::{FromRequestParts, path::ErrorKind, rejection::PathRejection},
+    http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
 use uzel_model::check::{Fault, pointer, unread};
@@ -45,30 +45,37 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// A JSON body; an empty one counts as `{}`.
-pub(crate) struct Body<T>(pub T);
-
-impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Body<T> {
-    type Rejection = Problem;
-
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        let kind =
-            request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
-        let kind = kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim());
-        if kind.is_some_and(|kind| kind != "application/json" && !kind.ends_with("+json")) {
-            return Err(Problem::no_json());
-        }
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
-            StatusCode::PAYLOAD_TOO_LARGE => Problem::too_large(),
-            _ => Problem::bad_request("the connection broke before the body was whole"),
-        })?;
-        let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &bytes };
-        let mut reader = serde_json::Deserializer::from_slice(text);
-        let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| match error.inner().classify() {
-            serde_json::error::Category::Data => Problem::invalid(vec![unread(pointer(error.path()), error.inner())]),
-            _ => Problem::bad_request(format!("the body is not JSON: {}", error.inner())),
-        })?;
-        reader.end().map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
-        Ok(Self(value))
+/// Refuses what says that it is no JSON.
+pub(crate) fn json_type(head: &HeaderMap) -> Result<(), Problem> {
+    let kind = head.get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default().to_ascii_lowercase());
+    let kind = kind.as_deref().map(|kind| kind.split(';').next().unwrap_or_default().trim());
+    match kind {
+        Some(kind) if kind != "application/json" && !kind.ends_with("+json") => Err(Problem::no_json()),
+        _ => Ok(()),
     }
+}
+
+/// A body up to a size.
+pub(crate) async fn bytes(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
+        let long = std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
+        if long { Problem::too_large_for(bytes_max) } else { Problem::bad_request("the connection broke before the body was whole") }
+    })
+}
+
+/// JSON; nothing counts as `{}`.
+pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    let mut reader = serde_json::Deserializer::from_slice(text);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| match error.inner().classify() {
+        serde_json::error::Category::Data => Problem::invalid(vec![unread(pointer(error.path()), error.inner())]),
+        _ => Problem::bad_request(format!("the body is not JSON: {}", error.inner())),
+    })?;
+    reader.end().map_err(|error| Problem::bad_request(format!("the body is not JSON: {error}")))?;
+    Ok(value)
+}
+
+/// What stands for no body.
+pub(crate) fn nothing<T: DeserializeOwned>() -> T {
+    serde_json::from_value(serde_json::Value::Null).expect("only `()` is read from no body")
 }

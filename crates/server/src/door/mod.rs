@@ -30,11 +30,13 @@ pub struct DoorSettings {
     pub failures_per_minute: u32,
     /// How long a client may take to say what it wants: for the head of a request, and again for its body.
     pub patience: Duration,
+    /// How often one key may call the API a minute; 0 for no limit.
+    pub calls_per_minute: u32,
 }
 
 impl Default for DoorSettings {
     fn default() -> Self {
-        Self { trusted_proxies: Networks::default(), failures_per_minute: 30, patience: Duration::from_secs(30) }
+        Self { trusted_proxies: Networks::default(), failures_per_minute: 30, patience: Duration::from_secs(30), calls_per_minute: 0 }
     }
 }
 

@@ -81,6 +81,15 @@ impl Asker {
         accepted(self.exchange(Method::GET, path, None).await?)
     }
 
+    /// The rows of a list.
+    pub(crate) async fn list(&self, path: &str) -> anyhow::Result<Value> {
+        Ok(self.get(path).await?["items"].take())
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        accepted(self.exchange(Method::DELETE, path, None).await?)
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         accepted(self.exchange(Method::POST, path, Some(body)).await?)
     }

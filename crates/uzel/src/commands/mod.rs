@@ -134,6 +134,23 @@ enum Command {
         #[command(subcommand)]
         what: NatsCommand,
     },
+    /// Keys of the hub: who may call the API, and as what.
+    Keys {
+        #[command(subcommand)]
+        what: KeysCommand,
+    },
+    /// Who changed what.
+    Audit {
+        #[arg(long)]
+        merchant: Option<String>,
+        /// Id of what was changed.
+        #[arg(long)]
+        object: Option<String>,
+        #[arg(long)]
+        before: Option<String>,
+        #[arg(long, default_value_t = 50)]
+        limit: usize,
+    },
     /// Things that a person should look at.
     Notices,
     /// How many rows stand in which state.
@@ -154,6 +171,31 @@ enum Command {
     Restore { file: PathBuf },
     /// A completion script for a shell.
     Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum KeysCommand {
+    List {
+        #[arg(long)]
+        merchant: Option<String>,
+    },
+    /// Make a key; it is shown once.
+    Create {
+        /// Without it the key is of the whole hub.
+        #[arg(long)]
+        merchant: Option<String>,
+        /// owner, operator, reader or till; admin for the whole hub.
+        #[arg(long)]
+        role: String,
+        /// What people call it.
+        #[arg(long, default_value = "")]
+        label: String,
+        /// Until when it is good (2027-12-31T00:00:00Z), or the beginning of this day in UTC.
+        #[arg(long, value_parser = moment::read)]
+        expires: Option<String>,
+    },
+    /// Take a key away.
+    Remove { id: String },
 }
 
 #[derive(Debug, Subcommand)]
@@ -249,6 +291,27 @@ enum ConnectionsCommand {
         to: String,
         #[arg(long)]
         text: String,
+    },
+    /// Make no calls by it for now.
+    Pause {
+        connection: String,
+    },
+    /// Make calls by it again.
+    Resume {
+        connection: String,
+    },
+    /// Its webhook keys.
+    Keys {
+        connection: String,
+    },
+    /// Make one more webhook key, shown once; those from before stay good.
+    NewKey {
+        connection: String,
+    },
+    /// Take a webhook key away.
+    RemoveKey {
+        connection: String,
+        id: String,
     },
     /// Register our webhook at the provider.
     Subscribe {
@@ -363,7 +426,7 @@ impl Cli {
                 ];
                 let given: Vec<(&str, &String)> =
                     pairs.iter().filter_map(|(name, value)| value.as_ref().map(|value| (*name, value))).collect();
-                asker.get(&format!("/api/v1/journal?{}", serde_urlencoded::to_string(given)?)).await?
+                asker.list(&format!("/api/v1/journal?{}", serde_urlencoded::to_string(given)?)).await?
             }
             Command::Journal { what: JournalCommand::Show { id, unmasked } } => {
                 asker.get(&format!("/api/v1/journal/{id}?unmasked={unmasked}")).await?
@@ -373,7 +436,7 @@ impl Cli {
                 let request = json!({ "entry": entry, "connection": connection, "body": body, "content_type": content_type });
                 asker.post("/api/v1/flows/dry-run", &request).await?
             }
-            Command::Connections { what: ConnectionsCommand::List } => asker.get("/api/v1/connections").await?,
+            Command::Connections { what: ConnectionsCommand::List } => asker.list("/api/v1/connections").await?,
             Command::Connections { what: ConnectionsCommand::Health { connection } } => {
                 let health = asker.get(&format!("/api/v1/connections/{connection}/health")).await?;
                 self.print(&health)?;
@@ -383,10 +446,10 @@ impl Cli {
                 asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
             }
             Command::Connections { what: ConnectionsCommand::Refusals { connection, unmasked } } => {
-                asker.get(&format!("/api/v1/connections/{connection}/refusals?unmasked={unmasked}")).await?
+                asker.list(&format!("/api/v1/connections/{connection}/refusals?unmasked={unmasked}")).await?
             }
             Command::Providers { what: ProvidersCommand::Refusals { provider, unmasked } } => {
-                asker.get(&format!("/api/v1/providers/{provider}/refusals?unmasked={unmasked}")).await?
+                asker.list(&format!("/api/v1/providers/{provider}/refusals?unmasked={unmasked}")).await?
             }
             Command::Connections { what: ConnectionsCommand::Login { connection } } => {
                 if matches!(asker, Asker::Own { .. }) {
@@ -410,8 +473,39 @@ impl Cli {
                 let key = key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
                 asker.post_once("/api/v1/commands", &request, &key).await?
             }
+            Command::Connections { what: ConnectionsCommand::Pause { connection } } => {
+                asker.post(&format!("/api/v1/connections/{connection}/pause"), &json!({})).await?
+            }
+            Command::Connections { what: ConnectionsCommand::Resume { connection } } => {
+                asker.post(&format!("/api/v1/connections/{connection}/resume"), &json!({})).await?
+            }
+            Command::Connections { what: ConnectionsCommand::Keys { connection } } => {
+                asker.list(&format!("/api/v1/connections/{connection}/webhook-keys")).await?
+            }
+            Command::Connections { what: ConnectionsCommand::NewKey { connection } } => {
+                asker.post(&format!("/api/v1/connections/{connection}/webhook-keys"), &json!({})).await?
+            }
+            Command::Connections { what: ConnectionsCommand::RemoveKey { connection, id } } => {
+                asker.delete(&format!("/api/v1/connections/{connection}/webhook-keys/{id}")).await?
+            }
+            Command::Keys { what: KeysCommand::List { merchant } } => {
+                let given: Vec<(&str, &String)> = merchant.iter().map(|merchant| ("merchant", merchant)).collect();
+                asker.list(&format!("/api/v1/keys?{}", serde_urlencoded::to_string(given)?)).await?
+            }
+            Command::Keys { what: KeysCommand::Create { merchant, role, label, expires } } => {
+                let request = json!({ "merchant": merchant, "role": role, "label": label, "expires_at": expires });
+                asker.post("/api/v1/keys", &request).await?
+            }
+            Command::Keys { what: KeysCommand::Remove { id } } => asker.delete(&format!("/api/v1/keys/{id}")).await?,
+            Command::Audit { merchant, object, before, limit } => {
+                let pairs =
+                    [("merchant", merchant), ("object", object), ("before", before), ("limit", &Some(limit.to_string()))];
+                let given: Vec<(&str, &String)> =
+                    pairs.iter().filter_map(|(name, value)| value.as_ref().map(|value| (*name, value))).collect();
+                asker.list(&format!("/api/v1/audit?{}", serde_urlencoded::to_string(given)?)).await?
+            }
             Command::Nats { what: NatsCommand::Off } => asker.post("/api/v1/nats", &json!({ "publish": false })).await?,
-            Command::Notices => asker.get("/api/v1/notices").await?,
+            Command::Notices => asker.list("/api/v1/notices").await?,
             Command::Counts => asker.get("/api/v1/counts").await?,
             Command::Fsck { repair } => {
                 let found = asker.post("/api/v1/fsck", &json!({ "repair": repair })).await?;
@@ -446,6 +540,17 @@ impl Cli {
             Command::Consent { .. } => show::consent(answer),
             Command::Send { .. } => show::asked(answer),
             Command::Nats { .. } => show::unpublished(answer),
+            Command::Keys { what: KeysCommand::List { .. } } | Command::Connections { what: ConnectionsCommand::Keys { .. } } => {
+                show::keys(answer)
+            }
+            Command::Keys { what: KeysCommand::Create { .. } }
+            | Command::Connections { what: ConnectionsCommand::NewKey { .. } } => show::new_key(answer),
+            Command::Keys { what: KeysCommand::Remove { .. } }
+            | Command::Connections { what: ConnectionsCommand::RemoveKey { .. } } => "it is gone: nobody is let in by it".to_owned(),
+            Command::Connections { what: ConnectionsCommand::Pause { .. } | ConnectionsCommand::Resume { .. } } => {
+                show::paused(answer)
+            }
+            Command::Audit { .. } => show::audit(answer),
             Command::Notices => show::notices(answer),
             Command::Counts => show::counts(answer),
             _ => serde_json::to_string_pretty(answer)?,

@@ -266,6 +266,41 @@ pub(super) fn consent(answer: &Value) -> String {
     format!("recorded: {} {words} (record {})", text(answer, "phone"), text(answer, "record"))
 }
 
+pub(super) fn keys(answer: &Value) -> String {
+    let mut page = String::new();
+    for key in answer.as_array().into_iter().flatten() {
+        let until = key["expires_at"].as_str().map_or_else(String::new, |at| format!("  until {at}"));
+        let used = key["last_used_at"].as_str().map_or_else(String::new, |at| format!("  used {at}"));
+        let of = key["merchant"].as_str().unwrap_or_default();
+        line(
+            &mut page,
+            format_args!("{:<31}{:<10}{of:<31}{}{until}{used}", text(key, "id"), text(key, "role"), text(key, "label")),
+        );
+    }
+    if page.is_empty() { "no keys".to_owned() } else { page.trim_end().to_owned() }
+}
+
+pub(super) fn new_key(answer: &Value) -> String {
+    format!("{}\nThis is shown once: keep it now. Its id is {}", text(answer, "key"), text(answer, "id"))
+}
+
+pub(super) fn paused(answer: &Value) -> String {
+    let words = if answer["paused"] == true { "makes no calls for now" } else { "makes calls" };
+    format!("{} {words}", text(answer, "slug"))
+}
+
+pub(super) fn audit(answer: &Value) -> String {
+    let mut page = String::new();
+    for row in answer.as_array().into_iter().flatten() {
+        let detail = if row["detail"] == serde_json::json!({}) { String::new() } else { row["detail"].to_string() };
+        line(
+            &mut page,
+            format_args!("{}  {:<31}{:<24}{:<31}{detail}", text(row, "at"), text(row, "by"), text(row, "action"), text(row, "object")),
+        );
+    }
+    if page.is_empty() { "nothing was changed".to_owned() } else { page.trim_end().to_owned() }
+}
+
 pub(super) fn notices(answer: &Value) -> String {
     let mut page = String::new();
     for notice in answer.as_array().into_iter().flatten() {

@@ -219,9 +219,12 @@ impl World {
         answer.json().await.unwrap()
     }
 
+    /// What the API answers; of a list its rows.
     pub(crate) async fn api(&self, path: &str) -> Value {
         let key = self.hub.owner_key().unwrap();
-        self.web.get(format!("{}{path}", self.hub.url())).bearer_auth(key).send().await.unwrap().json().await.unwrap()
+        let answer = self.web.get(format!("{}{path}", self.hub.url())).bearer_auth(key).send().await.unwrap();
+        let mut answer: Value = answer.json().await.unwrap();
+        if answer["items"].is_array() { answer["items"].take() } else { answer }
     }
 
     /// A connection as the API lists it.

@@ -1,0 +1,233 @@
+//! The OpenAPI 3.1 document, made of the routes.
+
+use axum::http::{Method, StatusCode};
+use schemars::{SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use super::{
+    once::Once,
+    route::{Route, Shape},
+};
+use crate::{Problem, problem::Kind};
+
+/// Problems that every route of the API may answer with.
+const ALWAYS: [&str; 5] = ["unauthorized", "forbidden", "too-many-failures", "too-many-requests", "busy"];
+
+pub(crate) fn document(routes: &[Route]) -> Value {
+    let settings = SchemaSettings::draft2020_12().with(|settings| {
+        settings.definitions_path = "/components/schemas".into();
+        settings.meta_schema = None;
+    });
+    let mut generator = settings.into_generator();
+    let problem = generator.subschema_for::<Problem>();
+    let mut paths = Map::new();
+    for route in routes {
+        let shape = (route.shape)(&mut generator);
+        let path = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route, &shape, &json!(problem));
+    }
+    let schemas = definitions(&mut generator);
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Uzel",
+            "version": env!("CARGO_PKG_VERSION"),
+            "summary": "An integration hub for shops, restaurants and salons",
+            "description": "Everything that a person can do with the hub, for programs. Send a key as `Authorization: Bearer`. \
+                Lists have cursors (`next`, given back as `before` or `after`); what is made takes an `Idempotency-Key`; what two people may change has \
+                an `ETag` and heeds `If-Match`; errors are problem documents (RFC 9457).",
+            "license": { "name": "Apache-2.0", "identifier": "Apache-2.0" },
+        },
+        "servers": [{ "url": "/", "description": "This hub" }],
+        "security": [{ "key": [] }],
+        "tags": tags(routes),
+        "paths": paths,
+        "components": {
+            "securitySchemes": {
+                "key": { "type": "http", "scheme": "bearer", "description": "A key of the hub: `uzel keys create`, or `POST /api/v1/keys`." },
+            },
+            "schemas": schemas,
+        },
+    })
+}
+
+fn definitions(generator: &mut SchemaGenerator) -> Map<String, Value> {
+    generator.take_definitions(true).into_iter().collect()
+}
+
+/// The part of the API that a route belongs to: the first name in its path.
+fn tag(route: &Route) -> String {
+    let path = route.path.strip_prefix("/api/v1").unwrap_or(route.path);
+    path.split('/').nth(1).unwrap_or_default().to_owned()
+}
+
+fn tags(routes: &[Route]) -> Value {
+    let mut names: Vec<String> = routes.iter().map(tag).collect();
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| json!({ "name": name, "description": format!("Paths below `/{name}`.") })).collect()
+}
+
+fn operation(route: &Route, shape: &Shape, problem: &Value) -> Value {
+    let mut parameters = parameters("path", &json!(shape.path));
+    parameters.extend(self::parameters("query", &json!(shape.query)));
+    match route.once {
+        Once::No => {}
+        once => parameters.push(json!({
+            "name": "Idempotency-Key", "in": "header", "required": once == Once::Must,
+            "description": "A key of your own for what is made: the same request under the same key, within three days, gets the same answer and makes nothing more.",
+            "schema": { "type": "string", "minLength": 1, "maxLength": 255 }, "example": "order-1042-thanks",
+        })),
+    }
+    if matches!(route.method, Method::PUT | Method::PATCH | Method::DELETE) {
+        parameters.push(json!({
+            "name": "If-Match", "in": "header", "required": false,
+            "description": "The `ETag` of what was read: where somebody has changed it since, nothing is done (412).",
+            "schema": { "type": "string" }, "example": "\"3\"",
+        }));
+    }
+    let roles: Vec<&str> = route.access.0.iter().map(|role| role.word()).collect();
+    let says = format!("{} Roles: {}.", route.says, roles.join(", "));
+    let mut operation = json!({
+        "operationId": route.operation,
+        "tags": [tag(route)],
+        "summary": route.summary,
+        "description": says.trim(),
+        "x-roles": roles,
+        "parameters": parameters,
+        "responses": responses(route, shape, problem),
+    });
+    if let Some(body) = &shape.body {
+        operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": body } } });
+    }
+    operation
+}
+
+fn parameters(place: &str, schema: &Value) -> Vec<Value> {
+    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    properties
+        .map(|(name, property)| {
+            let mut property = property.clone();
+            let description = property.as_object_mut().and_then(|fields| fields.remove("description"));
+            let mut parameter = json!({
+                "name": name, "in": place, "required": place == "path" || required.contains(&name.as_str()),
+                "schema": plain(property),
+            });
+            if let Some(description) = description {
+                parameter["description"] = description;
+            }
+            parameter
+        })
+        .collect()
+}
+
+/// A parameter that is not there is not there: `null` is a text like any other in a query.
+fn plain(mut schema: Value) -> Value {
+    if let Some(kinds) = schema["type"].as_array().cloned() {
+        let kinds: Vec<Value> = kinds.into_iter().filter(|kind| kind != "null").collect();
+        schema["type"] = if kinds.len() == 1 { kinds[0].clone() } else { json!(kinds) };
+    }
+    if let Some(choices) = schema["anyOf"].as_array() {
+        let choices: Vec<&Value> = choices.iter().filter(|choice| choice["type"] != "null").collect();
+        if let [only] = choices[..] {
+            return only.clone();
+        }
+    }
+    if let Some(fields) = schema.as_object_mut()
+        && fields.get("default").is_some_and(Value::is_null)
+    {
+        fields.remove("default");
+    }
+    schema
+}
+
+/// Kinds of problems that a route may answer with.
+fn problems(route: &Route, shape: &Shape) -> Vec<&'static Kind> {
+    let mut slugs: Vec<&str> = ALWAYS.to_vec();
+    let has = |schema: &schemars::Schema| json!(schema)["properties"].as_object().is_some_and(|fields| !fields.is_empty());
+    if has(&shape.path) {
+        slugs.push("not-found");
+    }
+    if has(&shape.query) || has(&shape.path) || shape.body.is_some() || route.once != Once::No {
+        slugs.push("bad-request");
+    }
+    if shape.body.is_some() {
+        slugs.extend(["invalid", "unsupported-media-type", "too-large", "too-slow", "not-found"]);
+    }
+    if has(&shape.query) {
+        slugs.push("not-found");
+    }
+    if route.once != Once::No {
+        slugs.extend(["in-progress", "invalid"]);
+    }
+    if matches!(route.method, Method::PUT | Method::PATCH | Method::DELETE) {
+        slugs.extend(["changed-meanwhile", "conflict", "bad-request"]);
+    }
+    slugs.extend(route.problems);
+    Problem::KINDS.iter().filter(|kind| slugs.contains(&kind.slug)).collect()
+}
+
+fn responses(route: &Route, shape: &Shape, problem: &Value) -> Value {
+    let mut responses = Map::new();
+    let mut done = json!({ "description": title(route.status), "headers": headers(route) });
+    if let Some(answer) = &shape.answer {
+        done["content"] = json!({ "application/json": { "schema": answer } });
+    }
+    responses.insert(route.status.as_str().to_owned(), done);
+    let mut by_status: Vec<(StatusCode, Vec<&Kind>)> = Vec::new();
+    for kind in problems(route, shape) {
+        match by_status.iter_mut().find(|(status, _)| *status == kind.status) {
+            Some((_, kinds)) => kinds.push(kind),
+            None => by_status.push((kind.status, vec![kind])),
+        }
+    }
+    for (status, kinds) in by_status {
+        let description: Vec<String> = kinds.iter().map(|kind| format!("`{}`: {}.", kind.slug, kind.when)).collect();
+        let examples: Map<String, Value> = kinds.iter().map(|kind| (kind.slug.to_owned(), json!({ "value": example(kind) }))).collect();
+        let mut response = json!({
+            "description": description.join(" "),
+            "content": { "application/problem+json": { "schema": problem, "examples": examples } },
+        });
+        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            response["headers"] = json!({ "Retry-After": { "description": "Seconds to wait.", "schema": { "type": "integer" } } });
+        }
+        responses.insert(status.as_str().to_owned(), response);
+    }
+    responses.sort_keys();
+    Value::Object(responses)
+}
+
+fn example(kind: &Kind) -> Value {
+    let mut example = json!({
+        "type": format!("/problems/{}", kind.slug), "title": kind.title, "status": kind.status.as_u16(), "detail": kind.when,
+    });
+    if kind.slug == "invalid" {
+        example["errors"] = json!([{ "pointer": "/merchant", "detail": "no merchant `cafe`" }]);
+    }
+    example
+}
+
+fn title(status: StatusCode) -> &'static str {
+    match status {
+        StatusCode::CREATED => "It was made.",
+        StatusCode::ACCEPTED => "It was taken, and is done later.",
+        StatusCode::NO_CONTENT => "It was done.",
+        _ => "The answer.",
+    }
+}
+
+fn headers(route: &Route) -> Value {
+    let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
+    let mut headers = json!({
+        "RateLimit-Policy": text("How many requests this key has in which window."),
+        "RateLimit": text("How many requests are left, and in how many seconds all are there again."),
+    });
+    if route.once != Once::No {
+        headers["Idempotency-Replayed"] = text("`true` where this is the kept answer of an earlier request.");
+    }
+    if route.status == StatusCode::CREATED {
+        headers["Location"] = text("Where it stands.");
+    }
+    headers
+}

@@ -1,0 +1,325 @@
+//! A route of the API says once who may call it, what it reads and what it answers. The router and the OpenAPI document are both
+//! made of that, so neither can say what the other does not do.
+
+use std::{any::TypeId, fmt::Debug, future::Future, pin::Pin, sync::Arc};
+
+use axum::{
+    body::Body as HttpBody,
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{MethodFilter, MethodRouter, on},
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Serialize, de::DeserializeOwned};
+use uzel_engine::Role;
+
+use super::{
+    caller::Caller,
+    once::{self, Once},
+    read::{self, Path, Query},
+};
+use crate::{App, Problem};
+
+/// Which roles may call a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Access(pub &'static [Role]);
+
+/// The hub's own affairs.
+pub(crate) const ADMIN: Access = Access(&[Role::Admin]);
+/// What changes how a business is set up, and what shows secrets once.
+pub(crate) const OWNER: Access = Access(&[Role::Admin, Role::Owner]);
+/// What an operator on duty does: repeat, cancel, pause, send.
+pub(crate) const OPERATOR: Access = Access(&[Role::Admin, Role::Owner, Role::Operator]);
+/// What may be looked at, personal data masked.
+pub(crate) const READER: Access = Access(&[Role::Admin, Role::Owner, Role::Operator, Role::Reader]);
+/// What every key may ask.
+pub(crate) const ANYBODY: Access = Access(&[Role::Admin, Role::Owner, Role::Operator, Role::Reader, Role::Till]);
+
+/// What a handler is given.
+pub(crate) struct Ask<P = (), Q = (), B = ()> {
+    pub app: Arc<App>,
+    pub caller: Caller,
+    pub path: P,
+    pub query: Q,
+    pub body: B,
+    pub head: HeaderMap,
+}
+
+/// What a handler gives.
+pub(crate) type Answered<T> = Result<Reply<T>, Problem>;
+
+/// An answer with the status that its route names.
+pub(crate) struct Reply<T> {
+    value: T,
+    head: Vec<(HeaderName, HeaderValue)>,
+}
+
+pub(crate) fn reply<T>(value: T) -> Answered<T> {
+    Ok(Reply::new(value))
+}
+
+impl<T> Reply<T> {
+    pub(crate) fn new(value: T) -> Self {
+        Self { value, head: Vec::new() }
+    }
+
+    pub(crate) fn into_value(self) -> T {
+        self.value
+    }
+
+    fn with(mut self, name: HeaderName, value: &str) -> Self {
+        // Ids, paths and versions are ASCII.
+        self.head.extend(HeaderValue::from_str(value).ok().map(|value| (name, value)));
+        self
+    }
+
+    /// Where what was made stands.
+    pub(crate) fn at(self, path: &str) -> Self {
+        self.with(header::LOCATION, path)
+    }
+
+    /// The state that an `If-Match` may name.
+    pub(crate) fn version(self, version: i64) -> Self {
+        self.with(header::ETAG, &format!("\"{version}\""))
+    }
+}
+
+impl<P, Q, B> Ask<P, Q, B> {
+    /// The version that what is changed must have, where the caller names one.
+    pub(crate) fn if_match(&self) -> Result<Option<i64>, Problem> {
+        let Some(given) = self.head.get(header::IF_MATCH) else { return Ok(None) };
+        let given = given.to_str().unwrap_or_default().trim();
+        if given == "*" {
+            return Ok(None);
+        }
+        let version = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|text| text.parse().ok());
+        version.map(Some).ok_or_else(|| {
+            Problem::unreadable("head", uzel_model::check::Fault::new("If-Match", "is no version: send the `ETag` of what was read"))
+        })
+    }
+}
+
+/// What stands in paths of one thing.
+#[derive(Debug, serde::Deserialize, JsonSchema)]
+pub(crate) struct ById {
+    /// Its id; where it has a slug, that does as well.
+    pub id: String,
+}
+
+type Served = Pin<Box<dyn Future<Output = Response> + Send>>;
+
+/// One route.
+#[derive(Clone)]
+pub(crate) struct Route {
+    pub method: Method,
+    pub path: &'static str,
+    pub access: Access,
+    pub summary: &'static str,
+    /// More of it, in sentences.
+    pub says: &'static str,
+    pub status: StatusCode,
+    /// Kinds of problems beside those that every such route has.
+    pub problems: &'static [&'static str],
+    /// Name of the operation: the handler's module and name.
+    pub operation: String,
+    pub body_bytes_max: usize,
+    /// Whether a caller's own key must, may, or need not be given.
+    pub once: Once,
+    pub shape: fn(&mut SchemaGenerator) -> Shape,
+    serve: Arc<dyn Fn(Arc<App>, Route, Request) -> Served + Send + Sync>,
+}
+
+/// The schemas of what a route reads and answers.
+pub(crate) struct Shape {
+    pub path: Schema,
+    pub query: Schema,
+    pub body: Option<Schema>,
+    pub answer: Option<Schema>,
+}
+
+fn is_nothing<T: 'static>() -> bool {
+    TypeId::of::<T>() == TypeId::of::<()>()
+}
+
+fn shape<P, Q, B, T>(generator: &mut SchemaGenerator) -> Shape
+where
+    P: JsonSchema,
+    Q: JsonSchema,
+    B: JsonSchema + 'static,
+    T: JsonSchema + 'static,
+{
+    Shape {
+        path: P::json_schema(generator),
+        query: Q::json_schema(generator),
+        body: (!is_nothing::<B>()).then(|| generator.subschema_for::<B>()),
+        answer: (!is_nothing::<T>()).then(|| generator.subschema_for::<T>()),
+    }
+}
+
+/// Any type that a handler takes its input as.
+pub(crate) trait Input: DeserializeOwned + JsonSchema + Send + 'static {}
+impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for T {}
+
+pub(crate) fn route<P, Q, B, T, F, Fut>(method: Method, path: &'static str, access: Access, summary: &'static str, handler: F) -> Route
+where
+    P: Input,
+    Q: Input,
+    B: Input,
+    T: Serialize + JsonSchema + Send + 'static,
+    F: Fn(Ask<P, Q, B>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Answered<T>> + Send + 'static,
+{
+    let names: Vec<&str> = std::any::type_name::<F>().rsplit("::").take(2).collect();
+    let serve = move |app: Arc<App>, route: Route, request: Request| -> Served {
+        let handler = handler.clone();
+        Box::pin(async move {
+            let answered = serve::<P, Q, B, T, F, Fut>(&app, &route, request, handler).await;
+            answered.unwrap_or_else(IntoResponse::into_response)
+        })
+    };
+    let once = if method == Method::POST { Once::May } else { Once::No };
+    Route {
+        method,
+        path,
+        access,
+        summary,
+        says: "",
+        status: if is_nothing::<T>() { StatusCode::NO_CONTENT } else { StatusCode::OK },
+        problems: &[],
+        operation: names.into_iter().rev().collect::<Vec<_>>().join("_"),
+        body_bytes_max: crate::BODY_BYTES_MAX,
+        once,
+        shape: shape::<P, Q, B, T>,
+        serve: Arc::new(serve),
+    }
+}
+
+/// `get(path, access, summary, handler)` and the like.
+macro_rules! methods {
+    ($($name:ident $method:ident),*) => {$(
+        pub(crate) fn $name<P, Q, B, T, F, Fut>(path: &'static str, access: Access, summary: &'static str, handler: F) -> Route
+        where
+            P: Input,
+            Q: Input,
+            B: Input,
+            T: Serialize + JsonSchema + Send + 'static,
+            F: Fn(Ask<P, Q, B>) -> Fut + Clone + Send + Sync + 'static,
+            Fut: Future<Output = Answered<T>> + Send + 'static,
+        {
+            route(Method::$method, path, access, summary, handler)
+        }
+    )*};
+}
+methods!(get GET, post POST, put PUT, patch PATCH, delete DELETE);
+
+impl Route {
+    pub(crate) fn says(self, says: &'static str) -> Self {
+        Self { says, ..self }
+    }
+
+    /// Something was made.
+    pub(crate) fn creates(self) -> Self {
+        Self { status: StatusCode::CREATED, ..self }
+    }
+
+    /// It was taken, and is done later.
+    pub(crate) fn accepts(self) -> Self {
+        Self { status: StatusCode::ACCEPTED, ..self }
+    }
+
+    /// A provider is asked, which may not do it.
+    pub(crate) fn calls_out(self) -> Self {
+        self.or(&["provider"])
+    }
+
+    pub(crate) fn or(self, problems: &'static [&'static str]) -> Self {
+        Self { problems, ..self }
+    }
+
+    pub(crate) fn up_to(self, body_bytes_max: usize) -> Self {
+        Self { body_bytes_max, ..self }
+    }
+
+    /// Changes nothing, or the same however often it is asked: a caller's own key means nothing here.
+    pub(crate) fn repeatable(self) -> Self {
+        Self { once: Once::No, ..self }
+    }
+
+    /// A caller's own key must be given.
+    pub(crate) fn once_only(self) -> Self {
+        Self { once: Once::Must, ..self }
+    }
+
+    pub(crate) fn handler(self) -> MethodRouter<Arc<App>> {
+        let filter = MethodFilter::try_from(self.method.clone()).expect("routes have one of the usual methods");
+        on(filter, move |State(app): State<Arc<App>>, request: Request| (self.serve.clone())(app, self.clone(), request))
+    }
+}
+
+impl Debug for Route {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {:?}", self.method, self.path, self.access)
+    }
+}
+
+/// Who asks and whether they may comes first: nothing of what a stranger sent is looked at.
+async fn serve<P, Q, B, T, F, Fut>(app: &Arc<App>, route: &Route, request: Request, handler: F) -> Result<Response, Problem>
+where
+    P: Input,
+    Q: Input,
+    B: Input,
+    T: Serialize + JsonSchema + Send + 'static,
+    F: Fn(Ask<P, Q, B>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Answered<T>> + Send + 'static,
+{
+    let (mut parts, body) = request.into_parts();
+    let caller = Caller::from_request_parts(&mut parts, app).await?;
+    let room = app.pace.admit(&caller.holder)?;
+    let answered = async {
+        if !route.access.0.contains(&caller.role) {
+            return Err(Problem::forbidden(caller.role, route.access.0));
+        }
+        let Path(path) = Path::<P>::from_request_parts(&mut parts, app).await?;
+        let Query(query) = Query::<Q>::from_request_parts(&mut parts, app).await?;
+        let bytes = if is_nothing::<B>() {
+            bytes::Bytes::new()
+        } else {
+            read::json_type(&parts.headers)?;
+            read::bytes(HttpBody::new(body), route.body_bytes_max).await?
+        };
+        let body: B = if is_nothing::<B>() { read::nothing() } else { read::json(&bytes)? };
+        let key = once::Key::of(route, &caller, &parts, &bytes)?;
+        if let Some(kept) = once::begin(app, key.as_ref()).await? {
+            return Ok(kept);
+        }
+        let ask = Ask { app: app.clone(), caller, path, query, body, head: parts.headers };
+        // A client that hangs up does not cut the work in two.
+        let work = tokio::spawn(handler(ask));
+        let done = work.await.unwrap_or_else(|_| Err(Problem::internal()));
+        let done = done.map(|reply| (route.status, reply.head, encode(route.status, &reply.value)));
+        once::end(app, key.as_ref(), done.as_ref().ok()).await;
+        done.map(|(status, head, bytes)| {
+            let mut response = respond(status, bytes);
+            response.headers_mut().extend(head.into_iter().map(|(name, value)| (Some(name), value)).collect::<HeaderMap>());
+            response
+        })
+    };
+    let mut response = answered.await.unwrap_or_else(IntoResponse::into_response);
+    room.tell(response.headers_mut());
+    Ok(response)
+}
+
+fn encode<T: Serialize>(status: StatusCode, value: &T) -> Vec<u8> {
+    if status == StatusCode::NO_CONTENT {
+        return Vec::new();
+    }
+    serde_json::to_vec(value).expect("answers are JSON")
+}
+
+pub(super) fn respond(status: StatusCode, bytes: Vec<u8>) -> Response {
+    if bytes.is_empty() {
+        return status.into_response();
+    }
+    (status, [(header::CONTENT_TYPE, "application/json")], bytes).into_response()
+}
