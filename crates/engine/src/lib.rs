@@ -367,6 +367,10 @@ impl Engine {
             of: Some(link.id),
             about: link.provider.id.to_owned(),
             webhook: true,
+            label: "of the hub's own subscription".to_owned(),
+            made_at: self.clock.now(),
+            expires_at: None,
+            last_used_at: None,
         };
         self.store.put_setup(uzel_store::Setup { keys: vec![row], ..Default::default() }).await?;
         self.reload().await

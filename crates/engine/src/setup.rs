@@ -227,11 +227,12 @@ impl Engine {
     }
 }
 
-/// Whether two times the same is set up, in whatever order it was read.
+/// Whether two times the same is set up, in whatever order it was read, and whichever keys were used meanwhile.
 fn same(mut one: Setup, mut other: Setup) -> bool {
     for setup in [&mut one, &mut other] {
         setup.rows.sort_by_key(|row| row.id);
         setup.keys.sort_by(|a, b| a.hash.cmp(&b.hash));
+        setup.keys.iter_mut().for_each(|key| key.last_used_at = None);
     }
     one.rows == other.rows && one.keys == other.keys
 }
@@ -453,7 +454,17 @@ impl Planner<'_> {
             }
             if !self.old.keys.iter().any(|known| known.hash == hash) {
                 let id = Id::new(Kind::Key).to_string();
-                self.plan.setup.keys.push(KeyRow { hash, id, of: Some(connection), about: part.provider.clone(), webhook: true });
+                self.plan.setup.keys.push(KeyRow {
+                    hash,
+                    id,
+                    of: Some(connection),
+                    about: part.provider.clone(),
+                    webhook: true,
+                    label: String::new(),
+                    made_at: self.engine.clock.now(),
+                    expires_at: None,
+                    last_used_at: None,
+                });
             }
         }
     }
@@ -529,7 +540,8 @@ impl Planner<'_> {
             Some(_) => "changed",
         };
         self.plan.differences.push(Difference { what, kind: word, name: slug.to_owned(), fields, ends: Vec::new() });
-        self.plan.setup.rows.push(SetupRow { id, merchant, slug: slug.to_owned(), doc, sealed });
+        let version = old.map_or(0, |row| row.version);
+        self.plan.setup.rows.push(SetupRow { id, merchant, slug: slug.to_owned(), doc, sealed, version });
         id
     }
 }

@@ -251,6 +251,10 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
         of: None,
         about: "owner".to_owned(),
         webhook: false,
+        label: "first owner key".to_owned(),
+        made_at: engine.clock.now(),
+        expires_at: None,
+        last_used_at: None,
     };
     engine.store.put_setup(Setup { keys: vec![row], ..Setup::default() }).await?;
     engine.reload().await?;
