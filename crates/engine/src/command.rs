@@ -4,6 +4,7 @@
 //! once for a caller's key, however often it is asked for.
 
 use jiff::{SignedDuration, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uzel_model::{
     Id, Job,
@@ -25,8 +26,11 @@ const LATEST: SignedDuration = SignedDuration::from_hours(24);
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// A text to one person, as it is asked for.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({
+    "merchant": "cafe", "via": "sms", "to": "+79991234567", "text": "Your table is ready", "ground": "service"
+}))]
 pub struct CommandRequest {
     /// By id or slug.
     pub merchant: String,
@@ -71,7 +75,7 @@ pub struct Holder {
 }
 
 /// A command that is queued, or was before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Accepted {
     pub id: Id,
     pub state: CommandState,

@@ -252,14 +252,14 @@ impl Engine {
         let work = async move {
             let _alone = engine.changing.lock().await;
             let taken = engine.take_soon("setup", TURN_HOLD, TURN_HOLD).await?.ok_or(StoreError::Busy)?;
-            let done = engine.change(plan, taken.until).await;
+            let done = engine.put_in_time(plan, taken.until).await;
             engine.give_back(taken).await;
             done
         };
         self.to_the_end(work).await.map_err(StoreError::Failed)?
     }
 
-    async fn change(&self, plan: Plan, until: Instant) -> Result<(), StoreError> {
+    async fn put_in_time(&self, plan: Plan, until: Instant) -> Result<(), StoreError> {
         let ends = plan.setup.ends_logins.clone();
         let change = async {
             if self.store.shared() && !same(plan.before, self.store.setup().await?) || Instant::now() >= until {
@@ -272,11 +272,12 @@ impl Engine {
     }
 }
 
-/// Whether two times the same is set up, in whatever order it was read.
+/// Whether two times the same is set up, in whatever order it was read, and whichever keys were used meanwhile.
 fn same(mut one: Setup, mut other: Setup) -> bool {
     for setup in [&mut one, &mut other] {
         setup.rows.sort_by_key(|row| row.id);
         setup.keys.sort_by(|a, b| a.hash.cmp(&b.hash));
+        setup.keys.iter_mut().for_each(|key| key.last_used_at = None);
     }
     one.rows == other.rows && one.keys == other.keys
 }

@@ -6,7 +6,7 @@
 use serde_json::Value;
 
 /// One thing that is wrong, with its place.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, schemars::JsonSchema)]
 pub struct Fault {
     /// JSON pointer to the place.
     pub pointer: String,

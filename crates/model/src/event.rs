@@ -1,5 +1,6 @@
 //! Events: what happened, in the hub's words.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -69,23 +70,33 @@ pub struct Person {
 }
 
 /// An event as the hub keeps it.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     pub id: Id,
     pub merchant: Id,
+    /// The connection that told it.
     pub connection: Id,
     pub provider: String,
     pub outlet: Option<Id>,
+    /// What happened, for instance `order.completed`.
     pub kind: String,
+    /// What it is about, for instance `order/5001`: events of one subject are kept in order.
     pub subject: String,
+    /// The same for every repeat of this event, for ever.
     pub key: String,
     /// Made of the body's meaning, since the body carried no id.
     pub weak_key: bool,
+    /// When it happened; when it was received, where the provider does not tell.
     pub at: Timestamp,
+    /// The guest's name.
     pub name: Option<String>,
+    /// The guest's phone.
     pub phone: Option<Phone>,
+    /// Why there is no phone.
     pub phone_error: Option<PhoneError>,
+    /// Numbers that people search by: the order's, the deal's, the record's.
     pub refs: Vec<String>,
+    /// What flows may ask about and templates may show.
     pub data: Value,
     /// Read from before the connection was set up: no message follows unless a flow asks for such events.
     pub history: bool,

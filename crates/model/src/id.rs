@@ -1,11 +1,13 @@
 //! Ids: a prefix that says what the thing is, and a UUIDv7 in the TypeID form (`evt_01jd…`), so that ids sort by time.
 
 use std::{
+    borrow::Cow,
     fmt,
     str::FromStr,
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
 };
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
@@ -22,9 +24,13 @@ pub enum Kind {
     Command,
     Attempt,
     Key,
+    /// A URL of the merchant's own software.
+    Endpoint,
+    /// Who changed what.
+    Audit,
 }
 
-const KINDS: [(Kind, &str); 9] = [
+const KINDS: [(Kind, &str); 11] = [
     (Kind::Merchant, "mer"),
     (Kind::Outlet, "out"),
     (Kind::Connection, "con"),
@@ -34,6 +40,8 @@ const KINDS: [(Kind, &str); 9] = [
     (Kind::Command, "cmd"),
     (Kind::Attempt, "att"),
     (Kind::Key, "key"),
+    (Kind::Endpoint, "end"),
+    (Kind::Audit, "aud"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -131,6 +139,21 @@ impl FromStr for Id {
             value = value << 5 | digit as u128;
         }
         Ok(Self { kind: *kind, uuid: Uuid::from_u128(value) })
+    }
+}
+
+impl JsonSchema for Id {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> Cow<'static, str> {
+        "Id".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        let prefixes = KINDS.map(|(_, prefix)| prefix).join("|");
+        json_schema!({ "type": "string", "pattern": format!("^({prefixes})_[0-7][0-9a-hjkmnp-tv-z]{{25}}$") })
     }
 }
 

@@ -5,26 +5,30 @@
 //! rule is a typed error.
 
 use rlibphonenumber::{NumberLengthType, PhoneNumber, PhoneNumberType, ValidationError};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use unicode_normalization::UnicodeNormalization;
 
 /// A number that can be used.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Phone {
     /// `+79991234567`.
     pub e164: String,
     /// Where it belongs, two letters; empty where unknown.
     pub region: String,
     pub kind: Kind,
+    /// Extension.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ext: Option<String>,
     /// A slip of the hand was mended.
     pub repaired: bool,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What kind of line a number is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[schemars(rename = "PhoneKind")]
 pub enum Kind {
     Mobile,
     Landline,
@@ -37,7 +41,7 @@ pub enum Kind {
 }
 
 /// Why a text is no number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum PhoneError {
     #[error("empty")]

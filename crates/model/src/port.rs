@@ -2,25 +2,30 @@
 //! several steps is several rows.
 
 use async_trait::async_trait;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp};
 
 /// What a command asks of its connection.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum Job {
-    /// Send a text ([`Messages::send`]).
+    /// Send a text.
     Send {
+        /// E.164.
         phone: String,
         text: String,
         /// Whether it goes only to people who have agreed; a flow says so itself.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         consent: bool,
     },
-    /// Find the guest's phone ([`Guests::look_up`]).
-    LookUp { what: Value },
+    /// Find the guest's phone.
+    LookUp {
+        /// Whose, in the provider's words.
+        what: Value,
+    },
 }
 
 impl Job {
@@ -66,11 +71,15 @@ pub struct MessageStatus {
     pub code: String,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// What became of a message that the provider took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Delivery {
+    /// Nobody knows yet.
     OnTheWay,
+    /// The person has it.
     Delivered,
+    /// It will not come.
     Failed,
 }
 

@@ -8,6 +8,7 @@ mod memory;
 mod numbers;
 mod postgres;
 mod ready;
+mod setup;
 mod sqlite;
 mod stats;
 mod view;
@@ -19,8 +20,9 @@ use async_trait::async_trait;
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+pub use setup::{Audit, AuditFilter, Begun, KeptAnswer, KeyRow, Setup, SetupRow, SetupVersion};
 pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};
 use tokio::sync::{Notify, broadcast};
@@ -57,9 +59,10 @@ pub struct Entry {
 }
 
 /// How a request came.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
+    /// The provider called.
     Webhook,
     /// Asked for by a poll.
     Poll,
@@ -68,23 +71,29 @@ pub enum Source {
 }
 
 /// What became of an entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EntryState {
+    /// Nobody has read it yet.
     Unread,
     Read,
     /// All that it told was known before.
     Duplicate,
+    /// It cannot be read: a person must look.
     Dead,
 }
 
 /// What became of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
+    /// Its time has not come, or it is tried again.
     Waiting,
+    /// It is with the provider now.
     Sending,
+    /// The provider has confirmed it.
     Done,
+    /// It failed for good.
     Dead,
     /// It was sent, and nobody knows what the provider did.
     Unknown,
@@ -178,18 +187,21 @@ pub struct Settlement {
 }
 
 /// One request to a provider and its answer, with secrets taken out.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Exchange {
     pub id: Id,
     pub merchant: Id,
     pub connection: Id,
     pub provider: String,
     pub at: Timestamp,
+    /// Method and address that were called, without the query.
     pub endpoint: String,
     pub request: String,
     pub response: String,
     pub error: Option<String>,
+    /// Milliseconds from the request to the end of the answer.
     pub duration_ms: i64,
+    /// One trace from the webhook to the last attempt (W3C trace id, 32 hex digits).
     pub trace: String,
 }
 
@@ -253,14 +265,17 @@ pub enum News {
 }
 
 /// What stands behind the engine, for people.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct About {
     /// `SQLite` or `PostgreSQL`.
     pub kind: &'static str,
+    /// The database's own.
     pub version: String,
-    /// Number of the newest migration that has been applied, and that this program knows.
+    /// Number of the newest migration that has been applied.
     pub schema: u32,
+    /// Number of the newest migration that this program knows.
     pub schema_known: u32,
+    /// Size of the database.
     pub bytes: u64,
     /// Nodes that have been seen lately, this one included.
     pub nodes: u32,
@@ -277,11 +292,13 @@ pub struct Mark {
 }
 
 /// Something a person should know; the same kind for the same thing is told once a day.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Notice {
     pub merchant: Id,
     pub connection: Id,
+    /// What it is about, for programs.
     pub kind: String,
+    /// What it is about, for people.
     pub text: String,
 }
 
@@ -299,38 +316,6 @@ pub struct Applied {
     pub new_events: u32,
     pub duplicates: u32,
     pub queued: u32,
-}
-
-/// A merchant, outlet, connection or flow as stored: its document and its sealed secrets.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SetupRow {
-    pub id: Id,
-    pub merchant: Option<Id>,
-    pub slug: String,
-    pub doc: Value,
-    pub sealed: Option<Vec<u8>>,
-}
-
-/// A webhook key: its keyed hash only.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyRow {
-    pub hash: Vec<u8>,
-    pub id: String,
-    /// Connection of a webhook key; merchant of an API key; `None` for the hub's owner.
-    pub of: Option<Id>,
-    /// Provider of a webhook key, role of an API key.
-    pub about: String,
-    pub webhook: bool,
-}
-
-/// All that is set up.
-#[derive(Debug, Clone, Default)]
-pub struct Setup {
-    pub rows: Vec<SetupRow>,
-    pub keys: Vec<KeyRow>,
-    /// Connections whose login is void, and those whose cursor is; never loaded.
-    pub ends_logins: Vec<Id>,
-    pub ends_cursors: Vec<Id>,
 }
 
 /// The store, as the engine sees it. Every method that writes has committed when it returns `Ok`.
@@ -362,7 +347,30 @@ pub trait Store: Send + Sync {
     -> Result<bool, StoreError>;
 
     async fn setup(&self) -> Result<Setup, StoreError>;
+    /// Puts rows and keys and takes out what goes; what is not named stays as it was. A row of which nothing changes keeps its
+    /// version. A conflict, and nothing is changed, where `expects` does not hold or another row has the slug.
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError>;
+    /// How a row stood, newest first: the last hundred versions, the present one among them. Kept for a while after the row.
+    async fn setup_versions(&self, id: Id, limit: usize) -> Result<Vec<SetupVersion>, StoreError>;
+    /// Moves the moments of last use of keys, by their ids; kept coarse by the caller. Tells nobody.
+    async fn touch_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError>;
+    /// Writes down changes of what no setup row or key holds. One that is there stays.
+    async fn put_audit(&self, rows: Vec<Audit>) -> Result<(), StoreError>;
+    /// Changes of the last 400 days, newest first.
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Audit>, StoreError>;
+    /// Begins a request under a caller's own key, with a hash of what it asks for: exactly one of many at once is `New`. One
+    /// that was begun, and neither ended nor given back within `hold_ms`, is `New` again for the same body. After `keep_until`
+    /// the key is free.
+    async fn begin(
+        &self,
+        key: [u8; 16],
+        body: [u8; 16],
+        now: Timestamp,
+        hold_ms: i64,
+        keep_until: Timestamp,
+    ) -> Result<Begun, StoreError>;
+    /// Ends it with its answer, or gives the key back (`None`). The first answer stands.
+    async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError>;
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError>;
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError>;
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError>;

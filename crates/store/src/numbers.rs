@@ -90,8 +90,13 @@ pub(crate) fn source(number: u8) -> Source {
     }
 }
 
-const KINDS: [(Kind, &str); 4] =
-    [(Kind::Merchant, "merchant"), (Kind::Outlet, "outlet"), (Kind::Connection, "connection"), (Kind::Flow, "flow")];
+const KINDS: [(Kind, &str); 5] = [
+    (Kind::Merchant, "merchant"),
+    (Kind::Outlet, "outlet"),
+    (Kind::Connection, "connection"),
+    (Kind::Flow, "flow"),
+    (Kind::Endpoint, "endpoint"),
+];
 
 /// What is set up, by the word that it is stored under.
 pub(crate) fn kind_word(kind: Kind) -> &'static str {

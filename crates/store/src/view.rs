@@ -1,29 +1,36 @@
 //! What people see of the store: the sync log, one entry's timeline, counts, health.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use uzel_model::{Event, Id, Timestamp, port::Delivery};
 
 use crate::{CommandState, EntryState, Exchange};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// Which way a call went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub enum Direction {
+    /// Somebody called the hub, or was asked by a poll.
     #[serde(rename = "IN")]
     In,
+    /// The hub called a provider.
     #[serde(rename = "OUT")]
     Out,
 }
 
 /// One line of the sync log, with the fields that the requirement names.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct JournalRow {
+    /// Of an entry (`inb_…`) or of an attempt (`att_…`).
     pub id: Id,
     pub at: Timestamp,
     pub merchant_id: Id,
+    /// The connection.
     pub integration_id: Id,
     pub provider: String,
     pub direction: Direction,
+    /// Path of what came; method and address of what went.
     pub endpoint: String,
     /// `ok` or `error`.
     pub status: &'static str,
@@ -33,6 +40,7 @@ pub struct JournalRow {
     pub response: String,
     pub error: Option<String>,
     pub retry_count: u32,
+    /// When it is tried again.
     pub next_retry_at: Option<Timestamp>,
 }
 
@@ -51,59 +59,80 @@ pub struct JournalFilter {
 }
 
 /// All that followed from one entry.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Timeline {
     pub entry: Id,
     pub received_at: Timestamp,
     pub provider: String,
     pub connection: Id,
     pub merchant: Id,
+    /// How it came.
     pub source: crate::Source,
     pub method: String,
+    /// Path and query, without credentials.
     pub target: String,
+    /// Id of the key that matched.
     pub proof: Option<String>,
+    /// Names and values, without credentials.
     pub headers: Vec<(String, String)>,
     pub body: String,
     /// What it was answered with.
     pub answer: String,
     pub state: EntryState,
+    /// What the reader had to say.
     pub notes: Vec<String>,
+    /// One trace from the webhook to the last attempt (W3C trace id, 32 hex digits).
     pub trace: String,
     pub events: Vec<Event>,
     pub commands: Vec<TimelineCommand>,
 }
 
-#[derive(Debug, Clone, Serialize)]
+/// One call that was to be made, and what became of it.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct TimelineCommand {
     pub id: Id,
+    /// The event that led to it.
     pub event: Option<Id>,
+    /// The connection that it goes by.
     pub connection: Id,
+    /// The flow that wanted it.
     pub flow: Option<Id>,
+    /// What is asked of the provider.
     pub job: Value,
     pub state: CommandState,
+    /// Why it is in this state.
     pub reason: Option<String>,
+    /// When it should go.
     pub due_at: Timestamp,
+    /// When it is tried next, while it waits.
     pub next_at: Timestamp,
     pub attempts: u32,
+    /// The provider's id of what was made.
     pub provider_id: Option<String>,
-    /// What the provider said became of a message, and its code for that.
+    /// What the provider said became of a message.
     pub delivery: Option<Delivery>,
+    /// The provider's code for that.
     pub delivery_code: Option<String>,
+    /// What was sent and answered.
     pub exchanges: Vec<Exchange>,
 }
 
 /// How many rows stand in which state.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Counts {
+    /// Entries by state.
     pub entries: Vec<(EntryState, u64)>,
+    /// Commands by state.
     pub commands: Vec<(CommandState, u64)>,
     /// Reasons of held commands.
     pub held: Vec<(String, u64)>,
 }
 
 /// What readiness is judged by.
-#[derive(Debug, Clone, Default, Serialize)]
+#[derive(Debug, Clone, Default, Serialize, JsonSchema)]
 pub struct Health {
+    /// When the oldest entry came that nobody has read.
     pub oldest_unread_at: Option<Timestamp>,
+    /// When the oldest command was due that waits.
     pub oldest_due_at: Option<Timestamp>,
 }

@@ -59,6 +59,7 @@ impl Business {
             slug: slug.to_owned(),
             doc: serde_json::json!({ "provider": "test" }),
             sealed: None,
+            version: 0,
         };
         let rows = vec![row(own.merchant, None, "m"), row(own.link, Some(own.merchant), "c")];
         store.put_setup(Setup { rows, ..Setup::default() }).await.unwrap();

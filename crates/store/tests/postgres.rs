@@ -234,7 +234,14 @@ async fn weeks_are_made_ahead_and_a_purge_drops_one_whole() {
 
     // The last moment of last week, read in this one; and one of this week.
     let (hour, connection) = (Duration::from_secs(3_600), Id::new(Kind::Connection));
-    let row = |id: Id| SetupRow { id, merchant: None, slug: "x".to_owned(), doc: json!({"provider": "test"}), sealed: None };
+    let row = |id: Id| SetupRow {
+        id,
+        merchant: None,
+        slug: "x".to_owned(),
+        doc: json!({"provider": "test"}),
+        sealed: None,
+        version: 0,
+    };
     store.put_setup(Setup { rows: vec![row(connection)], ..Setup::default() }).await.unwrap();
     let old = entry(connection, monday() - Duration::from_millis(5), 1);
     let new = entry(connection, Timestamp::now() + hour, 2);

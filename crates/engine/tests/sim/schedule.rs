@@ -122,6 +122,7 @@ fn setup(poll: bool) -> Setup {
         slug: slug.to_owned(),
         doc,
         sealed: None,
+        version: 0,
     };
     let link =
         |poll: bool| json!({ "provider": "simulated", "outlet": null, "settings": { "life": 0 }, "paused": false, "poll": poll });

@@ -7,8 +7,9 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
-    About, Applied, Change, CommandState, Counts, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow, Leased, Memory,
-    News, Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, Setup, Store, StoreError, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Change, CommandState, Counts, Entry, EntryState, Exchange, Health, JournalFilter,
+    JournalRow, KeptAnswer, Leased, Memory, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupVersion,
+    Store, StoreError, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};
@@ -217,6 +218,31 @@ impl Store for NodeStore {
     }
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
         pass!(self, put_setup(setup))
+    }
+    async fn setup_versions(&self, id: Id, limit: usize) -> Result<Vec<SetupVersion>, StoreError> {
+        pass!(self, setup_versions(id, limit))
+    }
+    async fn touch_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+        pass!(self, touch_keys(used))
+    }
+    async fn put_audit(&self, rows: Vec<Audit>) -> Result<(), StoreError> {
+        pass!(self, put_audit(rows))
+    }
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Audit>, StoreError> {
+        pass!(self, audit(filter))
+    }
+    async fn begin(
+        &self,
+        key: [u8; 16],
+        body: [u8; 16],
+        now: Timestamp,
+        hold_ms: i64,
+        keep_until: Timestamp,
+    ) -> Result<Begun, StoreError> {
+        pass!(self, begin(key, body, now, hold_ms, keep_until))
+    }
+    async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
+        pass!(self, end(key, answer))
     }
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
         pass!(self, session(connection))

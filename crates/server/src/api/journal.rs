@@ -36,8 +36,6 @@ pub(super) struct JournalQuery {
     /// By id or slug.
     merchant: Option<String>,
     provider: Option<String>,
-    /// By id or slug.
-    connection: Option<String>,
     phone: Option<String>,
     /// Order number or provider's id.
     order: Option<String>,
@@ -66,7 +64,6 @@ pub(super) async fn dead_letters(ask: Ask<(), JournalQuery>) -> Answered<Page<Jo
 
 async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<JournalRow>, Problem> {
     let merchant = caller.scope(app, query.merchant.as_deref())?;
-    let connection = query.connection.as_deref().map(|name| caller.connection(app, name)).transpose()?.map(|link| link.id);
     let country =
         merchant.and_then(|merchant| app.engine.world().merchants.get(&merchant).map(|(_, merchant)| merchant.country.clone()));
     let reference = match &query.phone {
@@ -90,7 +87,6 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
     let filter = JournalFilter {
         merchant,
         provider: query.provider,
-        connection,
         reference,
         status: query.status.and_then(|status| json!(status).as_str().map(str::to_owned)),
         from: query.from,
@@ -192,16 +188,24 @@ pub(super) struct ReplayedEntry {
 
 pub(super) async fn replay(ask: Ask<(), (), ReplayRequest>) -> Answered<ReplayView> {
     let Ask { app, caller, body: replay, .. } = ask;
-    let entries = match (replay.entry, replay.dead) {
+    let missing = || Problem::not_found("no such entry");
+    let named = match (replay.entry, replay.dead) {
         (Some(entry), false) => vec![entry],
-        (None, true) => app.engine.store.dead(caller.merchant, replay.provider, replay.from, replay.to).await?,
+        (None, true) => app.engine.store.dead(replay.provider, replay.from, replay.to).await?,
         _ => return Err(Problem::bad_request("name one `entry`, or say `dead: true`")),
     };
+    let mut entries = Vec::new();
+    for entry in named {
+        let own = caller.merchant.is_none()
+            || app.engine.store.entry(entry).await?.is_some_and(|entry| caller.sees(entry.merchant));
+        match (own, replay.entry) {
+            (true, _) => entries.push(entry),
+            (false, Some(_)) => return Err(missing()),
+            (false, None) => {}
+        }
+    }
     let mut outcomes = Vec::new();
     for entry in entries.iter().filter(|_| !replay.dry_run) {
-        let missing = || Problem::not_found("no such entry");
-        let merchant = app.engine.store.entry(*entry).await?.map(|entry| entry.merchant).filter(|own| caller.sees(*own));
-        merchant.ok_or_else(missing)?;
         let outcome = app.engine.replay(*entry).await?.ok_or_else(missing)?;
         outcomes.push(ReplayedEntry { entry: *entry, outcome: json!(outcome) });
     }

@@ -301,7 +301,7 @@ where
         once::end(app, key.as_ref(), done.as_ref().ok()).await;
         done.map(|(status, head, bytes)| {
             let mut response = respond(status, bytes);
-            response.headers_mut().extend(head.into_iter().map(|(name, value)| (Some(name), value)).collect::<HeaderMap>());
+            response.headers_mut().extend(head);
             response
         })
     };

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use uzel_engine::{
     Stored,
     flow::FlowDoc,
-    setup::{ConnectionPart, FlowPart, MerchantPart, OutletPart, Thing, Unchanged},
+    setup::{ConnectionPart, FlowPart, MerchantPart, Thing, Unchanged},
 };
 use uzel_model::{Id, id::Kind};
 use uzel_store::SetupVersion;

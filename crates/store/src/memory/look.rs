@@ -127,7 +127,8 @@ impl Rows {
                 |row: &CommandRow| matches!(row.state, CommandState::Waiting | CommandState::Dead | CommandState::Unknown);
             self.commands.values().any(|row| row.entry == Some(entry) && lives(row))
         };
-        let connected = |id: &&Id| self.setup.contains_key(&self.commands[*id].command.connection);
+        let known = |link: &Id| self.setup.contains_key(link) || self.removed.contains(link);
+        let connected = |id: &&Id| known(&self.commands[*id].command.connection);
         let stray: Vec<Id> = self.waiting.iter().filter(|id| !connected(id)).copied().collect();
         let idle = self.sending.keys().filter(|id| !self.waiting.contains(id)).count();
         let hidden = self.commands.values().filter(waits).filter(|row| !self.waiting.contains(&row.command.id)).count();

@@ -3,6 +3,7 @@
 
 mod look;
 mod rows;
+mod setup;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -14,8 +15,9 @@ use tokio::sync::{Notify, broadcast};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Change, CommandState, Contact, Counts, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow,
-    Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, Store, StoreError, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Change, CommandState, Contact, Counts, Entry, EntryState, Exchange, Health,
+    JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, SetupVersion, Store,
+    StoreError, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -103,7 +105,10 @@ impl Store for Memory {
     }
 
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
-        Ok(self.rows.lock().recover((self.clock)(), now))
+        let mut rows = self.rows.lock();
+        let taken_back = rows.recover((self.clock)(), now);
+        rows.hold_removed();
+        Ok(taken_back)
     }
 
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError> {
@@ -127,13 +132,48 @@ impl Store for Memory {
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
-        let mut rows = self.rows.lock();
-        rows.setup.extend(setup.rows.into_iter().map(|row| (row.id, row)));
-        rows.keys.extend(setup.keys.into_iter().map(|key| (key.hash.clone(), key)));
-        setup.ends_logins.iter().for_each(|link| drop(rows.sessions.remove(link)));
-        setup.ends_cursors.iter().for_each(|link| drop(rows.cursors.remove(link)));
-        drop(rows);
+        let now = (self.clock)();
+        self.rows.lock().put_setup(setup, now)?;
         self.tell(News::Setup);
+        Ok(())
+    }
+
+    async fn setup_versions(&self, id: Id, limit: usize) -> Result<Vec<SetupVersion>, StoreError> {
+        Ok(self.rows.lock().versions.get(&id).into_iter().flatten().take(limit).cloned().collect())
+    }
+
+    async fn touch_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+        let mut rows = self.rows.lock();
+        for (id, at) in used {
+            let of_id = rows.keys.values_mut().filter(|key| key.id == id);
+            of_id.for_each(|key| key.last_used_at = key.last_used_at.max(Some(at)));
+        }
+        Ok(())
+    }
+
+    async fn put_audit(&self, rows: Vec<Audit>) -> Result<(), StoreError> {
+        let now = (self.clock)();
+        self.rows.lock().put_audit(rows, now);
+        Ok(())
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Audit>, StoreError> {
+        Ok(self.rows.lock().audit(&filter))
+    }
+
+    async fn begin(
+        &self,
+        key: [u8; 16],
+        body: [u8; 16],
+        now: Timestamp,
+        hold_ms: i64,
+        keep_until: Timestamp,
+    ) -> Result<Begun, StoreError> {
+        Ok(self.rows.lock().begin(key, body, now, hold_ms, keep_until))
+    }
+
+    async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
+        self.rows.lock().end(key, answer);
         Ok(())
     }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
+use super::setup::AnswerRow;
 use crate::{
-    Applied, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice,
-    Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, Source, StoreError,
+    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent,
+    Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -64,6 +65,11 @@ pub(super) struct Rows {
     pub(super) notices: BTreeMap<(i64, Id, Id, String), Notice>,
     pub(super) setup: BTreeMap<Id, SetupRow>,
     pub(super) keys: BTreeMap<Vec<u8>, KeyRow>,
+    /// Newest first.
+    pub(super) versions: BTreeMap<Id, VecDeque<SetupVersion>>,
+    pub(super) removed: BTreeSet<Id>,
+    pub(super) audit: BTreeMap<Id, Audit>,
+    pub(super) answers: BTreeMap<[u8; 16], AnswerRow>,
     pub(super) sessions: BTreeMap<Id, Vec<u8>>,
     pub(super) cursors: BTreeMap<Id, String>,
     pub(super) refusals: HashMap<String, VecDeque<Refusal>>,
@@ -273,7 +279,7 @@ impl Rows {
     }
 
     /// An event that waits for a look-up waits no more: it is told as it is.
-    fn close(&mut self, event: Option<Id>) {
+    pub(super) fn close(&mut self, event: Option<Id>) {
         let Some(event) = event else { return };
         if let Some(row) = self.events.get_mut(&event).filter(|row| row.pending) {
             row.pending = false;

@@ -38,9 +38,11 @@ const LAWS: &[Law] = &[
     },
     Law {
         broken: "commands that wait but have no connection: nobody will ever work on them",
-        count: "SELECT count(*) FROM waiting WHERE connection NOT IN (SELECT id FROM setup)",
+        // What waits for one that was removed is held soon.
+        count: "SELECT count(*) FROM waiting WHERE connection NOT IN (SELECT id FROM setup UNION ALL SELECT id FROM removed)",
         mend: Some(
-            "WITH lost AS (DELETE FROM waiting WHERE connection NOT IN (SELECT id FROM setup) RETURNING command),
+            "WITH lost AS (DELETE FROM waiting
+                     WHERE connection NOT IN (SELECT id FROM setup UNION ALL SELECT id FROM removed) RETURNING command),
                  dead AS (UPDATE command c SET state = 3, reason = 'its connection does not exist' FROM lost
                           WHERE c.id = lost.command RETURNING c.id, c.entry, c.subject_key)
              INSERT INTO trouble SELECT id, entry, subject_key, 3 FROM dead ON CONFLICT (command) DO UPDATE SET state = 3",

@@ -251,7 +251,7 @@ impl From<Fault> for StoreError {
 }
 
 impl Fault {
-    fn code(&self) -> Option<&SqlState> {
+    pub(super) fn code(&self) -> Option<&SqlState> {
         match self {
             Self::Database(error) => error.code(),
             Self::Store(_) => None,

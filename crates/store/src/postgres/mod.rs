@@ -4,6 +4,8 @@
 //! groups, as far as possible in statements that take a whole group at once. A session that is left in the middle of a
 //! transaction (its node is frozen, or gone) is ended by the server soon, so that its locks hold nobody up.
 
+mod answer;
+mod audit;
 mod fsck;
 mod handover;
 mod journal;
@@ -16,6 +18,7 @@ mod partitions;
 mod plans;
 mod publication;
 mod purge;
+mod removal;
 mod setup;
 mod timeline;
 mod turns;
@@ -37,12 +40,14 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, KeptAnswer,
+    Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, Timeline,
+    TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does.
-pub(crate) const STEPS: [(u32, &str, &str); 1] = [(1, "first", include_str!("migrations/1_first.sql"))];
+pub(crate) const STEPS: [(u32, &str, &str); 2] =
+    [(1, "first", include_str!("migrations/1_first.sql")), (2, "setup", include_str!("migrations/2_setup.sql"))];
 
 /// Where the server is, and how this node works with it.
 #[derive(Clone)]
@@ -264,9 +269,53 @@ impl Store for Postgres {
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
-        setup::put(&mut self.core.writer().await?, &setup).await?;
-        self.core.told.setup();
+        setup::put(&self.core, &setup).await?;
+        while !setup.removes.is_empty() {
+            match removal::hold(&self.core).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    // The rows are gone: what waits for them is held with the next look at what is late.
+                    tracing::warn!("what waits for a removed connection cannot be held yet: {error}");
+                    break;
+                }
+            }
+        }
         Ok(())
+    }
+
+    async fn setup_versions(&self, id: Id, limit: usize) -> Result<Vec<SetupVersion>, StoreError> {
+        audit::versions(&self.core.reader().await?, id, limit).await
+    }
+
+    async fn touch_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+        setup::touch_keys(&self.core.writer().await?, &used).await
+    }
+
+    async fn put_audit(&self, rows: Vec<Audit>) -> Result<(), StoreError> {
+        let mut client = self.core.writer().await?;
+        let work = client.build_transaction().start().await.map_err(failed)?;
+        audit::put(&work, &rows).await?;
+        work.commit().await.map_err(failed)
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Audit>, StoreError> {
+        audit::list(&self.core.reader().await?, &filter).await
+    }
+
+    async fn begin(
+        &self,
+        key: [u8; 16],
+        body: [u8; 16],
+        now: Timestamp,
+        hold_ms: i64,
+        keep_until: Timestamp,
+    ) -> Result<Begun, StoreError> {
+        answer::begin(&self.core.writer().await?, key, body, now, hold_ms, keep_until).await
+    }
+
+    async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
+        answer::end(&self.core.writer().await?, key, answer.as_ref()).await
     }
 
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {

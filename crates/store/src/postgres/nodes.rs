@@ -17,11 +17,11 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uzel_model::{Id, Timestamp};
 
-use super::{Core, PostgresOptions, STEPS, failed, get, partitions};
-use crate::{About, News, StoreError};
+use super::{Core, PostgresOptions, STEPS, failed, get, partitions, removal::SWEEP};
+use crate::{About, News, StoreError, setup::AUDIT_DAYS};
 
 /// The channel on which nodes tell each other what they did.
-const CHANNEL: &str = "uzel";
+pub(super) const CHANNEL: &str = "uzel";
 /// Between two words to the others.
 const TELL_EVERY: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(2);
@@ -29,7 +29,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 const CONNECT_AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// What this node has done and the others should know: gathered, and told a few times a second at the most. It is told beside
-/// what is written, never within: the server lets only one transaction at a time commit that tells something.
+/// what is written, not within: the server lets only one transaction at a time commit that tells something.
 #[derive(Default)]
 pub(super) struct Told {
     words: Mutex<BTreeSet<String>>,
@@ -46,10 +46,6 @@ impl Told {
         self.tell("due".to_owned());
     }
 
-    pub(super) fn setup(&self) {
-        self.tell("setup".to_owned());
-    }
-
     pub(super) fn login(&self, connection: Id) {
         self.tell(format!("login {connection}"));
     }
@@ -57,6 +53,11 @@ impl Told {
     pub(super) fn breakers(&self) {
         self.tell("breakers".to_owned());
     }
+}
+
+/// That something was set up, as it is told within what is written.
+pub(super) fn setup_word(core: &Core) -> String {
+    format!("{} setup", core.node)
 }
 
 fn news(word: &str) -> Option<News> {
@@ -380,12 +381,18 @@ async fn keep_house(core: &Core) -> Result<(), StoreError> {
     let mut client = core.writer().await?;
     partitions::ahead(&mut client).await?;
     client
-        .batch_execute(
+        .batch_execute(&format!(
             "DELETE FROM called_off WHERE at < clock_timestamp() - interval '30 days';
              DELETE FROM once WHERE until < clock_timestamp() - interval '1 day';
+             DELETE FROM answer WHERE until < clock_timestamp() - interval '1 day';
+             DELETE FROM audit WHERE at < clock_timestamp() - interval '{AUDIT_DAYS} days';
+             DELETE FROM setup_version
+                 WHERE id IN (SELECT id FROM removed WHERE at < clock_timestamp() - interval '{AUDIT_DAYS} days');
+             DELETE FROM removed WHERE at < clock_timestamp() - interval '{AUDIT_DAYS} days';
+             {SWEEP};
              DELETE FROM node WHERE seen_at < clock_timestamp() - interval '1 day';
-             DELETE FROM turn WHERE taken_at < clock_timestamp() - interval '30 days' AND until < clock_timestamp()",
-        )
+             DELETE FROM turn WHERE taken_at < clock_timestamp() - interval '30 days' AND until < clock_timestamp()"
+        ))
         .await
         .map_err(failed)
 }

@@ -17,7 +17,7 @@ use super::{
     Core, doc, get, id,
     journal::text,
     lanes::{self, Fault},
-    maybe_id, uuid,
+    maybe_id, removal, uuid,
     work::{self, Gathered},
 };
 use crate::{
@@ -511,12 +511,16 @@ async fn end(work: &Transaction<'_>, ended: &[Ended], shard: i32) -> Result<(), 
 /// Takes back what has been *sending* for longer than its lease, by the server's clock.
 pub(super) async fn recover(core: &Core, now: Timestamp) -> Result<(u64, u64), StoreError> {
     let mut tries = 0;
-    loop {
+    let taken_back = loop {
         let ended = recover_some(core, now).await;
         if !lanes::again(&ended, &mut tries) {
-            return ended.map_err(StoreError::from);
+            break ended.map_err(StoreError::from)?;
         }
+    };
+    if let Err(error) = removal::hold(core).await {
+        tracing::debug!("what waits for a removed connection cannot be held yet: {error}");
     }
+    Ok(taken_back)
 }
 
 async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> {

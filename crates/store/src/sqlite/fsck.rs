@@ -39,9 +39,12 @@ const LAWS: &[Law] = &[
     },
     Law {
         broken: "commands that wait but have no connection: nobody will ever work on them",
-        count: "SELECT count(*) FROM command WHERE state = 0 AND connection NOT IN (SELECT id FROM setup)",
+        // What waits for one that was removed is held soon.
+        count: "SELECT count(*) FROM command WHERE state = 0
+                AND connection NOT IN (SELECT id FROM setup UNION ALL SELECT id FROM removed)",
         mend: Some(
-            "UPDATE command SET state = 3, reason = 'its connection does not exist' WHERE state = 0 AND connection NOT IN (SELECT id FROM setup)",
+            "UPDATE command SET state = 3, reason = 'its connection does not exist' WHERE state = 0
+             AND connection NOT IN (SELECT id FROM setup UNION ALL SELECT id FROM removed)",
         ),
     },
     Law {

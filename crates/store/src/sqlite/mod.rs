@@ -2,6 +2,8 @@
 //!
 //! Work already handed to the writer is written even when its caller has gone.
 
+mod answer;
+mod audit;
 mod file;
 mod fresh;
 mod fsck;
@@ -11,6 +13,7 @@ mod pages;
 mod publication;
 mod purge;
 mod reference;
+mod removal;
 mod setup;
 mod tally;
 mod timeline;
@@ -36,8 +39,9 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, KeptAnswer,
+    Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, Timeline,
+    TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -151,10 +155,11 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 3] = [
+pub(crate) const STEPS: [(&str, &str); 4] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
+    ("setup", include_str!("migrations/4_setup.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -176,7 +181,7 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
 
 /// No new id may come before a stored one, even if the clock has been put back since.
 fn start_ids_after(connection: &Connection) -> rusqlite::Result<()> {
-    for table in ["inbox", "event", "command", "exchange"] {
+    for table in ["inbox", "event", "command", "exchange", "audit"] {
         let latest: Option<i64> = connection.query_row(&format!("SELECT max(ordinal) FROM {table}"), [], |row| row.get(0))?;
         Id::start_after(latest.unwrap_or_default());
     }
@@ -212,8 +217,15 @@ fn ms(at: Timestamp) -> i64 {
     at.as_millisecond()
 }
 
+/// This moment as SQL tells it, in the same milliseconds.
+const NOW: &str = "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+
 fn time(column: usize, row: &rusqlite::Row<'_>) -> rusqlite::Result<Timestamp> {
     Ok(Timestamp::from_millisecond(row.get(column)?).unwrap_or(Timestamp::UNIX_EPOCH))
+}
+
+fn maybe_time(column: usize, row: &rusqlite::Row<'_>) -> rusqlite::Result<Option<Timestamp>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(|at| Timestamp::from_millisecond(at).unwrap_or(Timestamp::UNIX_EPOCH)))
 }
 
 fn id(kind: Kind, column: usize, row: &rusqlite::Row<'_>) -> rusqlite::Result<Id> {
@@ -282,7 +294,13 @@ impl Store for Sqlite {
     }
 
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
-        self.write(move |connection, tally| outbox::recover(connection, now, tally)).await
+        self.write(move |db, tally| {
+            let taken_back = outbox::recover(db, now, tally)?;
+            removal::sweep(db)?;
+            removal::hold(db, tally)?;
+            Ok(taken_back)
+        })
+        .await
     }
 
     async fn event(&self, event: Id) -> Result<Option<Event>, StoreError> {
@@ -306,7 +324,53 @@ impl Store for Sqlite {
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
-        self.write(move |connection, _| setup::put(connection, &setup)).await
+        let removes = !setup.removes.is_empty();
+        if !self.write(move |db, _| setup::put(db, &setup)).await? {
+            return Err(StoreError::Conflict);
+        }
+        while removes {
+            match self.write(removal::hold).await {
+                Ok(0) => break,
+                Ok(_) => {}
+                Err(error) => {
+                    // The rows are gone: what waits for them is held with the next look at what is late.
+                    tracing::warn!("what waits for a removed connection cannot be held yet: {error}");
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn setup_versions(&self, id: Id, limit: usize) -> Result<Vec<SetupVersion>, StoreError> {
+        self.read(move |db| audit::versions(db, id, limit)).await
+    }
+
+    async fn touch_keys(&self, used: Vec<(String, Timestamp)>) -> Result<(), StoreError> {
+        self.write(move |db, _| setup::touch_keys(db, &used)).await
+    }
+
+    async fn put_audit(&self, rows: Vec<Audit>) -> Result<(), StoreError> {
+        self.write(move |db, _| audit::put(db, &rows)).await
+    }
+
+    async fn audit(&self, filter: AuditFilter) -> Result<Vec<Audit>, StoreError> {
+        self.read(move |db| audit::list(db, &filter)).await
+    }
+
+    async fn begin(
+        &self,
+        key: [u8; 16],
+        body: [u8; 16],
+        now: Timestamp,
+        hold_ms: i64,
+        keep_until: Timestamp,
+    ) -> Result<Begun, StoreError> {
+        self.write(move |db, _| answer::begin(db, key, body, now, hold_ms, keep_until)).await
+    }
+
+    async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
+        self.write(move |db, _| answer::end(db, key, answer.as_ref())).await
     }
 
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {

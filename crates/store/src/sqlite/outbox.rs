@@ -123,24 +123,37 @@ pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut
         .collect::<Result<_>>()?;
     for (command, order_key, led_to_it, being_sent, before) in found {
         if let Some(event) = led_to_it {
-            let open =
-                db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
-            if open == 1 {
-                publication::add(db, event)?;
-            }
+            close(db, event)?;
         }
-        if being_sent {
-            continue;
-        }
-        db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
-        db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
-        if command_state(before) == CommandState::Waiting {
-            left(db, order_key, CommandState::Held, Some(reason), tally)?;
-        } else {
-            tally.shift(command_tally(command_state(before)), command_tally(CommandState::Held));
-            tally.add(format!("held/{reason}"), 1);
+        if !being_sent {
+            hold_back(db, command, order_key, command_state(before), reason, tally)?;
         }
     }
+    Ok(())
+}
+
+/// An event that waits for a look-up waits no more: it is told as it is.
+pub(super) fn close(db: &Connection, event: Id) -> Result<()> {
+    let open = db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
+    if open == 1 { publication::add(db, event) } else { Ok(()) }
+}
+
+/// Holds a command back that waits or is dead, and gives back its slot.
+pub(super) fn hold_back(
+    db: &Connection,
+    command: i64,
+    order_key: i64,
+    before: CommandState,
+    reason: &str,
+    tally: &mut Tally,
+) -> Result<()> {
+    db.prepare_cached("UPDATE command SET state = 5, reason = ?2 WHERE ordinal = ?1")?.execute(params![command, reason])?;
+    db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
+    if before == CommandState::Waiting {
+        return left(db, order_key, CommandState::Held, Some(reason), tally);
+    }
+    tally.shift(command_tally(before), command_tally(CommandState::Held));
+    tally.add(format!("held/{reason}"), 1);
     Ok(())
 }
 

@@ -28,6 +28,7 @@ async fn world() -> World {
         slug: slug.to_owned(),
         doc: serde_json::json!({}),
         sealed: None,
+        version: 0,
     };
     store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], ..Setup::default() }).await.unwrap();
     World { store, merchant, link, _kept: Box::new(kept) }
@@ -786,6 +787,7 @@ async fn the_journal_tells_rows_by_the_provider_that_they_came_from() {
             slug: "c".to_owned(),
             doc: serde_json::json!({ "provider": provider }),
             sealed: None,
+            version: 0,
         };
         world.store.put_setup(Setup { rows: vec![row], ..Setup::default() }).await.unwrap();
     };

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
 
+mod api;
 mod apply;
 mod asked;
 mod asking;

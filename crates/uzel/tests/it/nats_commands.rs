@@ -121,6 +121,10 @@ async fn what_cannot_be_taken_is_refused_with_the_reason_and_comes_no_more() {
         of: engine.world().merchant("other"),
         about: "owner".to_owned(),
         webhook: false,
+        label: String::new(),
+        made_at: engine.clock.now(),
+        expires_at: None,
+        last_used_at: None,
     };
     engine.store.put_setup(Setup { keys: vec![row], ..Setup::default() }).await.unwrap();
     engine.reload().await.unwrap();

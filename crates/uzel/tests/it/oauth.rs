@@ -182,6 +182,10 @@ async fn a_login_is_begun_only_by_a_key_that_may_touch_the_connection() {
             of,
             about: "owner".to_owned(),
             webhook: false,
+            label: String::new(),
+            made_at: engine.clock.now(),
+            expires_at: None,
+            last_used_at: None,
         }
     };
     let keys = vec![key("other", "key-of-the-other-merchant"), key("m", "key-of-this-merchant")];

@@ -17,6 +17,10 @@ async fn key(world: &World, merchant: &str, key: &str, role: &str) {
         of: engine.world().merchant(merchant),
         about: role.to_owned(),
         webhook: false,
+        label: String::new(),
+        made_at: engine.clock.now(),
+        expires_at: None,
+        last_used_at: None,
     };
     engine.store.put_setup(Setup { keys: vec![row], ..Setup::default() }).await.unwrap();
     engine.reload().await.unwrap();
