@@ -163,7 +163,9 @@ async fn every_route_lets_in_the_roles_of_the_table_and_no_other() {
         }
         table.push(format!("{method} {path}: {}", roles.join(", ")));
     }
-    insta::assert_snapshot!("roles", table.join("\n"));
+    insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../../../../fixtures/snapshots", omit_expression => true }, {
+        insta::assert_snapshot!("roles", table.join("\n"));
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -292,7 +294,7 @@ async fn a_changed_connection_keeps_its_secrets_unless_it_is_pointed_elsewhere()
     assert_eq!(renamed.body["errors"].as_array().unwrap().len(), 2, "{}", renamed.body);
     let wrong = owner.patch("/api/v1/connections/smsru", &json!({ "settings": { "from": 5, "frm": "x" } })).await;
     let places: Vec<&Value> = wrong.body["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
-    assert_eq!(places, ["/settings/from", "/settings/frm"], "every fault, in its place");
+    assert_eq!(places, ["/settings/frm", "/settings/from"], "every fault, in its place");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -435,7 +437,7 @@ async fn a_key_that_asks_too_fast_is_slowed_and_told_and_another_is_not() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_the_journal_lose_and_repeat_nothing_while_more_comes() {
-    let world = World::new(json!({ "on": [] })).await;
+    let world = World::new(json!({ "when": "false" })).await;
     let admin = admin(&world);
     let post = async |number: usize| {
         let body = json!({ "order": { "id": number, "status": "Выполнен", "sum": "640.50", "customer": { "phone": "+79991234567" } } });
