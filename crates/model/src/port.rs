@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp};
+use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp, phone::Named};
 
 /// What a command asks of its connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,21 @@ impl Job {
         match self {
             Self::Send { .. } => "send",
             Self::LookUp { .. } => "look_up",
+        }
+    }
+
+    /// Takes out whom it is for and what it says. Ids by which somebody is looked up stay.
+    pub fn forget_person(&mut self, phone: &Named) {
+        match self {
+            Self::Send { phone, text, .. } => {
+                phone.clear();
+                text.clear();
+            }
+            Self::LookUp { what } => {
+                if phone.is_in(&what.to_string()) {
+                    *what = Value::Null;
+                }
+            }
         }
     }
 

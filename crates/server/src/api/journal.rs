@@ -85,6 +85,7 @@ pub(super) async fn list(
         to: filter.to,
         before: filter.before,
         limit: filter.limit.unwrap_or(50),
+        ..JournalFilter::default()
     };
     let mut rows = app.engine.store.journal(filter).await?;
     if !shows_all {
