@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Id, Timestamp,
-    phone::{Phone, PhoneError},
+    phone::{Named, Phone, PhoneError},
 };
 
 /// Types of events, in the form CloudEvents wants.
@@ -104,4 +104,87 @@ pub struct Event {
     pub entry: Id,
     /// One trace from the webhook to the last attempt (W3C trace id, 32 hex digits).
     pub trace: String,
+}
+
+/// Names of fields in [`Event::data`] whose texts are no words about a person: ids, times, amounts, states.
+const IMPERSONAL: [&str; 22] = [
+    "amount",
+    "code",
+    "company",
+    "count",
+    "currency",
+    "date",
+    "guests",
+    "id",
+    "ids",
+    "items",
+    "kind",
+    "number",
+    "order",
+    "organization",
+    "pipeline",
+    "price",
+    "restaurant",
+    "start",
+    "status",
+    "sum",
+    "time",
+    "type",
+];
+
+impl Event {
+    /// Takes out what is told of the guest: name, phone, and every text of the data that may be about a person. Amounts, times and
+    /// ids stay.
+    pub fn forget_person(&mut self, phone: &Named) {
+        (self.name, self.phone, self.phone_error) = (None, None, None);
+        self.refs.retain(|value| !phone.is_in(value));
+        if self.weak_key || phone.is_in(&self.key) {
+            // It is made of a hash of the phone.
+            self.key = "erased".to_owned();
+        }
+        if phone.is_in(&self.subject) {
+            self.subject = "erased".to_owned();
+        }
+        forget(&mut self.data, "", phone);
+    }
+}
+
+fn forget(value: &mut Value, name: &str, phone: &Named) {
+    match value {
+        Value::Object(fields) => fields.iter_mut().for_each(|(name, value)| forget(value, name, phone)),
+        Value::Array(values) => values.iter_mut().for_each(|value| forget(value, name, phone)),
+        Value::String(text) => {
+            let impersonal = IMPERSONAL.iter().any(|known| name == *known || name.ends_with(&format!("_{known}")));
+            if !impersonal || phone.is_in(text) {
+                *value = Value::Null;
+            }
+        }
+        Value::Number(number) => {
+            if phone.is_in(&number.to_string()) {
+                *value = Value::Null;
+            }
+        }
+        Value::Null | Value::Bool(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_may_be_about_a_person_goes_from_the_data_and_figures_stay() {
+        let mut data = json!({
+            "sum": "1200.50", "status": "Closed", "order_id": "77", "comment": "Мария, домофон 5", "name": "Maria", "guests": 2,
+            "client": { "id": 7, "email": "m@example.com", "tel": 79991234567_i64 }, "items": ["Стрижка", "+7 (999) 123-45-67"],
+        });
+        forget(&mut data, "", &Named::new("+79991234567"));
+        let left = json!({
+            "sum": "1200.50", "status": "Closed", "order_id": "77", "comment": null, "name": null, "guests": 2,
+            "client": { "id": 7, "email": null, "tel": null }, "items": ["Стрижка", null],
+        });
+        assert_eq!(data, left);
+    }
 }

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp};
+use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp, phone::Named};
 
 /// What a command asks of its connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -33,6 +33,21 @@ impl Job {
         match self {
             Self::Send { .. } => "send",
             Self::LookUp { .. } => "look_up",
+        }
+    }
+
+    /// Takes out whom it is for and what it says. Ids by which somebody is looked up stay.
+    pub fn forget_person(&mut self, phone: &Named) {
+        match self {
+            Self::Send { phone, text, .. } => {
+                phone.clear();
+                text.clear();
+            }
+            Self::LookUp { what } => {
+                if phone.is_in(&what.to_string()) {
+                    *what = Value::Null;
+                }
+            }
         }
     }
 

@@ -3,6 +3,8 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod erasure;
+mod feed;
 #[cfg(feature = "memory")]
 mod memory;
 mod numbers;
@@ -17,6 +19,8 @@ mod watch;
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
+pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
@@ -25,7 +29,7 @@ use serde::{Deserialize, Serialize};
 pub use setup::{Audit, AuditFilter, Begun, KeptAnswer, KeyRow, Setup, SetupRow, SetupVersion};
 pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch as watched};
 use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
 pub use watch::{OpenBreaker, Refusal, Rhythm, WrongKey};
@@ -231,6 +235,14 @@ pub struct Change {
     /// The caller's own key; a known one is a conflict, and [`Store::once`] tells what it stands for.
     pub once: Option<Once>,
     pub now: Option<Timestamp>,
+}
+
+impl Change {
+    /// Whether events may be whole by it.
+    pub(crate) fn may_tell(&self) -> bool {
+        let failed = |ended: &Settlement| !matches!(ended.state, CommandState::Waiting | CommandState::Done);
+        !self.events.is_empty() || self.resolved.is_some() || self.settlement.as_ref().is_some_and(failed)
+    }
 }
 
 /// Where a connection's polls stand: from where, and to where.
@@ -457,7 +469,26 @@ pub trait Store: Send + Sync {
     /// Forgets up to about `limit` entries from before a moment, with all that followed from them, but none that is unread, has
     /// a command that waits, or an event to be published; keys of events are kept for ever. Gives how many went.
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
+    /// The same for one merchant, whose entries are kept for less long.
+    async fn purge_merchant(&self, merchant: Id, before: Timestamp, limit: usize) -> Result<u64, StoreError>;
     async fn about(&self) -> Result<About, StoreError>;
+
+    /// Events, newest first.
+    async fn events(&self, filter: EventFilter) -> Result<Vec<StoredEvent>, StoreError>;
+    /// What the feed tells next: every event once, when it is whole, those of one subject in their order. Whoever reads on from
+    /// a cursor misses nothing and gets nothing twice, on whatever node, also of what was purged or erased meanwhile.
+    async fn feed(&self, merchant: Option<Id>, kinds: Vec<String>, from: FeedFrom, limit: usize) -> Result<FeedPage, StoreError>;
+    /// Changes whenever events have become whole, on whatever node; the feed may tell them some moments later.
+    fn told(&self) -> watched::Receiver<u64>;
+    /// Commands and whose they are, newest first, without their exchanges.
+    async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError>;
+    /// Holds a command back for this reason, if it waits.
+    async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError>;
+    /// How phones are hashed whose persons were erased. Without it no opt-out can be kept.
+    fn hash_phones_by(&self, hash: PhoneHash);
+    /// Erases a portion of what is kept of a merchant's person: first what is found by the phone, then whatever else names it.
+    /// Numbers, times and ids stay; an opt-out stays under the phone's keyed hash.
+    async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError>;
     /// What it counts while it writes; `None` where it counts nothing.
     fn stats(&self) -> Option<Arc<Stats>> {
         None

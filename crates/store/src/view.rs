@@ -51,6 +51,9 @@ pub struct JournalFilter {
     /// Phone, order number or provider's id, exactly as journalled.
     pub reference: Option<String>,
     pub status: Option<String>,
+    pub connection: Option<Id>,
+    /// Only what came, in this state; *dead* is also what led to a dead command.
+    pub state: Option<EntryState>,
     pub from: Option<Timestamp>,
     pub to: Option<Timestamp>,
     /// Only entries older than this one.

@@ -4,12 +4,10 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Change, CommandState, Counts, Entry, EntryState, Exchange, Health, JournalFilter,
-    JournalRow, KeptAnswer, Leased, Memory, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupVersion,
-    Store, StoreError, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};
@@ -358,6 +356,30 @@ impl Store for NodeStore {
     }
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
         pass!(self, purge(before, limit))
+    }
+    async fn purge_merchant(&self, merchant: Id, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        pass!(self, purge_merchant(merchant, before, limit))
+    }
+    async fn events(&self, filter: EventFilter) -> Result<Vec<StoredEvent>, StoreError> {
+        pass!(self, events(filter))
+    }
+    async fn feed(&self, merchant: Option<Id>, kinds: Vec<String>, from: FeedFrom, limit: usize) -> Result<FeedPage, StoreError> {
+        pass!(self, feed(merchant, kinds, from, limit))
+    }
+    fn told(&self) -> watch::Receiver<u64> {
+        self.inner.told()
+    }
+    async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
+        pass!(self, commands(filter))
+    }
+    async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
+        pass!(self, cancel(command, reason))
+    }
+    fn hash_phones_by(&self, hash: PhoneHash) {
+        self.inner.hash_phones_by(hash);
+    }
+    async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError> {
+        pass!(self, erase(merchant, phone, place, limit))
     }
     async fn about(&self) -> Result<About, StoreError> {
         pass!(self, about())

@@ -36,6 +36,8 @@ pub(super) struct JournalQuery {
     /// By id or slug.
     merchant: Option<String>,
     provider: Option<String>,
+    /// By id or slug.
+    connection: Option<String>,
     phone: Option<String>,
     /// Order number or provider's id.
     order: Option<String>,
@@ -64,6 +66,7 @@ pub(super) async fn dead_letters(ask: Ask<(), JournalQuery>) -> Answered<Page<Jo
 
 async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<JournalRow>, Problem> {
     let merchant = caller.scope(app, query.merchant.as_deref())?;
+    let connection = query.connection.as_deref().map(|name| caller.connection(app, name)).transpose()?.map(|link| link.id);
     let country =
         merchant.and_then(|merchant| app.engine.world().merchants.get(&merchant).map(|(_, merchant)| merchant.country.clone()));
     let reference = match &query.phone {
@@ -92,7 +95,9 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
         from: query.from,
         to: query.to,
         before: query.before,
+        connection,
         limit: limit + 1,
+        ..JournalFilter::default()
     };
     let mut rows = app.engine.store.journal(filter).await?;
     if !(query.unmasked && caller.is_owner()) {

@@ -42,6 +42,12 @@ impl Rows {
             found.as_ref().is_none_or(|found: &BTreeSet<Id>| found.contains(&row.entry.id))
                 && filter.provider.as_ref().is_none_or(|provider| *provider == row.entry.provider)
                 && filter.merchant.is_none_or(|merchant| merchant == row.entry.merchant)
+                && filter.connection.is_none_or(|connection| connection == row.entry.connection)
+                && filter.before.is_none_or(|before| row.entry.id < before)
+                && filter.state.is_none_or(|state| match state {
+                    EntryState::Dead => row.state == state || self.led_to_dead(row.entry.id),
+                    state => row.state == state,
+                })
         };
         let rows = self.entries.values().rev().filter(wanted).map(|row| JournalRow {
             id: row.entry.id,
@@ -62,11 +68,14 @@ impl Rows {
         rows.take(filter.limit).collect()
     }
 
+    fn led_to_dead(&self, entry: Id) -> bool {
+        self.commands.values().any(|row| row.entry == Some(entry) && row.state == CommandState::Dead)
+    }
+
     pub(super) fn dead(&self, provider: Option<&str>, from: Option<Timestamp>, to: Option<Timestamp>) -> Vec<Id> {
-        let led_to_dead = |id: Id| self.commands.values().any(|row| row.entry == Some(id) && row.state == CommandState::Dead);
         let dead = self.entries.values().filter(|row| {
             let at = row.entry.request.received_at;
-            (row.state == EntryState::Dead || led_to_dead(row.entry.id))
+            (row.state == EntryState::Dead || self.led_to_dead(row.entry.id))
                 && from.is_none_or(|from| at >= from)
                 && to.is_none_or(|to| at < to)
                 && provider.is_none_or(|provider| row.entry.provider == provider)

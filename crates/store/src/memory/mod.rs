@@ -2,6 +2,7 @@
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
 mod look;
+mod people;
 mod rows;
 mod setup;
 
@@ -11,13 +12,11 @@ use async_trait::async_trait;
 use jiff::SignedDuration;
 use parking_lot::Mutex;
 use rows::Rows;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Change, CommandState, Contact, Counts, Entry, EntryState, Exchange, Health,
-    JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, SetupVersion, Store,
-    StoreError, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -34,17 +33,20 @@ pub struct Memory {
     clock: Arc<Clock>,
     news: broadcast::Sender<News>,
     appended: Arc<Notify>,
+    told: Arc<watch::Sender<u64>>,
 }
 
 impl Memory {
     /// An empty store that goes by this clock.
     pub fn new(clock: impl Fn() -> Timestamp + Send + Sync + 'static) -> Self {
-        Self { rows: Arc::default(), clock: Arc::new(clock), news: broadcast::Sender::new(1_024), appended: Arc::default() }
+        let (news, told) = (broadcast::Sender::new(1_024), Arc::new(watch::Sender::new(0)));
+        Self { rows: Arc::default(), clock: Arc::new(clock), news, appended: Arc::default(), told }
     }
 
     /// The same store, as one more node sees it.
     pub fn node(&self) -> Self {
-        Self { rows: self.rows.clone(), clock: self.clock.clone(), news: self.news.clone(), appended: Arc::default() }
+        let (rows, clock, news) = (self.rows.clone(), self.clock.clone(), self.news.clone());
+        Self { rows, clock, news, appended: Arc::default(), told: self.told.clone() }
     }
 
     /// Wakes this node's reader where entries lie that nobody means to read. A node has to look now and then: whoever meant to
@@ -96,6 +98,7 @@ impl Store for Memory {
         if applied.iter().flatten().any(|applied| applied.queued > 0) {
             self.tell(News::Due);
         }
+        self.told.send_modify(|changes| *changes += 1);
         applied
     }
 
@@ -117,6 +120,10 @@ impl Store for Memory {
 
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, _: &str, at: Timestamp) -> Result<bool, StoreError> {
         let mut rows = self.rows.lock();
+        if granted && rows.opted_out_at(merchant, phone).is_some_and(|opted_out_at| at < opted_out_at) {
+            return Ok(false);
+        }
+        rows.forget_opt_out(merchant, phone);
         let known = rows.contacts.entry((merchant, phone.to_owned())).or_insert((Contact::default(), Timestamp::MIN));
         if granted && at < known.1 {
             return Ok(false);
@@ -374,20 +381,46 @@ impl Store for Memory {
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        let mut rows = self.rows.lock();
-        let waits = |id: Id| rows.waiting.iter().any(|command| rows.commands[command].entry == Some(id));
-        let told =
-            |id: Id| rows.unpublished.values().any(|event| rows.events.get(event).is_some_and(|row| row.event.entry == id));
-        let old = rows.entries.values().filter(|row| row.entry.request.received_at < before && row.state != EntryState::Unread);
-        let gone: Vec<Id> = old.map(|row| row.entry.id).filter(|id| !waits(*id) && !told(*id)).take(limit).collect();
-        gone.iter().for_each(|id| rows.forget(*id));
-        rows.exchanges.retain(|_, exchange| exchange.at >= before);
-        let waits = |state| state == CommandState::Waiting;
-        rows.commands.retain(|_, row| row.entry.is_some() || row.command.due_at >= before || waits(row.state));
-        Ok(gone.len() as u64)
+        Ok(self.rows.lock().purge(None, before, limit))
+    }
+
+    async fn purge_merchant(&self, merchant: Id, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.rows.lock().purge(Some(merchant), before, limit))
     }
 
     async fn about(&self) -> Result<About, StoreError> {
         Ok(About { kind: "memory", version: String::new(), schema: 0, schema_known: 0, bytes: 0, nodes: 1 })
+    }
+
+    async fn events(&self, filter: EventFilter) -> Result<Vec<StoredEvent>, StoreError> {
+        Ok(self.rows.lock().events_of(&filter))
+    }
+
+    async fn feed(&self, merchant: Option<Id>, kinds: Vec<String>, from: FeedFrom, limit: usize) -> Result<FeedPage, StoreError> {
+        Ok(self.rows.lock().feed_from(merchant, &kinds, from, limit))
+    }
+
+    fn told(&self) -> watch::Receiver<u64> {
+        self.told.subscribe()
+    }
+
+    async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
+        Ok(self.rows.lock().commands_of(&filter))
+    }
+
+    async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
+        let cancelled = self.rows.lock().cancel(command, reason);
+        self.told.send_modify(|changes| *changes += 1);
+        Ok(cancelled)
+    }
+
+    fn hash_phones_by(&self, hash: PhoneHash) {
+        self.rows.lock().phones.get_or_insert(hash);
+    }
+
+    async fn erase(&self, merchant: Id, phone: &str, _: ErasurePlace, _: usize) -> Result<Erased, StoreError> {
+        let erased = self.rows.lock().erase(merchant, phone);
+        self.told.send_modify(|changes| *changes += 1);
+        erased
     }
 }

@@ -6,8 +6,7 @@ use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature:
 
 use super::setup::AnswerRow;
 use crate::{
-    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent,
-    Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
+    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -78,6 +77,10 @@ pub(super) struct Rows {
     pub(super) claims: HashMap<String, Vec<u8>>,
     pub(super) onces: BTreeMap<[u8; 16], Once>,
     pub(super) publish: bool,
+    /// The feed: events in the order in which they became whole.
+    pub(super) feed: Vec<Id>,
+    pub(super) opted_out: HashMap<(Id, [u8; 32]), Timestamp>,
+    pub(super) phones: Option<PhoneHash>,
     pub(super) unpublished: BTreeMap<i64, Id>,
     published: i64,
     pub(super) turns: HashMap<String, (i64, Timestamp, Timestamp)>,
@@ -215,6 +218,9 @@ impl Rows {
     }
 
     fn publish_soon(&mut self, event: Id) {
+        if !self.feed.contains(&event) {
+            self.feed.push(event);
+        }
         if self.publish {
             self.published += 1;
             self.unpublished.insert(self.published, event);
@@ -377,7 +383,8 @@ impl Rows {
                 command.lease = self.leases;
                 if let Job::Send { phone, .. } = &command.job {
                     let known = self.contacts.get(&(command.merchant, phone.clone()));
-                    command.contact = known.map_or_else(Contact::default, |(contact, _)| *contact);
+                    let erased = || Contact { opted_out: self.opted_out_at(command.merchant, phone).is_some(), consented: false };
+                    command.contact = known.map_or_else(erased, |(contact, _)| *contact);
                 }
                 leased.commands.push(command);
             }

@@ -6,6 +6,9 @@
 
 mod answer;
 mod audit;
+mod commands;
+mod erase;
+mod events;
 mod fsck;
 mod handover;
 mod journal;
@@ -25,7 +28,11 @@ mod turns;
 mod watch;
 mod work;
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
@@ -33,21 +40,25 @@ use handover::Handover;
 use lanes::Lanes;
 pub use nodes::Migration;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch as watched};
 use tokio_postgres::{IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, KeptAnswer,
-    Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, Timeline,
-    TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace, EventFilter,
+    Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker,
+    PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
-/// The schema, step by step: numbers, names, and what each does.
-pub(crate) const STEPS: [(u32, &str, &str); 2] =
-    [(1, "first", include_str!("migrations/1_first.sql")), (2, "setup", include_str!("migrations/2_setup.sql"))];
+/// The schema, step by step: numbers, names, the step that a program must know to work beside it, and what each does.
+pub(crate) const STEPS: [(u32, &str, u32, &str); 3] = [
+    (1, "first", 1, include_str!("migrations/1_first.sql")),
+    (2, "setup", 1, include_str!("migrations/2_setup.sql")),
+    // A program that does not know it would tell no events.
+    (3, "feed", 3, include_str!("migrations/3_feed.sql")),
+];
 
 /// Where the server is, and how this node works with it.
 #[derive(Clone)]
@@ -95,6 +106,9 @@ struct Core {
     node: Uuid,
     handover: Handover,
     news: broadcast::Sender<News>,
+    /// Counts commits, of whatever node, by which events became whole.
+    events: watched::Sender<u64>,
+    phones: OnceLock<PhoneHash>,
     /// What this node has done since its last word to the others.
     told: nodes::Told,
     /// Leases whose answers were lost.
@@ -135,6 +149,8 @@ impl Postgres {
             node: Uuid::now_v7(),
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
+            events: watched::Sender::new(0),
+            phones: OnceLock::new(),
             told: nodes::Told::default(),
             lost_batches: Mutex::default(),
             stop: CancellationToken::new(),
@@ -165,6 +181,12 @@ impl Core {
 
     async fn writer(&self) -> Result<Object, StoreError> {
         self.writers.get().await.map_err(no_connection)
+    }
+
+    /// Events have become whole.
+    fn told_events(&self) {
+        self.events.send_modify(|commits| *commits += 1);
+        self.told.events();
     }
 }
 
@@ -261,7 +283,8 @@ impl Store for Postgres {
         proof: &str,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
-        setup::put_consent(&self.core.writer().await?, merchant, phone, granted, proof, at).await
+        let hash = self.core.phones.get().map(|hash| hash(merchant, phone));
+        setup::put_consent(&mut self.core.writer().await?, merchant, phone, hash, granted, proof, at).await
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -474,7 +497,40 @@ impl Store for Postgres {
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        purge::purge(&mut self.core.writer().await?, before, limit).await
+        purge::purge(&mut self.core.writer().await?, None, before, limit).await
+    }
+
+    async fn purge_merchant(&self, merchant: Id, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        purge::purge(&mut self.core.writer().await?, Some(merchant), before, limit).await
+    }
+
+    async fn events(&self, filter: EventFilter) -> Result<Vec<StoredEvent>, StoreError> {
+        events::page(&mut self.core.reader().await?, &filter).await
+    }
+
+    async fn feed(&self, merchant: Option<Id>, kinds: Vec<String>, from: FeedFrom, limit: usize) -> Result<FeedPage, StoreError> {
+        events::feed(&mut self.core.reader().await?, merchant, &kinds, from, limit).await
+    }
+
+    fn told(&self) -> watched::Receiver<u64> {
+        self.core.events.subscribe()
+    }
+
+    async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
+        commands::page(&mut self.core.reader().await?, &filter).await
+    }
+
+    async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
+        commands::cancel(&self.core, command, reason).await
+    }
+
+    fn hash_phones_by(&self, hash: PhoneHash) {
+        // The first one stays: an opt-out is found by the hash under which it was kept.
+        self.core.phones.get_or_init(|| hash);
+    }
+
+    async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError> {
+        erase::portion(&self.core, merchant, phone, place, limit).await
     }
 
     async fn about(&self) -> Result<About, StoreError> {

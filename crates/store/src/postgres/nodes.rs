@@ -17,11 +17,13 @@ use tokio_postgres::{
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uzel_model::{Id, Timestamp};
 
-use super::{Core, PostgresOptions, STEPS, failed, get, partitions, removal::SWEEP};
+use super::{Core, PostgresOptions, STEPS, events, failed, get, partitions, removal::SWEEP};
 use crate::{About, News, StoreError, setup::AUDIT_DAYS};
 
 /// The channel on which nodes tell each other what they did.
 pub(super) const CHANNEL: &str = "uzel";
+/// The word for events that have become whole: what waits is whoever reads the feed.
+const EVENTS: &str = "events";
 /// Between two words to the others.
 const TELL_EVERY: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(2);
@@ -48,6 +50,10 @@ impl Told {
 
     pub(super) fn login(&self, connection: Id) {
         self.tell(format!("login {connection}"));
+    }
+
+    pub(super) fn events(&self) {
+        self.tell(EVENTS.to_owned());
     }
 
     pub(super) fn breakers(&self) {
@@ -167,7 +173,7 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
         }
         done.push(number);
     }
-    for (number, name, sql) in STEPS {
+    for (number, name, needs, sql) in STEPS {
         if done.contains(&(number as i32)) {
             continue;
         }
@@ -177,9 +183,10 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
             )));
         }
         work.batch_execute(sql).await.map_err(failed)?;
-        let put = "INSERT INTO migration VALUES ($1, $2, 1, clock_timestamp())";
-        work.execute(put, &[&(number as i32), &name]).await.map_err(failed)?;
+        let put = "INSERT INTO migration VALUES ($1, $2, $3, clock_timestamp())";
+        work.execute(put, &[&(number as i32), &name, &(needs as i32)]).await.map_err(failed)?;
     }
+    events::go_on(&work).await?;
     work.commit().await.map_err(failed)
 }
 
@@ -191,7 +198,7 @@ pub(super) async fn migrations(options: &PostgresOptions) -> Result<Vec<Migratio
     let there = client.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
     let mut migrations: Vec<Migration> = STEPS
         .iter()
-        .map(|(number, name, _)| Migration { number: *number, name: (*name).to_owned(), applied: false, applied_at: None })
+        .map(|(number, name, ..)| Migration { number: *number, name: (*name).to_owned(), applied: false, applied_at: None })
         .collect();
     if get(&there, 0)? {
         let rows = client.query("SELECT number, name, applied_at FROM migration ORDER BY number", &[]).await.map_err(failed)?;
@@ -289,12 +296,17 @@ async fn listen(core: Arc<Core>) {
                 for news in [News::Setup, News::Breakers, News::Due] {
                     drop(core.news.send(news));
                 }
+                core.events.send_modify(|changes| *changes += 1);
                 while let Some(message) = messages.recv().await {
                     if let AsyncMessage::Notification(told) = message
                         && !told.payload().starts_with(&own)
-                        && let Some(news) = told.payload().split_once(' ').and_then(|(_, word)| news(word))
+                        && let Some((_, word)) = told.payload().split_once(' ')
                     {
-                        drop(core.news.send(news));
+                        match news(word) {
+                            Some(news) => drop(core.news.send(news)),
+                            None if word == EVENTS => core.events.send_modify(|changes| *changes += 1),
+                            None => {}
+                        }
                     }
                 }
                 drop(client);

@@ -17,7 +17,7 @@ use super::{
     Core, doc, get, id,
     journal::text,
     lanes::{self, Fault},
-    maybe_id, removal, uuid,
+    maybe_id, removal, setup, uuid,
     work::{self, Gathered},
 };
 use crate::{
@@ -387,7 +387,8 @@ pub(crate) const LEASE: &str = "WITH due AS (
         SELECT command, nextval('lease'), clock_timestamp() + $5 * interval '1 millisecond', $6 FROM due
         ON CONFLICT DO NOTHING RETURNING command, lease)
     SELECT c.id, c.merchant, c.connection, c.source, c.flow, c.event, c.job, c.due_at, c.latest_at, due.attempts, c.trace,
-        marked.lease, coalesce(p.opted_out, false), coalesce(p.consented, false), c.entry, c.order_key, c.subject_key
+        marked.lease, coalesce(p.opted_out, false), coalesce(p.consented, false), c.entry, c.order_key, c.subject_key,
+        p.opted_out IS NULL AND NOT c.repeatable AND EXISTS (SELECT 1 FROM opted_out)
     FROM marked JOIN due USING (command)
     CROSS JOIN LATERAL (SELECT * FROM command c WHERE c.id = marked.command LIMIT 1) AS c
     LEFT JOIN LATERAL (SELECT opted_out, consented FROM contact p WHERE p.merchant = c.merchant
@@ -441,10 +442,15 @@ async fn take_due(
     let statement = client.prepare_cached(LEASE).await?;
     let rows = client.query(&statement, &[&connections, &room, &now, &(limit as i64), &(lease_ms as f64), &batch]).await?;
     let mut leased = Leased::default();
-    let mut broken = Vec::new();
+    let (mut broken, mut erased) = (Vec::new(), Vec::new());
     for row in &rows {
         match read(row) {
-            Ok(command) => leased.commands.push(command),
+            Ok(command) => {
+                if get(row, 17)? {
+                    erased.push(leased.commands.len());
+                }
+                leased.commands.push(command);
+            }
             Err(error) => broken.push((row, error)),
         }
     }
@@ -457,9 +463,26 @@ async fn take_due(
         end(&work, &[ended], lanes::shard(core, lanes::LEASES)).await?;
         work.commit().await?;
     }
+    look_for_opt_outs(core, client, &mut leased.commands, &erased).await?;
     let statement = client.prepare_cached(NEXT).await?;
     leased.next_at = get(&client.query_one(&statement, &[&connections]).await?, 0)?;
     Ok(leased)
+}
+
+/// Whoever is not known may have been erased: then the phone's hash says whether messages are wanted.
+async fn look_for_opt_outs(core: &Core, client: &Object, commands: &mut [Command], places: &[usize]) -> Result<(), Fault> {
+    let Some(hash) = core.phones.get().filter(|_| !places.is_empty()) else { return Ok(()) };
+    let hashed = places.iter().filter_map(|place| match &commands[*place].job {
+        Job::Send { phone, .. } => Some((*place, hash(commands[*place].merchant, phone))),
+        Job::LookUp { .. } => None,
+    });
+    let hashed: Vec<(usize, [u8; 32])> = hashed.collect();
+    let hashes: Vec<&[u8]> = hashed.iter().map(|(_, hash)| hash.as_slice()).collect();
+    let opted_out = setup::opted_out(client, &hashes).await?;
+    for (place, hash) in &hashed {
+        commands[*place].contact.opted_out = opted_out.iter().any(|known| known == hash);
+    }
+    Ok(())
 }
 
 /// What was marked for this node without its knowing waits again: it was never handed out.

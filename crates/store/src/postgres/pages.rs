@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CommandState, Direction, EntryState, JournalFilter, JournalRow, StoreError,
-    numbers::{command_state, entry_state, entry_word, key},
+    numbers::{command_state, entry_number, entry_state, entry_word, key},
 };
 
 /// Ids may stand so far from the time of their rows: a question is kept when it is answered, and clocks are set.
@@ -41,8 +41,13 @@ pub(super) async fn list(client: &mut Object, filter: &JournalFilter) -> Result<
     let connections = connections(&work, filter).await?;
     let mut rows = Vec::new();
     for (half, status) in [(incoming(), incoming_status(filter)), (outgoing(), outgoing_status(filter))] {
+        let of_state = match (filter.state, half.table) {
+            (None, _) => String::new(),
+            (Some(state), "inbox") => of_state(state),
+            (Some(_), _) => continue,
+        };
         if let Some(status) = status {
-            rows.extend(page(&work, &half, &status, filter, connections.as_deref(), limit as i64).await?);
+            rows.extend(page(&work, &half, &(status + &of_state), filter, connections.as_deref(), limit as i64).await?);
         }
     }
     work.commit().await.map_err(failed)?;
@@ -54,8 +59,13 @@ pub(super) async fn list(client: &mut Object, filter: &JournalFilter) -> Result<
 /// The connections of the merchant and the provider, where the filter names one.
 async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<Option<Vec<Uuid>>, StoreError> {
     // By a reference few rows are found: no index need help.
-    if (filter.merchant.is_none() && filter.provider.is_none()) || filter.reference.is_some() {
+    let everybody = filter.merchant.is_none() && filter.provider.is_none() && filter.connection.is_none();
+    // The dead are few: each is found by itself.
+    if everybody || filter.reference.is_some() || filter.state == Some(EntryState::Dead) {
         return Ok(None);
+    }
+    if let Some(connection) = filter.connection {
+        return Ok(Some(vec![uuid(connection)]));
     }
     let statement = work
         .prepare_cached(
@@ -87,6 +97,9 @@ async fn page(
     // A connection may have had another provider before.
     if let Some(merchant) = filter.merchant {
         add("j.merchant = ?", Box::new(uuid(merchant)));
+    }
+    if let Some(connection) = filter.connection {
+        add("j.connection = ?", Box::new(uuid(connection)));
     }
     if let Some(provider) = &filter.provider {
         add("j.provider = ?", Box::new(text(provider).into_owned()));
@@ -152,6 +165,15 @@ fn incoming() -> Half {
                 next_retry_at: None,
             })
         },
+    }
+}
+
+/// Entries in a state, as a condition.
+fn of_state(state: EntryState) -> String {
+    match state {
+        EntryState::Dead => format!(" AND j.id IN ({DEAD})"),
+        EntryState::Unread => " AND j.id IN (SELECT entry FROM unread)".to_owned(),
+        state => format!(" AND {STATE} = {}", entry_number(state)),
     }
 }
 

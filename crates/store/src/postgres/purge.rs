@@ -5,10 +5,10 @@ use std::time::Duration;
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
-use uzel_model::Timestamp;
+use uzel_model::{Id, Timestamp};
 
 use super::{
-    failed, get,
+    events, failed, get,
     partitions::{TABLES, least_id, name, start_of, week_of},
 };
 use crate::StoreError;
@@ -26,7 +26,7 @@ const SHARD: i32 = -1;
 const LOCK_TRIES: u32 = 10;
 const LOCK_AGAIN: Duration = Duration::from_millis(100);
 
-pub(super) async fn purge(client: &mut Object, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+pub(super) async fn purge(client: &mut Object, merchant: Option<Id>, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let work = client.build_transaction().start().await.map_err(failed)?;
     work.batch_execute("SET LOCAL lock_timeout = '500ms'; SET LOCAL statement_timeout = '15min'").await.map_err(failed)?;
     // A week may take longer than a node's turn; two that purge at once would wait for each other.
@@ -35,12 +35,14 @@ pub(super) async fn purge(client: &mut Object, before: Timestamp, limit: usize) 
         return Ok(0);
     }
     work.batch_execute("SAVEPOINT before_week").await.map_err(failed)?;
-    let gone = match drop_week(&work, before).await? {
+    // A week is everybody's.
+    let week = if merchant.is_none() { drop_week(&work, before).await? } else { Week::Open };
+    let gone = match week {
         Week::Gone(entries) => entries,
         Week::Open => {
             // The week stays: whoever writes to it need not wait for what goes one by one.
             work.batch_execute("ROLLBACK TO SAVEPOINT before_week").await.map_err(failed)?;
-            delete(&work, before, limit).await?
+            delete(&work, merchant, before, limit).await?
         }
         // Nothing of it is kept, and its locks are given back.
         Week::InUse => return Ok(0),
@@ -185,30 +187,42 @@ async fn forget_commands(work: &Transaction<'_>, ended: &[Uuid]) -> Result<(), S
     Ok(())
 }
 
-/// Deletes entries and what followed from them, and commands and exchanges that followed from none.
-async fn delete(work: &Transaction<'_>, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+/// Deletes entries and what followed from them, and commands and exchanges that followed from none: of a merchant, or of all.
+async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
     let (bound, limit) = (least_id(before), limit as i64);
-    let entries = work
-        .prepare_cached(&format!(
-            "SELECT j.id FROM inbox j WHERE j.id < $2 AND j.received_at < $1 AND {OVER} ORDER BY j.id LIMIT $3 FOR UPDATE SKIP LOCKED"
-        ))
+    // What stays lies at the beginning: of each of a merchant's connections its oldest are found by its index.
+    let own = match merchant {
+        Some(_) => Some(events::connections(work, merchant, None).await?),
+        None => None,
+    };
+    let of = |table: &str, conditions: &str, limit: &str, bound: &str| match own {
+        None => format!("SELECT t.id FROM {table} t WHERE t.id < {bound} AND {conditions} ORDER BY t.id LIMIT {limit}"),
+        Some(_) => format!(
+            "SELECT t.id FROM unnest($4::uuid[]) AS c (connection) CROSS JOIN LATERAL (SELECT t.id FROM {table} t
+                 WHERE t.connection = c.connection AND t.id < {bound} AND {conditions} ORDER BY t.id LIMIT {limit}) AS t
+             ORDER BY t.id LIMIT {limit}"
+        ),
+    };
+    let found = async |sql: String| -> Result<Vec<Uuid>, StoreError> {
+        let statement = work.prepare_cached(&sql).await.map_err(failed)?;
+        let rows = match &own {
+            None => work.query(&statement, &[&before, &bound, &limit]).await,
+            Some(own) => work.query(&statement, &[&before, &bound, &limit, own]).await,
+        };
+        rows.map_err(failed)?.iter().map(|row| get(row, 0)).collect()
+    };
+    let over = found(of("inbox", &format!("t.received_at < $1 AND {}", OVER.replace("j.id", "t.id")), "$3", "$2")).await?;
+    // Locked, unless somebody is at work on them.
+    let lock = work
+        .prepare_cached("SELECT id FROM inbox WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED")
         .await
         .map_err(failed)?;
-    let mut over: Vec<Uuid> = Vec::new();
-    for row in work.query(&entries, &[&before, &bound, &limit]).await.map_err(failed)? {
-        over.push(get(&row, 0)?);
-    }
-    let commands = work
-        .prepare_cached(
-            "SELECT c.id FROM command c WHERE c.entry = ANY($1) UNION ALL
-             (SELECT c.id FROM command c WHERE c.id < $2 AND c.entry IS NULL AND c.state <> 0 AND c.due_at < $3 LIMIT $4)",
-        )
-        .await
-        .map_err(failed)?;
-    let mut ended: Vec<Uuid> = Vec::new();
-    for row in work.query(&commands, &[&over, &bound, &before, &limit]).await.map_err(failed)? {
-        ended.push(get(&row, 0)?);
-    }
+    let rows = work.query(&lock, &[&over]).await.map_err(failed)?;
+    let over = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<Uuid>, _>>()?;
+    let followed = work.prepare_cached("SELECT id FROM command WHERE entry = ANY($1)").await.map_err(failed)?;
+    let rows = work.query(&followed, &[&over]).await.map_err(failed)?;
+    let mut ended = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<Uuid>, _>>()?;
+    ended.extend(found(of("command", "t.entry IS NULL AND t.state <> 0 AND t.due_at < $1", "$3", "$2")).await?);
     forget_commands(work, &ended).await?;
     let mut gone = over.len() as u64;
     let count = format!(
@@ -228,20 +242,21 @@ async fn delete(work: &Transaction<'_>, before: Timestamp, limit: usize) -> Resu
         let statement = work.prepare_cached(sql).await.map_err(failed)?;
         work.execute(&statement, &[&over]).await.map_err(failed)?;
     }
-    let put =
-        "INSERT INTO purged VALUES (true, $1) ON CONFLICT (one) DO UPDATE SET before = greatest(purged.before, excluded.before)";
-    work.execute(put, &[&bound]).await.map_err(failed)?;
-    let exchanges = work
-        .prepare_cached(
-            "DELETE FROM exchange WHERE id IN (SELECT id FROM exchange WHERE id < $1 AND command IS NULL AND at < $2 LIMIT $3)",
-        )
-        .await
-        .map_err(failed)?;
-    gone += work.execute(&exchanges, &[&bound, &before, &limit]).await.map_err(failed)?;
+    if !over.is_empty() || merchant.is_none() {
+        let put = "INSERT INTO purged VALUES (true, $1)
+             ON CONFLICT (one) DO UPDATE SET before = greatest(purged.before, excluded.before)";
+        work.execute(put, &[&bound]).await.map_err(failed)?;
+    }
+    let exchanges = found(of("exchange", "t.command IS NULL AND t.at < $1", "$3", "$2")).await?;
+    let forget = work.prepare_cached("DELETE FROM exchange WHERE id = ANY($1)").await.map_err(failed)?;
+    gone += work.execute(&forget, &[&exchanges]).await.map_err(failed)?;
     if gone == 0 {
         let day = before.as_millisecond().div_euclid(86_400_000) as i32;
-        work.execute("DELETE FROM notice WHERE day < $1", &[&day]).await.map_err(failed)?;
-        work.execute("DELETE FROM slot WHERE until < $1", &[&before]).await.map_err(failed)?;
+        let notices = "DELETE FROM notice WHERE day < $1 AND ($2::uuid IS NULL OR merchant = $2)";
+        work.execute(notices, &[&day, &merchant.map(super::uuid)]).await.map_err(failed)?;
+        if merchant.is_none() {
+            work.execute("DELETE FROM slot WHERE until < $1", &[&before]).await.map_err(failed)?;
+        }
     }
     Ok(gone)
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
-use tokio_postgres::Row;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 use uzel_model::{Event, Id, id::Kind, port::Delivery};
 
@@ -77,8 +77,12 @@ pub(super) async fn command(client: &mut Object, id: Id) -> Result<Option<(Id, T
     Ok(found)
 }
 
-/// Commands with their exchanges, and whose each is.
-async fn commands(work: &Transaction<'_>, which: &str, of: Uuid) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
+/// Commands, oldest first, without their exchanges, and whose each is.
+pub(super) async fn rows(
+    work: &Transaction<'_>,
+    which: &str,
+    of: &(impl ToSql + Sync),
+) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
     let sql = format!(
         "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, coalesce(w.next_at, c.due_at),
              c.attempts, c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending x WHERE x.command = c.id), c.merchant
@@ -87,9 +91,15 @@ async fn commands(work: &Transaction<'_>, which: &str, of: Uuid) -> Result<Vec<(
     );
     let statement = work.prepare_cached(&sql).await.map_err(failed)?;
     let mut found = Vec::new();
-    for row in work.query(&statement, &[&of]).await.map_err(failed)? {
+    for row in work.query(&statement, &[of]).await.map_err(failed)? {
         found.push((id(Kind::Merchant, &row, 14)?, read_command(&row)?));
     }
+    Ok(found)
+}
+
+/// The same with their exchanges.
+async fn commands(work: &Transaction<'_>, which: &str, of: Uuid) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
+    let mut found = rows(work, which, &of).await?;
     let ids: Vec<Uuid> = found.iter().map(|(_, command)| uuid(command.id)).collect();
     let exchanges = work
         .prepare_cached(&format!("SELECT {EXCHANGE}, command FROM exchange WHERE command = ANY($1) ORDER BY id"))

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, port::Delivery, signature::fingerprint};
 
 use super::{
-    Core, get,
+    Core, events, get,
     journal::{self, text},
     lanes::Fault,
     outbox::{self, Ended, Queued},
@@ -47,8 +47,9 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
 pub(super) struct Gathered {
     tally: HashMap<String, i64>,
     references: BTreeSet<(i64, Uuid)>,
-    /// Events that are whole, in their order.
+    /// Events that are whole, in their order, and those among them that have no place in the feed yet.
     publish: Vec<Uuid>,
+    tell: Vec<Uuid>,
     queue: Vec<Queued>,
     exchanges: Vec<ExchangeRow>,
 }
@@ -130,10 +131,14 @@ async fn carry_out(
     let queued = std::mem::take(&mut gathered.queue);
     let due = !queued.is_empty();
     outbox::queue(&work, queued, &mut gathered).await?;
+    let told = gathered.tells();
     write_gathered(&work, gathered, shard).await?;
     work.commit().await?;
     if due {
         core.told.due();
+    }
+    if told {
+        core.told_events();
     }
     for ((place, ready), applied) in going.into_iter().zip(applied) {
         if let Some(connection) = ready.change.ends_login.filter(|_| applied.new_events > 0) {
@@ -390,7 +395,7 @@ async fn tell_unresolved(work: &Transaction<'_>, ended: &[Ended], gathered: &mut
         )
         .await?;
     for row in work.query(&statement, &[&failed]).await? {
-        gathered.publish.push(get(&row, 0)?);
+        gathered.publish(get(&row, 0)?);
     }
     Ok(())
 }
@@ -417,6 +422,7 @@ async fn add_events(
         new_keys.insert(get::<Uuid>(&row, 0)?);
     }
     let (mut ids, mut entries, mut pending, mut docs) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut merchants, mut connections, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
     let mut called_off = Vec::new();
     for ((_, ready), applied) in going.iter().zip(applied) {
         for (new, documents) in ready.change.events.iter().zip(&ready.events) {
@@ -434,6 +440,10 @@ async fn add_events(
             entries.push(uuid(event.entry));
             pending.push(new.pending);
             docs.push(documents.event.as_str());
+            merchants.push(uuid(event.merchant));
+            connections.push(uuid(event.connection));
+            kinds.push(text(&event.kind));
+            gathered.find_by(&subject(event.connection, &event.subject), uuid(event.entry));
             if !new.pending {
                 gathered.publish.push(uuid(event.id));
             }
@@ -442,14 +452,15 @@ async fn add_events(
         }
     }
     if !ids.is_empty() {
-        let statement = work
-            .prepare_cached(
-                "INSERT INTO event (id, entry, pending, doc)
-                 SELECT id, entry, pending, doc FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::text[])
-                     AS e (id, entry, pending, doc)",
-            )
-            .await?;
-        work.execute(&statement, &[&ids, &entries, &pending, &docs]).await?;
+        let sql = format!(
+            "INSERT INTO event (id, entry, pending, doc, merchant, connection, kind, place)
+             SELECT e.*, CASE WHEN NOT e.pending THEN {} END
+             FROM unnest($1::uuid[], $2::uuid[], $3::boolean[], $4::text[], $5::uuid[], $6::uuid[], $7::text[])
+                 AS e (id, entry, pending, doc, merchant, connection, kind)",
+            events::PLACE
+        );
+        let statement = work.prepare_cached(&sql).await?;
+        work.execute(&statement, &[&ids, &entries, &pending, &docs, &merchants, &connections, &kinds]).await?;
     }
     for (event, reason) in called_off {
         outbox::call_off(work, event, reason, gathered).await?;
@@ -465,8 +476,15 @@ fn follow(new: &NewEvent, documents: &Documents, applied: &mut Applied, gathered
 }
 
 impl Gathered {
+    /// An event of a look-up that is whole by now.
     pub(super) fn publish(&mut self, event: Uuid) {
         self.publish.push(event);
+        self.tell.push(event);
+    }
+
+    /// Whether any event is whole by now.
+    pub(super) fn tells(&self) -> bool {
+        !self.publish.is_empty()
     }
 }
 
@@ -616,6 +634,7 @@ async fn before(work: &Transaction<'_>, mark: &Mark) -> Result<EntryState, Fault
 /// What was gathered, in a statement each.
 pub(super) async fn write_gathered(work: &Transaction<'_>, gathered: Gathered, shard: i32) -> Result<(), Fault> {
     put_exchanges(work, &gathered.exchanges).await?;
+    events::tell(work, &gathered.tell).await?;
     if !gathered.references.is_empty() {
         let (keys, entries): (Vec<i64>, Vec<Uuid>) = gathered.references.into_iter().unzip();
         let statement = work

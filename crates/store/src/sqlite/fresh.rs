@@ -3,7 +3,7 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::Entry;
 
@@ -14,6 +14,8 @@ const BYTES_MAX: usize = 16 << 20;
 pub(super) struct Fresh {
     state: Mutex<State>,
     pub(super) appended: Arc<Notify>,
+    /// Counts groups in which events became whole.
+    pub(super) told: watch::Sender<u64>,
 }
 
 struct State {
@@ -23,6 +25,8 @@ struct State {
     behind: bool,
     /// Something has been pushed since the reader was last woken.
     news: bool,
+    /// Events have become whole since it was last told.
+    events: bool,
 }
 
 /// Where the next entries are.
@@ -34,8 +38,8 @@ pub(super) enum Next {
 impl Fresh {
     /// After a start nobody knows what is on disk.
     pub(super) fn new() -> Self {
-        let state = State { entries: VecDeque::new(), bytes: 0, behind: true, news: false };
-        Self { state: Mutex::new(state), appended: Arc::default() }
+        let state = State { entries: VecDeque::new(), bytes: 0, behind: true, news: false, events: false };
+        Self { state: Mutex::new(state), appended: Arc::default(), told: watch::Sender::new(0) }
     }
 
     /// An entry that has been committed.
@@ -54,10 +58,22 @@ impl Fresh {
         }
     }
 
-    /// Wakes the reader if there is anything new, also where the bringer did not wait for the end.
+    /// Events have been committed.
+    pub(super) fn events(&self) {
+        self.state.lock().events = true;
+    }
+
+    /// Wakes the reader if there is anything new, also where the bringer did not wait for the end; and whoever reads the feed.
     pub(super) fn wake(&self) {
-        if std::mem::take(&mut self.state.lock().news) {
+        let (news, events) = {
+            let mut state = self.state.lock();
+            (std::mem::take(&mut state.news), std::mem::take(&mut state.events))
+        };
+        if news {
             self.appended.notify_one();
+        }
+        if events {
+            self.told.send_modify(|groups| *groups += 1);
         }
     }
 

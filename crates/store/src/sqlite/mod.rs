@@ -4,6 +4,9 @@
 
 mod answer;
 mod audit;
+mod commands;
+mod erase;
+mod events;
 mod file;
 mod fresh;
 mod fsck;
@@ -23,7 +26,7 @@ mod writer;
 
 use std::{
     path::Path,
-    sync::{Arc, mpsc::SyncSender},
+    sync::{Arc, OnceLock, mpsc::SyncSender},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -34,14 +37,12 @@ use fresh::{Fresh, Next};
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
-use tokio::sync::{Notify, Semaphore, broadcast, oneshot};
+use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch as watched};
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, KeptAnswer,
-    Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, Timeline,
-    TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -57,7 +58,8 @@ pub struct Sqlite {
     stats: Arc<Stats>,
     /// Nobody else works on the file: nothing is ever told.
     news: broadcast::Sender<News>,
-    purged: Mutex<purge::Place>,
+    purged: Mutex<purge::Places>,
+    phones: Arc<OnceLock<PhoneHash>>,
 }
 
 struct Readers {
@@ -123,7 +125,8 @@ impl Sqlite {
         })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
         let (writer, news) = (Mutex::new(Some(writer)), broadcast::Sender::new(1));
-        Ok(Self { queue, writer, readers: Arc::new(readers), fresh, stats, news, purged: Mutex::default() })
+        let (readers, purged, phones) = (Arc::new(readers), Mutex::default(), Arc::default());
+        Ok(Self { queue, writer, readers, fresh, stats, news, purged, phones })
     }
 
     /// Hands work to the writer and waits until it is durable.
@@ -155,11 +158,12 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 4] = [
+pub(crate) const STEPS: [(&str, &str); 5] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
     ("setup", include_str!("migrations/4_setup.sql")),
+    ("feed", include_str!("migrations/5_feed.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -181,8 +185,10 @@ fn migrate(connection: &Connection) -> Result<(), StoreError> {
 
 /// No new id may come before a stored one, even if the clock has been put back since.
 fn start_ids_after(connection: &Connection) -> rusqlite::Result<()> {
-    for table in ["inbox", "event", "command", "exchange", "audit"] {
-        let latest: Option<i64> = connection.query_row(&format!("SELECT max(ordinal) FROM {table}"), [], |row| row.get(0))?;
+    let of = |table: &str| format!("SELECT max(ordinal) FROM {table}");
+    let told = "SELECT max(number) FROM event INDEXED BY event_number WHERE number IS NOT NULL".to_owned();
+    for sql in ["inbox", "event", "command", "exchange", "audit"].map(of).into_iter().chain([told]) {
+        let latest: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
         Id::start_after(latest.unwrap_or_default());
     }
     Ok(())
@@ -290,7 +296,8 @@ impl Store for Sqlite {
     }
 
     async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError> {
-        self.write(move |connection, tally| outbox::lease(connection, now, &shares, limit, lease_ms, tally)).await
+        let phones = self.phones.clone();
+        self.write(move |connection, tally| outbox::lease(connection, now, &shares, limit, lease_ms, phones.get(), tally)).await
     }
 
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError> {
@@ -316,7 +323,8 @@ impl Store for Sqlite {
         at: Timestamp,
     ) -> Result<bool, StoreError> {
         let (phone, proof) = (phone.to_owned(), proof.to_owned());
-        self.write(move |connection, _| setup::put_consent(connection, merchant, &phone, granted, &proof, at)).await
+        let hash = self.phones.get().map(|hash| hash(merchant, &phone));
+        self.write(move |connection, _| setup::put_consent(connection, merchant, &phone, hash, granted, &proof, at)).await
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -521,20 +529,43 @@ impl Store for Sqlite {
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        loop {
-            let place = *self.purged.lock();
-            let portion = self.read(move |db| purge::find(db, before, limit.max(1), place)).await?;
-            let (last, next) = (portion.last, portion.next);
-            let went =
-                if portion.is_empty() { 0 } else { self.write(move |db, tally| purge::delete(db, &portion, tally)).await? };
-            *self.purged.lock() = if last { purge::Place::default() } else { next };
-            if last {
-                self.write(move |db, _| purge::notices(db, before)).await?;
-            }
-            if went > 0 || last {
-                return Ok(went);
-            }
-        }
+        self.purge_portion(None, before, limit).await
+    }
+
+    async fn purge_merchant(&self, merchant: Id, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        self.purge_portion(Some(merchant), before, limit).await
+    }
+
+    async fn events(&self, filter: EventFilter) -> Result<Vec<StoredEvent>, StoreError> {
+        self.read(move |db| events::page(db, &filter)).await
+    }
+
+    async fn feed(&self, merchant: Option<Id>, kinds: Vec<String>, from: FeedFrom, limit: usize) -> Result<FeedPage, StoreError> {
+        self.read(move |db| events::feed(db, merchant, &kinds, from, limit)).await
+    }
+
+    fn told(&self) -> watched::Receiver<u64> {
+        self.fresh.told.subscribe()
+    }
+
+    async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
+        self.read(move |db| commands::page(db, &filter)).await
+    }
+
+    async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
+        let reason = reason.to_owned();
+        let cancelled = self.write(move |db, tally| commands::cancel(db, command, &reason, tally)).await;
+        self.fresh.told.send_modify(|groups| *groups += 1);
+        cancelled
+    }
+
+    fn hash_phones_by(&self, hash: PhoneHash) {
+        // The first one stays: an opt-out is found by the hash under which it was kept.
+        self.phones.get_or_init(|| hash);
+    }
+
+    async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError> {
+        self.erase_portion(merchant, phone, place, limit).await
     }
 
     async fn about(&self) -> Result<About, StoreError> {

@@ -6,9 +6,9 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
-use super::{doc, id, maybe_id, ms, publication, reference, setup, tally::Tally, work};
+use super::{doc, events, id, maybe_id, ms, reference, setup, tally::Tally, work};
 use crate::{
-    Command, CommandState, Contact, Leased, NewCommand,
+    Command, CommandState, Contact, Leased, NewCommand, PhoneHash,
     numbers::{command_number, command_state, command_tally, key, subject},
 };
 
@@ -49,7 +49,7 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<
         held,
         command.trace,
     ])?;
-    if let (None, Some(entry)) = (&held, entry) {
+    if let Some(entry) = entry {
         reference::add(db, &subject(command.source, &new.subject), entry)?;
     }
     tally.add(command_tally(state), 1);
@@ -123,19 +123,13 @@ pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut
         .collect::<Result<_>>()?;
     for (command, order_key, led_to_it, being_sent, before) in found {
         if let Some(event) = led_to_it {
-            close(db, event)?;
+            events::close(db, event)?;
         }
         if !being_sent {
             hold_back(db, command, order_key, command_state(before), reason, tally)?;
         }
     }
     Ok(())
-}
-
-/// An event that waits for a look-up waits no more: it is told as it is.
-pub(super) fn close(db: &Connection, event: Id) -> Result<()> {
-    let open = db.prepare_cached("UPDATE event SET pending = 0 WHERE ordinal = ?1 AND pending")?.execute([event.ordinal()])?;
-    if open == 1 { publication::add(db, event) } else { Ok(()) }
 }
 
 /// Holds a command back that waits or is dead, and gives back its slot.
@@ -164,6 +158,7 @@ pub(super) fn lease(
     shares: &[(Id, usize)],
     limit: usize,
     lease_ms: i64,
+    phones: Option<&PhoneHash>,
     tally: &mut Tally,
 ) -> Result<Leased> {
     let mut leased = Leased::default();
@@ -198,7 +193,7 @@ pub(super) fn lease(
                 ms(now) + lease_ms,
             ])?;
             if let Job::Send { phone, .. } = &command.job {
-                command.contact = setup::contact(db, command.merchant, phone)?;
+                command.contact = setup::contact(db, command.merchant, phone, phones)?;
             }
             leased.commands.push(command);
         }

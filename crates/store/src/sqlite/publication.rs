@@ -1,9 +1,9 @@
 //! Events that are still to be published, in the order of their commits.
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
-use uzel_model::{Event, Id, Timestamp, id::Kind};
+use uzel_model::{Event, Id, Timestamp};
 
-use super::{doc, id, time};
+use super::{doc, time};
 
 pub(super) fn switch(db: &Connection, on: bool) -> Result<()> {
     if on {
@@ -19,17 +19,6 @@ pub(super) fn add(db: &Connection, event: Id) -> Result<()> {
     db.prepare_cached("INSERT INTO unpublished (event) SELECT ?1 FROM flag WHERE name = 'publish'")?
         .execute([event.ordinal()])?;
     Ok(())
-}
-
-/// The event whose look-up came to nothing: it is told without what was looked for.
-pub(super) fn add_unresolved(db: &Connection, command: i64) -> Result<()> {
-    let event = db
-        .prepare_cached("SELECT event FROM command WHERE ordinal = ?1 AND repeatable AND event IS NOT NULL")?
-        .query_row([command], |row| id(Kind::Event, 0, row))
-        .optional()?;
-    let Some(event) = event else { return Ok(()) };
-    let pending = db.prepare_cached("SELECT 1 FROM event WHERE ordinal = ?1 AND pending")?.exists([event.ordinal()])?;
-    if pending { add(db, event) } else { Ok(()) }
 }
 
 pub(super) fn unpublished(db: &Connection, limit: usize) -> Result<Vec<(i64, Event)>> {

@@ -4,12 +4,14 @@
 //! that what is kept for good reason is not looked at again before the next round. References lie in parts, by their hashes:
 //! once all entries of a part have had their turn, what points to nothing is taken out of it.
 
-use rusqlite::{Connection, OptionalExtension, Result, params};
-use uzel_model::Timestamp;
+use std::collections::HashMap;
 
-use super::{ms, pages, tally::Tally};
+use rusqlite::{Connection, OptionalExtension, Result, params};
+use uzel_model::{Id, Timestamp};
+
+use super::{Sqlite, events, ms, pages, tally::Tally};
 use crate::{
-    EntryState,
+    EntryState, StoreError,
     numbers::{command_state, command_tally, entry_state, entry_tally},
 };
 
@@ -28,8 +30,29 @@ pub(super) struct Place {
     reference: (i64, i64),
 }
 
+/// How far the rounds of the hub, and of merchants whose entries are kept for less long, have come.
+pub(super) type Places = HashMap<Option<Id>, Place>;
+
+impl Sqlite {
+    pub(super) async fn purge_portion(&self, merchant: Option<Id>, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
+        loop {
+            let place = self.purged.lock().get(&merchant).copied().unwrap_or_default();
+            let portion = self.read(move |db| find(db, merchant, before, limit.max(1), place)).await?;
+            let (last, next) = (portion.last, portion.next);
+            let went = if portion.is_empty() { 0 } else { self.write(move |db, tally| delete(db, &portion, tally)).await? };
+            self.purged.lock().insert(merchant, if last { Place::default() } else { next });
+            if last {
+                self.write(move |db, _| notices(db, merchant, before)).await?;
+            }
+            if went > 0 || last {
+                return Ok(went);
+            }
+        }
+    }
+}
+
 /// A portion of what is over.
-pub(super) struct Portion {
+struct Portion {
     entries: Vec<i64>,
     /// Those that follow from no entry.
     commands: Vec<i64>,
@@ -39,50 +62,53 @@ pub(super) struct Portion {
     /// Events that wait to be published were looked at up to this number.
     publishing: i64,
     /// Nothing older is left: the next portion begins anew.
-    pub(super) last: bool,
-    pub(super) next: Place,
+    last: bool,
+    next: Place,
 }
 
 impl Portion {
-    pub(super) fn is_empty(&self) -> bool {
+    fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.commands.is_empty() && self.exchanges.is_empty() && self.references.is_empty()
     }
 }
 
 /// A slot that holds beyond the time keeps its command, and that its entry.
-const NO_SLOT: &str = "NOT EXISTS (SELECT 1 FROM slot s WHERE s.command = c.ordinal AND s.until > ?3)";
+const NO_SLOT: &str = "NOT EXISTS (SELECT 1 FROM slot s WHERE s.command = c.ordinal AND s.until > ?2)";
 
-/// What may go, up to so many of each kind. Looks only.
-pub(super) fn find(db: &Connection, before: Timestamp, limit: usize, place: Place) -> Result<Portion> {
+/// What may go of a merchant or of all, up to so many of each kind. Looks only.
+fn find(db: &Connection, merchant: Option<Id>, before: Timestamp, limit: usize, place: Place) -> Result<Portion> {
     let before = ms(before);
     let publishing = db.query_row("SELECT ifnull(max(number), 0) FROM unpublished", [], |row| row.get(0))?;
+    let own = merchant.map(|merchant| events::connections(db, Some(merchant), None)).transpose()?;
+    let scope = own.as_deref();
     let (entry, entries) = look(
         db,
-        ("inbox", before, pages::place(db, "inbox", "received_at", before)?),
+        ("inbox", scope, before, pages::place(db, "inbox", "received_at", before)?),
         (place.entry, limit),
         &format!(
-            "SELECT j.ordinal FROM inbox j WHERE j.ordinal > ?1 AND j.ordinal <= ?2 AND j.received_at < ?3
+            "SELECT j.ordinal FROM inbox j WHERE j.ordinal IN (SELECT value FROM json_each(?1)) AND j.received_at < ?2
              AND NOT EXISTS (SELECT 1 FROM unread u WHERE u.entry = j.ordinal)
              AND NOT EXISTS (SELECT 1 FROM command c WHERE c.entry = j.ordinal AND (c.state = 0 OR NOT {NO_SLOT}))
              AND j.ordinal NOT IN (SELECT e.entry FROM unpublished u CROSS JOIN event e ON e.ordinal = u.event)
-             ORDER BY j.ordinal LIMIT ?4"
+             ORDER BY j.ordinal LIMIT ?3"
         ),
     )?;
     let (command, commands) = look(
         db,
         // When it fell due says little of when it was made; its ordinal does.
-        ("command", before, before << 12),
+        ("command", scope, before, before << 12),
         (place.command, limit),
         &format!(
-            "SELECT c.ordinal FROM command c WHERE c.ordinal > ?1 AND c.ordinal <= ?2 AND c.due_at < ?3 AND +c.entry IS NULL
-             AND c.state <> 0 AND {NO_SLOT} ORDER BY c.ordinal LIMIT ?4"
+            "SELECT c.ordinal FROM command c WHERE c.ordinal IN (SELECT value FROM json_each(?1)) AND c.due_at < ?2
+             AND +c.entry IS NULL AND c.state <> 0 AND {NO_SLOT} ORDER BY c.ordinal LIMIT ?3"
         ),
     )?;
     let (exchange, exchanges) = look(
         db,
-        ("exchange", before, pages::place(db, "exchange", "at", before)?),
+        ("exchange", scope, before, pages::place(db, "exchange", "at", before)?),
         (place.exchange, limit),
-        "SELECT ordinal FROM exchange WHERE ordinal > ?1 AND ordinal <= ?2 AND at < ?3 AND command IS NULL ORDER BY ordinal LIMIT ?4",
+        "SELECT ordinal FROM exchange WHERE ordinal IN (SELECT value FROM json_each(?1)) AND at < ?2 AND command IS NULL
+         ORDER BY ordinal LIMIT ?3",
     )?;
     let mut portion = Portion {
         entries,
@@ -99,35 +125,51 @@ pub(super) fn find(db: &Connection, before: Timestamp, limit: usize, place: Plac
             ..place
         },
     };
-    let swept = sweep(db, &mut portion, place, limit * REFERENCES)?;
+    let swept = sweep(db, &mut portion, merchant, place, limit * REFERENCES)?;
     portion.last = entry.is_none() && command.is_none() && exchange.is_none() && swept;
     Ok(portion)
 }
 
-/// Looks at the next rows of a table from before a moment and a place. Gives how far it came, unless there were none.
+/// Looks at the next rows of a table, or of some connections in it, from before a moment and a place. Gives how far it came,
+/// unless there were none.
 fn look(
     db: &Connection,
-    (table, before, end): (&'static str, i64, i64),
+    (table, scope, before, end): (&'static str, Option<&[[u8; 16]]>, i64, i64),
     (after, limit): (i64, usize),
     sql: &str,
 ) -> Result<(Option<i64>, Vec<i64>)> {
-    let rows = limit * LOOKED_AT;
-    let upto: Option<i64> = db
-        .prepare_cached(&format!(
-            "SELECT max(ordinal) FROM (SELECT ordinal FROM {table} WHERE ordinal > ?1 AND ordinal < ?2 ORDER BY ordinal LIMIT ?3)"
-        ))?
-        .query_row(params![after, end, rows as i64], |row| row.get(0))?;
-    let Some(upto) = upto else { return Ok((None, Vec::new())) };
-    let found: Vec<i64> = db
-        .prepare_cached(sql)?
-        .query_map(params![after, upto, before, limit as i64], |row| row.get(0))?
-        .collect::<Result<_>>()?;
+    let rows = (limit * LOOKED_AT) as i64;
+    let mut next = Vec::new();
+    match scope {
+        None => {
+            let sql = format!("SELECT ordinal FROM {table} WHERE ordinal > ?1 AND ordinal < ?2 ORDER BY ordinal LIMIT ?3");
+            let mut all = db.prepare_cached(&sql)?;
+            next = all.query_map([after, end, rows], |row| row.get(0))?.collect::<Result<Vec<i64>>>()?;
+        }
+        Some(connections) => {
+            let mut of = db.prepare_cached(&format!(
+                "SELECT ordinal FROM {table} INDEXED BY {table}_connection WHERE connection = ?4 AND ordinal > ?1 AND ordinal < ?2
+                 ORDER BY ordinal LIMIT ?3"
+            ))?;
+            for connection in connections {
+                for ordinal in of.query_map(params![after, end, rows, connection], |row| row.get(0))? {
+                    next.push(ordinal?);
+                }
+            }
+            next.sort_unstable();
+            next.truncate(limit * LOOKED_AT);
+        }
+    }
+    let Some(upto) = next.last().copied() else { return Ok((None, Vec::new())) };
+    let next = serde_json::to_string(&next).expect("numbers are JSON");
+    let found: Vec<i64> =
+        db.prepare_cached(sql)?.query_map(params![next, before, limit as i64], |row| row.get(0))?.collect::<Result<_>>()?;
     let upto = found.last().filter(|_| found.len() == limit).copied().unwrap_or(upto);
     Ok((Some(upto), found))
 }
 
 /// Looks for references to nothing in the next part whose entries have all had their turn; whether there is no such part.
-fn sweep(db: &Connection, portion: &mut Portion, place: Place, limit: usize) -> Result<bool> {
+fn sweep(db: &Connection, portion: &mut Portion, merchant: Option<Id>, place: Place, limit: usize) -> Result<bool> {
     // The last part is still being filled.
     let part: Option<i64> = db
         .prepare_cached("SELECT part FROM reference WHERE part >= ?1 AND part < (SELECT max(part) FROM reference) LIMIT 1")?
@@ -136,7 +178,8 @@ fn sweep(db: &Connection, portion: &mut Portion, place: Place, limit: usize) -> 
     let Some(part) = part else { return Ok(true) };
     let newest: i64 =
         db.prepare_cached("SELECT max(entry) FROM reference WHERE part = ?1")?.query_row([part], |row| row.get(0))?;
-    if newest > place.entry {
+    // Of one merchant nothing says how far its entries reach: what points to nothing is looked for in every part.
+    if merchant.is_none() && newest > place.entry {
         return Ok(true);
     }
     let (key, entry) = if part == place.part { place.reference } else { (i64::MIN, i64::MIN) };
@@ -157,7 +200,7 @@ fn sweep(db: &Connection, portion: &mut Portion, place: Place, limit: usize) -> 
 
 /// Takes a portion out, but for what has come to life since it was looked at. Gives how many entries, and commands and
 /// exchanges without one, went.
-pub(super) fn delete(db: &Connection, portion: &Portion, tally: &mut Tally) -> Result<u64> {
+fn delete(db: &Connection, portion: &Portion, tally: &mut Tally) -> Result<u64> {
     let list = |ordinals: &[i64]| serde_json::to_string(ordinals).expect("numbers are JSON");
     let numbers = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<Vec<i64>> {
         db.prepare_cached(sql)?.query_map(values, |row| row.get(0))?.collect()
@@ -234,6 +277,8 @@ fn count(db: &Connection, entries: &str, all: usize, commands: &str, tally: &mut
 }
 
 /// Notices from before a day.
-pub(super) fn notices(db: &Connection, before: Timestamp) -> Result<()> {
-    db.execute("DELETE FROM notice WHERE day < ?1", [ms(before) / 86_400_000]).map(drop)
+fn notices(db: &Connection, merchant: Option<Id>, before: Timestamp) -> Result<()> {
+    let merchant = merchant.map(|merchant| *merchant.as_bytes());
+    let sql = "DELETE FROM notice WHERE day < ?1 AND (?2 IS NULL OR merchant = ?2)";
+    db.execute(sql, params![ms(before) / 86_400_000, merchant]).map(drop)
 }

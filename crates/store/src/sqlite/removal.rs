@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Result, params};
 use uzel_model::{Id, id::Kind};
 
-use super::{NOW, outbox, tally::Tally};
+use super::{NOW, events, outbox, tally::Tally};
 use crate::{CommandState, Setup};
 
 /// Ordering keys that one portion looks at, and commands of each that it holds.
@@ -59,7 +59,7 @@ fn hold_key(db: &Connection, connection: [u8; 16], order_key: i64, tally: &mut T
         .collect::<Result<_>>()?;
     for (command, event) in &waiting {
         if let Some(event) = event {
-            outbox::close(db, Id::from_bytes(Kind::Event, *event))?;
+            events::close(db, Id::from_bytes(Kind::Event, *event))?;
         }
         outbox::hold_back(db, *command, order_key, CommandState::Waiting, Setup::REMOVED, tally)?;
     }

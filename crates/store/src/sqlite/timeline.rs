@@ -85,6 +85,13 @@ pub(super) fn command(db: &Connection, command: Id) -> Result<Option<(Id, Timeli
     Ok(Some((merchant, found)))
 }
 
+/// Commands and whose they are, in the order of their ordinals as given, without their exchanges.
+pub(super) fn commands(db: &Connection, ordinals: &[i64]) -> Result<Vec<(Id, TimelineCommand)>> {
+    let mut one = db.prepare_cached(&format!("{COMMAND} WHERE c.ordinal = ?1"))?;
+    let read = |row: &Row<'_>| Ok((id(Kind::Merchant, 14, row)?, read_command(row)?));
+    ordinals.iter().map(|ordinal| one.query_row([ordinal], read)).collect()
+}
+
 fn read_command(row: &Row<'_>) -> Result<TimelineCommand> {
     Ok(TimelineCommand {
         id: id(Kind::Command, 0, row)?,

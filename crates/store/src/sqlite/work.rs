@@ -3,10 +3,12 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
-use super::{failed, journal, ms, outbox, publication, reference, setup, tally::Tally};
-use crate::numbers::{command_number, entry_number, entry_tally};
+use super::{events, failed, journal, ms, outbox, publication, reference, setup, tally::Tally};
+use crate::numbers::{command_number, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
-use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Once, Settlement, StoreError};
+use crate::{
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, Settlement, StoreError,
+};
 
 pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
     let change = &ready.change;
@@ -137,12 +139,25 @@ fn add_event(db: &Connection, new: &NewEvent, documents: &Documents, applied: &m
         return Ok(());
     }
     applied.new_events += 1;
-    db.prepare_cached("INSERT INTO event (ordinal, entry, pending, doc) VALUES (?1, ?2, ?3, ?4)")?.execute(params![
+    let number = (!new.pending).then(events::next_number);
+    db.prepare_cached(
+        "INSERT INTO event (ordinal, entry, pending, doc, merchant, connection, kind, number) VALUES (?1,?2,?3,?4,?5,?6,?7,?8)",
+    )?
+    .execute(params![
         event.id.ordinal(),
         event.entry.ordinal(),
         new.pending,
-        documents.event
+        documents.event,
+        event.merchant.as_bytes(),
+        event.connection.as_bytes(),
+        event.kind,
+        number
     ])?;
+    // With a command its subject is put among the references anyway.
+    let same = |next: &NewCommand| next.command.source == event.connection && next.subject == event.subject;
+    if !new.commands.iter().any(same) {
+        reference::add(db, &subject(event.connection, &event.subject), event.entry.ordinal())?;
+    }
     if !new.pending {
         publication::add(db, event.id)?;
     }
@@ -176,7 +191,7 @@ fn resolve(db: &Connection, new: &NewEvent, documents: &Documents, applied: &mut
         reference::add(db, &phone.e164, entry.ordinal())?;
     }
     if !new.pending {
-        publication::add(db, *id)?;
+        events::tell(db, *id)?;
     }
     follow(db, new, documents, applied, tally)
 }
@@ -249,7 +264,7 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
             .execute(params![exchange.connection.as_bytes(), provider_id, command, ms(exchange.at)])?;
     }
     if matches!(settlement.state, CommandState::Dead | CommandState::Unknown | CommandState::Held) {
-        publication::add_unresolved(db, command)?;
+        events::tell_unresolved(db, command)?;
     }
     if settlement.state != CommandState::Waiting {
         outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;

@@ -76,6 +76,9 @@ impl Task {
                 drop(ended.send(Ok(())));
             }
             (Self::Apply { changes, ended }, Outcome::Applied(applied)) => {
+                if changes.iter().any(|ready| ready.change.may_tell()) {
+                    fresh.events();
+                }
                 changes.into_iter().flat_map(|ready| ready.entries).for_each(|row| fresh.push(row.entry));
                 drop(ended.send(applied));
             }
