@@ -9,5 +9,9 @@ pub(super) async fn open() -> (Arc<dyn Store>, ()) {
     (Arc::new(Postgres::open(PostgresOptions::new(&url)).await.unwrap()), ())
 }
 
+#[path = "answers.rs"]
+mod answers;
+#[path = "setup.rs"]
+mod setup;
 #[path = "suite.rs"]
 mod suite;

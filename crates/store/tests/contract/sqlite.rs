@@ -10,5 +10,9 @@ pub(super) async fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
     (Arc::new(Sqlite::open(&folder.path().join("uzel.db")).unwrap()), folder)
 }
 
+#[path = "answers.rs"]
+mod answers;
+#[path = "setup.rs"]
+mod setup;
 #[path = "suite.rs"]
 mod suite;
