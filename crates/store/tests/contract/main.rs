@@ -5,6 +5,7 @@
 
 mod memory;
 mod postgres;
+mod schemas;
 mod sqlite;
 
 /// What a database has of a merchant `m` and a key `key_1` from before versions were counted.
