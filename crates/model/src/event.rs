@@ -72,11 +72,15 @@ pub struct Person {
 /// An event as the hub keeps it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
+    /// The event.
     pub id: Id,
+    /// Whose it is.
     pub merchant: Id,
     /// The connection that told it.
     pub connection: Id,
+    /// Id of the provider, for instance `iiko`.
     pub provider: String,
+    /// Where it happened.
     pub outlet: Option<Id>,
     /// What happened, for instance `order.completed`.
     pub kind: String,

@@ -17,6 +17,7 @@ pub struct Phone {
     pub e164: String,
     /// Where it belongs, two letters; empty where unknown.
     pub region: String,
+    /// What kind of line it is.
     pub kind: Kind,
     /// Extension.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -80,6 +80,7 @@ pub enum Source {
 pub enum EntryState {
     /// Nobody has read it yet.
     Unread,
+    /// It has been read.
     Read,
     /// All that it told was known before.
     Duplicate,
@@ -193,15 +194,23 @@ pub struct Settlement {
 /// One request to a provider and its answer, with secrets taken out.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Exchange {
+    /// The attempt.
     pub id: Id,
+    /// Whose it is.
     pub merchant: Id,
+    /// The connection whose provider was called.
     pub connection: Id,
+    /// Id of the provider, for instance `iiko`.
     pub provider: String,
+    /// When it was sent.
     pub at: Timestamp,
-    /// Method and address that were called, without the query.
+    /// Method and address that were called, secrets masked.
     pub endpoint: String,
+    /// What was sent, secrets masked.
     pub request: String,
+    /// What was answered, secrets masked.
     pub response: String,
+    /// What went wrong.
     pub error: Option<String>,
     /// Milliseconds from the request to the end of the answer.
     pub duration_ms: i64,
@@ -306,7 +315,9 @@ pub struct Mark {
 /// Something a person should know; the same kind for the same thing is told once a day.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Notice {
+    /// Whose it is.
     pub merchant: Id,
+    /// The connection that it is about.
     pub connection: Id,
     /// What it is about, for programs.
     pub kind: String,

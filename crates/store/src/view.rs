@@ -24,21 +24,29 @@ pub enum Direction {
 pub struct JournalRow {
     /// Of an entry (`inb_…`) or of an attempt (`att_…`).
     pub id: Id,
+    /// When it came, or went.
     pub at: Timestamp,
+    /// Whose it is.
     pub merchant_id: Id,
     /// The connection.
     pub integration_id: Id,
+    /// Id of the provider, for instance `iiko`.
     pub provider: String,
+    /// Which way it went.
     pub direction: Direction,
-    /// Path of what came; method and address of what went.
+    /// Path of what came; method and address of what went, secrets masked.
     pub endpoint: String,
     /// `ok` or `error`.
     pub status: &'static str,
     /// Finer than `status`: unread, read, duplicate, dead; done, retry, unknown, dead, failed.
     pub state: String,
+    /// Body that came or was sent, secrets masked.
     pub request: String,
+    /// What was answered.
     pub response: String,
+    /// What was wrong.
     pub error: Option<String>,
+    /// How many attempts were made before this one.
     pub retry_count: u32,
     /// When it is tried again.
     pub next_retry_at: Option<Timestamp>,
@@ -64,13 +72,19 @@ pub struct JournalFilter {
 /// All that followed from one entry.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Timeline {
+    /// The entry.
     pub entry: Id,
+    /// When it came.
     pub received_at: Timestamp,
+    /// Id of the provider, for instance `iiko`.
     pub provider: String,
+    /// The connection that it came by.
     pub connection: Id,
+    /// Whose it is.
     pub merchant: Id,
     /// How it came.
     pub source: crate::Source,
+    /// Of HTTP.
     pub method: String,
     /// Path and query, without credentials.
     pub target: String,
@@ -78,21 +92,26 @@ pub struct Timeline {
     pub proof: Option<String>,
     /// Names and values, without credentials.
     pub headers: Vec<(String, String)>,
+    /// As it came, credentials taken out; bytes that are no text are replaced.
     pub body: String,
     /// What it was answered with.
     pub answer: String,
+    /// What became of it.
     pub state: EntryState,
     /// What the reader had to say.
     pub notes: Vec<String>,
     /// One trace from the webhook to the last attempt (W3C trace id, 32 hex digits).
     pub trace: String,
+    /// What was read out of it.
     pub events: Vec<Event>,
+    /// What followed from that.
     pub commands: Vec<TimelineCommand>,
 }
 
 /// One call that was to be made, and what became of it.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct TimelineCommand {
+    /// The command.
     pub id: Id,
     /// The event that led to it.
     pub event: Option<Id>,
@@ -101,7 +120,9 @@ pub struct TimelineCommand {
     /// The flow that wanted it.
     pub flow: Option<Id>,
     /// What is asked of the provider.
+    #[schemars(with = "uzel_model::Job")]
     pub job: Value,
+    /// What became of it.
     pub state: CommandState,
     /// Why it is in this state.
     pub reason: Option<String>,
@@ -109,6 +130,7 @@ pub struct TimelineCommand {
     pub due_at: Timestamp,
     /// When it is tried next, while it waits.
     pub next_at: Timestamp,
+    /// How often it was tried.
     pub attempts: u32,
     /// The provider's id of what was made.
     pub provider_id: Option<String>,

@@ -11,11 +11,15 @@ use uzel_model::Timestamp;
 pub struct Refusal {
     /// The connection's id, or the provider where the request told no connection.
     pub place: String,
+    /// When it came.
     pub at: Timestamp,
     /// The address that it came from.
     pub peer: Option<IpAddr>,
+    /// Of HTTP.
     pub method: String,
+    /// Without the query.
     pub path: String,
+    /// Why it was refused.
     pub reason: String,
     /// What came in the place of a key.
     pub keys: Vec<WrongKey>,
@@ -23,6 +27,7 @@ pub struct Refusal {
     pub query: Vec<String>,
     /// Those that carry no secrets whole, of others the name.
     pub headers: Vec<(String, Option<String>)>,
+    /// The beginning of the body, credentials taken out.
     pub body: String,
     /// The body was longer.
     pub cut: bool,
@@ -40,6 +45,7 @@ pub struct WrongKey {
 /// A breaker that is open: calls of the connection fail.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct OpenBreaker {
+    /// Since when calls fail.
     pub since: Timestamp,
     /// Why the last call failed.
     pub reason: String,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Postgres, PostgresOptions, journal, outbox};
+use super::{Postgres, PostgresOptions, journal, outbox, removal};
 
 /// Rows enough that a look at all of them would be seen.
 const FILL: &str = "
@@ -85,6 +85,8 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
         ("firsts", outbox::FIRSTS, 1),
         ("forward", outbox::FORWARD, 1),
         ("called_off", outbox::CALLED_OFF, 2),
+        ("keys_left", removal::KEYS_LEFT, 1),
+        ("left_over", removal::LEFT, 2),
         ("found", "SELECT entry FROM reference WHERE key = $1::bigint", 1),
         ("orphans", "SELECT EXISTS (SELECT 1 FROM unread WHERE until <= clock_timestamp())", 0),
     ] {

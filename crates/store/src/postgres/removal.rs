@@ -25,6 +25,17 @@ pub(super) const SWEEP: &str = "DELETE FROM session WHERE connection IN (SELECT 
     DELETE FROM breaker WHERE connection IN (SELECT id FROM removed);
     DELETE FROM rhythm WHERE connection IN (SELECT id FROM removed)";
 
+/// Ordering keys under which something waits for a connection that is gone, and is not being sent.
+pub(crate) const KEYS_LEFT: &str = "SELECT DISTINCT w.order_key FROM removed r
+    CROSS JOIN LATERAL (SELECT order_key FROM waiting w WHERE w.connection = r.id AND NOT w.behind) w
+    WHERE EXISTS (SELECT 1 FROM waiting x WHERE x.order_key = w.order_key AND x.connection = r.id
+        AND NOT EXISTS (SELECT 1 FROM sending s WHERE s.command = x.command)) LIMIT $1";
+
+/// What waits under these keys for connections that are gone, locked.
+pub(crate) const LEFT: &str = "SELECT c.id, c.order_key, c.subject_key, c.event, c.entry FROM waiting w
+    JOIN removed r ON r.id = w.connection CROSS JOIN LATERAL (SELECT * FROM command c WHERE c.id = w.command LIMIT 1) AS c
+    WHERE w.order_key = ANY($1) ORDER BY w.command LIMIT $2 FOR UPDATE OF w";
+
 /// Takes rows out, and what belongs to them but for their commands: see [`hold`].
 pub(super) async fn remove(work: &Transaction<'_>, rows: &[Id]) -> Result<(), Fault> {
     if rows.is_empty() {
@@ -60,14 +71,7 @@ pub(super) async fn hold(core: &Core) -> Result<usize, StoreError> {
 
 async fn hold_some(core: &Core) -> Result<usize, Fault> {
     let mut client = core.writer().await?;
-    let keys = client
-        .prepare_cached(
-            "SELECT DISTINCT w.order_key FROM removed r
-             CROSS JOIN LATERAL (SELECT order_key FROM waiting w WHERE w.connection = r.id AND NOT w.behind) w
-             WHERE EXISTS (SELECT 1 FROM waiting x WHERE x.order_key = w.order_key AND x.connection = r.id
-                 AND NOT EXISTS (SELECT 1 FROM sending s WHERE s.command = x.command)) LIMIT $1",
-        )
-        .await?;
+    let keys = client.prepare_cached(KEYS_LEFT).await?;
     let rows = client.query(&keys, &[&KEYS]).await?;
     let keys = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<i64>, _>>()?;
     if keys.is_empty() {
@@ -76,12 +80,7 @@ async fn hold_some(core: &Core) -> Result<usize, Fault> {
     let work = client.build_transaction().start().await?;
     work::lock_keys(&work, keys.iter().copied()).await?;
     // Locked before it is looked at whether they are being sent: whoever leases them locks them too.
-    let waiting = work
-        .prepare_cached(
-            "SELECT c.id, c.order_key, c.subject_key, c.event, c.entry FROM waiting w JOIN removed r ON r.id = w.connection
-             JOIN command c ON c.id = w.command WHERE w.order_key = ANY($1) ORDER BY w.command LIMIT $2 FOR UPDATE OF w",
-        )
-        .await?;
+    let waiting = work.prepare_cached(LEFT).await?;
     let rows = work.query(&waiting, &[&keys, &COMMANDS]).await?;
     let all = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<Uuid>, _>>()?;
     let sending = work.prepare_cached("SELECT command FROM sending WHERE command = ANY($1)").await?;

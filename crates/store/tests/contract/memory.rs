@@ -9,5 +9,9 @@ pub(super) async fn open() -> (Arc<dyn Store>, ()) {
     (Arc::new(Memory::new(jiff::Timestamp::now)), ())
 }
 
+#[path = "answers.rs"]
+mod answers;
+#[path = "setup.rs"]
+mod setup;
 #[path = "suite.rs"]
 mod suite;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use uzel_model::{Id, id::Kind};
 use uzel_store::{Postgres, PostgresOptions, Store};
 
 pub(super) async fn open() -> (Arc<dyn Store>, ()) {
@@ -9,5 +10,30 @@ pub(super) async fn open() -> (Arc<dyn Store>, ()) {
     (Arc::new(Postgres::open(PostgresOptions::new(&url)).await.unwrap()), ())
 }
 
+#[tokio::test]
+async fn what_was_set_up_before_changes_were_kept_is_its_first_version() {
+    let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+    let (old, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    old.batch_execute(include_str!("../../src/postgres/migrations/1_first.sql")).await.unwrap();
+    let merchant = Id::new(Kind::Merchant);
+    old.batch_execute(&format!(
+        "CREATE TABLE migration
+             (number integer PRIMARY KEY, name text NOT NULL, needs integer NOT NULL, applied_at timestamptz NOT NULL);
+         INSERT INTO migration VALUES (1, 'first', 1, now());
+         INSERT INTO setup VALUES ('{}', 'merchant', NULL, 'm', '{{\"a\":1}}', NULL);
+         INSERT INTO access_key VALUES ('\\x01', 'key_1', NULL, 'owner', false)",
+        uuid::Uuid::from_bytes(*merchant.as_bytes())
+    ))
+    .await
+    .unwrap();
+    super::is_its_first_version(&Postgres::open(PostgresOptions::new(&url)).await.unwrap(), merchant).await;
+    connection.abort();
+}
+
+#[path = "answers.rs"]
+mod answers;
+#[path = "setup.rs"]
+mod setup;
 #[path = "suite.rs"]
 mod suite;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use uzel_model::{Id, id::Kind};
 use uzel_store::{Sqlite, Store};
 
 /// A new store, and what goes with it when the test ends.
@@ -10,5 +11,29 @@ pub(super) async fn open() -> (Arc<dyn Store>, tempfile::TempDir) {
     (Arc::new(Sqlite::open(&folder.path().join("uzel.db")).unwrap()), folder)
 }
 
+#[tokio::test]
+async fn what_was_set_up_before_changes_were_kept_is_its_first_version() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("uzel.db");
+    let old = rusqlite::Connection::open(&file).unwrap();
+    for step in [
+        include_str!("../../src/sqlite/migrations/1_first.sql"),
+        include_str!("../../src/sqlite/migrations/2_publish.sql"),
+        include_str!("../../src/sqlite/migrations/3_journal.sql"),
+    ] {
+        old.execute_batch(step).unwrap();
+    }
+    let merchant = Id::new(Kind::Merchant);
+    old.execute("INSERT INTO setup VALUES (?1, 'merchant', NULL, 'm', '{\"a\":1}', NULL)", [merchant.as_bytes()]).unwrap();
+    old.execute("INSERT INTO access_key VALUES (x'01', 'key_1', NULL, 'owner', 0)", []).unwrap();
+    old.execute_batch("PRAGMA user_version = 3").unwrap();
+    drop(old);
+    super::is_its_first_version(&Sqlite::open(&file).unwrap(), merchant).await;
+}
+
+#[path = "answers.rs"]
+mod answers;
+#[path = "setup.rs"]
+mod setup;
 #[path = "suite.rs"]
 mod suite;

@@ -12,14 +12,14 @@ use uzel_store::{
     OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store, StoreError,
 };
 
-struct World {
-    store: Arc<dyn Store>,
-    merchant: Id,
-    link: Id,
+pub(super) struct World {
+    pub(super) store: Arc<dyn Store>,
+    pub(super) merchant: Id,
+    pub(super) link: Id,
     _kept: Box<dyn Send>,
 }
 
-async fn world() -> World {
+pub(super) async fn world() -> World {
     let (store, kept) = super::open().await;
     let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
     let row = |id, slug: &str| SetupRow {
@@ -34,12 +34,12 @@ async fn world() -> World {
     World { store, merchant, link, _kept: Box::new(kept) }
 }
 
-fn now() -> Timestamp {
+pub(super) fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
 }
 
 impl World {
-    fn entry(&self) -> Entry {
+    pub(super) fn entry(&self) -> Entry {
         Entry {
             id: Id::new(Kind::Entry),
             merchant: self.merchant,
@@ -61,7 +61,7 @@ impl World {
         }
     }
 
-    fn event(&self, entry: Id, key: &str) -> Event {
+    pub(super) fn event(&self, entry: Id, key: &str) -> Event {
         Event {
             id: Id::new(Kind::Event),
             merchant: self.merchant,
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    fn command(&self, event: &Event, key: &str, due_at: Timestamp) -> NewCommand {
+    pub(super) fn command(&self, event: &Event, key: &str, due_at: Timestamp) -> NewCommand {
         let command = Command {
             id: Id::new(Kind::Command),
             merchant: self.merchant,
@@ -104,7 +104,7 @@ impl World {
     }
 
     /// An entry read into one event with these commands.
-    async fn read(&self, key: &str, commands: impl Fn(&Event) -> Vec<NewCommand>) -> Event {
+    pub(super) async fn read(&self, key: &str, commands: impl Fn(&Event) -> Vec<NewCommand>) -> Event {
         let entry = self.entry();
         self.store.append(entry.clone()).await.unwrap();
         let event = self.event(entry.id, key);
@@ -114,11 +114,11 @@ impl World {
         event
     }
 
-    async fn lease(&self, at: Timestamp) -> Vec<Command> {
+    pub(super) async fn lease(&self, at: Timestamp) -> Vec<Command> {
         self.store.lease(at, vec![(self.link, 10)], 10, 60_000).await.unwrap().commands
     }
 
-    fn settlement(command: &Command, state: CommandState) -> Settlement {
+    pub(super) fn settlement(command: &Command, state: CommandState) -> Settlement {
         Settlement {
             command: command.id,
             lease: command.lease,
@@ -133,7 +133,7 @@ impl World {
         }
     }
 
-    async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
+    pub(super) async fn settle(&self, settlement: Settlement) -> Result<(), StoreError> {
         self.store.apply(Change { settlement: Some(settlement), ..Change::default() }).await.map(drop)
     }
 }
