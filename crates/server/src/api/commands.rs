@@ -1,15 +1,18 @@
 //! Commands that are asked for: texts to single people, each under a key of the caller's own.
 
+use jiff::Timestamp;
 use schemars::JsonSchema;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uzel_engine::{Accepted, CommandRequest, Holder as Asker, Refused};
-use uzel_model::check::Fault;
+use uzel_model::{Id, check::Fault};
+use uzel_store::{Cancelled, CommandFilter, CommandState, TimelineCommand};
 
 use super::{
     journal::{ByIdOnly, Masking},
     mask::mask_value,
     once,
+    page::{LIMIT, Page},
     route::{Answered, Ask, Reply, reply},
 };
 use crate::Problem;
@@ -35,9 +38,9 @@ pub(super) struct CommandView(#[schemars(with = "CommandShape")] Value);
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct CommandShape {
-    merchant: uzel_model::Id,
+    merchant: Id,
     #[serde(flatten)]
-    command: uzel_store::TimelineCommand,
+    command: TimelineCommand,
 }
 
 /// What has become of a command, with its attempts.
@@ -45,12 +48,78 @@ pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<CommandView> {
     let Ask { app, caller, path, query, .. } = ask;
     let found = app.engine.store.command(path.id).await?.filter(|(merchant, _)| caller.sees(*merchant));
     let (merchant, command) = found.ok_or_else(|| Problem::not_found("no such command"))?;
+    reply(view(merchant, &command, query.unmasked && caller.is_owner()))
+}
+
+/// Which commands.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CommandsQuery {
+    /// By id or slug.
+    merchant: Option<String>,
+    /// That makes the call, by id or slug.
+    connection: Option<String>,
+    state: Option<CommandState>,
+    /// Id of the event that led to them.
+    event: Option<Id>,
+    from: Option<Timestamp>,
+    to: Option<Timestamp>,
+    /// `next` of the page before.
+    before: Option<Id>,
+    #[schemars(range(min = 1, max = 1000))]
+    limit: Option<usize>,
+    /// Shows phones and texts whole; owners only.
+    #[serde(default)]
+    unmasked: bool,
+}
+
+pub(super) async fn list(ask: Ask<(), CommandsQuery>) -> Answered<Page<CommandView>> {
+    let Ask { app, caller, query, .. } = ask;
+    let limit = LIMIT.read(query.limit)?;
+    let connection = query.connection.as_deref().map(|name| caller.connection(&app, name)).transpose()?;
+    let filter = CommandFilter {
+        merchant: caller.scope(&app, query.merchant.as_deref())?,
+        connection: connection.map(|link| link.id),
+        state: query.state,
+        event: query.event,
+        from: query.from,
+        to: query.to,
+        before: query.before,
+        limit: limit + 1,
+    };
+    let unmasked = query.unmasked && caller.is_owner();
+    let found = app.engine.store.commands(filter).await?;
+    let page = Page::new(found, limit, |(_, command)| command.id.to_string());
+    reply(Page { items: page.items.iter().map(|(merchant, command)| view(*merchant, command, unmasked)).collect(), next: page.next })
+}
+
+/// Holds a command back that has not been sent yet.
+pub(super) async fn cancel(ask: Ask<ByIdOnly>) -> Answered<CommandView> {
+    let Ask { app, caller, path, .. } = ask;
+    let missing = || Problem::not_found("no such command");
+    let found = app.engine.store.command(path.id).await?.filter(|(merchant, _)| caller.sees(*merchant));
+    let (merchant, _) = found.ok_or_else(missing)?;
+    match app.engine.cancel(path.id, "called off").await? {
+        Cancelled::Held => {}
+        Cancelled::Unknown => return Err(missing()),
+        Cancelled::Sending => return Err(Problem::conflict("it is being sent: too late")),
+        Cancelled::Ended(state) => {
+            let state = json!(state);
+            return Err(Problem::conflict(format!("it has ended: {}", state.as_str().unwrap_or_default())));
+        }
+    }
+    app.engine.audit(caller.holder.name(), "command.cancel", Some(merchant), path.id, json!({})).await?;
+    let (merchant, command) = app.engine.store.command(path.id).await?.ok_or_else(missing)?;
+    reply(view(merchant, &command, false))
+}
+
+fn view(merchant: Id, command: &TimelineCommand, unmasked: bool) -> CommandView {
     let mut value = json!(command);
     value["merchant"] = json!(merchant);
-    if !(query.unmasked && caller.is_owner()) {
+    if !unmasked {
         mask_value(&mut value);
     }
-    reply(CommandView(value))
+    CommandView(value)
 }
 
 impl Problem {

@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod commands;
 mod connections;
+mod events;
 mod flows;
 mod hub;
 mod journal;
@@ -92,7 +93,16 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/flows/{id}/versions/{version}/restore", OWNER, "Make a flow what it was", rules::restore),
 
         post("/api/v1/commands", OPERATOR, "Send a text to one person", commands::ask).accepts().once_only(),
+        get("/api/v1/commands", READER, "List commands", commands::list),
         get("/api/v1/commands/{id}", READER, "Show a command", commands::show),
+        post("/api/v1/commands/{id}/cancel", OPERATOR, "Call a command off", commands::cancel).or(&["conflict"])
+            .says("While it waits; what is being sent or has ended stays as it is."),
+
+        get("/api/v1/events", READER, "List events", events::list),
+        get("/api/v1/events/feed", READER, "Read on in the feed of events", events::feed)
+            .says("Every event once, when it is whole, those of one subject in their order. Keep `cursor` and give it back as `after`: nothing is \
+                   missed and nothing comes twice."),
+        get("/api/v1/events/{id}", READER, "Show an event", events::show),
 
         get("/api/v1/journal", READER, "List the sync log", journal::list),
         get("/api/v1/journal/{id}", READER, "Show all that followed from an entry", journal::show),
@@ -100,6 +110,8 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/replay", OPERATOR, "Read entries again", journal::replay)
             .says("Through today's code. What an entry told before stays told, and nothing that was done is done again."),
 
+        post("/api/v1/merchants/{id}/erasures", OWNER, "Forget a person", people::erase).repeatable()
+            .says("Bodies, names and phones go, numbers, times and ids stay; an opt-out stays as a keyed hash. What no erasure reaches is told."),
         post("/api/v1/consents", OPERATOR, "Record what a person says about messages", people::consent),
 
         get("/api/v1/keys", OWNER, "List keys", keys::list),

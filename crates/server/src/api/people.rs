@@ -3,9 +3,10 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use uzel_engine::ErasureError;
 use uzel_model::{Id, check::Fault, phone, signature};
 
-use super::route::{Answered, Ask, reply};
+use super::route::{Answered, Ask, ById, reply};
 use crate::{App, Problem};
 
 /// A person's word about messages.
@@ -40,6 +41,53 @@ pub(super) async fn consent(ask: Ask<(), (), ConsentRequest>) -> Answered<Consen
     let detail = json!({ "granted": consent.granted });
     app.engine.audit(caller.holder.name(), "consent.record", Some(merchant), &record, detail).await?;
     reply(ConsentView { phone: phone.masked(), granted: consent.granted, record })
+}
+
+/// Who is to be forgotten.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(example = json!({ "phone": "+79991234567" }))]
+pub(super) struct ErasureRequest {
+    phone: String,
+}
+
+/// What was blanked or deleted.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct ErasureView {
+    entries: u64,
+    events: u64,
+    commands: u64,
+    exchanges: u64,
+    contacts: u64,
+    refusals: u64,
+    /// Calls under way and entries that nobody has read yet, which are left: ask again later.
+    busy: u64,
+    /// What no erasure here reaches, in words.
+    not_reached: Vec<String>,
+}
+
+/// Forgets one person: bodies, names and phones go, numbers, times and ids stay.
+pub(super) async fn erase(ask: Ask<ById, (), ErasureRequest>) -> Answered<ErasureView> {
+    let Ask { app, caller, path, body, .. } = ask;
+    let merchant = caller.merchant(&app, &path.id)?;
+    let done = app.engine.erase(merchant, &body.phone).await.map_err(|error| match error {
+        ErasureError::Phone(error) => Problem::invalid(vec![Fault::new("/phone", error.to_string())]),
+        ErasureError::Store(error) => Problem::from(error),
+    })?;
+    let erased = done.erased;
+    // Who it was is not written down again.
+    let detail = json!({ "entries": erased.entries, "commands": erased.commands });
+    app.engine.audit(caller.holder.name(), "person.erase", Some(merchant), merchant, detail).await?;
+    reply(ErasureView {
+        entries: erased.entries,
+        events: erased.events,
+        commands: erased.commands,
+        exchanges: erased.exchanges,
+        contacts: erased.contacts,
+        refusals: erased.refusals,
+        busy: erased.busy,
+        not_reached: done.not_reached,
+    })
 }
 
 fn read_phone(app: &App, merchant: Id, text: &str) -> Result<phone::Phone, Problem> {
