@@ -55,6 +55,10 @@ pub struct MerchantPart {
     /// Country of phones without a code: `RU`, `UZ`, `KZ`…
     #[serde(default)]
     pub country: Option<String>,
+    /// Days after which its entries, and what followed from them, are forgotten, where that is sooner than the hub forgets.
+    #[serde(default)]
+    #[schemars(range(min = 1))]
+    pub keep_days: Option<u32>,
 }
 
 /// A point of sale.
@@ -257,6 +261,7 @@ impl Planner<'_> {
                 name: part.name.clone().unwrap_or_else(|| part.slug.clone()),
                 language: part.language.clone().unwrap_or_else(|| "ru".to_owned()),
                 country: part.country.clone().unwrap_or_else(|| "RU".to_owned()),
+                keep_days: part.keep_days,
             };
             if !["ru", "uz", "en"].contains(&merchant.language.as_str()) {
                 self.fault(&format!("/merchant/{place}/language"), "must be `ru`, `uz` or `en`");

@@ -22,6 +22,9 @@ pub struct Merchant {
     pub language: String,
     /// Country for phones without a code, two letters.
     pub country: String,
+    /// Entries are kept so long, if that is shorter than what the hub keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_days: Option<u32>,
 }
 
 /// One of its points of sale.
