@@ -86,9 +86,15 @@ impl World {
         }
     }
 
-    /// A place in the feed after all that has been committed.
+    /// The place in the feed after all so far.
     async fn here(&self) -> FeedFrom {
-        FeedFrom::After(self.store.feed(None, Vec::new(), FeedFrom::Now, 1).await.unwrap().cursor)
+        let stored = self.store.events(EventFilter { limit: 100, ..EventFilter::default() }).await.unwrap();
+        let Some(oldest) = stored.last().map(|stored| stored.event.id) else {
+            return FeedFrom::After(self.store.feed(None, Vec::new(), FeedFrom::Now, 1).await.unwrap().cursor);
+        };
+        let start = FeedFrom::Time(Timestamp::from_millisecond(oldest.ordinal() >> 12).unwrap());
+        self.told(None, &[], start, stored.iter().filter(|stored| !stored.pending).count()).await;
+        FeedFrom::After(self.follow(None, &[], start).await.1)
     }
 
     async fn erase(&self, merchant: Id) -> Erased {
@@ -376,7 +382,7 @@ async fn of_an_erased_person_ids_times_and_amounts_stay_and_nothing_else() {
     };
     let (by_command, by_poll, other) = (Id::new(Kind::Attempt), Id::new(Kind::Attempt), Id::new(Kind::Attempt));
     let done = Settlement { exchanges: vec![exchange(by_command)], ..World::settlement(&sent, CommandState::Done) };
-    let harmless = Exchange { request: "of nobody".to_owned(), ..exchange(other) };
+    let harmless = Exchange { request: "of nobody".to_owned(), trace: "of another poll".to_owned(), ..exchange(other) };
     let exchanges = vec![exchange(by_poll), harmless];
     world.store.apply(Change { settlement: Some(done), exchanges, ..Change::default() }).await.unwrap();
     // A body of a poll with two people, a body that nobody could read, a look-up, a text that was asked for.
