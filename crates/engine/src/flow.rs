@@ -344,5 +344,6 @@ pub fn reasons() -> BTreeMap<&'static str, &'static str> {
         ("opt_out", "this person wants no messages"),
         ("no_consent", "this person has not agreed to messages"),
         ("cancelled", "the order was cancelled meanwhile"),
+        ("erased", "what was known of this person was erased"),
     ])
 }

@@ -9,6 +9,8 @@ mod clock;
 mod command;
 pub mod desk;
 pub mod doctor;
+mod erase;
+mod events;
 pub mod flow;
 mod jetstream;
 mod keys;
@@ -41,6 +43,7 @@ use std::{
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;
 pub use keys::{ApiKey, NewKey, Role};
 pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
@@ -132,6 +135,7 @@ impl Engine {
         options: Options,
     ) -> Result<Arc<Self>, StoreError> {
         let world = World::build(store.setup().await?, providers, &vault);
+        store.hash_phones_by(erase::phone_hash(&vault));
         let outward = outward::Outward::new(&options, !clock.is_simulated());
         let mut metrics = Metrics::default();
         metrics.watch(store.stats());
@@ -247,6 +251,10 @@ impl Engine {
     /// Reads an entry again through today's code; what it told before stays told, and nothing done is done again.
     pub async fn replay(&self, id: Id) -> Result<Option<ReplayOutcome>, StoreError> {
         let Some(entry) = self.store.entry(id).await? else { return Ok(None) };
+        if entry.is_erased() {
+            let dead = Some(read::ERASED.to_owned());
+            return Ok(Some(ReplayOutcome { new_events: 0, known_events: 0, queued: 0, dead }));
+        }
         let mut change = read::change(&self.world(), &entry, self.clock.now());
         if let Some(mark) = &mut change.mark {
             mark.again = true;

@@ -23,6 +23,8 @@ use crate::{
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
 const PORTION: usize = 64;
+/// What is said of an entry whose person was erased.
+pub(crate) const ERASED: &str = "its content was erased";
 /// Portions under way: while one is written, the next is read.
 const PORTIONS: usize = 2;
 
@@ -140,6 +142,7 @@ fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
     let mut change = Change { now: Some(now), ..Change::default() };
     let mut mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
     match world.links.get(&entry.connection) {
+        _ if entry.is_erased() => mark.notes.push(ERASED.to_owned()),
         None => {
             mark.state = EntryState::Dead;
             mark.notes.push("its connection does not exist or cannot be used".to_owned());

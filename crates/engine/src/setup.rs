@@ -58,8 +58,9 @@ pub struct MerchantPart {
     /// Country of phones without a code: `RU`, `UZ`, `KZ`…
     #[serde(default)]
     pub country: Option<String>,
-    /// How many days its entries are kept, where that is less than the hub keeps.
+    /// Days after which its entries, and what followed from them, are forgotten, where that is sooner than the hub forgets.
     #[serde(default)]
+    #[schemars(range(min = 1))]
     pub keep_days: Option<u32>,
 }
 

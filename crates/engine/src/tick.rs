@@ -34,6 +34,7 @@ const TURN_HOLD_MAX: Duration = Duration::from_secs(120);
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
 const PURGE_HOLD: Duration = Duration::from_secs(60);
 const PURGED_MAX: usize = 1_000;
+const DAY: Duration = Duration::from_secs(86_400);
 const RHYTHMS_EVERY: Duration = Duration::from_secs(60);
 const CHECK_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// The first check comes soon after the start, or a hub that is started every day would never make one.
@@ -148,10 +149,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 Err(error) => tracing::debug!("what nodes left behind cannot be taken back yet: {error}"),
             }
         }
-        if let Some(keep) = engine.options.keep
-            && purged.is_none_or(|at: Instant| at.elapsed() >= PURGE_EVERY)
-            && !purge(&engine, keep).await
-        {
+        if purged.is_none_or(|at: Instant| at.elapsed() >= PURGE_EVERY) && !purge_all(&engine).await {
             purged = Some(Instant::now());
         }
         let now = engine.clock.now();
@@ -182,13 +180,38 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
 }
 
-/// Forgets a portion of what is older than its time; whether there may be more.
-async fn purge(engine: &Engine, keep: Duration) -> bool {
+/// Forgets a portion of what is older than the hub's time, and of what is older than that of a merchant; whether there may be
+/// more.
+async fn purge_all(engine: &Engine) -> bool {
+    let keep = engine.options.keep;
+    let mut more = match keep {
+        Some(keep) => purge(engine, None, keep).await,
+        None => false,
+    };
+    let world = engine.world();
+    let mut sooner: Vec<(Id, Duration)> = world
+        .merchants
+        .iter()
+        .filter_map(|(id, (_, merchant))| Some((*id, DAY * merchant.keep_days?)))
+        .filter(|(_, own)| keep.is_none_or(|keep| *own < keep))
+        .collect();
+    // In one order, so that a simulated hub does the same again.
+    sooner.sort_unstable();
+    for (merchant, keep) in sooner {
+        more |= purge(engine, Some(merchant), keep).await;
+    }
+    more
+}
+
+async fn purge(engine: &Engine, merchant: Option<Id>, keep: Duration) -> bool {
     let before = SignedDuration::try_from(keep).ok().and_then(|keep| engine.clock.now().checked_sub(keep).ok());
     let Some(before) = before else { return false };
     let purged = async {
         let Some(taken) = engine.take("purge".to_owned(), Duration::ZERO, PURGE_HOLD).await? else { return Ok(0) };
-        let gone = engine.store.purge(before, PURGED_MAX).await;
+        let gone = match merchant {
+            None => engine.store.purge(before, PURGED_MAX).await,
+            Some(merchant) => engine.store.purge_merchant(merchant, before, PURGED_MAX).await,
+        };
         engine.give_back(taken).await;
         gone
     };

@@ -24,8 +24,8 @@ pub struct Merchant {
     pub language: String,
     /// Country for phones without a code, two letters.
     pub country: String,
-    /// How many days its entries are kept, where that is less than the hub keeps.
-    #[serde(default)]
+    /// Entries are kept so long, if that is shorter than what the hub keeps.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub keep_days: Option<u32>,
 }
 

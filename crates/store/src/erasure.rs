@@ -59,3 +59,16 @@ pub struct Erased {
     #[serde(skip)]
     pub next: Option<ErasurePlace>,
 }
+
+impl Erased {
+    /// Counts what another portion did.
+    pub fn add(&mut self, other: &Self) {
+        self.entries += other.entries;
+        self.events += other.events;
+        self.commands += other.commands;
+        self.exchanges += other.exchanges;
+        self.contacts += other.contacts;
+        self.refusals += other.refusals;
+        self.busy += other.busy;
+    }
+}

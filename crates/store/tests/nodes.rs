@@ -12,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::NoTls;
 use uzel_model::{Bytes, Event, Id, Job, Request, id::Kind};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, News, Postgres, PostgresOptions,
-    Settlement, Setup, SetupRow, Source, Store,
+    Change, Command, CommandState, Contact, Entry, EntryState, FeedFrom, Mark, NewCommand, NewEvent, News, Postgres,
+    PostgresOptions, Settlement, Setup, SetupRow, Source, Store,
 };
 
 async fn database() -> String {
@@ -424,4 +424,129 @@ async fn the_password_of_a_database_is_never_shown() {
         let error = Postgres::open(options).await.err().unwrap();
         assert!(!format!("{error} {error:?}").contains("hunter22"), "{error:?}");
     }
+}
+
+/// All that the feed tells from a place on, until it has told so many.
+async fn follow(store: &Postgres, mut from: FeedFrom, count: usize) -> Vec<Event> {
+    let mut told = store.told();
+    let mut events = Vec::new();
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while events.len() < count && Instant::now() < deadline {
+        let page = store.feed(None, Vec::new(), from, 50).await.unwrap();
+        from = FeedFrom::After(page.cursor);
+        events.extend(page.events.into_iter().map(|stored| stored.event));
+        if !page.more {
+            // What is committed may be told some moments later.
+            drop(tokio::time::timeout(Duration::from_millis(20), told.changed()).await);
+        }
+    }
+    // Nothing more comes.
+    let page = store.feed(None, Vec::new(), from, 50).await.unwrap();
+    events.extend(page.events.into_iter().map(|stored| stored.event));
+    events
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_of_the_feed_loses_nothing_and_gets_nothing_twice_while_nodes_race() {
+    const EVENTS: usize = 600;
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let business = Arc::new(Business::set_up(&nodes[0]).await);
+    let start = FeedFrom::After(nodes[0].feed(None, Vec::new(), FeedFrom::Now, 1).await.unwrap().cursor);
+    // One reader follows from the beginning, on the node that writes less.
+    let live = tokio::spawn({
+        let store = nodes[1].clone();
+        async move { follow(&store, start, EVENTS).await }
+    });
+    // A transaction of somebody else's that goes on for a while holds the feed up, and must not make it lose anything.
+    let slow = tokio::spawn({
+        let url = url.clone();
+        async move { by_hand(&url, "BEGIN; CREATE TABLE slow (a integer); SELECT pg_sleep(0.5); COMMIT").await }
+    });
+    let mut tasks = Vec::new();
+    for (place, store) in [&nodes[0], &nodes[0], &nodes[1]].into_iter().cloned().enumerate() {
+        let business = business.clone();
+        tasks.push(tokio::spawn(async move {
+            for portion in 0..EVENTS / 3 / 5 {
+                let mut changes = Vec::new();
+                for number in 0..5 {
+                    let entry = business.entry();
+                    store.append(entry.clone()).await.unwrap();
+                    let subject = format!("order/{}", (portion + number) % 11);
+                    changes.push(business.reading(entry.id, &format!("{place}/{portion}/{number}"), &subject, &subject));
+                }
+                assert!(store.apply_all(changes).await.iter().all(Result::is_ok));
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    slow.await.unwrap();
+    let live = live.await.unwrap();
+    let ids: HashSet<Id> = live.iter().map(|event| event.id).collect();
+    assert_eq!((live.len(), ids.len()), (EVENTS, EVENTS));
+    let later = follow(&nodes[0], start, EVENTS).await;
+    assert_eq!(later, live, "whoever reads later reads the same in the same order");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn events_of_one_subject_are_told_in_the_order_in_which_they_were_committed() {
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let business = Business::set_up(&nodes[0]).await;
+    let start = FeedFrom::After(nodes[0].feed(None, Vec::new(), FeedFrom::Now, 1).await.unwrap().cursor);
+    let mut committed = Vec::new();
+    for number in 0..40_usize {
+        // An id may be made long before it is committed.
+        let entries = [business.entry(), business.entry()];
+        let [early, late] = entries.clone().map(|entry| business.reading(entry.id, &entry.id.to_string(), "order/1", "guest"));
+        for (entry, change) in entries.into_iter().zip([late, early]) {
+            let store = &nodes[number % 2];
+            store.append(entry).await.unwrap();
+            committed.push(change.events[0].event.id);
+            store.apply(Change { mark: None, ..change }).await.unwrap();
+        }
+    }
+    let told: Vec<Id> = follow(&nodes[1], start, committed.len()).await.into_iter().map(|event| event.id).collect();
+    assert_eq!(told, committed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_feed_goes_on_where_the_database_was_moved_to_a_server_that_counts_from_lower_numbers() {
+    let url = database().await;
+    let store = node(&url).await;
+    let business = Business::set_up(&store).await;
+    let read = async |store: &Postgres, key: &str| {
+        let entry = business.entry();
+        store.append(entry.clone()).await.unwrap();
+        let change = business.reading(entry.id, key, key, key);
+        let id = change.events[0].event.id;
+        store.apply(change).await.unwrap();
+        id
+    };
+    let start = FeedFrom::After(store.feed(None, Vec::new(), FeedFrom::Now, 1).await.unwrap().cursor);
+    let before = read(&store, "before").await;
+    // As if a server with many more transactions behind it had written this.
+    by_hand(&url, "UPDATE event SET place = place + 1000000").await;
+    let moved = node(&url).await;
+    let after = read(&moved, "after").await;
+    let told: Vec<Id> = follow(&moved, start, 2).await.into_iter().map(|event| event.id).collect();
+    assert_eq!(told, [before, after]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_hears_that_another_has_events() {
+    let url = database().await;
+    let nodes = [node(&url).await, node(&url).await];
+    let business = Business::set_up(&nodes[0]).await;
+    // Its line is up when it has heard of anything.
+    let mut news = nodes[1].news();
+    until("the line between the nodes", async || news.try_recv().ok()).await;
+    let mut told = nodes[1].told();
+    told.mark_unchanged();
+    let entry = business.entry();
+    nodes[0].append(entry.clone()).await.unwrap();
+    nodes[0].apply(business.reading(entry.id, "k", "order/1", "guest")).await.unwrap();
+    tokio::time::timeout(Duration::from_secs(30), told.changed()).await.unwrap().unwrap();
 }

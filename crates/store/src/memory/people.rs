@@ -126,9 +126,13 @@ impl Rows {
         let alone = self.commands.values().filter(|row| row.command.merchant == merchant && row.entry.is_none() && names(row));
         let mut commands: Vec<Id> = alone.map(|row| row.command.id).collect();
         for id in entries {
+            let under_way =
+                self.commands.values().filter(|row| row.entry == Some(id) && self.sending.contains_key(&row.command.id));
+            let under_way = under_way.count() as u64;
             let Some(row) = self.entries.get_mut(&id) else { continue };
-            if row.state == EntryState::Unread {
-                erased.busy += 1;
+            if row.state == EntryState::Unread || under_way > 0 {
+                self.references.entry(phone.to_owned()).or_default().insert(id);
+                erased.busy += under_way.max(1);
                 continue;
             }
             let request = &mut row.entry.request;

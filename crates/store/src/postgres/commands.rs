@@ -95,6 +95,8 @@ async fn try_cancel(core: &Core, command: Id, reason: &str) -> Result<Cancelled,
         core.told_events();
     }
     if held == 1 {
+        // The next of its key may be due.
+        core.told.due();
         return Ok(Cancelled::Held);
     }
     Ok(match state {

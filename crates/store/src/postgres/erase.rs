@@ -194,6 +194,9 @@ async fn blank(core: &Core, merchant: Id, phone: &Named, portion: &Portion, hash
     if told {
         core.told_events();
     }
+    if erased.commands > 0 {
+        core.told.due();
+    }
     Ok(erased)
 }
 

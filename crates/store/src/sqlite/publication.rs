@@ -22,11 +22,9 @@ pub(super) fn add(db: &Connection, event: Id) -> Result<()> {
 }
 
 pub(super) fn unpublished(db: &Connection, limit: usize) -> Result<Vec<(i64, Event)>> {
-    db.prepare_cached(
-        "SELECT number, doc FROM unpublished JOIN event ON event.ordinal = unpublished.event ORDER BY number LIMIT ?1",
-    )?
-    .query_map([limit as i64], |row| Ok((row.get(0)?, doc(1, row)?)))?
-    .collect()
+    db.prepare_cached("SELECT u.number, e.doc FROM unpublished u JOIN event e ON e.ordinal = u.event ORDER BY u.number LIMIT ?1")?
+        .query_map([limit as i64], |row| Ok((row.get(0)?, doc(1, row)?)))?
+        .collect()
 }
 
 pub(super) fn published(db: &Connection, numbers: &[i64]) -> Result<()> {

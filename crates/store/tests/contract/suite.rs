@@ -814,3 +814,6 @@ async fn the_journal_tells_rows_by_the_provider_that_they_came_from() {
     assert_eq!(found("new", None).await, [new]);
     assert_eq!((found("old", Some("77")).await, found("new", Some("77")).await), (vec![old], vec![new]));
 }
+
+#[path = "people.rs"]
+mod people;

@@ -52,7 +52,7 @@ async fn a_text_that_is_asked_for_goes_once_however_often_it_is_asked_for() {
     world.quiet().await;
     assert_eq!(world.texts().await, [("79991110001".to_owned(), "Ваш заказ готов".to_owned())]);
     let (status, again) = ask(&world, Some("order-1"), &text("8 999 111-00-01")).await;
-    assert_eq!((status, &again), (200, &json!({ "id": first["id"], "state": "done" })));
+    assert_eq!((status, &again), (202, &first), "the answer that was given first");
     let (status, other) = ask(&world, Some("order-1"), &text("8 999 111-00-02")).await;
     assert_eq!((status, other["errors"][0]["pointer"].as_str()), (422, Some("Idempotency-Key")), "{other}");
     world.quiet().await;
@@ -67,13 +67,16 @@ async fn a_text_that_is_asked_for_goes_once_however_often_it_is_asked_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_many_who_ask_at_the_same_moment_under_one_key_all_get_the_same_command() {
+async fn of_many_who_ask_at_the_same_moment_under_one_key_none_gets_another_command() {
     let world = World::new(json!({})).await;
     let body = text("+79991110001");
     let asked = futures::future::join_all((0..20).map(|_| ask(&world, Some("k"), &body))).await;
-    let ids: BTreeSet<String> = asked.iter().map(|(_, answer)| answer["id"].to_string()).collect();
-    let first = asked.iter().filter(|(status, _)| *status == 202).count();
-    assert_eq!((ids.len(), first, asked.iter().filter(|(status, _)| *status == 200).count()), (1, 1, 19), "{asked:?}");
+    let taken = asked.iter().filter(|(status, _)| *status == 202);
+    let ids: BTreeSet<String> = taken.map(|(_, answer)| answer["id"].to_string()).collect();
+    assert_eq!(ids.len(), 1, "{asked:?}");
+    // Whoever asks while the first is being taken is told to ask again.
+    let busy = asked.iter().filter(|(status, _)| *status != 202);
+    assert!(busy.clone().all(|(status, answer)| *status == 409 && answer["type"] == "/problems/in-progress"), "{asked:?}");
     world.quiet().await;
     assert_eq!(world.texts().await.len(), 1);
 }

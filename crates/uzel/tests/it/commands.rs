@@ -393,7 +393,7 @@ async fn a_text_can_be_sent_by_hand_and_goes_once_under_its_key() {
     assert_eq!((first.code, &first.json()["state"]), (0, &json!("waiting")), "{}", first.err);
     assert_eq!(send("8 999 111-00-01").json()["id"], first.json()["id"]);
     let other = send("8 999 111-00-02");
-    assert!(other.code == 1 && other.err.contains("was used for another command"), "{}", other.err);
+    assert!(other.code == 1 && other.err.contains("was used for another request"), "{}", other.err);
     let accepted = format!("{}/_sandbox/smsru/accepted", sandbox.url());
     let texts = async || binary.web.get(&accepted).send().await.unwrap().json::<Vec<Value>>().await.unwrap().len();
     until("the text to go", async || texts().await == 1).await;

@@ -17,6 +17,7 @@ mod conformance;
 mod dev;
 mod doctor;
 mod door;
+mod erasure;
 mod faults;
 mod fixtures;
 mod intake;

@@ -283,11 +283,12 @@ impl World {
 
 /// The few tests that know the store they run on: each looks into the embedded store's file, holds its lock, or spoils a row of
 /// it.
-const EMBEDDED: [&str; 14] = [
+const EMBEDDED: [&str; 15] = [
     "apply::no_secret_lies_open_in_the_data_folder",
     "bounds::when_too_much_waits_to_be_written_the_answer_is_503_and_what_was_taken_is_written",
     "door::a_forged_x_forwarded_for_changes_nothing_and_a_trusted_proxy_s_does",
     "door::a_refused_request_is_kept_for_its_connection_without_any_credential",
+    "erasure::the_files_do_not_hold_the_number_after_a_vacuum",
     "faults::a_hub_that_cannot_journal_is_not_ready_until_it_can_again",
     "faults::a_replay_sends_nothing_for_an_order_that_was_cancelled",
     "faults::a_text_of_unknown_fate_and_a_dead_one_are_found_by_their_status_and_the_dead_one_is_replayed",
