@@ -293,16 +293,8 @@ impl Store for Postgres {
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
         setup::put(&self.core, &setup).await?;
-        while !setup.removes.is_empty() {
-            match removal::hold(&self.core).await {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    // The rows are gone: what waits for them is held with the next look at what is late.
-                    tracing::warn!("what waits for a removed connection cannot be held yet: {error}");
-                    break;
-                }
-            }
+        if !setup.removes.is_empty() {
+            removal::hold_all(&self.core).await;
         }
         Ok(())
     }

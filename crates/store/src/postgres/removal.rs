@@ -69,6 +69,20 @@ pub(super) async fn hold(core: &Core) -> Result<usize, StoreError> {
     }
 }
 
+/// Holds all of it. If that fails, the next look at what is late goes on with it.
+pub(super) async fn hold_all(core: &Core) {
+    loop {
+        match hold(core).await {
+            Ok(0) => return,
+            Ok(_) => {}
+            Err(error) => {
+                tracing::warn!("what waits for a removed connection cannot be held yet: {error}");
+                return;
+            }
+        }
+    }
+}
+
 async fn hold_some(core: &Core) -> Result<usize, Fault> {
     let mut client = core.writer().await?;
     let keys = client.prepare_cached(KEYS_LEFT).await?;

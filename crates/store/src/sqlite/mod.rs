@@ -147,6 +147,20 @@ impl Sqlite {
         done.ok_or_else(|| StoreError::Failed("the writer left no outcome".to_owned()))
     }
 
+    /// Holds all that waits for connections that are gone. If that fails, the next look at what is late goes on with it.
+    async fn hold_removed(&self) {
+        loop {
+            match self.write(removal::hold).await {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::warn!("what waits for a removed connection cannot be held yet: {error}");
+                    return;
+                }
+            }
+        }
+    }
+
     async fn read<T: Send + 'static>(
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
@@ -336,16 +350,8 @@ impl Store for Sqlite {
         if !self.write(move |db, _| setup::put(db, &setup)).await? {
             return Err(StoreError::Conflict);
         }
-        while removes {
-            match self.write(removal::hold).await {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(error) => {
-                    // The rows are gone: what waits for them is held with the next look at what is late.
-                    tracing::warn!("what waits for a removed connection cannot be held yet: {error}");
-                    break;
-                }
-            }
+        if removes {
+            self.hold_removed().await;
         }
         Ok(())
     }
