@@ -13,7 +13,7 @@ mod stats;
 mod view;
 mod watch;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 #[cfg(feature = "memory")]
@@ -150,7 +150,8 @@ pub struct Slot {
 pub struct NewEvent {
     pub event: Event,
     pub commands: Vec<NewCommand>,
-    /// Waiting commands of the event's subject and connection are called off with this reason.
+    /// Waiting commands of the event's subject and connection are called off with this reason; what is being sent at that
+    /// moment is not tried again.
     pub call_off: Option<String>,
     /// A look-up was queued: flows run when it is settled.
     pub pending: bool,
@@ -175,6 +176,23 @@ pub struct Settlement {
     pub counts: bool,
     /// Gives the slots that this command holds back.
     pub frees_slot: bool,
+}
+
+impl Settlement {
+    /// What it comes to where the command was called off while it was being sent: what is done or unknown stays so, nothing is
+    /// tried again, and no replay takes it up.
+    fn after(&self, called_off: Option<String>) -> Cow<'_, Self> {
+        match (self.state, called_off) {
+            (CommandState::Waiting | CommandState::Dead, Some(reason)) => Cow::Owned(Self {
+                state: CommandState::Held,
+                retry_at: None,
+                reason: Some(reason),
+                frees_slot: true,
+                ..self.clone()
+            }),
+            _ => Cow::Borrowed(self),
+        }
+    }
 }
 
 /// One request to a provider and its answer, with secrets taken out.

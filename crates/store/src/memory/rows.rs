@@ -54,6 +54,8 @@ pub(super) struct Rows {
     pub(super) waiting: BTreeSet<Id>,
     /// The lease of each, and until when it holds.
     pub(super) sending: BTreeMap<Id, (i64, Timestamp)>,
+    /// Why some of those are not to be tried again.
+    sending_off: BTreeMap<Id, String>,
     leases: i64,
     called_off: HashMap<String, (i64, String)>,
     pub(super) references: HashMap<String, BTreeSet<Id>>,
@@ -170,6 +172,7 @@ impl Rows {
     fn settle(&mut self, settlement: Settlement) {
         let id = settlement.command;
         self.sending.remove(&id);
+        let settlement = settlement.after(self.sending_off.remove(&id)).into_owned();
         let row = self.commands.get_mut(&id).expect("what is being sent is a command");
         row.command.attempts += u32::from(settlement.counts);
         row.next_at = settlement.retry_at.unwrap_or(row.next_at);
@@ -262,8 +265,9 @@ impl Rows {
         let found = self.commands.iter().filter(|(_, row)| open(row) && row.subject == subject);
         for (id, event) in found.map(|(id, row)| (*id, row.command.event)).collect::<Vec<_>>() {
             self.close(event);
-            // What is being sent cannot be called off.
+            // What is being sent cannot be called off, only its being tried again.
             if self.sending.contains_key(&id) {
+                self.sending_off.insert(id, reason.to_owned());
                 continue;
             }
             self.commands.get_mut(&id).expect("it was just found").reason = Some(reason.to_owned());
@@ -387,8 +391,12 @@ impl Rows {
         let (mut again, mut unknown) = (0, 0);
         for id in over {
             self.sending.remove(&id);
+            let called_off = self.sending_off.remove(&id);
             let Some(row) = self.commands.get_mut(&id) else { continue };
-            if row.command.job.repeatable() {
+            if row.command.job.repeatable() && called_off.is_some() {
+                row.reason = called_off;
+                self.stands(id, CommandState::Held);
+            } else if row.command.job.repeatable() {
                 row.next_at = now;
                 again += 1;
             } else {

@@ -41,8 +41,10 @@ use crate::{
     Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
-/// The schema, step by step: numbers, names, and what each does.
-pub(crate) const STEPS: [(u32, &str, &str); 1] = [(1, "first", include_str!("migrations/1_first.sql"))];
+/// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
+/// that a program must know to work on beside it.
+pub(crate) const STEPS: [(u32, &str, &str); 2] =
+    [(1, "first", include_str!("migrations/1_first.sql")), (2, "called_off", include_str!("migrations/2_called_off.sql"))];
 
 /// Where the server is, and how this node works with it.
 #[derive(Clone)]

@@ -145,7 +145,13 @@ const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
 pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
     let mut client = core.writer().await?;
     let work = client.build_transaction().start().await.map_err(failed)?;
-    work.batch_execute("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(2054841707, 0)").await.map_err(failed)?;
+    // A step takes as long as it takes, and so does the wait for another node's.
+    work.batch_execute(
+        "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
+         SELECT pg_advisory_xact_lock(2054841707, 0)",
+    )
+    .await
+    .map_err(failed)?;
     // Looked for first: a role that may only work with the tables may not even ask to make one that is there.
     let there = work.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
     if !get::<bool>(&there, 0)? {
@@ -176,10 +182,16 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
             )));
         }
         work.batch_execute(sql).await.map_err(failed)?;
-        let put = "INSERT INTO migration VALUES ($1, $2, 1, clock_timestamp())";
-        work.execute(put, &[&(number as i32), &name]).await.map_err(failed)?;
+        let put = "INSERT INTO migration VALUES ($1, $2, $3, clock_timestamp())";
+        work.execute(put, &[&(number as i32), &name, &needs(number, sql)]).await.map_err(failed)?;
     }
     work.commit().await.map_err(failed)
+}
+
+/// The least step that a program must know to work on beside this one, as its file says. A step that does not say needs itself.
+fn needs(number: u32, sql: &str) -> i32 {
+    let said = sql.strip_prefix("-- needs ").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    said.unwrap_or(number as i32)
 }
 
 /// The steps of the schema as the server has them, and those that it lacks.

@@ -4,7 +4,10 @@
 //! for every key it will touch, all at once and in order, before it looks at anything. So a key has always one first command,
 //! on however many nodes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use uuid::Uuid;
@@ -84,7 +87,9 @@ pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Ve
         let work = client.build_transaction().start().await?;
         lock(&work, &locks).await?;
         // What is to be called off may have come since: its keys are locked as well, or all is begun again.
-        let more: BTreeSet<i64> = called_off_keys(&work, run).await?.difference(&locks).copied().collect();
+        let mut keys = called_off_keys(&work, run).await?;
+        keys.extend(ending_keys(&work, run).await?);
+        let more: BTreeSet<i64> = keys.difference(&locks).copied().collect();
         if more.is_empty() {
             return carry_out(core, work, run, shard).await;
         }
@@ -100,7 +105,8 @@ async fn carry_out(
     shard: i32,
 ) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
     let mut outcomes: Vec<Result<Applied, StoreError>> = run.iter().map(|_| Ok(Applied::default())).collect();
-    for place in fence(&work, run).await? {
+    let (late, mut called_off) = fence(&work, run).await?;
+    for place in late {
         outcomes[place] = Err(StoreError::Conflict);
     }
     if let (&[_], Err(_)) = (run, &outcomes[0]) {
@@ -110,7 +116,9 @@ async fn carry_out(
     let mut gathered = Gathered::default();
     let going: Vec<(usize, &Ready)> =
         run.iter().enumerate().filter(|(place, _)| outcomes[*place].is_ok()).map(|(place, ready)| (place, *ready)).collect();
-    let settlements: Vec<&Settlement> = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref()).collect();
+    let settlements = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref());
+    let settlements: Vec<Cow<'_, Settlement>> =
+        settlements.map(|settlement| settlement.after(called_off.remove(&uuid(settlement.command)))).collect();
     if !settlements.is_empty() {
         settle(&work, &settlements, &mut gathered).await?;
     }
@@ -200,9 +208,28 @@ async fn called_off_keys(work: &Transaction<'_>, run: &[&Ready]) -> Result<BTree
     work.query(&statement, &[&subjects]).await?.iter().map(|row| Ok(get(row, 0)?)).collect()
 }
 
-/// Takes what only one may take, and gives the places of the changes that came too late.
-async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fault> {
-    let mut late = Vec::new();
+/// Ordering keys of what is to be tried again and was called off meanwhile: it ends. From here on none of it is called off.
+async fn ending_keys(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<i64>, Fault> {
+    let settlements = run.iter().filter_map(|ready| ready.change.settlement.as_ref());
+    let again: Vec<Uuid> =
+        settlements.filter(|ended| ended.state == CommandState::Waiting).map(|ended| uuid(ended.command)).collect();
+    if again.is_empty() {
+        return Ok(Vec::new());
+    }
+    outbox::hold(work, &again).await?;
+    let statement = work
+        .prepare_cached(
+            "SELECT w.order_key FROM sending s JOIN waiting w ON w.command = s.command
+             WHERE s.command = ANY($1) AND s.called_off IS NOT NULL",
+        )
+        .await?;
+    work.query(&statement, &[&again]).await?.iter().map(|row| Ok(get(row, 0)?)).collect()
+}
+
+/// Takes what only one may take. Gives the places of the changes that came too late, and why commands were called off while
+/// they were being sent.
+async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, HashMap<Uuid, String>), Fault> {
+    let (mut late, mut called_off) = (Vec::new(), HashMap::new());
     let settlements: Vec<(usize, &Settlement)> =
         run.iter().enumerate().filter_map(|(place, ready)| Some((place, ready.change.settlement.as_ref()?))).collect();
     if !settlements.is_empty() {
@@ -212,12 +239,15 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fau
         let statement = work
             .prepare_cached(
                 "DELETE FROM sending USING unnest($1::uuid[], $2::bigint[]) AS ended (command, lease)
-                 WHERE sending.command = ended.command AND sending.lease = ended.lease RETURNING sending.command, sending.lease",
+                 WHERE sending.command = ended.command AND sending.lease = ended.lease
+                 RETURNING sending.command, sending.lease, sending.called_off",
             )
             .await?;
         let mut held = HashSet::new();
         for row in work.query(&statement, &[&commands, &leases]).await? {
-            held.insert((get::<Uuid>(&row, 0)?, get::<i64>(&row, 1)?));
+            let command: Uuid = get(&row, 0)?;
+            held.insert((command, get::<i64>(&row, 1)?));
+            called_off.extend(get::<Option<String>>(&row, 2)?.map(|reason| (command, reason)));
         }
         let lost = settlements.iter().filter(|(_, ended)| !held.remove(&(uuid(ended.command), ended.lease)));
         late.extend(lost.map(|(place, _)| *place));
@@ -242,7 +272,7 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fau
             late.push(place);
         }
     }
-    Ok(late)
+    Ok((late, called_off))
 }
 
 async fn move_cursor(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
@@ -272,7 +302,7 @@ async fn put_once(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault
 }
 
 /// Ends of calls.
-async fn settle(work: &Transaction<'_>, settlements: &[&Settlement], gathered: &mut Gathered) -> Result<(), Fault> {
+async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gathered: &mut Gathered) -> Result<(), Fault> {
     let commands: Vec<Uuid> = settlements.iter().map(|ended| uuid(ended.command)).collect();
     let states: Vec<i16> = settlements.iter().map(|ended| command_number(ended.state).into()).collect();
     let reasons: Vec<Option<String>> =

@@ -151,10 +151,11 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 3] = [
+pub(crate) const STEPS: [(&str, &str); 4] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
+    ("called_off", include_str!("migrations/4_called_off.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {

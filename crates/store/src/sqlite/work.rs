@@ -209,11 +209,12 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
 /// Whether the lease still held.
 fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result<bool> {
     let command = settlement.command.ordinal();
-    let held =
-        db.prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2")?.execute([command, settlement.lease])? == 1;
-    if !held {
-        return Ok(false);
-    }
+    let held: Option<Option<String>> = db
+        .prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2 RETURNING called_off")?
+        .query_row([command, settlement.lease], |row| row.get(0))
+        .optional()?;
+    let Some(called_off) = held else { return Ok(false) };
+    let settlement = settlement.after(called_off);
     let (attempts, entry, order_key): (i64, Option<i64>, i64) = db
         .prepare_cached("SELECT attempts, entry, order_key FROM command WHERE ordinal = ?1")?
         .query_row([command], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;

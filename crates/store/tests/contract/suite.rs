@@ -240,6 +240,58 @@ async fn a_cancelled_order_calls_off_what_waits_for_it() {
 }
 
 #[tokio::test]
+async fn what_is_called_off_while_it_is_sent_is_not_tried_again_and_stays_done_where_it_was_taken() {
+    use CommandState::{Dead, Done, Held, Unknown, Waiting};
+    for (ends, stands) in [(Waiting, Held), (Dead, Held), (Done, Done), (Unknown, Unknown), (Held, Held)] {
+        let world = world().await;
+        let later = now() + SignedDuration::from_hours(3);
+        let slot = || Slot { key: [7; 16], until: later, reason: "asked_recently".to_owned() };
+        world.read("k", |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, "a", now()) }]).await;
+        let leased = world.lease(now()).await.remove(0);
+        let entry = world.entry();
+        world.store.append(entry.clone()).await.unwrap();
+        let event = world.event(entry.id, "cancelled");
+        let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+        world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+        let (retry_at, reason) = ((ends == Waiting).then(now), Some("its own".to_owned()));
+        world.settle(Settlement { retry_at, reason, ..World::settlement(&leased, ends) }).await.unwrap();
+        assert!(world.lease(later).await.is_empty(), "{ends:?} was tried again");
+        let (_, command) = world.store.command(leased.id).await.unwrap().unwrap();
+        let reason = if ends == stands { "its own" } else { "cancelled" };
+        assert_eq!((command.state, command.reason.as_deref()), (stands, Some(reason)), "{ends:?}");
+        // What never went has asked nobody: the next finds its slot free.
+        world.read("next", |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, "b", now()) }]).await;
+        assert_eq!(world.lease(later).await.len(), usize::from(ends != stands), "{ends:?}");
+        assert!(world.store.fsck(false).await.unwrap().is_empty(), "{ends:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_that_is_called_off_and_whose_node_is_gone_is_not_made_again() {
+    let world = world().await;
+    world
+        .read("k", |event| {
+            let mut look_up = world.command(event, "a", now());
+            look_up.command.job = Job::LookUp { what: serde_json::json!({}) };
+            vec![look_up, world.command(event, "b", now())]
+        })
+        .await;
+    let leased = world.store.lease(now(), vec![(world.link, 10)], 10, 0).await.unwrap().commands;
+    assert_eq!(leased.len(), 2);
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    let event = world.event(entry.id, "cancelled");
+    let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+    world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+    let gone = async || world.store.recover(now()).await.unwrap();
+    assert_eq!(gone().await, (0, 1), "of the text nobody knows what became");
+    let counts = world.store.counts().await.unwrap();
+    assert_eq!(counts.held, [("cancelled".to_owned(), 1)]);
+    assert!(world.lease(now() + SignedDuration::from_hours(1)).await.is_empty());
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn nothing_follows_from_a_look_up_whose_order_was_called_off_meanwhile() {
     for under_way in [false, true] {
         let world = world().await;
