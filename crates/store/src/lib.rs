@@ -42,6 +42,23 @@ pub enum StoreError {
     Failed(String),
 }
 
+/// Why a start is refused that may not take the steps of the schema that are missing.
+fn lacks(number: u32, name: &str) -> StoreError {
+    StoreError::Failed(format!(
+        "the database lacks step {number} ({name}): run `uzel migrate --apply` first, or set `migrate = true`"
+    ))
+}
+
+/// What became of a law that was found to be broken; `left`: how often it still is, where it was to be mended.
+fn fate(can_be_mended: bool, left: Option<i64>) -> String {
+    match left {
+        Some(0) => "mended".to_owned(),
+        Some(left) => format!("{left} left: what is being sent is not touched, look again when that has ended"),
+        None if can_be_mended => "can be mended by --repair".to_owned(),
+        None => "a person must look".to_owned(),
+    }
+}
+
 /// A row of the inbox: a verified request, without its credentials.
 #[derive(Debug, Clone)]
 pub struct Entry {

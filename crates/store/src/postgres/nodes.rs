@@ -177,9 +177,7 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
             continue;
         }
         if !core.options.migrate {
-            return Err(StoreError::Failed(format!(
-                "the database lacks step {number} ({name}): run `uzel migrate --apply` first, or set `migrate = true`"
-            )));
+            return Err(crate::lacks(number, name));
         }
         work.batch_execute(sql).await.map_err(failed)?;
         let put = "INSERT INTO migration VALUES ($1, $2, $3, clock_timestamp())";
