@@ -240,6 +240,7 @@ pub struct Change {
     pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
     pub settlement: Option<Settlement>,
+    pub verdict: Option<Verdict>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
     /// A poll's place; another one than `was` is a conflict: somebody else has polled meanwhile.
@@ -254,6 +255,17 @@ pub struct Change {
     /// The caller's own key; a known one is a conflict, and [`Store::once`] tells what it stands for.
     pub once: Option<Once>,
     pub now: Option<Timestamp>,
+}
+
+/// What a person found out of a command whose outcome was unknown; of any other it is a conflict.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub command: Id,
+    /// Done or dead. What is dead has asked nobody: its slot is free again.
+    pub state: CommandState,
+    pub reason: String,
+    /// How the journal tells of it.
+    pub exchange: Exchange,
 }
 
 /// Where a connection's polls stand: from where, and to where.

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uzel_engine::{Accepted, CommandRequest, Holder as Asker, Refused};
+use uzel_engine::{Accepted, CommandRequest, FoundOut, Holder as Asker, NotSettled, Refused};
 use uzel_model::{Id, check::Fault};
 
 use super::{
@@ -21,6 +21,7 @@ use super::{
 use crate::{App, Problem};
 
 const KEY: &str = "Idempotency-Key";
+const NOTE_BYTES_MAX: usize = 1_000;
 
 /// 202 where it was queued now; 200 where it had been asked for before, with what has become of it.
 pub(super) async fn ask(
@@ -66,6 +67,45 @@ pub(super) async fn show(
         mask_value(&mut value);
     }
     Ok(Json(value))
+}
+
+/// What a person found out of a command whose outcome is unknown.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Settle {
+    outcome: FoundOut,
+    /// How it was found out; it stands in the journal.
+    note: String,
+}
+
+/// Ends a command of unknown outcome by the word of a person.
+pub(super) async fn settle(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(Named { id }): Path<Named>,
+    Body(settle): Body<Settle>,
+) -> Result<Json<Value>, Problem> {
+    if !caller.is_owner() {
+        return Err(Problem::not_found("no such path for this key"));
+    }
+    let note = settle.note.trim();
+    if note.is_empty() || note.len() > NOTE_BYTES_MAX {
+        let why = format!("must have 1 to {NOTE_BYTES_MAX} bytes: say how it was found out");
+        return Err(Problem::invalid(vec![Fault::new("/note", why)]));
+    }
+    let by = if caller.holder == Holder::Socket { "on this machine" } else { "with a key of the API" };
+    match app.engine.settle_by_hand(id, caller.merchant, settle.outcome, note, by).await {
+        Ok(state) => Ok(Json(json!({ "id": id, "state": state }))),
+        Err(NotSettled::NoSuch) => Err(Problem::not_found("no such command")),
+        Err(NotSettled::Is(state)) => {
+            let why = format!(
+                "the command is {}: only what is unknown can be settled by hand",
+                json!(state).as_str().unwrap_or_default()
+            );
+            Err(Problem::invalid(vec![Fault::new("", why)]))
+        }
+        Err(NotSettled::Store(error)) => Err(error.into()),
+    }
 }
 
 impl Problem {

@@ -50,6 +50,7 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/flows/dry-run", post(flows::dry_run))
         .route("/commands", post(commands::ask))
         .route("/commands/{id}", get(commands::show))
+        .route("/commands/{id}/settle", post(commands::settle))
         .route("/nats", post(hub::nats))
         .route("/consents", post(people::consent))
 }

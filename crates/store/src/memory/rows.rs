@@ -6,7 +6,7 @@ use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature:
 
 use crate::{
     Applied, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice,
-    Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, Source, StoreError,
+    Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, Source, StoreError, Verdict,
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -110,8 +110,10 @@ impl Rows {
         let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
         let lost = |settlement: &Settlement| self.sending.get(&settlement.command).map(|held| held.0) != Some(settlement.lease);
         let unread = |entry: Id| self.entries.get(&entry).is_some_and(|row| row.state == EntryState::Unread);
+        let unknown = |command: Id| self.commands.get(&command).is_some_and(|row| row.state == CommandState::Unknown);
         if change.settlement.as_ref().is_some_and(lost)
             || change.mark.as_ref().is_some_and(|mark| !mark.again && !unread(mark.entry))
+            || change.verdict.as_ref().is_some_and(|verdict| !unknown(verdict.command))
             || change.cursor.as_ref().is_some_and(|cursor| self.cursors.get(&cursor.connection) != cursor.was.as_ref())
             || change.once.as_ref().is_some_and(|once| self.onces.get(&once.key).is_some_and(|known| known.until > now))
         {
@@ -120,6 +122,9 @@ impl Rows {
         let mut applied = Applied::default();
         if let Some(settlement) = change.settlement {
             self.settle(settlement);
+        }
+        if let Some(verdict) = change.verdict {
+            self.judge(verdict);
         }
         if let Some(once) = change.once {
             self.onces.insert(once.key, once);
@@ -194,6 +199,17 @@ impl Rows {
             self.slots.retain(|_, (_, command)| *command != id);
         }
         self.stands(id, settlement.state);
+    }
+
+    /// How a command ended whose outcome was unknown.
+    fn judge(&mut self, verdict: Verdict) {
+        let row = self.commands.get_mut(&verdict.command).expect("it was just found");
+        row.reason = Some(verdict.reason);
+        row.exchanges.push(verdict.exchange);
+        if verdict.state == CommandState::Dead {
+            self.slots.retain(|_, (_, command)| *command != verdict.command);
+        }
+        self.stands(verdict.command, verdict.state);
     }
 
     /// Puts a command into a state.

@@ -21,8 +21,8 @@ use super::{
     uuid,
 };
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError,
-    numbers::{command_number, entry_number, entry_state, entry_tally, key, subject},
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError, Verdict,
+    numbers::{command_number, command_tally, entry_number, entry_state, entry_tally, key, subject},
     ready::{Documents, EntryRow, Ready},
 };
 
@@ -38,6 +38,7 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
     change.resolved.is_some()
         || change.cursor.is_some()
         || change.once.is_some()
+        || change.verdict.is_some()
         || !ready.entries.is_empty()
         || !change.commands.is_empty()
         || change.mark.as_ref().is_some_and(|mark| mark.again)
@@ -114,6 +115,12 @@ async fn carry_out(
         return Ok(outcomes);
     }
     let mut gathered = Gathered::default();
+    if let &[Ready { change: Change { verdict: Some(verdict), .. }, .. }] = run
+        && !judge(&work, verdict, &mut gathered).await?
+    {
+        work.rollback().await?;
+        return Ok(vec![Err(StoreError::Conflict)]);
+    }
     let going: Vec<(usize, &Ready)> =
         run.iter().enumerate().filter(|(place, _)| outcomes[*place].is_ok()).map(|(place, ready)| (place, *ready)).collect();
     let settlements = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref());
@@ -372,6 +379,27 @@ async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gat
     sent.write(work).await?;
     tell_unresolved(work, &ended, gathered).await?;
     outbox::leave(work, &ended, gathered).await
+}
+
+/// Whether the command's outcome was unknown; if so, it is what a person found out.
+async fn judge(work: &Transaction<'_>, verdict: &Verdict, gathered: &mut Gathered) -> Result<bool, Fault> {
+    let (command, state) = (uuid(verdict.command), i16::from(command_number(verdict.state)));
+    let end =
+        work.prepare_cached("UPDATE command SET state = $2, reason = $3 WHERE id = $1 AND state = 4 RETURNING attempts").await?;
+    let Some(row) = work.query_opt(&end, &[&command, &state, &text(&verdict.reason)]).await? else { return Ok(false) };
+    let list = if verdict.state == CommandState::Dead {
+        "UPDATE trouble SET state = 3 WHERE command = $1"
+    } else {
+        "DELETE FROM trouble WHERE command = $1"
+    };
+    work.execute(list, &[&command]).await?;
+    if verdict.state == CommandState::Dead {
+        work.execute("DELETE FROM slot WHERE command = $1", &[&command]).await?;
+    }
+    gathered.shift(command_tally(CommandState::Unknown), command_tally(verdict.state));
+    let (exchange, attempt) = (verdict.exchange.clone(), get(&row, 0)?);
+    gathered.exchanges.push(ExchangeRow { exchange, command: Some(command), attempt, retry_at: None });
+    Ok(true)
 }
 
 /// Messages that a provider took.

@@ -4,15 +4,20 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use super::{failed, journal, ms, outbox, publication, reference, setup, tally::Tally};
-use crate::numbers::{command_number, entry_number, entry_tally};
+use crate::numbers::{command_number, command_tally, entry_number, entry_tally};
 use crate::ready::{Documents, Ready};
-use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Once, Settlement, StoreError};
+use crate::{Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Notice, Once, Settlement, StoreError, Verdict};
 
 pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
     let change = &ready.change;
     // What can conflict goes first: nothing has been written when it does.
     if let Some(settlement) = &change.settlement
         && !settle(db, settlement, tally).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(verdict) = &change.verdict
+        && !judge(db, verdict, tally).map_err(failed)?
     {
         return Err(StoreError::Conflict);
     }
@@ -255,6 +260,22 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     if settlement.state != CommandState::Waiting {
         outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }
+    Ok(true)
+}
+
+/// Whether the command's outcome was unknown.
+fn judge(db: &Connection, verdict: &Verdict, tally: &mut Tally) -> Result<bool> {
+    let command = verdict.command.ordinal();
+    let attempts: Option<i64> = db
+        .prepare_cached("UPDATE command SET state = ?2, reason = ?3 WHERE ordinal = ?1 AND state = 4 RETURNING attempts")?
+        .query_row(params![command, command_number(verdict.state), verdict.reason], |row| row.get(0))
+        .optional()?;
+    let Some(attempts) = attempts else { return Ok(false) };
+    tally.shift(command_tally(CommandState::Unknown), command_tally(verdict.state));
+    if verdict.state == CommandState::Dead {
+        db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
+    }
+    put_exchange(db, &verdict.exchange, Some(verdict.command), attempts, None)?;
     Ok(true)
 }
 

@@ -129,6 +129,11 @@ enum Command {
         #[arg(long)]
         key: Option<String>,
     },
+    /// Commands: calls that must be made.
+    Commands {
+        #[command(subcommand)]
+        what: CommandsCommand,
+    },
     /// Publishing to NATS.
     Nats {
         #[command(subcommand)]
@@ -154,6 +159,26 @@ enum Command {
     Restore { file: PathBuf },
     /// A completion script for a shell.
     Completion { shell: clap_complete::Shell },
+}
+
+#[derive(Debug, Subcommand)]
+enum CommandsCommand {
+    /// End a command whose outcome is unknown, once you know from the provider what became of it.
+    Settle {
+        id: String,
+        outcome: Outcome,
+        /// How it was found out; it stands in the journal.
+        #[arg(long)]
+        note: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Outcome {
+    /// The provider did it.
+    Done,
+    /// The provider did nothing: `uzel replay` may try it again.
+    Failed,
 }
 
 #[derive(Debug, Subcommand)]
@@ -410,6 +435,13 @@ impl Cli {
                 let key = key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
                 asker.post_once("/api/v1/commands", &request, &key).await?
             }
+            Command::Commands { what: CommandsCommand::Settle { id, outcome, note } } => {
+                let outcome = match outcome {
+                    Outcome::Done => "done",
+                    Outcome::Failed => "failed",
+                };
+                asker.post(&format!("/api/v1/commands/{id}/settle"), &json!({ "outcome": outcome, "note": note })).await?
+            }
             Command::Nats { what: NatsCommand::Off } => asker.post("/api/v1/nats", &json!({ "publish": false })).await?,
             Command::Notices => asker.get("/api/v1/notices").await?,
             Command::Counts => asker.get("/api/v1/counts").await?,
@@ -444,7 +476,7 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
-            Command::Send { .. } => show::asked(answer),
+            Command::Send { .. } | Command::Commands { .. } => show::asked(answer),
             Command::Nats { .. } => show::unpublished(answer),
             Command::Notices => show::notices(answer),
             Command::Counts => show::counts(answer),
