@@ -26,6 +26,8 @@ const CHANNEL: &str = "uzel";
 const TELL_EVERY: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(2);
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+/// Where a reader was in the way.
+const HOUSEKEEPING_AGAIN: Duration = Duration::from_secs(60);
 const CONNECT_AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// What this node has done and the others should know: gathered, and told a few times a second at the most. It is told beside
@@ -343,19 +345,28 @@ async fn tell(core: Arc<Core>) {
 }
 
 async fn beat(core: Arc<Core>) {
-    let mut kept_house: Option<Instant> = None;
+    let (mut keeps_house_at, mut failing) = (Instant::now(), false);
     loop {
         let beaten = async {
             seen(&core).await?;
             look_for_left(&core).await?;
-            if kept_house.is_none_or(|at| at.elapsed() > HOUSEKEEPING) {
-                keep_house(&core).await?;
-                kept_house = Some(Instant::now());
+            if keeps_house_at <= Instant::now() {
+                let all = keep_house(&core).await?;
+                keeps_house_at = Instant::now() + if all { HOUSEKEEPING } else { HOUSEKEEPING_AGAIN };
             }
             Ok::<_, StoreError>(())
         };
-        if let Err(error) = beaten.await {
-            tracing::debug!("the look at the database failed: {error}");
+        match beaten.await {
+            Err(error) if !failing => {
+                tracing::warn!("this node's beat fails, others may count it as gone: {error}");
+                failing = true;
+            }
+            Err(error) => tracing::debug!("this node's beat still fails: {error}"),
+            Ok(()) if failing => {
+                tracing::info!("this node's beat is back");
+                failing = false;
+            }
+            Ok(()) => {}
         }
         tokio::time::sleep(BEAT).await;
     }
@@ -386,9 +397,10 @@ async fn look_for_left(core: &Core) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn keep_house(core: &Core) -> Result<(), StoreError> {
+/// Whether all of it could be done: else it is tried again soon.
+async fn keep_house(core: &Core) -> Result<bool, StoreError> {
     let mut client = core.writer().await?;
-    partitions::ahead(&mut client).await?;
+    let all = partitions::ahead(&mut client).await?;
     client
         .batch_execute(
             "DELETE FROM called_off WHERE at < clock_timestamp() - interval '30 days';
@@ -397,7 +409,8 @@ async fn keep_house(core: &Core) -> Result<(), StoreError> {
              DELETE FROM turn WHERE taken_at < clock_timestamp() - interval '30 days' AND until < clock_timestamp()",
         )
         .await
-        .map_err(failed)
+        .map_err(failed)?;
+    Ok(all)
 }
 
 /// What this node meant to read is anybody's, and others do not count it any more.
