@@ -15,7 +15,7 @@ use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
 use super::{
     Core, doc, get, id,
-    journal::text,
+    journal::{looked_into, text},
     lanes::{self, Fault},
     maybe_id, uuid,
     work::{self, Gathered},
@@ -378,7 +378,8 @@ pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str
 /// Due commands of each connection, oldest first, that nobody holds: taken and marked in one statement. Whoever waits for the
 /// same row skips it; whoever saw it before the mark was made finds the mark. Each command is looked up by itself: how many there
 /// will be nobody tells the planner, and it would read the whole table for many.
-pub(crate) const LEASE: &str = "WITH due AS (
+pub(crate) const LEASE: &str = concat!(
+    "WITH due AS (
         SELECT w.command, w.attempts, w.next_at, s.place
         FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS s (connection, share, place)
         CROSS JOIN LATERAL (
@@ -396,8 +397,11 @@ pub(crate) const LEASE: &str = "WITH due AS (
     FROM marked JOIN due USING (command)
     CROSS JOIN LATERAL (SELECT * FROM command c WHERE c.id = marked.command LIMIT 1) AS c
     LEFT JOIN LATERAL (SELECT opted_out, consented FROM contact p WHERE p.merchant = c.merchant
-        AND p.phone = CASE WHEN NOT c.repeatable THEN c.job::json ->> 'phone' END LIMIT 1) AS p ON true
-    ORDER BY due.place, due.next_at, c.id";
+        AND p.phone = CASE WHEN NOT c.repeatable THEN ",
+    looked_into!("c.job"),
+    " ->> 'phone' END LIMIT 1) AS p ON true
+    ORDER BY due.place, due.next_at, c.id"
+);
 
 /// When the next command of these connections falls due that is not being sent already.
 pub(crate) const NEXT: &str = "SELECT min(next_at) FROM unnest($1::uuid[]) AS s (connection) CROSS JOIN LATERAL (

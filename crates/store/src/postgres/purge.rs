@@ -242,6 +242,10 @@ async fn delete(work: &Transaction<'_>, before: Timestamp, limit: usize) -> Resu
         let day = before.as_millisecond().div_euclid(86_400_000) as i32;
         work.execute("DELETE FROM notice WHERE day < $1", &[&day]).await.map_err(failed)?;
         work.execute("DELETE FROM slot WHERE until < $1", &[&before]).await.map_err(failed)?;
+        // Nobody can publish them any more; none of ours: what waits to be published is kept.
+        work.execute("DELETE FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.id = u.event)", &[])
+            .await
+            .map_err(failed)?;
     }
     Ok(gone)
 }

@@ -47,7 +47,7 @@ pub(super) async fn put(client: &mut Object, setup: &Setup) -> Result<(), StoreE
     for row in rows {
         let (kind, merchant) = (kind_word(row.id.kind()), row.merchant.map(uuid));
         let doc = row.doc.to_string();
-        work.execute(&put_row, &[&uuid(row.id), &kind, &merchant, &row.slug, &doc, &row.sealed]).await.map_err(failed)?;
+        work.execute(&put_row, &[&uuid(row.id), &kind, &merchant, &text(&row.slug), &doc, &row.sealed]).await.map_err(failed)?;
     }
     let put_key = work
         .prepare_cached(
@@ -58,7 +58,7 @@ pub(super) async fn put(client: &mut Object, setup: &Setup) -> Result<(), StoreE
         .map_err(failed)?;
     for key in &setup.keys {
         let of = key.of.map(uuid);
-        work.execute(&put_key, &[&key.hash, &key.id, &of, &key.about, &key.webhook]).await.map_err(failed)?;
+        work.execute(&put_key, &[&key.hash, &text(&key.id), &of, &text(&key.about), &key.webhook]).await.map_err(failed)?;
     }
     let (logins, cursors): (Vec<Uuid>, Vec<Uuid>) =
         (setup.ends_logins.iter().copied().map(uuid).collect(), setup.ends_cursors.iter().copied().map(uuid).collect());

@@ -288,11 +288,11 @@ async fn move_cursor(work: &Transaction<'_>, change: &Change) -> Result<bool, Fa
     let moved = match &cursor.was {
         Some(was) => {
             let statement = work.prepare_cached("UPDATE cursor SET value = $2 WHERE connection = $1 AND value = $3").await?;
-            work.execute(&statement, &[&connection, &cursor.next, was]).await?
+            work.execute(&statement, &[&connection, &text(&cursor.next), &text(was)]).await?
         }
         None => {
             let statement = work.prepare_cached("INSERT INTO cursor VALUES ($1, $2) ON CONFLICT DO NOTHING").await?;
-            work.execute(&statement, &[&connection, &cursor.next]).await?
+            work.execute(&statement, &[&connection, &text(&cursor.next)]).await?
         }
     };
     Ok(moved == 1)
@@ -572,7 +572,7 @@ async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied
         let day = now.as_millisecond().div_euclid(86_400_000) as i32;
         let statement = work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING").await?;
         let (merchant, connection) = (uuid(notice.merchant), uuid(notice.connection));
-        work.execute(&statement, &[&merchant, &connection, &notice.kind, &day, &text(&notice.text)]).await?;
+        work.execute(&statement, &[&merchant, &connection, &text(&notice.kind), &day, &text(&notice.text)]).await?;
     }
     gathered.exchanges.extend(change.exchanges.iter().map(|exchange| ExchangeRow {
         exchange: exchange.clone(),

@@ -466,7 +466,7 @@ impl Store for Sqlite {
                 if portion.is_empty() { 0 } else { self.write(move |db, tally| purge::delete(db, &portion, tally)).await? };
             *self.purged.lock() = if last { purge::Place::default() } else { next };
             if last {
-                self.write(move |db, _| purge::notices(db, before)).await?;
+                self.write(move |db, _| purge::end_round(db, before)).await?;
             }
             if went > 0 || last {
                 return Ok(went);

@@ -233,7 +233,8 @@ fn count(db: &Connection, entries: &str, all: usize, commands: &str, tally: &mut
     Ok(())
 }
 
-/// Notices from before a day.
-pub(super) fn notices(db: &Connection, before: Timestamp) -> Result<()> {
-    db.execute("DELETE FROM notice WHERE day < ?1", [ms(before) / 86_400_000]).map(drop)
+/// Notices from before a day, and what was to be published and is gone: none of ours, since what waits to be published is kept.
+pub(super) fn end_round(db: &Connection, before: Timestamp) -> Result<()> {
+    db.execute("DELETE FROM notice WHERE day < ?1", [ms(before) / 86_400_000])?;
+    db.execute("DELETE FROM unpublished AS u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.ordinal = u.event)", []).map(drop)
 }
