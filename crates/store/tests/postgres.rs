@@ -360,7 +360,7 @@ async fn a_step_may_take_its_time_says_what_it_needs_and_no_week_lets_writers_wa
         by_hand.query(sql, &[&like]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
     };
     for table in ["public.command", "public.sending"] {
-        assert_eq!(seen(table).await, [("0".to_owned(), "0".to_owned())], "{table}");
+        assert_eq!(seen(table).await, [("0".to_owned(), "1s".to_owned())], "{table}");
     }
     assert_eq!(seen("public.command_2%").await, [("1min".to_owned(), "100ms".to_owned())]);
     let needs = by_hand.query("SELECT number, needs FROM migration ORDER BY number", &[]).await.unwrap();
@@ -368,6 +368,31 @@ async fn a_step_may_take_its_time_says_what_it_needs_and_no_week_lets_writers_wa
     assert_eq!(needs.len(), store.about().await.unwrap().schema_known as usize);
     assert_eq!(needs[..2], [(1, 1), (2, 1)]);
     assert!(needs.iter().all(|(number, needs)| needs <= number), "{needs:?}");
+}
+
+#[tokio::test]
+async fn a_step_that_somebody_is_in_the_way_of_makes_nobody_wait_behind_it_and_is_taken_in_the_end() {
+    let url = database().await;
+    node(&url).await.close().await;
+    let (reader, writer) = (session(&url).await, session(&url).await);
+    reader.batch_execute("ALTER TABLE sending DROP COLUMN called_off; DELETE FROM migration WHERE number = 2").await.unwrap();
+    reader.batch_execute("BEGIN; SELECT count(*) FROM sending").await.unwrap();
+    writer.batch_execute("SET lock_timeout = '5s'").await.unwrap();
+    let opened = tokio::spawn({
+        let url = url.clone();
+        async move { node(&url).await.close().await }
+    });
+    let waits = async {
+        let sql = "SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                   WHERE c.relname = 'sending' AND NOT l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while writer.query(sql, &[]).await.unwrap().is_empty() {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), waits).await.expect("the step is not tried");
+    writer.batch_execute("DELETE FROM sending").await.unwrap();
+    assert!(!opened.is_finished());
+    reader.batch_execute("COMMIT").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), opened).await.expect("the step is not taken").unwrap();
+    reader.batch_execute("SELECT called_off FROM sending").await.unwrap();
 }
 
 #[tokio::test]

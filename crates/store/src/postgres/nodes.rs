@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio_postgres::{
     AsyncMessage, Config, NoTls,
     config::{Host, SslMode},
+    error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uzel_model::{Id, Timestamp};
@@ -28,6 +29,8 @@ const BEAT: Duration = Duration::from_secs(2);
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
 /// Where a reader was in the way.
 const HOUSEKEEPING_AGAIN: Duration = Duration::from_secs(60);
+/// Between two tries to take a step of the schema.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
 const CONNECT_AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// What this node has done and the others should know: gathered, and told a few times a second at the most. It is told beside
@@ -145,6 +148,20 @@ const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
 /// Takes the steps that are missing. An older program may go on beside a newer one as long as the steps it does not know say
 /// that they need no newer program.
 pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
+    let mut told = false;
+    while !take_steps(core).await? {
+        if !told {
+            tracing::warn!("a step of the schema waits for somebody who holds a table (a backup, perhaps); it is tried again");
+            told = true;
+        }
+        tokio::time::sleep(MIGRATE_AGAIN).await;
+    }
+    Ok(())
+}
+
+/// False, and nothing done, where somebody holds a table that a step needs for itself: while it is waited for, all who work with
+/// the table wait behind it.
+async fn take_steps(core: &Core) -> Result<bool, StoreError> {
     let mut client = core.writer().await?;
     let work = client.build_transaction().start().await.map_err(failed)?;
     // A step takes as long as it takes, and so does the wait for another node's.
@@ -181,11 +198,16 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
         if !core.options.migrate {
             return Err(crate::lacks(number, name));
         }
-        work.batch_execute(sql).await.map_err(failed)?;
+        work.batch_execute("SET LOCAL lock_timeout = '1s'").await.map_err(failed)?;
+        match work.batch_execute(sql).await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(false),
+            taken => taken.map_err(failed)?,
+        }
         let put = "INSERT INTO migration VALUES ($1, $2, $3, clock_timestamp())";
         work.execute(put, &[&(number as i32), &name, &needs(number, sql)]).await.map_err(failed)?;
     }
-    work.commit().await.map_err(failed)
+    work.commit().await.map_err(failed)?;
+    Ok(true)
 }
 
 /// The least step that a program must know to work on beside this one, as its file says. A step that does not say needs itself.
