@@ -78,7 +78,8 @@ impl Engine {
     /// The next one becomes the current one: the till has been moved.
     pub async fn promote_bridge_secret(self: &Arc<Self>, outlet: Id, by: &str) -> Result<(), Unchanged> {
         self.change_bridge(outlet, "bridge_secret.promote", by, |secrets, issued| {
-            let next = secrets.next.take().ok_or_else(|| Unchanged::InUse("there is no next secret: issue one first".to_owned()))?;
+            let next =
+                secrets.next.take().ok_or_else(|| Unchanged::InUse("there is no next secret: issue one first".to_owned()))?;
             secrets.current = Some(next);
             issued.current_at = issued.next_at.take();
             Ok(())
@@ -87,7 +88,13 @@ impl Engine {
     }
 
     /// Says what kind of till an outlet has, and when it was heard of.
-    pub async fn set_pos(self: &Arc<Self>, outlet: Id, kind: &str, seen_at: Option<Timestamp>, by: &str) -> Result<(), Unchanged> {
+    pub async fn set_pos(
+        self: &Arc<Self>,
+        outlet: Id,
+        kind: &str,
+        seen_at: Option<Timestamp>,
+        by: &str,
+    ) -> Result<(), Unchanged> {
         loop {
             let before = self.store.setup().await?;
             let row = outlet_row(&before, outlet)?;
@@ -118,7 +125,8 @@ impl Engine {
             let row = outlet_row(&before, outlet)?;
             let mut secrets = match &row.sealed {
                 Some(sealed) => {
-                    let plain = self.vault.open(outlet.as_bytes(), sealed).map_err(|error| StoreError::Failed(error.to_string()))?;
+                    let plain =
+                        self.vault.open(outlet.as_bytes(), sealed).map_err(|error| StoreError::Failed(error.to_string()))?;
                     serde_json::from_slice(&plain).unwrap_or_default()
                 }
                 None => Secrets::default(),

@@ -30,6 +30,7 @@ mod tick;
 pub mod trace;
 mod trial;
 mod vault;
+mod verdict;
 mod world;
 
 use std::{
@@ -53,6 +54,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uzel_model::{Id, Provider, Request, Response, connector::Answer};
 use uzel_store::{Entry, Source, Store, StoreError};
 pub use vault::{Vault, VaultError};
+pub use verdict::{FoundOut, NotSettled};
 pub use world::{Link, Merchant, Outlet, Stored, World};
 
 /// Calls outward that may be under way at once; also the most commands that a crash can leave unknown.

@@ -92,12 +92,13 @@ impl Engine {
         }
     }
 
-    /// When the stored login of a connection ends: nothing where there is none, and no time where it renews itself or lasts.
-    pub(crate) async fn login_end(&self, link: Id) -> Result<Option<Option<Timestamp>>, String> {
+    /// The stored login of a connection, without its secrets.
+    pub(crate) async fn login_age(&self, link: Id) -> Result<Option<LoginAge>, String> {
         let Some(sealed) = self.store.session(link).await.map_err(|error| error.to_string())? else { return Ok(None) };
         let plain = self.vault.open(&context(link), &sealed).map_err(|error| error.to_string())?;
         let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| "the stored login is not readable".to_owned())?;
-        Ok(Some(if stored.refresh.is_some() { None } else { stored.expires_at }))
+        let ends_at = if stored.refresh.is_some() { None } else { stored.expires_at };
+        Ok(Some(LoginAge { ends_at, made_at: stored.made_at }))
     }
 
     async fn take_login(&self, link: Id) -> Result<Option<Taken>, StoreError> {
@@ -121,11 +122,21 @@ fn in_order(links: &[Id]) -> Vec<Id> {
     links
 }
 
+/// How old a login is.
+pub(crate) struct LoginAge {
+    /// Nothing where it renews itself, or lasts.
+    pub(crate) ends_at: Option<Timestamp>,
+    /// When it was made or renewed last; older programs did not keep it.
+    pub(crate) made_at: Option<Timestamp>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct StoredSession {
     access: String,
     refresh: Option<String>,
     expires_at: Option<Timestamp>,
+    #[serde(default)]
+    made_at: Option<Timestamp>,
 }
 
 impl Call<'_> {
@@ -223,6 +234,7 @@ impl Call<'_> {
             access: session.access.expose().to_owned(),
             refresh: session.refresh.as_ref().map(|refresh| refresh.expose().to_owned()),
             expires_at: session.expires_at,
+            made_at: Some(self.engine.clock.now()),
         };
         let plain = serde_json::to_vec(&stored).expect("a session is JSON");
         self.engine.vault.seal(&context(self.link.id), &plain)

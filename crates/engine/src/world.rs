@@ -12,8 +12,8 @@ use crate::{
     Vault,
     bridge::Issued,
     flow::{Flow, FlowDoc},
-    masks::Masks,
     keys::ApiKey,
+    masks::Masks,
     target::Target,
 };
 
@@ -126,13 +126,16 @@ impl World {
     pub(crate) fn build(setup: Setup, providers: &'static [Provider], vault: &Vault) -> Self {
         let mut world = Self::default();
         for row in setup.rows.iter() {
-            world.rows.insert(row.id, Stored {
-                merchant: row.merchant,
-                slug: row.slug.clone(),
-                doc: row.doc.clone(),
-                secrets: secret_names(row, vault),
-                version: row.version,
-            });
+            world.rows.insert(
+                row.id,
+                Stored {
+                    merchant: row.merchant,
+                    slug: row.slug.clone(),
+                    doc: row.doc.clone(),
+                    secrets: secret_names(row, vault),
+                    version: row.version,
+                },
+            );
             match row.id.kind() {
                 Kind::Merchant => {
                     if let Ok(merchant) = serde_json::from_value(row.doc.clone()) {

@@ -182,6 +182,10 @@ pub trait Subscription: Send + Sync {
 /// A login that begins with a person in a browser (OAuth's authorisation code).
 #[async_trait]
 pub trait Authorization: Send + Sync {
+    /// How long a login lasts that is not renewed meanwhile, in days.
+    fn lasts_days(&self) -> Option<u32> {
+        None
+    }
     /// Where to send the owner's browser.
     fn start_url(&self, state: &str) -> String;
     /// Trades what the provider's redirect brought for a session. `query` holds the redirect's own parameters.

@@ -27,7 +27,12 @@ pub(crate) async fn page() -> Response {
 
 pub(crate) async fn problems() -> Response {
     let rows: String = Problem::KINDS.iter().map(section).collect();
-    shown(frame("Problems", &format!("<main><h1>Problems</h1><p>Errors of the API are documents by RFC 9457. These are their types.</p>{rows}</main>")))
+    shown(frame(
+        "Problems",
+        &format!(
+            "<main><h1>Problems</h1><p>Errors of the API are documents by RFC 9457. These are their types.</p>{rows}</main>"
+        ),
+    ))
 }
 
 pub(crate) async fn problem(Path(kind): Path<String>) -> Result<Response, Problem> {
@@ -67,7 +72,10 @@ fn escape(text: &str) -> String {
 /// A text in which `words between strokes` are code.
 fn marked(text: &str) -> String {
     let parts = escape(text);
-    let parts = parts.split('`').enumerate().map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() });
+    let parts = parts
+        .split('`')
+        .enumerate()
+        .map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() });
     parts.collect()
 }
 
@@ -132,7 +140,10 @@ fn operation_of(path: &str, method: &str, operation: &Value) -> String {
         .map(|(status, response)| {
             let schema = &response["content"]["application/json"]["schema"];
             let schema = if schema.is_null() { String::new() } else { shape(schema) };
-            format!("<tr><td>{status}</td><td>{schema}</td><td>{}</td></tr>", marked(response["description"].as_str().unwrap_or_default()))
+            format!(
+                "<tr><td>{status}</td><td>{schema}</td><td>{}</td></tr>",
+                marked(response["description"].as_str().unwrap_or_default())
+            )
         })
         .collect();
     format!(

@@ -16,7 +16,7 @@ mod stats;
 mod view;
 mod watch;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
@@ -46,6 +46,23 @@ pub enum StoreError {
     /// The disk or the server refuses: nothing was done.
     #[error("the journal cannot be written: {0}")]
     Failed(String),
+}
+
+/// Why a start is refused that may not take the steps of the schema that are missing.
+fn lacks(number: u32, name: &str) -> StoreError {
+    StoreError::Failed(format!(
+        "the database lacks step {number} ({name}): run `uzel migrate --apply` first, or set `migrate = true`"
+    ))
+}
+
+/// What became of a law that was found to be broken; `left`: how often it still is, where it was to be mended.
+fn fate(can_be_mended: bool, left: Option<i64>) -> String {
+    match left {
+        Some(0) => "mended".to_owned(),
+        Some(left) => format!("{left} left: what is being sent is not touched, look again when that has ended"),
+        None if can_be_mended => "can be mended by --repair".to_owned(),
+        None => "a person must look".to_owned(),
+    }
 }
 
 /// A row of the inbox: a verified request, without its credentials.
@@ -164,7 +181,8 @@ pub struct Slot {
 pub struct NewEvent {
     pub event: Event,
     pub commands: Vec<NewCommand>,
-    /// Waiting commands of the event's subject and connection are called off with this reason.
+    /// Waiting commands of the event's subject and connection are called off with this reason; what is being sent at that
+    /// moment is not tried again.
     pub call_off: Option<String>,
     /// A look-up was queued: flows run when it is settled.
     pub pending: bool,
@@ -189,6 +207,23 @@ pub struct Settlement {
     pub counts: bool,
     /// Gives the slots that this command holds back.
     pub frees_slot: bool,
+}
+
+impl Settlement {
+    /// What it comes to where the command was called off while it was being sent: what is done or unknown stays so, nothing is
+    /// tried again, and no replay takes it up.
+    fn after(&self, called_off: Option<String>) -> Cow<'_, Self> {
+        match (self.state, called_off) {
+            (CommandState::Waiting | CommandState::Dead, Some(reason)) => Cow::Owned(Self {
+                state: CommandState::Held,
+                retry_at: None,
+                reason: Some(reason),
+                frees_slot: true,
+                ..self.clone()
+            }),
+            _ => Cow::Borrowed(self),
+        }
+    }
 }
 
 /// One request to a provider and its answer, with secrets taken out.
@@ -230,6 +265,7 @@ pub struct Change {
     pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
     pub settlement: Option<Settlement>,
+    pub verdict: Option<Verdict>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
     /// A poll's place; another one than `was` is a conflict: somebody else has polled meanwhile.
@@ -252,6 +288,17 @@ impl Change {
         let failed = |ended: &Settlement| !matches!(ended.state, CommandState::Waiting | CommandState::Done);
         !self.events.is_empty() || self.resolved.is_some() || self.settlement.as_ref().is_some_and(failed)
     }
+}
+
+/// What a person found out of a command whose outcome was unknown; of any other it is a conflict.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub command: Id,
+    /// Done or dead. What is dead has asked nobody: its slot is free again.
+    pub state: CommandState,
+    pub reason: String,
+    /// How the journal tells of it.
+    pub exchange: Exchange,
 }
 
 /// Where a connection's polls stand: from where, and to where.

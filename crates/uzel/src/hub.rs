@@ -66,7 +66,13 @@ impl Folder {
     pub async fn store(&self, settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
         Ok(match settings.postgres().context("database")? {
             Some(options) => Arc::new(Postgres::open(options).await.context("the database")?),
-            None => Arc::new(Sqlite::open(&self.path.join("uzel.db")).context("the store")?),
+            None => {
+                let file = self.path.join("uzel.db");
+                if !settings.migrate {
+                    Sqlite::is_up_to_date(&file).context("the database")?;
+                }
+                Arc::new(Sqlite::open(&file).context("the store")?)
+            }
         })
     }
 }

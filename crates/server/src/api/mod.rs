@@ -98,6 +98,8 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/commands/{id}/cancel", OPERATOR, "Call a command off", commands::cancel).or(&["conflict"])
             .says("While it waits; what is being sent or has ended stays as it is."),
 
+        post("/api/v1/commands/{id}/settle", OWNER, "Say what became of a command of unknown outcome", commands::settle),
+
         get("/api/v1/events", READER, "List events", events::list),
         get("/api/v1/events/feed", READER, "Read on in the feed of events", events::feed)
             .says("Every event once, when it is whole, those of one subject in their order. Keep `cursor` and give it back as `after`: nothing is \

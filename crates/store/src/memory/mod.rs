@@ -16,7 +16,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Contact, Counts, Entry, Erased, ErasurePlace,
+    EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
+    OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.

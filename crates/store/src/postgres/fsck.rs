@@ -3,7 +3,7 @@
 use deadpool_postgres::{GenericClient, Object, Transaction};
 
 use super::{failed, get};
-use crate::StoreError;
+use crate::{StoreError, fate};
 
 /// A law: what it says, how to count what breaks it, and how to mend that.
 struct Law {
@@ -109,6 +109,11 @@ const LAWS: &[Law] = &[
         mend: None,
     },
     Law {
+        broken: "events to be published that are gone",
+        count: "SELECT count(*) FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.id = u.event)",
+        mend: Some("DELETE FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.id = u.event)"),
+    },
+    Law {
         broken: "events that wait for a look-up which is not under way",
         count: "SELECT count(*) FROM event e WHERE pending AND NOT EXISTS
                 (SELECT 1 FROM command c WHERE c.entry = e.entry AND c.state IN (0, 3, 4))",
@@ -155,14 +160,14 @@ async fn look(work: &Transaction<'_>, repair: bool) -> Result<Vec<String>, Store
         if broken == 0 {
             continue;
         }
-        let fate = match law.mend {
+        let left = match law.mend {
             Some(mend) if repair => {
                 work.batch_execute(mend).await.map_err(failed)?;
-                "mended"
+                Some(get(&work.query_one(law.count, &[]).await.map_err(failed)?, 0)?)
             }
-            Some(_) => "can be mended by --repair",
-            None => "a person must look",
+            _ => None,
         };
+        let fate = fate(law.mend.is_some(), left);
         found.push(format!("{broken} {} ({fate})", law.broken));
     }
     if repair && !found.is_empty() {

@@ -47,17 +47,19 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace, EventFilter,
-    Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker,
-    PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace,
+    EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
+    OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline,
+    TimelineCommand,
 };
 
-/// The schema, step by step: numbers, names, the step that a program must know to work beside it, and what each does.
-pub(crate) const STEPS: [(u32, &str, u32, &str); 3] = [
-    (1, "first", 1, include_str!("migrations/1_first.sql")),
-    (2, "setup", 1, include_str!("migrations/2_setup.sql")),
-    // A program that does not know it would tell no events.
-    (3, "feed", 3, include_str!("migrations/3_feed.sql")),
+/// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
+/// that a program must know to work on beside it.
+pub(crate) const STEPS: [(u32, &str, &str); 4] = [
+    (1, "first", include_str!("migrations/1_first.sql")),
+    (2, "setup", include_str!("migrations/2_setup.sql")),
+    (3, "feed", include_str!("migrations/3_feed.sql")),
+    (4, "called_off", include_str!("migrations/4_called_off.sql")),
 ];
 
 /// Where the server is, and how this node works with it.

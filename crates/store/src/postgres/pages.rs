@@ -11,7 +11,7 @@ use uzel_model::{Timestamp, id::Kind};
 
 use super::{
     failed, get, id,
-    journal::{DEAD, STATE, text},
+    journal::{DEAD, STATE, looked_into, text},
     partitions::least_id,
     uuid,
 };
@@ -68,10 +68,12 @@ async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<O
         return Ok(Some(vec![uuid(connection)]));
     }
     let statement = work
-        .prepare_cached(
+        .prepare_cached(concat!(
             "SELECT id FROM setup WHERE kind = 'connection' AND ($1::uuid IS NULL OR merchant = $1)
-             AND ($2::text IS NULL OR doc::json ->> 'provider' = $2)",
-        )
+             AND ($2::text IS NULL OR ",
+            looked_into!("doc"),
+            " ->> 'provider' = $2)",
+        ))
         .await
         .map_err(failed)?;
     let provider = filter.provider.as_deref().map(text);

@@ -256,6 +256,10 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
         work.execute(notices, &[&day, &merchant.map(super::uuid)]).await.map_err(failed)?;
         if merchant.is_none() {
             work.execute("DELETE FROM slot WHERE until < $1", &[&before]).await.map_err(failed)?;
+            // Nobody can publish them any more; none of ours: what waits to be published is kept.
+            work.execute("DELETE FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.id = u.event)", &[])
+                .await
+                .map_err(failed)?;
         }
     }
     Ok(gone)

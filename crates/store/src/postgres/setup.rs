@@ -165,7 +165,7 @@ async fn put_rows(work: &Transaction<'_>, rows: &[SetupRow], audit: &[Audit]) ->
         }
         let version = before.map(|before| before.version).or_else(|| known.get(&id).copied()).unwrap_or_default() + 1;
         let (kind, merchant, doc) = (kind_word(row.id.kind()), row.merchant.map(uuid), row.doc.to_string());
-        work.execute(&put, &[&id, &kind, &merchant, &row.slug, &doc, &row.sealed, &version]).await?;
+        work.execute(&put, &[&id, &kind, &merchant, &text(&row.slug), &doc, &row.sealed, &version]).await?;
         changed.push((row, version));
     }
     work.execute("DELETE FROM removed WHERE id = ANY($1)", &[&ids]).await?;
@@ -184,8 +184,17 @@ async fn put_keys(work: &Transaction<'_>, keys: &[KeyRow]) -> Result<(), Fault> 
         .await?;
     for key in keys {
         let (of, label) = (key.of.map(uuid), text(&key.label));
-        let values: [&(dyn ToSql + Sync); 9] =
-            [&key.hash, &key.id, &of, &key.about, &key.webhook, &label, &key.made_at, &key.expires_at, &key.last_used_at];
+        let values: [&(dyn ToSql + Sync); 9] = [
+            &key.hash,
+            &text(&key.id),
+            &of,
+            &text(&key.about),
+            &key.webhook,
+            &label,
+            &key.made_at,
+            &key.expires_at,
+            &key.last_used_at,
+        ];
         work.execute(&put, &values).await?;
     }
     Ok(())

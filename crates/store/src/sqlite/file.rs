@@ -35,6 +35,12 @@ impl Sqlite {
         Ok((0..STEPS.len().max(done)).map(step).collect())
     }
 
+    /// Fails where the file lacks a step of the schema; nothing is changed.
+    pub fn is_up_to_date(path: &Path) -> Result<(), StoreError> {
+        let missing = Self::migrations(path)?.into_iter().find(|step| !step.applied);
+        missing.map_or(Ok(()), |step| Err(crate::lacks(step.number, &step.name)))
+    }
+
     /// Takes the steps that are missing. No hub may work on the file.
     pub fn migrate(path: &Path) -> Result<(), StoreError> {
         migrate(&open(path, true)?)

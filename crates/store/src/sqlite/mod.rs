@@ -42,7 +42,10 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace,
+    EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
+    OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline,
+    TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -172,12 +175,13 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 5] = [
+pub(crate) const STEPS: [(&str, &str); 6] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
     ("setup", include_str!("migrations/4_setup.sql")),
     ("feed", include_str!("migrations/5_feed.sql")),
+    ("called_off", include_str!("migrations/6_called_off.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {

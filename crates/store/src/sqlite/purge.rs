@@ -42,7 +42,7 @@ impl Sqlite {
             let went = if portion.is_empty() { 0 } else { self.write(move |db, tally| delete(db, &portion, tally)).await? };
             self.purged.lock().insert(merchant, if last { Place::default() } else { next });
             if last {
-                self.write(move |db, _| notices(db, merchant, before)).await?;
+                self.write(move |db, _| end_round(db, merchant, before)).await?;
             }
             if went > 0 || last {
                 return Ok(went);
@@ -276,9 +276,13 @@ fn count(db: &Connection, entries: &str, all: usize, commands: &str, tally: &mut
     Ok(())
 }
 
-/// Notices from before a day.
-fn notices(db: &Connection, merchant: Option<Id>, before: Timestamp) -> Result<()> {
-    let merchant = merchant.map(|merchant| *merchant.as_bytes());
-    let sql = "DELETE FROM notice WHERE day < ?1 AND (?2 IS NULL OR merchant = ?2)";
-    db.execute(sql, params![ms(before) / 86_400_000, merchant]).map(drop)
+/// Notices from before a day, and what was to be published and is gone: none of ours, since what waits to be published is kept.
+fn end_round(db: &Connection, merchant: Option<Id>, before: Timestamp) -> Result<()> {
+    let of = merchant.map(|merchant| *merchant.as_bytes());
+    let notices = "DELETE FROM notice WHERE day < ?1 AND (?2 IS NULL OR merchant = ?2)";
+    db.execute(notices, params![ms(before) / 86_400_000, of])?;
+    if merchant.is_some() {
+        return Ok(());
+    }
+    db.execute("DELETE FROM unpublished AS u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.ordinal = u.event)", []).map(drop)
 }

@@ -129,6 +129,11 @@ enum Command {
         #[arg(long)]
         key: Option<String>,
     },
+    /// Commands: calls that must be made.
+    Commands {
+        #[command(subcommand)]
+        what: CommandsCommand,
+    },
     /// Publishing to NATS.
     Nats {
         #[command(subcommand)]
@@ -196,6 +201,26 @@ enum KeysCommand {
     },
     /// Take a key away.
     Remove { id: String },
+}
+
+#[derive(Debug, Subcommand)]
+enum CommandsCommand {
+    /// End a command whose outcome is unknown, once you know from the provider what became of it.
+    Settle {
+        id: String,
+        outcome: Outcome,
+        /// How it was found out; it stands in the journal.
+        #[arg(long)]
+        note: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Outcome {
+    /// The provider did it.
+    Done,
+    /// The provider did nothing: `uzel replay` may try it again.
+    Failed,
 }
 
 #[derive(Debug, Subcommand)]
@@ -498,11 +523,17 @@ impl Cli {
             }
             Command::Keys { what: KeysCommand::Remove { id } } => asker.delete(&format!("/api/v1/keys/{id}")).await?,
             Command::Audit { merchant, object, before, limit } => {
-                let pairs =
-                    [("merchant", merchant), ("object", object), ("before", before), ("limit", &Some(limit.to_string()))];
+                let pairs = [("merchant", merchant), ("object", object), ("before", before), ("limit", &Some(limit.to_string()))];
                 let given: Vec<(&str, &String)> =
                     pairs.iter().filter_map(|(name, value)| value.as_ref().map(|value| (*name, value))).collect();
                 asker.list(&format!("/api/v1/audit?{}", serde_urlencoded::to_string(given)?)).await?
+            }
+            Command::Commands { what: CommandsCommand::Settle { id, outcome, note } } => {
+                let outcome = match outcome {
+                    Outcome::Done => "done",
+                    Outcome::Failed => "failed",
+                };
+                asker.post(&format!("/api/v1/commands/{id}/settle"), &json!({ "outcome": outcome, "note": note })).await?
             }
             Command::Nats { what: NatsCommand::Off } => asker.post("/api/v1/nats", &json!({ "publish": false })).await?,
             Command::Notices => asker.list("/api/v1/notices").await?,
@@ -538,7 +569,7 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
-            Command::Send { .. } => show::asked(answer),
+            Command::Send { .. } | Command::Commands { .. } => show::asked(answer),
             Command::Nats { .. } => show::unpublished(answer),
             Command::Keys { what: KeysCommand::List { .. } } | Command::Connections { what: ConnectionsCommand::Keys { .. } } => {
                 show::keys(answer)
@@ -546,7 +577,9 @@ impl Cli {
             Command::Keys { what: KeysCommand::Create { .. } }
             | Command::Connections { what: ConnectionsCommand::NewKey { .. } } => show::new_key(answer),
             Command::Keys { what: KeysCommand::Remove { .. } }
-            | Command::Connections { what: ConnectionsCommand::RemoveKey { .. } } => "it is gone: nobody is let in by it".to_owned(),
+            | Command::Connections { what: ConnectionsCommand::RemoveKey { .. } } => {
+                "it is gone: nobody is let in by it".to_owned()
+            }
             Command::Connections { what: ConnectionsCommand::Pause { .. } | ConnectionsCommand::Resume { .. } } => {
                 show::paused(answer)
             }

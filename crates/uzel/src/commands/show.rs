@@ -295,7 +295,13 @@ pub(super) fn audit(answer: &Value) -> String {
         let detail = if row["detail"] == serde_json::json!({}) { String::new() } else { row["detail"].to_string() };
         line(
             &mut page,
-            format_args!("{}  {:<31}{:<24}{:<31}{detail}", text(row, "at"), text(row, "by"), text(row, "action"), text(row, "object")),
+            format_args!(
+                "{}  {:<31}{:<24}{:<31}{detail}",
+                text(row, "at"),
+                text(row, "by"),
+                text(row, "action"),
+                text(row, "object")
+            ),
         );
     }
     if page.is_empty() { "nothing was changed".to_owned() } else { page.trim_end().to_owned() }

@@ -8,6 +8,7 @@ use uzel_model::Secret;
 use uzel_sandbox::Sandbox;
 
 use crate::{
+    binary::Binary,
     logins, oauth,
     world::{KEY, World, anywhere, free_port, setup, until},
 };
@@ -261,4 +262,19 @@ async fn what_could_not_end_within_its_lease_is_not_sent_and_waits() {
     let other = Hub::start(&settings, Parts { clock: world.clock.clone(), ..Parts::default() }).await.unwrap();
     world.in_time("the text", async || world.texts().await.len() == 1).await;
     other.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beat_that_fails_is_told_once_and_so_is_its_end() {
+    let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+    let mut binary = Binary::new(&[("UZEL_DATABASE", url.as_str()), ("RUST_LOG", "info,uzel_store=debug")]);
+    binary.serve(&[]).await;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("ALTER TABLE node RENAME TO hidden").await.unwrap();
+    let told = |words: &str| binary.log().matches(words).count();
+    until("two beats to fail", async || told("beat still fails") > 1).await;
+    client.batch_execute("ALTER TABLE hidden RENAME TO node").await.unwrap();
+    until("the beat to be back", async || told("this node's beat is back") > 0).await;
+    assert_eq!((told("this node's beat fails"), told("this node's beat is back")), (1, 1));
 }
