@@ -242,6 +242,36 @@ async fn an_order_that_is_read_after_its_cancellation_on_another_node_queues_not
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_is_just_taking_up_is_not_called_off() {
+    let url = database().await;
+    let node = node(&url).await;
+    let business = Business::set_up(&node).await;
+    let order = business.entry();
+    node.append(order.clone()).await.unwrap();
+    node.apply(business.reading(order.id, "completed", "order/1", "guest")).await.unwrap();
+    // Another node's lease, in the middle of its statement.
+    let (mut other, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lease = other.transaction().await.unwrap();
+    let sql = "SELECT 1 FROM waiting FOR UPDATE; INSERT INTO sending SELECT command, 1, now() + interval '1 hour', command FROM waiting";
+    lease.batch_execute(sql).await.unwrap();
+    let cancelled = business.entry();
+    node.append(cancelled.clone()).await.unwrap();
+    let event = Event { key: "cancelled".to_owned(), ..business.event(cancelled.id, "k", "order/1") };
+    let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+    let task = node.clone();
+    let called_off = tokio::spawn(async move { task.apply(Change { events: vec![new], ..Change::default() }).await });
+    let (watch, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("the cancellation to wait for the lease", async || watch.query_opt(sql, &[]).await.unwrap()).await;
+    lease.commit().await.unwrap();
+    called_off.await.unwrap().unwrap();
+    assert_eq!(node.counts().await.unwrap().held, []);
+    assert_eq!(node.fsck(false).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_event_whose_look_up_is_held_since_its_order_was_cancelled_before_waits_for_nothing() {
     let url = database().await;
     let nodes = [node(&url).await, node(&url).await];

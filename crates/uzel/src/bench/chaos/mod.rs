@@ -19,7 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
@@ -96,7 +96,7 @@ pub(crate) async fn run(fault: Fault, nodes: usize, events: u64, seed: u64, time
     nodes.heal().await?;
     let quiet = Instant::now();
     let client = connect(&servers).await?;
-    others_end(&client).await.with_context(|| format!("seed {seed}"))?;
+    others_end(&client, &provider).await.with_context(|| format!("seed {seed}"))?;
     provider.free();
     nodes.quiet().await?;
     stream::published(&client).await.with_context(|| format!("seed {seed}"))?;
@@ -122,17 +122,31 @@ async fn connect(servers: &Servers) -> anyhow::Result<Client> {
 }
 
 /// One key that cannot be sent holds none of the others back: they all end while it waits.
-async fn others_end(client: &Client) -> anyhow::Result<()> {
+async fn others_end(client: &Client, provider: &Provider) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(60);
-    let sql = "SELECT (SELECT count(*) FROM unread), count(*) FROM waiting w JOIN command c ON c.id = w.command
-         WHERE c.job::json ->> 'phone' <> $1";
     loop {
-        let row = client.query_one(sql, &[&orders::phone(STUCK)]).await?;
-        let (unread, others): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
-        if unread + others == 0 {
+        let unread: i64 = client.query_one("SELECT count(*) FROM unread", &[]).await?.try_get(0)?;
+        let others = client
+            .query(
+                "SELECT c.job::json ->> 'phone', (w.next_at - clock_timestamp())::text
+                 FROM waiting w JOIN command c ON c.id = w.command WHERE c.job::json ->> 'phone' <> $1",
+                &[&orders::phone(STUCK)],
+            )
+            .await?;
+        if unread == 0 && others.is_empty() {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "one guest cannot be written to, and {unread} entries and {others} texts to others wait");
+        if Instant::now() > deadline {
+            let mut waits = String::new();
+            for row in &others {
+                let (phone, due): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+                waits += &format!("\n{phone} may be written to in {due}");
+            }
+            let keys = history::read(client, provider).await?;
+            let one = keys.iter().find(|(guest, _)| others.first().is_some_and(|row| row.get::<_, &str>(0) == orders::phone(**guest)));
+            let one = one.map_or(String::new(), |(guest, key)| format!("\nguest {guest}:\n{key}"));
+            bail!("one guest cannot be written to, and {unread} entries and {} texts to others wait:{waits}{one}", others.len());
+        }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
