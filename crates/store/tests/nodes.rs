@@ -4,7 +4,10 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -156,6 +159,10 @@ fn done(command: &Command) -> Change {
     Change { settlement: Some(settlement), ..Change::default() }
 }
 
+async fn all_done(store: &Postgres, count: usize) -> bool {
+    store.counts().await.unwrap().commands.contains(&(CommandState::Done, count as u64))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
     const EVENTS: usize = 900;
@@ -179,22 +186,23 @@ async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
             }
         }));
     }
-    // Meanwhile all of them take and settle.
+    // Meanwhile all of them take and settle, until nothing is left.
+    let all_queued: Arc<AtomicBool> = Arc::default();
     let under_way: Arc<parking_lot::Mutex<HashSet<String>>> = Arc::default();
     let mut takers = Vec::new();
     for store in nodes.clone() {
-        let (business, under_way) = (business.clone(), under_way.clone());
+        let (business, under_way, all_queued) = (business.clone(), under_way.clone(), all_queued.clone());
         takers.push(tokio::spawn(async move {
             let mut taken = Vec::new();
-            let mut idle_since = Instant::now();
-            while idle_since.elapsed() < Duration::from_secs(2) {
+            let deadline = Instant::now() + Duration::from_secs(120);
+            while !all_queued.load(Ordering::Acquire) || !all_done(&*store, EVENTS).await {
+                assert!(Instant::now() < deadline, "some wait for ever");
                 let leased = store.lease(Timestamp::now(), vec![(business.link, 8)], 8, 60_000).await.unwrap();
                 let key = |command: &Command| match &command.job {
                     Job::LookUp { what } => what.to_string(),
                     Job::Send { .. } => String::new(),
                 };
                 for command in &leased.commands {
-                    idle_since = Instant::now();
                     assert!(under_way.lock().insert(key(command)), "two commands of {} at once", key(command));
                 }
                 for command in leased.commands {
@@ -209,6 +217,7 @@ async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
     for task in tasks {
         task.await.unwrap();
     }
+    all_queued.store(true, Ordering::Release);
     let mut times: HashMap<Id, usize> = HashMap::new();
     for taker in takers {
         taker.await.unwrap().into_iter().for_each(|id| *times.entry(id).or_default() += 1);

@@ -19,7 +19,7 @@ const FREEZE: Duration = Duration::from_millis(CALL_TIMEOUT_MS + LEASE_MARGIN_MS
 const HELD: Duration = Duration::from_secs(2);
 const CLOCKS: [&str; 2] = ["+7m", "-7m"];
 /// What every road of the hub touches.
-const TABLES: &str = "inbox, unread, waiting, sending, command, event, tally, turn, node";
+const TABLES: &str = "inbox, waiting, tally";
 
 impl Nodes {
     /// Breaks something at random, and waits until what was broken is whole again where it does not mend itself.
@@ -113,12 +113,13 @@ impl Nodes {
     }
 }
 
-/// Others that hold some of the tables and wait for more may be in the way for a while.
+/// Others that hold some of the tables and wait for more may be in the way for a while: then we step back before the server, after
+/// a second, would end one of us.
 async fn lock(client: &Client) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + Duration::from_secs(30);
     loop {
         let locked =
-            client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '300ms'; LOCK TABLE {TABLES}")).await;
+            client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '900ms'; LOCK TABLE {TABLES}")).await;
         match locked {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() > deadline => return Err(error).context("locking the tables"),
