@@ -23,12 +23,7 @@ const TABLES: &str = "inbox, waiting, tally";
 
 impl Nodes {
     /// Breaks something at random, and waits until what was broken is whole again where it does not mend itself.
-    pub(crate) async fn suffer(
-        &mut self,
-        fault: Fault,
-        servers: &Servers,
-        random: &mut StdRng,
-    ) -> anyhow::Result<&'static str> {
+    pub(crate) async fn suffer(&mut self, fault: Fault, servers: &Servers, random: &mut StdRng) -> anyhow::Result<&'static str> {
         let place = random.random_range(0..self.0.len());
         let node = self.0.get_mut(place).context("a node")?;
         match fault {
@@ -118,8 +113,7 @@ impl Nodes {
 async fn lock(client: &Client) -> anyhow::Result<()> {
     let deadline = Instant::now() + Duration::from_secs(30);
     loop {
-        let locked =
-            client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '900ms'; LOCK TABLE {TABLES}")).await;
+        let locked = client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '900ms'; LOCK TABLE {TABLES}")).await;
         match locked {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() > deadline => return Err(error).context("locking the tables"),

@@ -37,12 +37,16 @@ pub(crate) async fn judge(client: &Client, posted: &Posted, provider: &Provider)
     for row in client.query(&sql, &[]).await? {
         commands.entry(row.try_get::<_, i64>(0)?.unsigned_abs()).or_default().push(row.try_get(1)?);
     }
-    let (mut answered, mut sent, mut dead, mut held, mut unknown, mut unknown_and_sent) = (0_u64, 0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
+    let (mut answered, mut sent, mut dead, mut held, mut unknown, mut unknown_and_sent) =
+        (0_u64, 0_u64, 0_u64, 0_u64, 0_u64, 0_u64);
     for (number, accepted) in posted.accepted.iter().enumerate() {
         let number = number as u64;
         let order = Order(number);
         let called_off = posted.cancelled[number as usize].load(Ordering::Relaxed);
-        ensure!(!called_off || cancelled.contains(&number), "that order {number} is cancelled was answered 2xx and is not in the inbox");
+        ensure!(
+            !called_off || cancelled.contains(&number),
+            "that order {number} is cancelled was answered 2xx and is not in the inbox"
+        );
         let accepted = accepted.load(Ordering::Relaxed);
         answered += u64::from(accepted);
         ensure!(!accepted || journalled.contains_key(&number), "order {number} was answered 2xx and is not in the inbox");

@@ -97,8 +97,10 @@ pub(crate) async fn run(fault: Fault, nodes: usize, events: u64, seed: u64, time
     let quiet = Instant::now();
     let client = connect(&servers).await?;
     others_end(&client, &provider).await.with_context(|| format!("seed {seed}"))?;
+    let others_s = quiet.elapsed().as_secs_f64();
     provider.free();
     nodes.quiet().await?;
+    let called_s = quiet.elapsed().as_secs_f64();
     stream::published(&client).await.with_context(|| format!("seed {seed}"))?;
     let quiet_s = quiet.elapsed().as_secs_f64();
     let found = nodes.fsck().await?;
@@ -108,6 +110,7 @@ pub(crate) async fn run(fault: Fault, nodes: usize, events: u64, seed: u64, time
     Ok(json!({
         "seed": seed, "fault": format!("{fault:?}").to_lowercase(), "faults": done, "nodes": nodes.count(), "events": events,
         "seconds": rounded(posted.began.elapsed().as_secs_f64()), "seconds_to_quiet": rounded(quiet_s),
+        "of_them": { "all_but_one_guest": rounded(others_s), "all_calls": rounded(called_s) },
         "refused": posted.refused.load(Ordering::Relaxed), "longest_without_2xx_s": rounded(posted.silence_s()),
         "fsck": "clean", "verdict": verdict, "stream": stream,
     }))
@@ -143,7 +146,8 @@ async fn others_end(client: &Client, provider: &Provider) -> anyhow::Result<()> 
                 waits += &format!("\n{phone} may be written to in {due}");
             }
             let keys = history::read(client, provider).await?;
-            let one = keys.iter().find(|(guest, _)| others.first().is_some_and(|row| row.get::<_, &str>(0) == orders::phone(**guest)));
+            let one =
+                keys.iter().find(|(guest, _)| others.first().is_some_and(|row| row.get::<_, &str>(0) == orders::phone(**guest)));
             let one = one.map_or(String::new(), |(guest, key)| format!("\nguest {guest}:\n{key}"));
             bail!("one guest cannot be written to, and {unread} entries and {} texts to others wait:{waits}{one}", others.len());
         }

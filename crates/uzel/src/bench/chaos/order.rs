@@ -152,9 +152,12 @@ mod tests {
         *,
     };
 
-    /// Steps as `(what, order, attempts, behind)`; an order is due at the second of its `due`, all end as done and came as they
+    /// What happened to which order, its attempts, and whether it stands behind another.
+    type Move = (What, u64, i32, bool);
+
+    /// An order is due at the second of its `due`, all end as done and came as they
     /// ended.
-    fn key(due: &[i64], steps: &[(What, u64, i32, bool)]) -> Key {
+    fn key(due: &[i64], steps: &[Move]) -> Key {
         let mut key = Key::default();
         for (order, due) in due.iter().enumerate() {
             let text = Text { order: Order(order as u64), due_us: *due, state: DONE };
@@ -176,27 +179,28 @@ mod tests {
         judge(&BTreeMap::from([(0, key)])).map_err(|error| error.to_string().lines().next().unwrap_or_default().to_owned())
     }
 
-    const SENT: fn(u64) -> [(What, u64, i32, bool); 3] =
-        |order| [(What::Leased, order, 0, false), (What::Ended, order, 0, false), (What::Left, order, 0, false)];
+    fn sent(order: u64) -> [Move; 3] {
+        [What::Leased, What::Ended, What::Left].map(|what| (what, order, 0, false))
+    }
 
     #[test]
     fn what_is_due_first_goes_first_and_may_step_in_before_what_nobody_has_taken_up() {
         let mut steps = vec![(What::Queued, 0, 0, false), (What::Changed, 0, 0, true), (What::Queued, 1, 0, false)];
-        steps.extend(SENT(1));
+        steps.extend(sent(1));
         steps.push((What::Changed, 0, 0, false));
-        steps.extend(SENT(0));
+        steps.extend(sent(0));
         assert_eq!(verdict(key(&[20, 10], &steps)).unwrap()["stepped_back"], 1);
     }
 
     #[test]
     fn one_that_goes_before_another_that_was_due_first_is_seen() {
         let mut steps = vec![(What::Queued, 0, 0, false), (What::Queued, 1, 0, true)];
-        steps.extend(SENT(0));
+        steps.extend(sent(0));
         assert!(verdict(key(&[20, 10], &steps)).unwrap_err().contains("c1 was due before it"));
         // Had it been tried before the other came, that would be right.
         steps.splice(1..1, [(What::Changed, 0, 1, false)]);
         steps.push((What::Changed, 1, 0, false));
-        steps.extend(SENT(1));
+        steps.extend(sent(1));
         assert_eq!(verdict(key(&[20, 10], &steps)).unwrap()["kept_their_place"], 1);
     }
 
@@ -205,16 +209,16 @@ mod tests {
         let mut steps = vec![(What::Queued, 0, 0, false), (What::Queued, 1, 0, true), (What::Leased, 0, 0, false)];
         assert!(verdict(key(&[1, 2], &[steps.clone(), vec![(What::Leased, 1, 0, false)]].concat())).is_err());
         steps.extend([(What::Changed, 0, 1, true), (What::Ended, 0, 0, false), (What::Changed, 1, 0, false)]);
-        steps.extend(SENT(1));
+        steps.extend(sent(1));
         assert!(verdict(key(&[1, 2], &steps)).unwrap_err().contains("c0 had been tried"));
     }
 
     #[test]
     fn texts_that_come_in_another_order_than_they_ended_are_seen() {
         let mut steps = vec![(What::Queued, 0, 0, false), (What::Queued, 1, 0, true)];
-        steps.extend(SENT(0));
+        steps.extend(sent(0));
         steps.push((What::Changed, 1, 0, false));
-        steps.extend(SENT(1));
+        steps.extend(sent(1));
         let mut swapped = key(&[1, 2], &steps);
         assert!(verdict(key(&[1, 2], &steps)).is_ok());
         swapped.arrivals.swap(0, 1);

@@ -62,7 +62,9 @@ pub(crate) async fn judge(client: &Client, nats: &str) -> anyhow::Result<Value> 
         ensure!(came == Some(ids), "the events of {subject} were committed as {ids:?}, and stand in the stream as {came:?}");
     }
     let several = committed.values().filter(|ids| ids.len() > 1).count();
-    Ok(json!({ "messages": got.len(), "events": events.len(), "repeats": got.len() - events.len(), "subjects_with_several": several }))
+    Ok(
+        json!({ "messages": got.len(), "events": events.len(), "repeats": got.len() - events.len(), "subjects_with_several": several }),
+    )
 }
 
 /// All of the stream, as a durable consumer gets it.
@@ -76,7 +78,8 @@ async fn consume(nats: &str) -> anyhow::Result<Vec<Value>> {
     let mut place = 0;
     while place < last {
         let next = tokio::time::timeout(PATIENCE, messages.next()).await;
-        let message = next.with_context(|| format!("the stream gave {place} of {last} messages"))?.context("the stream ended")??;
+        let message =
+            next.with_context(|| format!("the stream gave {place} of {last} messages"))?.context("the stream ended")??;
         let event: Value = serde_json::from_slice(&message.payload)?;
         let id = message.headers.as_ref().and_then(|headers| headers.get("Nats-Msg-Id")).map(|id| id.as_str());
         ensure!(id == event["id"].as_str(), "a message has the id {id:?} and holds the event {}", event["id"]);
