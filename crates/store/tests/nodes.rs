@@ -195,7 +195,7 @@ async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
         takers.push(tokio::spawn(async move {
             let mut taken = Vec::new();
             let deadline = Instant::now() + Duration::from_secs(120);
-            while !all_queued.load(Ordering::Acquire) || !all_done(&*store, EVENTS).await {
+            while !all_queued.load(Ordering::Acquire) || !all_done(&store, EVENTS).await {
                 assert!(Instant::now() < deadline, "some wait for ever");
                 let leased = store.lease(Timestamp::now(), vec![(business.link, 8)], 8, 60_000).await.unwrap();
                 let key = |command: &Command| match &command.job {
