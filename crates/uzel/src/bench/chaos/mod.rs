@@ -58,6 +58,8 @@ pub(super) enum Fault {
     All,
 }
 
+/// So long nothing may stand still afterwards, however slow the machine is.
+const STANDSTILL: Duration = Duration::from_secs(60);
 /// Of a mix the short ones come first.
 const FAULTS: [Fault; 8] =
     [Fault::Kill, Fault::Nats, Fault::Restart, Fault::Drop, Fault::Block, Fault::Clock, Fault::Pool, Fault::Freeze];
@@ -126,7 +128,7 @@ async fn connect(servers: &Servers) -> anyhow::Result<Client> {
 
 /// One key that cannot be sent holds none of the others back: they all end while it waits.
 async fn others_end(client: &Client, provider: &Provider) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let (mut left, mut moved) = ((0, 0), Instant::now());
     loop {
         let unread: i64 = client.query_one("SELECT count(*) FROM unread", &[]).await?.try_get(0)?;
         let others = client
@@ -139,7 +141,10 @@ async fn others_end(client: &Client, provider: &Provider) -> anyhow::Result<()> 
         if unread == 0 && others.is_empty() {
             return Ok(());
         }
-        if Instant::now() > deadline {
+        if left != (unread, others.len()) {
+            (left, moved) = ((unread, others.len()), Instant::now());
+        }
+        if moved.elapsed() > STANDSTILL {
             let mut waits = String::new();
             for row in &others {
                 let (phone, due): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
