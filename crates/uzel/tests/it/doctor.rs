@@ -144,7 +144,7 @@ async fn a_nats_server_is_told_with_its_version_and_its_stream_and_when_it_stops
     // The hub makes the stream a moment after its start.
     until("the stream to be there", async || look().0 == 0).await;
     let (_, verdict, found) = look();
-    let told = found.strip_prefix(nats.url().trim_start_matches("nats://")).unwrap();
+    let told = found.strip_prefix(&nats.url()).unwrap();
     let (version, stream) = told.strip_prefix(": NATS ").unwrap().split_once(' ').unwrap();
     assert_eq!((verdict.as_str(), stream), ("ok", "answers; stream UZEL holds 0 messages"));
     assert!(version.split('.').count() == 3 && version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
