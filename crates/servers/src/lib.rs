@@ -9,4 +9,4 @@ mod process;
 
 pub use nats::{Nats, Sync};
 pub use postgres::{Options, Postgres, Stop};
-pub use process::{free_port, signal};
+pub use process::{Watch, free_port, signal};

@@ -28,6 +28,9 @@ use crate::{
 /// Places in the queue, locked.
 pub(crate) const HOLD: &str = "SELECT 1 FROM waiting WHERE command = ANY($1) ORDER BY command FOR UPDATE";
 
+/// Places in the queue of one subject, locked.
+pub(crate) const HOLD_SUBJECT: &str = "SELECT 1 FROM waiting WHERE subject_key = $1 ORDER BY command FOR UPDATE";
+
 /// Who is first of some ordering keys.
 pub(crate) const FIRSTS: &str =
     "SELECT order_key, command, due_at, attempts FROM waiting WHERE order_key = ANY($1) AND NOT behind";
@@ -331,8 +334,8 @@ pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str
         )
         .await?;
     work.execute(&word, &[&subject_key, &uuid(event.entry), &text(reason)]).await?;
-    // None of it is leased or settled from here on.
-    let hold = work.prepare_cached("SELECT 1 FROM waiting WHERE subject_key = $1 ORDER BY command FOR UPDATE").await?;
+    // Locked before it is looked at whether they are being sent: whoever leases them locks them too.
+    let hold = work.prepare_cached(HOLD_SUBJECT).await?;
     work.query(&hold, &[&subject_key]).await?;
     let statement = work
         .prepare_cached(

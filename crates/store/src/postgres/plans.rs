@@ -82,6 +82,7 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
         ("lease", outbox::LEASE, 6),
         ("next", outbox::NEXT, 1),
         ("hold", outbox::HOLD, 1),
+        ("hold_subject", outbox::HOLD_SUBJECT, 1),
         ("firsts", outbox::FIRSTS, 1),
         ("forward", outbox::FORWARD, 1),
         ("called_off", outbox::CALLED_OFF, 2),

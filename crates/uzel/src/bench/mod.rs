@@ -80,7 +80,7 @@ enum What {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Breaks nodes and servers under load, and shows that nothing was lost and nothing done twice. PostgreSQL is started here.
+    /// Breaks nodes and servers under load, and shows that nothing was lost and nothing done twice. PostgreSQL and NATS are started here.
     Chaos {
         #[arg(long, value_enum, default_value_t = chaos::Fault::All)]
         fault: chaos::Fault,

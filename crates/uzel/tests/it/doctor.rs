@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     binary::Binary,
     commands::{cafe, post},
+    nats_server::{Nats, Sync},
     oauth,
     world::{World, setup, until},
 };
@@ -173,4 +174,26 @@ async fn a_login_that_is_not_renewed_is_told_before_it_dies() {
     assert_eq!(of_amocrm(&world).await, ("warn".to_owned(), said(61)));
     world.pass(30 * 24 * 60);
     assert_eq!(of_amocrm(&world).await, ("fail".to_owned(), said(91)));
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_server_is_told_with_its_version_and_its_stream_and_when_it_stops_that_is_told() {
+    let nats = Nats::start(Sync::Default);
+    let mut binary = Binary::new(&[("UZEL_NATS", &nats.url())]);
+    binary.serve(&[]).await;
+    let look = || {
+        let looked = binary.uzel(&["doctor", "--json"]);
+        let answer = looked.json();
+        let about = answer["findings"].as_array().unwrap().iter().find(|finding| finding["about"] == "nats").unwrap();
+        (looked.code, about["verdict"].as_str().unwrap().to_owned(), about["found"].as_str().unwrap().to_owned())
+    };
+    // The hub makes the stream a moment after its start.
+    until("the stream to be there", async || look().0 == 0).await;
+    let (_, verdict, found) = look();
+    let told = found.strip_prefix(&nats.url()).unwrap();
+    let (version, stream) = told.strip_prefix(": NATS ").unwrap().split_once(' ').unwrap();
+    assert_eq!((verdict.as_str(), stream), ("ok", "answers; stream UZEL holds 0 messages"));
+    assert!(version.split('.').count() == 3 && version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
+    nats.kill();
+    let (code, verdict, found) = look();
+    assert!(code == 1 && verdict == "fail" && found.contains("does not answer"), "{code} {verdict} {found}");
 }
