@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{GenericClient, Hook, HookError};
+use deadpool_postgres::{GenericClient, Hook, HookError, Object};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_postgres::{
     AsyncMessage, Config, NoTls,
     config::{Host, SslMode},
+    error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uzel_model::{Id, Timestamp};
@@ -122,6 +123,10 @@ pub(super) fn prepare_session(options: &PostgresOptions) -> Hook {
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         options.idle_in_transaction.as_millis()
     );
+    told_first(sql)
+}
+
+pub(super) fn told_first(sql: String) -> Hook {
     Hook::async_fn(move |client, _| {
         let sql = sql.clone();
         Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
@@ -138,14 +143,19 @@ pub struct Migration {
     pub applied_at: Option<Timestamp>,
 }
 
-const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
+pub(super) const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
 
 /// Takes the steps that are missing. An older program may go on beside a newer one as long as the steps it does not know say
 /// that they need no newer program.
-pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
-    let mut client = core.writer().await?;
+pub(super) async fn migrate(client: &mut Object, allowed: bool) -> Result<(), StoreError> {
     let work = client.build_transaction().start().await.map_err(failed)?;
-    work.batch_execute("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(2054841707, 0)").await.map_err(failed)?;
+    let alone = work.batch_execute("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(2054841707, 0)").await;
+    alone.map_err(|error| match error.code() {
+        Some(&SqlState::QUERY_CANCELED) => {
+            StoreError::Failed("the database is being copied, or migrated: start again when that has ended".to_owned())
+        }
+        _ => failed(error),
+    })?;
     // Looked for first: a role that may only work with the tables may not even ask to make one that is there.
     let there = work.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
     if !get::<bool>(&there, 0)? {
@@ -170,7 +180,7 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
         if done.contains(&(number as i32)) {
             continue;
         }
-        if !core.options.migrate {
+        if !allowed {
             return Err(StoreError::Failed(format!(
                 "the database lacks step {number} ({name}): run `uzel migrate --apply` first, or set `migrate = true`"
             )));

@@ -2,6 +2,7 @@
 //!
 //! Work already handed to the writer is written even when its caller has gone.
 
+pub(crate) mod copy;
 mod file;
 mod fresh;
 mod fsck;
@@ -109,6 +110,7 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = open(path, true)?;
         migrate(&connection)?;
+        copy::refuse_unfinished(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
         outbox::end_leases(&connection).map_err(failed)?;
         let (queue, fresh, stats) = (Arc::new(Queue::default()), Arc::new(Fresh::new()), Arc::new(Stats::default()));
