@@ -194,7 +194,7 @@ async fn what_two_nodes_made_in_one_moment_becomes_rows_of_their_own_with_all_th
         assert_eq!(timeline.body, format!("{{\"tail\":{tail}}}"));
         assert_eq!((&*timeline.events[0].key, timeline.events[0].entry), (&*format!("key-{tail}"), timeline.entry));
         let command = &timeline.commands[0];
-        assert_eq!((&command.job["send"]["text"], command.event), (&json!(format!("text {tail}")), Some(timeline.events[0].id)));
+        assert_eq!((&command.job["text"], command.event), (&json!(format!("text {tail}")), Some(timeline.events[0].id)));
         assert_eq!((command.exchanges.len(), &*command.exchanges[0].endpoint), (1, &*format!("/send/{tail}")));
         assert_eq!(store.event(timeline.events[0].id).await.unwrap().unwrap().id, timeline.events[0].id);
     }
@@ -221,7 +221,7 @@ async fn what_was_being_sent_when_the_hub_died_is_judged_at_the_target_as_it_wou
             },
         ];
         store.append(entry.clone()).await.unwrap();
-        let new = NewEvent { event, commands, call_off: None, pending: false };
+        let new = NewEvent { event: event.clone(), commands, call_off: None, pending: true };
         store.publish(true).await.unwrap();
         store.apply(Change { mark: mark(&entry), events: vec![new], now: Some(now()), ..Change::default() }).await.unwrap();
         assert_eq!(store.lease(now(), vec![(world.link, 10)], 10, 3_600_000).await.unwrap().commands.len(), 2);
@@ -231,6 +231,10 @@ async fn what_was_being_sent_when_the_hub_died_is_judged_at_the_target_as_it_wou
         let store = world.open(&to).await;
         assert_eq!(store.recover(now()).await.unwrap(), (1, 1), "the look-up goes again, the text is unknown");
         assert_eq!(store.lease(now(), vec![(world.link, 10)], 10, 60_000).await.unwrap().commands.len(), 1);
+        // The event waits for its look-up there as it did here, and is then told.
+        assert!(store.unpublished(10).await.unwrap().is_empty());
+        let resolved = NewEvent { event, commands: Vec::new(), call_off: None, pending: false };
+        store.apply(Change { resolved: Some(resolved), ..Change::default() }).await.unwrap();
         assert_eq!(store.unpublished(10).await.unwrap().len(), 1);
         store.close().await;
     }

@@ -148,8 +148,13 @@ impl End {
             Some(mark) => return Err(StoreError::Failed(unfinished(&mark))),
             None => {}
         }
-        let held: Vec<String> =
-            self.count().await?.into_iter().filter(|(_, rows)| *rows > 0).map(|(table, rows)| format!("{table} {rows}")).collect();
+        let held: Vec<String> = self
+            .count()
+            .await?
+            .into_iter()
+            .filter(|(_, rows)| *rows > 0)
+            .map(|(table, rows)| format!("{table} {rows}"))
+            .collect();
         if !held.is_empty() {
             return Err(StoreError::Failed(format!(
                 "it is not empty, and nothing is ever copied over what is there. Rows in it: {}. Name an empty one",
@@ -176,7 +181,10 @@ pub async fn copy(from: &Place, to: &Place, again: bool, told: &mut dyn FnMut(Co
     target.prepare(again).await.map_err(at_target)?;
     let broken = source.laws().await.map_err(at_source)?;
     if !broken.is_empty() {
-        return Err(CopyError(format!("the source is not in order: {}. Run `uzel fsck --repair` on it first", broken.join("; "))));
+        return Err(CopyError(format!(
+            "the source is not in order: {}. Run `uzel fsck --repair` on it first",
+            broken.join("; ")
+        )));
     }
     let rows = source.count().await.map_err(at_source)?.iter().map(|(_, rows)| rows).sum();
     let mark = format!("begun {:.0}", Timestamp::now());

@@ -57,8 +57,7 @@ impl Server {
         if !get::<bool>(&there, 0)? {
             return Err(StoreError::Failed("it is no database of Uzel".to_owned()));
         }
-        let done: i32 =
-            get(&client.query_one("SELECT coalesce(max(number), 0) FROM migration", &[]).await.map_err(failed)?, 0)?;
+        let done: i32 = get(&client.query_one("SELECT coalesce(max(number), 0) FROM migration", &[]).await.map_err(failed)?, 0)?;
         if done != nodes::NEWEST {
             return Err(StoreError::Failed(format!(
                 "its schema is of version {done}, not {}: run `uzel migrate --apply`",
@@ -184,7 +183,9 @@ async fn alone(lock: &Object, locks: &[i32]) -> Result<(), StoreError> {
     for place in locks {
         let taken = lock.query_one("SELECT pg_try_advisory_lock(2054841707, $1)", &[place]).await.map_err(failed)?;
         if !get::<bool>(&taken, 0)? {
-            return Err(StoreError::Failed("somebody else copies it, or a hub is starting on it: wait until that has ended".to_owned()));
+            return Err(StoreError::Failed(
+                "somebody else copies it, or a hub is starting on it: wait until that has ended".to_owned(),
+            ));
         }
     }
     Ok(())
@@ -312,10 +313,8 @@ fn insert(table: &Table) -> String {
     let names = names.join(", ");
     let arrays: Vec<String> =
         table.columns.iter().enumerate().map(|(place, column)| format!("${}::{}[]", place + 1, type_of(column.holds))).collect();
-    let rows = format!(
-        "WITH r AS MATERIALIZED (SELECT * FROM unnest({}) WITH ORDINALITY AS r ({names}, nth))",
-        arrays.join(", ")
-    );
+    let rows =
+        format!("WITH r AS MATERIALIZED (SELECT * FROM unnest({}) WITH ORDINALITY AS r ({names}, nth))", arrays.join(", "));
     match table.postgres.write {
         Some(write) => format!("{rows} {write}"),
         None => format!("{rows} INSERT INTO {} ({names}) SELECT {names} FROM r ORDER BY nth", table.name),

@@ -45,9 +45,7 @@ fn marked(db: &Connection) -> Result<Option<String>, StoreError> {
     Ok(found.map_err(failed)?.map(|mark| String::from_utf8_lossy(&mark).into_owned()))
 }
 
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, StoreError> + Send + 'static,
-) -> Result<T, StoreError> {
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, StoreError> + Send + 'static) -> Result<T, StoreError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| StoreError::Failed(error.to_string()))?
 }
 

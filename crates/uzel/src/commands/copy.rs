@@ -84,15 +84,11 @@ impl Named {
         })
     }
 
-    /// Takes the folder's lock. Where a hub holds it, it is told how long the hub will have to stand still.
-    async fn lock(&self, place: &Place) -> anyhow::Result<Option<Folder>> {
-        let Self::Folder(folder) = self else { return Ok(None) };
-        match Folder::open(folder) {
-            Ok(folder) => Ok(Some(folder)),
-            Err(held) => match uzel_store::count(place).await {
-                Ok(rows) => bail!("{held:#}. It stands still while its {rows} rows are copied: {}", about(rows)),
-                Err(_) => Err(held),
-            },
+    /// Takes the lock of a folder.
+    fn lock(&self) -> anyhow::Result<Option<Folder>> {
+        match self {
+            Self::Folder(folder) => Folder::open(folder).map(Some),
+            Self::Server(_) => Ok(None),
         }
     }
 }
@@ -114,8 +110,15 @@ pub(super) async fn run(settings: &Settings, args: &CopyArgs, as_json: bool) -> 
         _ => {}
     }
     let (source, target) = (from.place(settings).context("--from")?, to.place(settings).context("--to")?);
-    let _source_lock = from.lock(&source).await?;
-    let _target_lock = to.lock(&target).await?;
+    let _source_lock = match from.lock() {
+        Ok(lock) => lock,
+        // A hub holds it: it is told how long it will have to stand still.
+        Err(held) => match uzel_store::count(&source).await {
+            Ok(rows) => bail!("{held:#}. It stands still while its {rows} rows are copied: {}", about(rows)),
+            Err(_) => return Err(held),
+        },
+    };
+    let _target_lock = to.lock()?;
     let mut window = Window::new()?;
     let began = Instant::now();
     let report = uzel_store::copy(&source, &target, args.again, &mut |step| window.hear(step)).await?;
