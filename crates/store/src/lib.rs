@@ -17,7 +17,7 @@ mod watch;
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, count};
+pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};

@@ -166,7 +166,7 @@ impl End {
 }
 
 /// How many rows there are to copy, also while somebody works on them.
-pub async fn count(place: &Place) -> Result<u64, CopyError> {
+pub async fn rows_to_copy(place: &Place) -> Result<u64, CopyError> {
     let at_source = at("the source");
     let source = End::source(place).await.map_err(at_source)?;
     Ok(source.count().await.map_err(at_source)?.iter().map(|(_, rows)| rows).sum())

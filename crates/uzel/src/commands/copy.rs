@@ -113,7 +113,7 @@ pub(super) async fn run(settings: &Settings, args: &CopyArgs, as_json: bool) -> 
     let _source_lock = match from.lock() {
         Ok(lock) => lock,
         // A hub holds it: it is told how long it will have to stand still.
-        Err(held) => match uzel_store::count(&source).await {
+        Err(held) => match uzel_store::rows_to_copy(&source).await {
             Ok(rows) => bail!("{held:#}. It stands still while its {rows} rows are copied: {}", about(rows)),
             Err(_) => return Err(held),
         },
