@@ -3,6 +3,7 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod copy;
 mod erasure;
 mod feed;
 #[cfg(feature = "memory")]
@@ -19,6 +20,7 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
 #[cfg(feature = "memory")]

@@ -1,6 +1,6 @@
 //! The store's own laws, checked and, where that loses nothing, mended.
 
-use deadpool_postgres::{GenericClient, Object, Transaction};
+use deadpool_postgres::{GenericClient, Object};
 
 use super::{failed, get};
 use crate::{StoreError, fate};
@@ -23,7 +23,7 @@ macro_rules! true_counts {
 }
 
 /// Makes the counts say what the rows say.
-const RECOUNT: &str =
+pub(super) const RECOUNT: &str =
     concat!("DELETE FROM tally; INSERT INTO tally SELECT what, 0, sum(count) FROM (", true_counts!(), ") t GROUP BY what");
 
 const LAWS: &[Law] = &[
@@ -153,7 +153,7 @@ pub(super) async fn check(client: &mut Object, repair: bool) -> Result<Vec<Strin
     Ok(found)
 }
 
-async fn look(work: &Transaction<'_>, repair: bool) -> Result<Vec<String>, StoreError> {
+pub(super) async fn look(work: &impl GenericClient, repair: bool) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     for law in LAWS {
         let broken: i64 = get(&work.query_one(law.count, &[]).await.map_err(failed)?, 0)?;

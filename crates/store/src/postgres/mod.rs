@@ -7,6 +7,7 @@
 mod answer;
 mod audit;
 mod commands;
+pub(crate) mod copy;
 mod erase;
 mod events;
 mod fsck;
@@ -35,13 +36,13 @@ use std::{
 };
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
 use handover::Handover;
 use lanes::Lanes;
 pub use nodes::Migration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch as watched};
-use tokio_postgres::{IsolationLevel, Row, types::FromSqlOwned};
+use tokio_postgres::{Config, IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
@@ -129,25 +130,9 @@ impl Postgres {
     /// Connects, and brings the schema up to date where that is allowed.
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         let config = nodes::config(&options)?;
-        let pool = |size: usize| {
-            let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-            let manager = match nodes::tls(&config)? {
-                Some(tls) => Manager::from_config(config.clone(), tls, manager),
-                None => Manager::from_config(config.clone(), tokio_postgres::NoTls, manager),
-            };
-            Pool::builder(manager)
-                .max_size(size)
-                .runtime(deadpool_postgres::Runtime::Tokio1)
-                .wait_timeout(Some(Duration::from_secs(5)))
-                .create_timeout(Some(Duration::from_secs(5)))
-                .recycle_timeout(Some(Duration::from_secs(5)))
-                .post_create(nodes::prepare_session(&options))
-                .build()
-                .map_err(|error| StoreError::Failed(error.to_string()))
-        };
         let core = Arc::new(Core {
-            writers: pool(lanes::CONNECTIONS)?,
-            readers: pool(options.readers)?,
+            writers: pool(&config, lanes::CONNECTIONS, nodes::prepare_session(&options))?,
+            readers: pool(&config, options.readers, nodes::prepare_session(&options))?,
             node: Uuid::now_v7(),
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
@@ -159,8 +144,9 @@ impl Postgres {
             stats: Arc::default(),
             options,
         });
-        nodes::migrate(&core).await?;
+        nodes::migrate(&mut core.writer().await?, core.options.migrate).await?;
         let mut client = core.reader().await?;
+        copy::refuse_unfinished(&client).await?;
         partitions::ahead(&mut client).await?;
         drop(client);
         let lanes = Lanes::start(&core);
@@ -190,6 +176,24 @@ impl Core {
         self.events.send_modify(|commits| *commits += 1);
         self.told.events();
     }
+}
+
+/// Connections to a server, each told `session` first.
+fn pool(config: &Config, size: usize, session: Hook) -> Result<Pool, StoreError> {
+    let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = match nodes::tls(config)? {
+        Some(tls) => Manager::from_config(config.clone(), tls, manager),
+        None => Manager::from_config(config.clone(), tokio_postgres::NoTls, manager),
+    };
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(5)))
+        .create_timeout(Some(Duration::from_secs(5)))
+        .recycle_timeout(Some(Duration::from_secs(5)))
+        .post_create(session)
+        .build()
+        .map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 fn no_connection(error: deadpool_postgres::PoolError) -> StoreError {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{GenericClient, Hook, HookError};
+use deadpool_postgres::{GenericClient, Hook, HookError, Object};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
@@ -134,6 +134,10 @@ pub(super) fn prepare_session(options: &PostgresOptions) -> Hook {
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         options.idle_in_transaction.as_millis()
     );
+    told_first(sql)
+}
+
+pub(super) fn told_first(sql: String) -> Hook {
     Hook::async_fn(move |client, _| {
         let sql = sql.clone();
         Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
@@ -150,13 +154,13 @@ pub struct Migration {
     pub applied_at: Option<Timestamp>,
 }
 
-const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
+pub(super) const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
 
 /// Takes the steps that are missing. An older program may go on beside a newer one as long as the steps it does not know say
 /// that they need no newer program.
-pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
+pub(super) async fn migrate(client: &mut Object, allowed: bool) -> Result<(), StoreError> {
     let mut told = false;
-    while !take_steps(core).await? {
+    while !take_steps(client, allowed).await? {
         if !told {
             tracing::warn!("a step of the schema waits for somebody who holds a table (a backup, perhaps); it is tried again");
             told = true;
@@ -168,16 +172,17 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
 
 /// False, and nothing done, where somebody holds a table that a step needs for itself: while it is waited for, all who work with
 /// the table wait behind it.
-async fn take_steps(core: &Core) -> Result<bool, StoreError> {
-    let mut client = core.writer().await?;
+async fn take_steps(client: &mut Object, allowed: bool) -> Result<bool, StoreError> {
     let work = client.build_transaction().start().await.map_err(failed)?;
-    // A step takes as long as it takes, and so does the wait for another node's.
-    work.batch_execute(
-        "SET LOCAL lock_timeout = 0; SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0;
-         SELECT pg_advisory_xact_lock(2054841707, 0)",
-    )
-    .await
-    .map_err(failed)?;
+    // Another node's steps take as long as they take; a copy may take longer than anybody waits.
+    work.batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
+    let alone = work.batch_execute("SELECT pg_advisory_xact_lock(2054841707, 0); SET LOCAL statement_timeout = 0").await;
+    alone.map_err(|error| match error.code() {
+        Some(&SqlState::QUERY_CANCELED) => {
+            StoreError::Failed("the database is being copied, or migrated: start again when that has ended".to_owned())
+        }
+        _ => failed(error),
+    })?;
     // Looked for first: a role that may only work with the tables may not even ask to make one that is there.
     let there = work.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
     if !get::<bool>(&there, 0)? {
@@ -202,7 +207,7 @@ async fn take_steps(core: &Core) -> Result<bool, StoreError> {
         if done.contains(&(number as i32)) {
             continue;
         }
-        if !core.options.migrate {
+        if !allowed {
             return Err(crate::lacks(number, name));
         }
         work.batch_execute("SET LOCAL lock_timeout = '1s'").await.map_err(failed)?;

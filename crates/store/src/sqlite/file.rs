@@ -109,7 +109,7 @@ fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn version(connection: &Connection) -> Result<usize, StoreError> {
+pub(super) fn version(connection: &Connection) -> Result<usize, StoreError> {
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     Ok(done as usize)
 }

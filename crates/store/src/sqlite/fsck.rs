@@ -22,7 +22,7 @@ macro_rules! true_counts {
 }
 
 /// Makes the counts say what the rows say.
-const RECOUNT: &str = concat!(
+pub(super) const RECOUNT: &str = concat!(
     "INSERT OR REPLACE INTO tally SELECT what, sum(count) FROM (",
     true_counts!(),
     " UNION ALL SELECT what, 0 FROM tally) GROUP BY what"

@@ -5,6 +5,7 @@
 mod answer;
 mod audit;
 mod commands;
+pub(crate) mod copy;
 mod erase;
 mod events;
 mod file;
@@ -118,6 +119,7 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = open(path, true)?;
         migrate(&connection)?;
+        copy::refuse_unfinished(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
         outbox::end_leases(&connection).map_err(failed)?;
         let (queue, fresh, stats) = (Arc::new(Queue::default()), Arc::new(Fresh::new()), Arc::new(Stats::default()));

@@ -4,6 +4,7 @@
 mod apply;
 mod ask;
 mod backup;
+mod copy;
 mod doctor;
 mod migrate;
 mod moment;
@@ -174,6 +175,9 @@ enum Command {
     Backup { file: PathBuf },
     /// Put a copy of the embedded database back; no hub may work in the folder. What was there is kept under another name.
     Restore { file: PathBuf },
+    /// Move a business: copy all that SQLite holds to an empty PostgreSQL database, or back, and read it back. No hub may work on
+    /// either meanwhile. The master key is not in it.
+    Copy(copy::CopyArgs),
     /// A completion script for a shell.
     Completion { shell: clap_complete::Shell },
 }
@@ -412,6 +416,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&self.load()?, self.settings.as_deref(), args, self.json).await,
             Command::Migrate(args) => migrate::run(&self.load()?, args, self.json).await,
             Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
+            Command::Copy(args) => copy::run(&self.load()?, args, self.json).await,
             Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
             Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {
                 providers(what, self.json)

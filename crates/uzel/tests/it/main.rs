@@ -14,6 +14,7 @@ mod browser;
 mod calls;
 mod commands;
 mod conformance;
+mod copy;
 mod dev;
 mod doctor;
 mod door;
