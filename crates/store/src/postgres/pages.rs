@@ -120,6 +120,10 @@ async fn page(
     if let Some(before) = filter.before {
         add("j.id < ?", Box::new(uuid(before)));
     }
+    if filter.state == Some(EntryState::Dead) {
+        let dead = the_dead(&format!("{conditions}{status}"));
+        conditions.push_str(&dead);
+    }
     if let Some(connections) = connections {
         values.push(Box::new(connections.to_vec()));
     }
@@ -173,10 +177,24 @@ fn incoming() -> Half {
 /// Entries in a state, as a condition.
 fn of_state(state: EntryState) -> String {
     match state {
-        EntryState::Dead => format!(" AND j.id IN ({DEAD})"),
+        // Looked for by their own indexes: see `the_dead`.
+        EntryState::Dead => String::new(),
         EntryState::Unread => " AND j.id IN (SELECT entry FROM unread)".to_owned(),
         state => format!(" AND {STATE} = {}", entry_number(state)),
     }
+}
+
+/// As a condition: the newest entries under others that are dead themselves or led to a dead command. Both stand in indexes of
+/// their own, in the order of entries.
+fn the_dead(conditions: &str) -> String {
+    let own = conditions.replace("j.", "x.");
+    let of = |rows: &str| {
+        format!(
+            "SELECT entry FROM (SELECT DISTINCT d.entry FROM {rows} d JOIN inbox x ON x.id = d.entry WHERE d.state = 3{own}
+             ORDER BY d.entry DESC LIMIT $1) AS {rows}"
+        )
+    };
+    format!(" AND j.id IN ({} UNION {})", of("outcome"), of("trouble"))
 }
 
 /// As a condition; `None` where no entry can have that status. An entry is found by what became of it, and by what became of

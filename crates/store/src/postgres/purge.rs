@@ -212,12 +212,12 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
         rows.map_err(failed)?.iter().map(|row| get(row, 0)).collect()
     };
     let over = found(of("inbox", &format!("t.received_at < $1 AND {}", OVER.replace("j.id", "t.id")), "$3", "$2")).await?;
-    // Locked, unless somebody is at work on them.
+    // Locked, unless somebody is at work on them, or has made something of them since.
     let lock = work
-        .prepare_cached("SELECT id FROM inbox WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED")
+        .prepare_cached(&format!("SELECT j.id FROM inbox j WHERE j.id = ANY($2) AND {OVER} ORDER BY j.id FOR UPDATE SKIP LOCKED"))
         .await
         .map_err(failed)?;
-    let rows = work.query(&lock, &[&over]).await.map_err(failed)?;
+    let rows = work.query(&lock, &[&before, &over]).await.map_err(failed)?;
     let over = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<Uuid>, _>>()?;
     let followed = work.prepare_cached("SELECT id FROM command WHERE entry = ANY($1)").await.map_err(failed)?;
     let rows = work.query(&followed, &[&over]).await.map_err(failed)?;

@@ -131,6 +131,11 @@ fn newest(
     if let Some(ceiling) = ceiling {
         add("j.ordinal < ?", Box::new(ceiling));
     }
+    if filter.state == Some(EntryState::Dead) {
+        let dead = the_dead(&query.conditions, limit);
+        query.conditions.push_str(&dead);
+        return query.rows(db, floor, None, limit);
+    }
     let everybody = filter.merchant.is_none() && filter.provider.is_none() && filter.connection.is_none();
     if everybody || filter.reference.is_some() || status.contains(" IN (") {
         return query.rows(db, floor, None, limit);
@@ -202,13 +207,27 @@ fn incoming() -> Half {
     }
 }
 
-/// As SQL. The dead stand in two small indexes, whose newest are found without reading the others.
+/// As SQL.
 fn of_state(state: EntryState) -> String {
     match state {
-        EntryState::Dead => format!(" AND j.ordinal IN ({})", journal::DEAD),
+        // Looked for by their own indexes: see `the_dead`.
+        EntryState::Dead => String::new(),
         EntryState::Unread => " AND j.ordinal IN (SELECT entry FROM unread)".to_owned(),
         state => format!(" AND {} = {}", journal::STATE, entry_number(state)),
     }
+}
+
+/// As SQL: the newest entries under these conditions that are dead themselves or led to a dead command. Both stand in indexes of
+/// their own, in the order of entries.
+fn the_dead(conditions: &str, limit: usize) -> String {
+    let own = format!("x.ordinal > ?1{}", conditions.replace("j.", "x."));
+    let of = |rows: &str, index: &str| {
+        format!(
+            "SELECT * FROM (SELECT DISTINCT d.entry FROM {rows} d INDEXED BY {index} CROSS JOIN inbox x ON x.ordinal = d.entry
+             WHERE d.state = 3 AND {own} ORDER BY d.entry DESC LIMIT {limit})"
+        )
+    };
+    format!(" AND j.ordinal IN ({} UNION {})", of("outcome", "outcome_dead"), of("command", "command_dead"))
 }
 
 /// As SQL; nothing where no row can be of this status.

@@ -48,7 +48,7 @@ async fn a_hub_that_is_well_says_so_of_every_part() {
     ok    key         uzel-data/master.key, mode 600
     ok    key         uzel-data/owner.key, mode 600
     ok    files       the hub may open N files
-    ok    store       SQLite 0.00.0, schema 4 of 4, N MB; it can be written
+    ok    store       SQLite 0.00.0, schema 6 of 6, N MB; it can be written
     ok    setup       merchants 2, connections 4, flows 1
     ok    work        unread 0, waiting 0, being sent 0; the oldest has waited N s
     All is well.
@@ -174,6 +174,7 @@ async fn a_login_that_is_not_renewed_is_told_before_it_dies() {
     assert_eq!(of_amocrm(&world).await, ("warn".to_owned(), said(61)));
     world.pass(30 * 24 * 60);
     assert_eq!(of_amocrm(&world).await, ("fail".to_owned(), said(91)));
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nats_server_is_told_with_its_version_and_its_stream_and_when_it_stops_that_is_told() {
