@@ -174,7 +174,7 @@ impl Engine {
             ));
         }
         if link.connector.authorization().is_some() && link.connector.login().is_some() {
-            match self.login_end(link.id).await {
+            match self.login_end(link).await {
                 Ok(Some(end)) if end.is_none_or(|at| at > self.clock.now()) => {}
                 Ok(found) => findings.push(Finding::warn(
                     "connection",

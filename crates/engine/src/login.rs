@@ -12,8 +12,14 @@ use uzel_model::{
     port::{Login, Session},
 };
 use uzel_store::StoreError;
+use zeroize::Zeroizing;
 
-use crate::{Engine, World, nodes::Taken, outward::Call};
+use crate::{
+    Engine, Link, World,
+    nodes::Taken,
+    outward::Call,
+    vault::{Place, SESSION},
+};
 
 /// A connection's login as this node has it in memory.
 #[derive(Default)]
@@ -93,9 +99,9 @@ impl Engine {
     }
 
     /// When the stored login of a connection ends: nothing where there is none, and no time where it renews itself or lasts.
-    pub(crate) async fn login_end(&self, link: Id) -> Result<Option<Option<Timestamp>>, String> {
-        let Some(sealed) = self.store.session(link).await.map_err(|error| error.to_string())? else { return Ok(None) };
-        let plain = self.vault.open(&context(link), &sealed).map_err(|error| error.to_string())?;
+    pub(crate) async fn login_end(&self, link: &Link) -> Result<Option<Option<Timestamp>>, String> {
+        let Some(sealed) = self.store.session(link.id).await.map_err(|error| error.to_string())? else { return Ok(None) };
+        let plain = self.vault.unseal(place(link), &sealed).map_err(|error| error.to_string())?;
         let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| "the stored login is not readable".to_owned())?;
         Ok(Some(if stored.refresh.is_some() { None } else { stored.expires_at }))
     }
@@ -207,7 +213,7 @@ impl Call<'_> {
         let plain = self
             .engine
             .vault
-            .open(&context(self.link.id), &sealed)
+            .unseal(place(self.link), &sealed)
             .map_err(|error| CallError::Unauthorized(error.to_string()))?;
         let stored: StoredSession =
             serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
@@ -224,8 +230,8 @@ impl Call<'_> {
             refresh: session.refresh.as_ref().map(|refresh| refresh.expose().to_owned()),
             expires_at: session.expires_at,
         };
-        let plain = serde_json::to_vec(&stored).expect("a session is JSON");
-        self.engine.vault.seal(&context(self.link.id), &plain)
+        let plain = Zeroizing::new(serde_json::to_vec(&stored).expect("a session is JSON"));
+        self.engine.vault.seal(place(self.link), &plain)
     }
 
     async fn put(&self, sealed: Vec<u8>) -> Result<(), CallError> {
@@ -234,11 +240,11 @@ impl Call<'_> {
     }
 
     async fn save(&self, session: &Session) -> Result<(), CallError> {
-        let sealed = self.seal(session);
         let mut pause = Duration::from_millis(50);
         // The provider has already killed the old token: losing the new one would cost a person's login.
         loop {
-            match self.put(sealed.clone()).await {
+            // Sealed anew each time: the keys may have been changed meanwhile.
+            match self.put(self.seal(session)).await {
                 Err(_) if pause <= Duration::from_secs(10) => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
@@ -270,6 +276,6 @@ fn good(session: &Session, stale: Option<&str>, now: Timestamp) -> bool {
     session.expires_at.is_none_or(|at| at > now) && stale.is_none_or(|stale| stale != session.access.expose())
 }
 
-fn context(link: Id) -> Vec<u8> {
-    [link.as_bytes().as_slice(), b"session"].concat()
+fn place(link: &Link) -> Place<'static> {
+    Place { merchant: link.merchant, connection: link.id, field: SESSION }
 }

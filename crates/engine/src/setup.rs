@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uzel_model::{Id, check::Fault, id::Kind};
-use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
+use uzel_store::{KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
-use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, world::LinkDoc};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, world::LinkDoc};
 
 mod shape;
 
@@ -131,6 +131,9 @@ pub struct Plan {
     pub keys: Vec<(String, String)>,
     #[serde(skip)]
     setup: Setup,
+    /// Keys that seal what is to be stored, and must be there before it.
+    #[serde(skip)]
+    made: Option<Rekeying>,
     /// What stood when it was worked out.
     #[serde(skip)]
     before: Setup,
@@ -166,9 +169,11 @@ impl Engine {
             return Ok(Err(vec![Fault::new("", detail)]));
         }
         let old = self.store.setup().await?;
+        self.vault.take_up(&old.envelopes);
         let mut planner = Planner {
             engine: self,
             old: &old,
+            sealer: self.vault.sealer(),
             plan: Plan::default(),
             faults: doubles(file),
             leniency,
@@ -176,7 +181,8 @@ impl Engine {
             senders: HashMap::new(),
         };
         planner.plan(&parts);
-        let Planner { mut plan, faults: found, .. } = planner;
+        let Planner { mut plan, faults: found, sealer, .. } = planner;
+        plan.made = sealer.made(&old.envelopes);
         plan.before = old;
         // Of a field that was set aside nothing else is told: what stood in for it is not the user's.
         let found = found.into_iter().filter(|fault| field(&fault.pointer).is_none_or(|field| !shape.contains(&field)));
@@ -220,6 +226,9 @@ impl Engine {
             if self.store.shared() && !same(plan.before, self.store.setup().await?) || Instant::now() >= until {
                 return Err(StoreError::Conflict);
             }
+            if let Some(made) = plan.made {
+                self.store.rekey(made).await?;
+            }
             self.store.put_setup(plan.setup).await?;
             self.use_stored(&ends).await
         };
@@ -239,6 +248,7 @@ fn same(mut one: Setup, mut other: Setup) -> bool {
 struct Planner<'a> {
     engine: &'a Engine,
     old: &'a Setup,
+    sealer: Sealer,
     plan: Plan,
     faults: Vec<Fault>,
     leniency: Leniency,
@@ -510,18 +520,19 @@ impl Planner<'_> {
         let id = old.map_or_else(|| Id::new(kind), |row| row.id);
         let mut fields = old.map_or_else(Vec::new, |row| changed(&row.doc, &doc));
         let old_sealed = old.and_then(|row| row.sealed.clone());
-        let sealed = hidden.and_then(|hidden| {
-            let plain = Value::Object(hidden).to_string();
-            let same = old_sealed.as_ref().is_some_and(|sealed| {
-                self.engine.vault.open(id.as_bytes(), sealed).is_ok_and(|before| before == plain.as_bytes())
-            });
-            if same {
-                return old_sealed;
-            }
-            if old.is_some() && (plain != "{}" || old_sealed.is_some()) {
+        if kind == Kind::Merchant {
+            self.sealer.merchant(id);
+        }
+        let sealed = hidden.zip(merchant).and_then(|(hidden, merchant)| {
+            let before = old_sealed.as_ref().map(|sealed| self.engine.vault.unseal_settings(merchant, id, sealed));
+            let same = before.is_some_and(|before| before.is_ok_and(|before| before == hidden));
+            if !same && old.is_some() && (!hidden.is_empty() || old_sealed.is_some()) {
                 fields.push("secrets".to_owned());
             }
-            (plain != "{}").then(|| self.engine.vault.seal(id.as_bytes(), plain.as_bytes()))
+            if same && old_sealed.as_ref().is_some_and(|sealed| self.sealer.is_current(merchant, sealed)) {
+                return old_sealed;
+            }
+            (!hidden.is_empty()).then(|| self.sealer.settings(merchant, id, &hidden))
         });
         let what = match old {
             None => "new",

@@ -191,9 +191,8 @@ impl World {
         let hook_key = vault.hook_key(id.as_bytes());
         let mut masks = Masks::new([hook_key.expose()]);
         if let Some(sealed) = sealed {
-            let plain = vault.open(id.as_bytes(), &sealed).map_err(|error| error.to_string())?;
-            let hidden: Map<String, Value> =
-                serde_json::from_slice(&plain).map_err(|_| "its secrets are not readable".to_owned())?;
+            let hidden =
+                vault.unseal_settings(merchant, id, &sealed).map_err(|error| format!("its secrets cannot be read: {error}"))?;
             masks = Masks::new(hidden.values().filter_map(Value::as_str).chain([hook_key.expose()]));
             settings.extend(hidden);
         }

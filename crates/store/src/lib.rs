@@ -8,6 +8,7 @@ mod memory;
 mod numbers;
 mod postgres;
 mod ready;
+mod sealed;
 mod sqlite;
 mod stats;
 mod view;
@@ -20,6 +21,7 @@ use async_trait::async_trait;
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
 use serde::{Deserialize, Serialize};
+pub use sealed::{Envelope, Purpose, Rekeying, Resealed, Sealed};
 use serde_json::Value;
 pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};
@@ -328,6 +330,8 @@ pub struct KeyRow {
 pub struct Setup {
     pub rows: Vec<SetupRow>,
     pub keys: Vec<KeyRow>,
+    /// The keys that seal; loaded with all else, put by [`Store::rekey`] only.
+    pub envelopes: Vec<Envelope>,
     /// Connections whose login is void, and those whose cursor is; never loaded.
     pub ends_logins: Vec<Id>,
     pub ends_cursors: Vec<Id>,
@@ -363,6 +367,10 @@ pub trait Store: Send + Sync {
 
     async fn setup(&self) -> Result<Setup, StoreError>;
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError>;
+    /// What tells the master key, and the sealed logins.
+    async fn sealed(&self) -> Result<Sealed, StoreError>;
+    /// Changes the keys that seal; a conflict where what it was worked out from has changed since.
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError>;
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError>;
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError>;
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError>;

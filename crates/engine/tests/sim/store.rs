@@ -8,7 +8,8 @@ use tokio::sync::{Notify, broadcast};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
     About, Applied, Change, CommandState, Counts, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow, Leased, Memory,
-    News, Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, Setup, Store, StoreError, Timeline, TimelineCommand,
+    News, Notice, Once, OpenBreaker, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, Store, StoreError, Timeline,
+    TimelineCommand,
 };
 
 use crate::world::{Life, World};
@@ -217,6 +218,12 @@ impl Store for NodeStore {
     }
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
         pass!(self, put_setup(setup))
+    }
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        pass!(self, sealed())
+    }
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        pass!(self, rekey(change))
     }
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
         pass!(self, session(connection))

@@ -3,6 +3,7 @@
 
 mod look;
 mod rows;
+mod sealed;
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -15,7 +16,7 @@ use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
     About, Applied, Change, CommandState, Contact, Counts, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow,
-    Leased, News, Notice, Once, OpenBreaker, Refusal, Rhythm, Setup, Store, StoreError, Timeline, TimelineCommand,
+    Leased, News, Notice, Once, OpenBreaker, Refusal, Rekeying, Rhythm, Sealed, Setup, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -123,7 +124,7 @@ impl Store for Memory {
     async fn setup(&self) -> Result<Setup, StoreError> {
         let rows = self.rows.lock();
         let (setup, keys) = (rows.setup.values().cloned().collect(), rows.keys.values().cloned().collect());
-        Ok(Setup { rows: setup, keys, ..Setup::default() })
+        Ok(Setup { rows: setup, keys, envelopes: rows.envelopes.values().cloned().collect(), ..Setup::default() })
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
@@ -133,6 +134,16 @@ impl Store for Memory {
         setup.ends_logins.iter().for_each(|link| drop(rows.sessions.remove(link)));
         setup.ends_cursors.iter().for_each(|link| drop(rows.cursors.remove(link)));
         drop(rows);
+        self.tell(News::Setup);
+        Ok(())
+    }
+
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        Ok(self.rows.lock().sealed())
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        self.rows.lock().rekey(change)?;
         self.tell(News::Setup);
         Ok(())
     }

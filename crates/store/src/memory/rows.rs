@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use crate::{
-    Applied, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice,
+    Applied, Change, Command, CommandState, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice,
     Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, Source, StoreError,
 };
 
@@ -64,6 +64,7 @@ pub(super) struct Rows {
     pub(super) notices: BTreeMap<(i64, Id, Id, String), Notice>,
     pub(super) setup: BTreeMap<Id, SetupRow>,
     pub(super) keys: BTreeMap<Vec<u8>, KeyRow>,
+    pub(super) envelopes: BTreeMap<Id, Envelope>,
     pub(super) sessions: BTreeMap<Id, Vec<u8>>,
     pub(super) cursors: BTreeMap<Id, String>,
     pub(super) refusals: HashMap<String, VecDeque<Refusal>>,

@@ -16,6 +16,7 @@ mod partitions;
 mod plans;
 mod publication;
 mod purge;
+mod sealed;
 mod setup;
 mod timeline;
 mod turns;
@@ -38,11 +39,14 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
+    Refusal, Rekeying, Rhythm, Sealed, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does.
-pub(crate) const STEPS: [(u32, &str, &str); 1] = [(1, "first", include_str!("migrations/1_first.sql"))];
+pub(crate) const STEPS: [(u32, &str, &str); 2] = [
+    (1, "first", include_str!("migrations/1_first.sql")),
+    (2, "envelope", include_str!("migrations/2_envelope.sql")),
+];
 
 /// Where the server is, and how this node works with it.
 #[derive(Clone)]
@@ -265,6 +269,16 @@ impl Store for Postgres {
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
         setup::put(&mut self.core.writer().await?, &setup).await?;
+        self.core.told.setup();
+        Ok(())
+    }
+
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        sealed::load(&mut self.core.reader().await?).await
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        sealed::rekey(&mut self.core.writer().await?, &change).await?;
         self.core.told.setup();
         Ok(())
     }

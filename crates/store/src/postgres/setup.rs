@@ -27,6 +27,7 @@ pub(super) async fn load(client: &mut Object) -> Result<Setup, StoreError> {
         let of = maybe_id(if webhook { Kind::Connection } else { Kind::Merchant }, &row, 2)?;
         setup.keys.push(KeyRow { hash: get(&row, 0)?, id: get(&row, 1)?, of, about: get(&row, 3)?, webhook });
     }
+    setup.envelopes = super::sealed::envelopes(&work).await?;
     work.commit().await.map_err(failed)?;
     Ok(setup)
 }

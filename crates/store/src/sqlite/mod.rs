@@ -11,6 +11,7 @@ mod pages;
 mod publication;
 mod purge;
 mod reference;
+mod sealed;
 mod setup;
 mod tally;
 mod timeline;
@@ -37,7 +38,7 @@ use writer::{Queue, Task};
 
 use crate::{
     About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
+    Refusal, Rekeying, Rhythm, Sealed, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -151,10 +152,11 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 3] = [
+pub(crate) const STEPS: [(&str, &str); 4] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
+    ("envelope", include_str!("migrations/4_envelope.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -307,6 +309,15 @@ impl Store for Sqlite {
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
         self.write(move |connection, _| setup::put(connection, &setup)).await
+    }
+
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        self.read(sealed::load).await
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        let done = self.write(move |db, _| sealed::rekey(db, &change)).await?;
+        if done { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {

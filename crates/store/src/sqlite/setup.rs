@@ -30,7 +30,7 @@ pub(super) fn load(db: &Connection) -> Result<Setup> {
             Ok(KeyRow { hash: row.get(0)?, id: row.get(1)?, of, about: row.get(3)?, webhook })
         })?
         .collect::<Result<_>>()?;
-    Ok(Setup { rows, keys, ..Setup::default() })
+    Ok(Setup { rows, keys, envelopes: super::sealed::envelopes(db)?, ..Setup::default() })
 }
 
 /// Puts rows and keys; what is not named stays as it was.

@@ -24,7 +24,7 @@ impl Nodes {
     pub(crate) async fn start(database: &str, count: usize) -> anyhow::Result<Self> {
         let variables = vec![
             ("UZEL_DATABASE", database.to_owned()),
-            ("UZEL_MASTER_KEY", uzel_engine::Vault::new_master().expose().to_owned()),
+            ("UZEL_MASTER_KEY", uzel_engine::Master::make().expose().to_owned()),
             ("UZEL_CALL_TIMEOUT_MS", CALL_TIMEOUT_MS.to_string()),
             ("UZEL_LEASE_MARGIN_MS", LEASE_MARGIN_MS.to_string()),
             ("UZEL_READING_LEASE_MS", READING_LEASE_MS.to_string()),
