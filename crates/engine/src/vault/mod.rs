@@ -4,13 +4,15 @@
 mod key;
 mod ring;
 mod rotate;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 pub use key::Master;
 use ring::Ring;
-pub use rotate::{Rotated, RotateError};
+pub use rotate::{RotateError, Rotated};
 use serde_json::{Map, Value};
 use uzel_model::{Id, Secret};
 use uzel_store::{Envelope, Rekeying, Store, StoreError};
@@ -85,12 +87,14 @@ impl Vault {
                 return Err(if before { VaultError::Before } else { VaultError::Wrong }.into());
             }
             let (ring, made) = Ring::of(master, &setup)?;
-            if sealed.check.is_none() || !made.is_empty() {
+            let dropped = rotate::handed_over(&setup);
+            if sealed.check.is_none() || !made.is_empty() || !dropped.is_empty() {
                 let first = Rekeying {
                     was: sealed.check,
                     check: master.check(),
                     known: setup.envelopes.iter().map(|envelope| envelope.id).collect(),
                     envelopes: made,
+                    dropped,
                     ..Rekeying::default()
                 };
                 match store.rekey(first).await {

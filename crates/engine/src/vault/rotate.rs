@@ -11,7 +11,7 @@ use std::{
 
 use serde::Serialize;
 use uzel_model::{Id, id::Kind};
-use uzel_store::{Purpose, Rekeying, Resealed, Sealed, Setup, StoreError};
+use uzel_store::{Envelope, Purpose, Rekeying, Resealed, Sealed, Setup, StoreError};
 
 use super::{Master, Place, SESSION, TRIES_MAX, VaultError, key::fingerprint, ring::Ring, ring::envelopes_of};
 use crate::Engine;
@@ -20,6 +20,9 @@ use crate::Engine;
 const TURN_HOLD: Duration = Duration::from_secs(60);
 /// A key that seals nothing any more is kept so long: somebody may be about to write what it sealed.
 const KEPT_MS: i64 = 3_600_000;
+
+/// A node that has not heard of a new master key for so long has to be started again.
+const HANDOVER: Duration = Duration::from_mins(10);
 
 /// What a rotation did.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -65,7 +68,7 @@ impl Engine {
         self.to_the_end(work).await.map_err(StoreError::Failed)?
     }
 
-    async fn rotate_alone(&self, master: &Master, was: Option<&str>, data_keys: bool) -> Result<Rotated, RotateError> {
+    async fn rotate_alone(self: &Arc<Self>, master: &Master, was: Option<&str>, data_keys: bool) -> Result<Rotated, RotateError> {
         for _ in 0..TRIES_MAX {
             let (setup, sealed) = (self.store.setup().await?, self.store.sealed().await?);
             self.vault.take_up(&setup.envelopes);
@@ -87,6 +90,7 @@ impl Engine {
             }
             self.vault.0.store(Arc::new(next));
             self.use_stored(&[]).await?;
+            self.end_handover_later();
             done.nodes = self.store.about().await.map_or(1, |about| about.nodes);
             return Ok(done);
         }
@@ -94,15 +98,55 @@ impl Engine {
     }
 }
 
-struct Rotation {
-    change: Rekeying,
-    next: Ring,
-    done: Rotated,
+/// A new master key that was handed over for long enough.
+pub(super) fn handed_over(setup: &Setup) -> Vec<Id> {
+    let now_ms = Id::new(Kind::Key).ordinal() >> 12;
+    let is_over = |envelope: &&Envelope| {
+        envelope.purpose == Purpose::Handover && now_ms - (envelope.id.ordinal() >> 12) >= HANDOVER.as_millis() as i64
+    };
+    setup.envelopes.iter().filter(is_over).map(|envelope| envelope.id).collect()
+}
+
+impl Engine {
+    fn end_handover_later(self: &Arc<Self>) {
+        if !self.store.shared() {
+            return;
+        }
+        let engine = self.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                biased;
+                // The next start of any node ends it too.
+                () = engine.stop.cancelled() => return,
+                () = tokio::time::sleep(HANDOVER) => {}
+            }
+            let _alone = engine.changing.lock().await;
+            if let Err(error) = engine.end_handover().await {
+                tracing::warn!("the new master key is handed over until the next start of a node: {error}");
+            }
+        });
+    }
+
+    async fn end_handover(&self) -> Result<(), StoreError> {
+        let setup = self.store.setup().await?;
+        let (check, dropped) = (self.vault.0.load().check.clone(), handed_over(&setup));
+        if dropped.is_empty() {
+            return Ok(());
+        }
+        let known = setup.envelopes.iter().map(|envelope| envelope.id).collect();
+        self.store.rekey(Rekeying { was: Some(check.clone()), check, known, dropped, ..Rekeying::default() }).await
+    }
+}
+
+pub(super) struct Rotation {
+    pub(super) change: Rekeying,
+    pub(super) next: Ring,
+    pub(super) done: Rotated,
 }
 
 impl Ring {
     /// Works out what a new master key changes; nothing is changed yet.
-    fn rotation(
+    pub(super) fn rotation(
         &self,
         master: &Master,
         setup: &Setup,

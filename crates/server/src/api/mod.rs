@@ -11,6 +11,7 @@ mod journal;
 mod mask;
 mod people;
 mod read;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -36,6 +37,8 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/counts", get(hub::counts))
         .route("/notices", get(hub::notices))
         .route("/fsck", post(hub::fsck))
+        .route("/secrets", get(secrets::show))
+        .route("/secrets/rotate", post(secrets::rotate))
         .route("/doctor", get(hub::doctor))
         .route("/providers", get(hub::providers))
         .route("/connections", get(connections::list))

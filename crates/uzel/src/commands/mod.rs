@@ -9,6 +9,7 @@ mod migrate;
 mod moment;
 mod places;
 mod replay;
+mod secrets;
 mod show;
 
 use std::{
@@ -148,6 +149,11 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Show which steps of the schema the database has, and apply those that it lacks.
     Migrate(migrate::MigrateArgs),
+    /// The master key, which seals the keys that seal secrets.
+    Secrets {
+        #[command(subcommand)]
+        what: secrets::SecretsCommand,
+    },
     /// Copy the embedded database into a file while the hub works. The master key is not in it.
     Backup { file: PathBuf },
     /// Put a copy of the embedded database back; no hub may work in the folder. What was there is kept under another name.
@@ -323,6 +329,7 @@ impl Cli {
             }
             Command::Doctor(args) => doctor::run(&self.load()?, self.settings.as_deref(), args, self.json).await,
             Command::Migrate(args) => migrate::run(&self.load()?, args, self.json).await,
+            Command::Secrets { what } => secrets::run(&self.load()?, what, self.json).await,
             Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
             Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
             Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {

@@ -34,6 +34,7 @@ mod problems;
 mod readers;
 mod replays;
 mod review;
+mod rotation;
 mod rules;
 mod secrets;
 mod smsru;
