@@ -109,6 +109,7 @@ async fn rotate(asker: &Asker, settings: &Settings, args: &RotateArgs, as_json: 
         ),
     };
     let fingerprint = Master::new(&key).context("the new master key")?.fingerprint();
+    ensure!(fingerprint != was, "this is the master key that is in use already: nothing was changed");
     if let Way::File(file) = &way {
         put_beside(file, &key, &was)?;
     }

@@ -206,7 +206,7 @@ async fn a_command_that_gives_no_key_stops_the_start_and_says_why() {
     for (command, words) in [
         ("exit 3", "ended with exit status: 3"),
         ("true", "printed nothing"),
-        ("echo nonsense", "is not base64"),
+        ("echo 'no key!'", "is not base64"),
         ("head -c 31 /dev/zero | base64", "must be 32 bytes"),
         ("yes", "ended with"),
     ] {
