@@ -430,8 +430,13 @@ impl Planner<'_> {
     fn addresses(&mut self, at: &str, settings: &Map<String, Value>) {
         for (name, value) in settings.iter().filter(|(name, _)| name.ends_with("_url")) {
             let Some(text) = value.as_str() else { continue };
-            if !reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-                self.fault(&format!("{at}/settings/{name}"), "is no URL: write one such as `https://example.org`");
+            let place = format!("{at}/settings/{name}");
+            match reqwest::Url::parse(text) {
+                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                    self.fault(&place, "holds a name or a password: an address is shown to whoever sees the connection");
+                }
+                Ok(url) if matches!(url.scheme(), "http" | "https") => {}
+                _ => self.fault(&place, "is no URL: write one such as `https://example.org`"),
             }
         }
     }

@@ -18,6 +18,7 @@ mod doctor;
 mod door;
 mod faults;
 mod fixtures;
+mod hostile;
 mod intake;
 mod limits;
 mod logins;
