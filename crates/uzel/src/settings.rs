@@ -340,8 +340,13 @@ mod tests {
 
     #[test]
     fn every_setting_has_an_example_that_is_right() {
-        let text: Vec<String> = EXAMPLES.iter().map(|(name, example)| format!("{name} = {example}")).collect();
-        assert_eq!(load(&text.join("\n"), &[]), "loaded");
+        let text = |of_command: bool| {
+            let some = EXAMPLES.iter().filter(|(name, _)| (*name == "master_key_command") == of_command);
+            some.map(|(name, example)| format!("{name} = {example}\n")).collect::<String>()
+        };
+        // The master key comes from one place.
+        assert_eq!([load(&text(false), &[]), load(&text(true), &[])], ["loaded", "loaded"]);
+        assert!(load(&(text(false) + &text(true)), &[]).contains("comes from one place"));
         let refused = toml::Table::from_iter([("?".to_owned(), toml::Value::Boolean(true))]).try_into::<Settings>().unwrap_err();
         let known = refused.message().matches('`').count() / 2 - 1;
         assert_eq!(known, EXAMPLES.len(), "{refused}");
