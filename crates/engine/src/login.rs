@@ -137,6 +137,12 @@ struct StoredSession {
 impl Call<'_> {
     /// The session, made or renewed where needed. `stale` is the token that has just been refused.
     pub(crate) async fn session(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
+        let session = self.session_of(login, stale).await?;
+        self.link.hide(&session);
+        Ok(session)
+    }
+
+    async fn session_of(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
         let lock = self.engine.outward.logins.of(self.link.id);
         let mut held = lock.lock().await;
         self.stays(&self.engine.world())?;
@@ -187,6 +193,8 @@ impl Call<'_> {
     }
 
     async fn renew(&self, login: &dyn Login, held: &mut Held) -> Result<Session, CallError> {
+        // A provider may complain of the old one in its own words.
+        held.session.iter().for_each(|old| self.link.hide(old));
         let renewed = login.renew(&Client::new(self), held.session.as_ref()).await?;
         // The old token is dead by now: the new one is kept here even if the store will not have it yet.
         *held = Held { session: Some(renewed.clone()), unsaved: true };

@@ -311,6 +311,7 @@ impl Cli {
                     bail!("--dev works only while the hub listens on loopback");
                 }
                 logging(settings.log_json);
+                keep_panics_quiet();
                 serve(&settings).await
             }
             Command::Demo(options) => demo::run(options, self.json).await,
@@ -509,7 +510,7 @@ pub(crate) async fn stop_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn logging(json: bool) {
+pub fn logging(json: bool) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     // Colours are for a person at a terminal; in a file they would stand between a field and its value.
@@ -517,6 +518,14 @@ pub(crate) fn logging(json: bool) {
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Twice set is no fault: the first one stays.
     drop(if json { log.json().try_init() } else { log.with_target(false).try_init() });
+}
+
+/// Where a part of the hub fails inside stands in the log; what it says of it does not: it may repeat what was being read.
+pub fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, "a part of the hub failed inside (a fault of the hub): what it was about is a dead letter, or unknown");
+    }));
 }
 
 /// A line for the person who asked.

@@ -30,6 +30,7 @@ mod nats_commands;
 mod nats_server;
 mod nodes;
 mod oauth;
+mod planted;
 mod polls;
 mod problems;
 mod readers;
