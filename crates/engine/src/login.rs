@@ -218,11 +218,8 @@ impl Call<'_> {
     async fn stored(&self) -> Result<Option<Session>, CallError> {
         let sealed = self.engine.store.session(self.link.id).await.map_err(|error| CallError::Unreachable(error.to_string()))?;
         let Some(sealed) = sealed else { return Ok(None) };
-        let plain = self
-            .engine
-            .vault
-            .unseal(place(self.link), &sealed)
-            .map_err(|error| CallError::Unauthorized(error.to_string()))?;
+        let plain =
+            self.engine.vault.unseal(place(self.link), &sealed).map_err(|error| CallError::Unauthorized(error.to_string()))?;
         let stored: StoredSession =
             serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
         Ok(Some(Session {

@@ -20,8 +20,8 @@ use async_trait::async_trait;
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
-use serde::{Deserialize, Serialize};
 pub use sealed::{Envelope, Purpose, Rekeying, Resealed, Sealed};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};

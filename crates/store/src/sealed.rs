@@ -18,8 +18,7 @@ pub enum Purpose {
 }
 
 impl Purpose {
-    pub(crate) const ALL: [(Self, &'static str); 3] =
-        [(Self::Seal, "seal"), (Self::Hash, "hash"), (Self::Handover, "handover")];
+    pub(crate) const ALL: [(Self, &'static str); 3] = [(Self::Seal, "seal"), (Self::Hash, "hash"), (Self::Handover, "handover")];
 
     pub(crate) fn word(self) -> &'static str {
         Self::ALL.iter().find(|(purpose, _)| *purpose == self).map_or("seal", |(_, word)| word)

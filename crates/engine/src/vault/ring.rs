@@ -174,12 +174,7 @@ impl Ring {
         Value::Object(sealed.collect()).to_string().into_bytes()
     }
 
-    pub(super) fn unseal_settings(
-        &self,
-        merchant: Id,
-        connection: Id,
-        sealed: &[u8],
-    ) -> Result<Map<String, Value>, VaultError> {
+    pub(super) fn unseal_settings(&self, merchant: Id, connection: Id, sealed: &[u8]) -> Result<Map<String, Value>, VaultError> {
         if sealed.first() == Some(&BEFORE_ENVELOPES) {
             let plain = self.unseal_first(connection.as_bytes(), sealed)?;
             return serde_json::from_slice(&plain).map_err(|_| VaultError::Spoilt);

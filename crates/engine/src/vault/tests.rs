@@ -74,9 +74,7 @@ async fn another_master_key_opens_nothing_and_writes_nothing() {
 /// A store as programs from before envelopes left it.
 async fn from_before(store: &Memory, master: &Master, hidden: &Value) -> (Id, Id) {
     let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
-    let seal = |context: &[u8], plain: &[u8]| {
-        [&[1], &master.before_envelopes("uzel/seal/1").seal(context, plain)[..]].concat()
-    };
+    let seal = |context: &[u8], plain: &[u8]| [&[1], &master.before_envelopes("uzel/seal/1").seal(context, plain)[..]].concat();
     let row = |id: Id, sealed| SetupRow {
         id,
         merchant: (id != merchant).then_some(merchant),
@@ -103,7 +101,10 @@ async fn what_was_sealed_before_there_were_envelopes_opens_and_is_sealed_anew_wi
     let read = |vault: &Vault, setup: &Setup, sessions: &[(Id, Vec<u8>)]| {
         let sealed = setup.rows.iter().find_map(|row| row.sealed.clone()).unwrap();
         let login = vault.unseal(place(merchant, link, SESSION), &sessions[0].1).unwrap();
-        assert_eq!((Value::Object(vault.unseal_settings(merchant, link, &sealed).unwrap()), &**login), (hidden.clone(), &b"login"[..]));
+        assert_eq!(
+            (Value::Object(vault.unseal_settings(merchant, link, &sealed).unwrap()), &**login),
+            (hidden.clone(), &b"login"[..])
+        );
     };
     let (setup, sealed) = (store.setup().await.unwrap(), store.sealed().await.unwrap());
     read(&vault, &setup, &sealed.sessions);
@@ -149,8 +150,11 @@ async fn a_node_with_the_old_master_key_goes_on_with_the_new_one_and_opens_keys_
 fn a_new_master_key_is_handed_over_for_ten_minutes() {
     let envelope = |id, purpose| Envelope { id, purpose, merchant: None, wrapped: Vec::new() };
     let long_ago = Id::from_bytes(Kind::Key, [1; 16]);
-    let envelopes =
-        vec![envelope(long_ago, Purpose::Handover), envelope(Id::new(Kind::Key), Purpose::Handover), envelope(long_ago, Purpose::Seal)];
+    let envelopes = vec![
+        envelope(long_ago, Purpose::Handover),
+        envelope(Id::new(Kind::Key), Purpose::Handover),
+        envelope(long_ago, Purpose::Seal),
+    ];
     assert_eq!(rotate::handed_over(&Setup { envelopes, ..Setup::default() }), [long_ago]);
 }
 

@@ -16,7 +16,8 @@ use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
     About, Applied, Change, CommandState, Contact, Counts, Entry, EntryState, Exchange, Health, JournalFilter, JournalRow,
-    Leased, News, Notice, Once, OpenBreaker, Refusal, Rekeying, Rhythm, Sealed, Setup, Store, StoreError, Timeline, TimelineCommand,
+    Leased, News, Notice, Once, OpenBreaker, Refusal, Rekeying, Rhythm, Sealed, Setup, Store, StoreError, Timeline,
+    TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use crate::{
-    Applied, Change, Command, CommandState, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice,
-    Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, Source, StoreError,
+    Applied, Change, Command, CommandState, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand, NewEvent,
+    Notice, Once, OpenBreaker, Refusal, Rhythm, Settlement, SetupRow, Source, StoreError,
 };
 
 /// An entry, its place in the order of coming, and what became of it.

@@ -43,10 +43,8 @@ use crate::{
 };
 
 /// The schema, step by step: numbers, names, and what each does.
-pub(crate) const STEPS: [(u32, &str, &str); 2] = [
-    (1, "first", include_str!("migrations/1_first.sql")),
-    (2, "envelope", include_str!("migrations/2_envelope.sql")),
-];
+pub(crate) const STEPS: [(u32, &str, &str); 2] =
+    [(1, "first", include_str!("migrations/1_first.sql")), (2, "envelope", include_str!("migrations/2_envelope.sql"))];
 
 /// Where the server is, and how this node works with it.
 #[derive(Clone)]

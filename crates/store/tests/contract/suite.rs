@@ -9,7 +9,8 @@ use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Envelope, Exchange, JournalFilter, Mark, NewCommand,
-    NewEvent, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store, StoreError,
+    NewEvent, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store,
+    StoreError,
 };
 
 struct World {

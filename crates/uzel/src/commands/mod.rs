@@ -524,7 +524,10 @@ pub fn logging(json: bool) {
 pub fn keep_panics_quiet() {
     std::panic::set_hook(Box::new(|panic| {
         let place = panic.location().map(ToString::to_string).unwrap_or_default();
-        tracing::error!(place, "a part of the hub failed inside (a fault of the hub): what it was about is a dead letter, or unknown");
+        tracing::error!(
+            place,
+            "a part of the hub failed inside (a fault of the hub): what it was about is a dead letter, or unknown"
+        );
     }));
 }
 

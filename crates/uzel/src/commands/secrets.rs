@@ -88,9 +88,7 @@ async fn rotate(asker: &Asker, settings: &Settings, args: &RotateArgs, as_json: 
             );
             (key, Way::Told(told))
         }
-        (Source::File(file), Some(new), None) if !same_file(&file, new) => {
-            (Secret::new(text(new)?), Way::File(file))
-        }
+        (Source::File(file), Some(new), None) if !same_file(&file, new) => (Secret::new(text(new)?), Way::File(file)),
         (Source::File(file), None, None) => match ended_before(&file, &was)? {
             Some(kept) => return tell_ended(&file, kept.as_deref(), as_json),
             None => (Master::make(), Way::File(file)),

@@ -194,8 +194,7 @@ impl Heard {
 }
 
 async fn day(folder: &Path) {
-    let mut planted: Vec<String> =
-        [TOKEN, ACCESS, REFRESH, WEBHOOK_KEY, OWNER_KEY, WRONG_KEY].map(str::to_owned).to_vec();
+    let mut planted: Vec<String> = [TOKEN, ACCESS, REFRESH, WEBHOOK_KEY, OWNER_KEY, WRONG_KEY].map(str::to_owned).to_vec();
     let masters = [Master::make(), Master::make()];
     planted.extend(masters.iter().map(|key| key.expose().to_owned()));
     let heard = Heard(folder.join("answers"));
@@ -273,7 +272,8 @@ async fn commands(world: &World, heard: &Heard) {
     for (place, text) in
         ["panic", "200", "400", "401", "403", "429", "500", "503", "302", "unreadable", "lost", "unauthorized"].iter().enumerate()
     {
-        let body = json!({ "merchant": CANARY, "via": "leaky", "to": format!("+7999222{place:04}"), "text": text, "ground": "service" });
+        let body =
+            json!({ "merchant": CANARY, "via": "leaky", "to": format!("+7999222{place:04}"), "text": text, "ground": "service" });
         let post = world.web.post(format!("{}/api/v1/commands", world.hub.url())).bearer_auth(OWNER_KEY);
         assert_eq!(heard.answer(post.header("idempotency-key", *text).json(&body)).await, 202);
     }
@@ -288,8 +288,17 @@ async fn commands(world: &World, heard: &Heard) {
 async fn asked(world: &World, heard: &Heard) {
     let url = |path: &str| format!("{}{path}", world.hub.url());
     let mut paths: Vec<String> = [
-        "journal?unmasked=true", "journal?status=error", "journal?status=dead", "counts", "notices", "doctor?calls=true", "providers",
-        "connections", "secrets", "providers/leaky/refusals?unmasked=true", "providers/smsru/refusals?unmasked=true",
+        "journal?unmasked=true",
+        "journal?status=error",
+        "journal?status=dead",
+        "counts",
+        "notices",
+        "doctor?calls=true",
+        "providers",
+        "connections",
+        "secrets",
+        "providers/leaky/refusals?unmasked=true",
+        "providers/smsru/refusals?unmasked=true",
     ]
     .map(|path| format!("/api/v1/{path}"))
     .to_vec();
@@ -301,9 +310,7 @@ async fn asked(world: &World, heard: &Heard) {
         for what in ["health", "balance", "refusals?unmasked=true"] {
             paths.push(format!("/api/v1/connections/{slug}/{what}"));
         }
-        for (what, body) in [
-            ("subscribe", json!({})), ("cost", json!({ "phone": "+79991110001", "text": "x" })),
-        ] {
+        for (what, body) in [("subscribe", json!({})), ("cost", json!({ "phone": "+79991110001", "text": "x" }))] {
             let post = world.web.post(url(&format!("/api/v1/connections/{slug}/{what}"))).bearer_auth(OWNER_KEY).json(&body);
             heard.answer(post).await;
         }
@@ -323,13 +330,24 @@ async fn asked(world: &World, heard: &Heard) {
 /// The same hub asked over its socket; a new master key, and a copy where the database is a file.
 fn command_line(data: &Path, heard: &Heard, master: &Secret, copy: Option<PathBuf>) {
     let run = |arguments: &[&str]| {
-        let ran = Command::new(env!("CARGO_BIN_EXE_uzel")).arg("--data").arg(data).args(arguments).stdin(Stdio::null()).output().unwrap();
+        let ran = Command::new(env!("CARGO_BIN_EXE_uzel"))
+            .arg("--data")
+            .arg(data)
+            .args(arguments)
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
         let said = format!("{} {}", String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
         heard.write(&said);
         assert!(ran.status.success() || ["doctor"].contains(&arguments[0]), "{arguments:?}: {said}");
     };
     for arguments in [
-        &["journal", "list"][..], &["connections", "list"], &["notices"], &["counts"], &["doctor", "--json"], &["secrets", "show"],
+        &["journal", "list"][..],
+        &["connections", "list"],
+        &["notices"],
+        &["counts"],
+        &["doctor", "--json"],
+        &["secrets", "show"],
     ] {
         run(arguments);
     }
@@ -355,7 +373,8 @@ async fn wrong_starts(settings: &Settings, heard: &Heard) {
 
 /// A secret as texts, URLs, JSON, base64 (wherever in it the secret begins) and hex carry it.
 fn forms(secret: &str) -> Vec<String> {
-    let mut forms = vec![secret.to_owned(), secret.replace('/', "\\/"), hex(secret.as_bytes(), false), hex(secret.as_bytes(), true)];
+    let mut forms =
+        vec![secret.to_owned(), secret.replace('/', "\\/"), hex(secret.as_bytes(), false), hex(secret.as_bytes(), true)];
     let form = serde_urlencoded::to_string([("", secret)]).unwrap();
     forms.push(form[1..].to_owned());
     forms.push(form[1..].replace('+', "%20"));
@@ -445,7 +464,8 @@ async fn no_planted_secret_is_left_in_database_logs_answers_panics_or_copies() {
         for form in forms(secret) {
             for (name, held) in &left {
                 let found = held.find(&form);
-                let around = found.map(|at| held[..at].chars().rev().take(300).collect::<String>().chars().rev().collect::<String>());
+                let around =
+                    found.map(|at| held[..at].chars().rev().take(300).collect::<String>().chars().rev().collect::<String>());
                 assert!(found.is_none(), "{secret} as {form} is in {name}, behind: {}", around.unwrap_or_default());
             }
         }

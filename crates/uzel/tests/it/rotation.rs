@@ -47,8 +47,18 @@ async fn takes(binary: &Binary, order: u32) {
 /// Whether every connection is usable, and the owner key good.
 async fn whole(binary: &Binary) {
     let url = format!("{}/api/v1/connections", binary.url());
-    let listed: Value =
-        binary.web.get(url).bearer_auth(binary.owner_key()).send().await.unwrap().error_for_status().unwrap().json().await.unwrap();
+    let listed: Value = binary
+        .web
+        .get(url)
+        .bearer_auth(binary.owner_key())
+        .send()
+        .await
+        .unwrap()
+        .error_for_status()
+        .unwrap()
+        .json()
+        .await
+        .unwrap();
     assert!(!listed.to_string().contains("secrets cannot be read"), "{listed}");
     let slugs: Vec<&str> = listed.as_array().unwrap().iter().map(|row| row["slug"].as_str().unwrap()).collect();
     assert!(slugs.contains(&"texts") && slugs.contains(&"till"), "{listed}");
@@ -76,7 +86,11 @@ async fn a_new_master_key_takes_the_place_of_the_old_one_while_webhooks_come() {
             }
         );
         assert_eq!(rotated.code, 0, "{}{}", rotated.out, rotated.err);
-        assert!(rotated.out.contains("The master key is changed") && rotated.out.contains("holds the new key"), "{}", rotated.out);
+        assert!(
+            rotated.out.contains("The master key is changed") && rotated.out.contains("holds the new key"),
+            "{}",
+            rotated.out
+        );
         whole(&binary).await;
     }
     let new = fs::read_to_string(&file).unwrap();
@@ -169,7 +183,10 @@ async fn a_node_goes_on_through_a_rotation_of_another_one_and_starts_again_only_
     assert!(other.engine.world().broken.is_empty());
     other.stop().await.unwrap();
     let error = format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
-    assert!(error.contains(&own.display().to_string()) && error.contains("from before the last `uzel secrets rotate`"), "{error}");
+    assert!(
+        error.contains(&own.display().to_string()) && error.contains("from before the last `uzel secrets rotate`"),
+        "{error}"
+    );
     fs::write(&own, next.expose()).unwrap();
     let other = Hub::start(&settings, Parts::default()).await.unwrap();
     assert!(other.engine.world().broken.is_empty());
@@ -192,7 +209,11 @@ async fn the_master_key_may_come_from_a_command_and_go_over_to_another_one() {
     assert!(rotated.code == 0 && rotated.out.contains(r#"master_key_command = ["sh","-c","cat second.key"]"#), "{}", rotated.out);
     binary.signal("-TERM");
     let refused = binary.uzel(&["serve", "--listen", "127.0.0.1:0"]);
-    assert!(refused.code == 1 && refused.err.contains("`master_key_command`") && refused.err.contains("is not the one"), "{}", refused.err);
+    assert!(
+        refused.code == 1 && refused.err.contains("`master_key_command`") && refused.err.contains("is not the one"),
+        "{}",
+        refused.err
+    );
     binary.unset("UZEL_MASTER_KEY_COMMAND");
     binary.set("UZEL_MASTER_KEY_COMMAND", "cat second.key");
     binary.serve(&[]).await;
@@ -228,6 +249,7 @@ async fn the_master_key_is_changed_on_the_hub_s_own_machine_only() {
     let answer = world.web.post(url).bearer_auth(world.hub.owner_key().unwrap()).json(&body).send().await.unwrap();
     assert_eq!(answer.status(), 404);
     assert_eq!(world.api("/api/v1/secrets").await["master_key"], world.hub.engine.vault.fingerprint());
-    let wrong = world.hub.engine.rotate(Master::new(&Master::make()).unwrap(), Some("another".to_owned()), false).await.unwrap_err();
+    let wrong =
+        world.hub.engine.rotate(Master::new(&Master::make()).unwrap(), Some("another".to_owned()), false).await.unwrap_err();
     assert!(wrong.to_string().contains("another master key"), "{wrong}");
 }
