@@ -101,7 +101,7 @@ impl Engine {
     /// When the stored login of a connection ends: nothing where there is none, and no time where it renews itself or lasts.
     pub(crate) async fn login_end(&self, link: &Link) -> Result<Option<Option<Timestamp>>, String> {
         let Some(sealed) = self.store.session(link.id).await.map_err(|error| error.to_string())? else { return Ok(None) };
-        let plain = self.vault.unseal(place(link), &sealed).map_err(|error| error.to_string())?;
+        let plain = self.vault.open_at(place(link), &sealed).map_err(|error| error.to_string())?;
         let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| "the stored login is not readable".to_owned())?;
         Ok(Some(if stored.refresh.is_some() { None } else { stored.expires_at }))
     }
@@ -219,7 +219,7 @@ impl Call<'_> {
         let sealed = self.engine.store.session(self.link.id).await.map_err(|error| CallError::Unreachable(error.to_string()))?;
         let Some(sealed) = sealed else { return Ok(None) };
         let plain =
-            self.engine.vault.unseal(place(self.link), &sealed).map_err(|error| CallError::Unauthorized(error.to_string()))?;
+            self.engine.vault.open_at(place(self.link), &sealed).map_err(|error| CallError::Unauthorized(error.to_string()))?;
         let stored: StoredSession =
             serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
         Ok(Some(Session {
@@ -236,7 +236,7 @@ impl Call<'_> {
             expires_at: session.expires_at,
         };
         let plain = Zeroizing::new(serde_json::to_vec(&stored).expect("a session is JSON"));
-        self.engine.vault.seal(place(self.link), &plain)
+        self.engine.vault.seal_at(place(self.link), &plain)
     }
 
     async fn put(&self, sealed: Vec<u8>) -> Result<(), CallError> {

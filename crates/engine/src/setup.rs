@@ -169,7 +169,6 @@ impl Engine {
             return Ok(Err(vec![Fault::new("", detail)]));
         }
         let old = self.store.setup().await?;
-        self.vault.take_up(&old.envelopes);
         let mut planner = Planner {
             engine: self,
             old: &old,
@@ -201,7 +200,8 @@ impl Engine {
             tries += 1;
             match self.carry_out(plan.clone()).await {
                 Ok(()) => return Ok(Ok(plan)),
-                Err(StoreError::Conflict) if tries < TRIES_MAX => {}
+                // What another node has changed may be the keys: they are taken up with all else.
+                Err(StoreError::Conflict) if tries < TRIES_MAX => self.reload().await?,
                 Err(error) => return Err(error),
             }
         }

@@ -434,8 +434,6 @@ pub trait Store: Send + Sync {
     async fn give_back(&self, _name: &str, _token: i64) -> Result<(), StoreError> {
         Ok(())
     }
-    /// Puts a value that nobody has put under this name yet, and gives the one that stands there.
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError>;
     /// Changes, under a lock and by the store's clock (milliseconds since 1970), the moments that are remembered under some
     /// names. Kept by a shared store only, and not for ever: what a power cut takes of it is no loss.
     async fn moments(

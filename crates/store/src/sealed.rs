@@ -66,10 +66,10 @@ pub struct Rekeying {
     pub sessions: Vec<Resealed>,
 }
 
-/// A connection's sealed bytes, as they were and as they become.
+/// Sealed bytes of something set up, or of a connection's login, as they were and as they become.
 #[derive(Debug, Clone)]
 pub struct Resealed {
-    pub connection: Id,
+    pub id: Id,
     pub was: Vec<u8>,
     pub now: Vec<u8>,
 }

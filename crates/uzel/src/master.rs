@@ -74,7 +74,7 @@ impl Source {
 
     /// Opens a store's keys. On the first start a file of a key is made; a rotation that was cut short is ended.
     pub(crate) async fn open(&self, store: &dyn Store) -> anyhow::Result<Vault> {
-        let Self::File(file) = self else { return Vault::open(store, &self.read().await?).await.with_context(|| self.name()) };
+        let Self::File(file) = self else { return Vault::of(store, &self.read().await?).await.with_context(|| self.name()) };
         let new = new_beside(file);
         if !file.exists() && !new.exists() {
             if store.sealed().await?.check.is_some() {
@@ -82,10 +82,10 @@ impl Source {
             }
             write_private(file, Master::make().expose())?;
         }
-        let opened = if file.exists() { Vault::open(store, &read_file(file)?).await } else { Err(VaultError::Wrong.into()) };
+        let opened = if file.exists() { Vault::of(store, &read_file(file)?).await } else { Err(VaultError::Wrong.into()) };
         if matches!(opened, Err(OpenError::Key(VaultError::Wrong | VaultError::Before)))
             && let Ok(key) = read_file(&new)
-            && let Ok(vault) = Vault::open(store, &key).await
+            && let Ok(vault) = Vault::of(store, &key).await
         {
             replace(file)?;
             tracing::warn!(file = %file.display(), "a change of the master key was cut short: it is ended now");

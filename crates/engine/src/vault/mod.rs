@@ -77,7 +77,7 @@ impl std::fmt::Debug for Vault {
 
 impl Vault {
     /// The keys of this store, made where it has none yet. With another master key than its own nothing is written.
-    pub async fn open(store: &dyn Store, master: &Master) -> Result<Self, OpenError> {
+    pub async fn of(store: &dyn Store, master: &Master) -> Result<Self, OpenError> {
         for _ in 0..TRIES_MAX {
             let (setup, sealed) = (store.setup().await?, store.sealed().await?);
             if let Some(check) = &sealed.check
@@ -112,17 +112,24 @@ impl Vault {
 
     /// Takes up what other nodes have made, and the new master key if there is one.
     pub(crate) fn take_up(&self, envelopes: &[Envelope]) {
-        if let Some(ring) = self.0.load().with(envelopes) {
-            self.0.store(Arc::new(ring));
-        }
+        self.0.rcu(|ring| ring.with(envelopes).map_or_else(|| ring.clone(), Arc::new));
     }
 
-    /// Seals one secret.
-    pub(crate) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Vec<u8> {
+    /// Seals what is the hub's own; only [`Vault::open`] with the same context gives it back.
+    pub fn seal(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
+        self.0.load().seal_own(context, plain)
+    }
+
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, VaultError> {
+        self.0.load().open_own(context, sealed).map(|plain| plain.to_vec())
+    }
+
+    /// Seals one secret of a merchant.
+    pub(crate) fn seal_at(&self, place: Place<'_>, plain: &[u8]) -> Vec<u8> {
         self.0.load().seal(place, plain)
     }
 
-    pub(crate) fn unseal(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+    pub(crate) fn open_at(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
         self.0.load().unseal(place, sealed)
     }
 
@@ -171,7 +178,7 @@ impl Sealer {
     }
 
     pub(crate) fn is_current(&self, merchant: Id, sealed: &[u8]) -> bool {
-        self.ring.is_current(merchant, sealed)
+        self.ring.is_current(Some(merchant), sealed)
     }
 
     /// A merchant has a key from the beginning.

@@ -130,7 +130,7 @@ impl Ring {
 
     /// The keys of another master key, for nodes that have only this ring's keys: sealed by the hub's own.
     pub(super) fn hand_over(&self, next: &Self) -> Option<Envelope> {
-        let own = self.keys.get(self.current.get(&None)?)?;
+        let (_, own) = self.own()?;
         let bare = Envelope { id: Id::new(Kind::Key), purpose: Purpose::Handover, merchant: None, wrapped: Vec::new() };
         let plain = Zeroizing::new([next.wrapping.bytes(), &next.check].concat());
         Some(Envelope { wrapped: own.seal(&about(&bare), &plain), ..bare })
@@ -143,10 +143,27 @@ impl Ring {
     }
 
     pub(super) fn seal(&self, place: Place<'_>, plain: &[u8]) -> Vec<u8> {
-        let own = || self.current.get(&None).and_then(|id| Some((id, self.keys.get(id)?)));
         let of_merchant = self.current.get(&Some(place.merchant)).and_then(|id| Some((id, self.keys.get(id)?)));
-        let (id, key) = of_merchant.or_else(own).expect("a ring has the hub's own key from its making on");
+        let (id, key) = of_merchant.or_else(|| self.own()).expect("a ring has the hub's own key from its making on");
         [&[UNDER_ENVELOPE], &id.as_bytes()[..], &key.seal(&place.bytes(), plain)].concat()
+    }
+
+    /// What is the hub's own, or a whole row of another kind than connections: bound to a context, under the hub's own key.
+    pub(super) fn seal_own(&self, context: &[u8], plain: &[u8]) -> Vec<u8> {
+        let (id, key) = self.own().expect("a ring has the hub's own key from its making on");
+        [&[UNDER_ENVELOPE], &id.as_bytes()[..], &key.seal(&own_context(context), plain)].concat()
+    }
+
+    pub(super) fn open_own(&self, context: &[u8], sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
+        if sealed.first() == Some(&BEFORE_ENVELOPES) {
+            return self.unseal_first(context, sealed);
+        }
+        let key = self.keys.get(&envelope_of(sealed).ok_or(VaultError::Spoilt)?).ok_or(VaultError::Unknown)?;
+        key.open(&own_context(context), &sealed[1 + ID_BYTES..]).ok_or(VaultError::Spoilt)
+    }
+
+    fn own(&self) -> Option<(&Id, &Key)> {
+        self.current.get(&None).and_then(|id| Some((id, self.keys.get(id)?)))
     }
 
     pub(super) fn unseal(&self, place: Place<'_>, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, VaultError> {
@@ -186,9 +203,9 @@ impl Ring {
         fields(sealed)?.into_iter().map(unseal).collect()
     }
 
-    /// Whether all of a connection's settings or its login lie under its merchant's newest key.
-    pub(super) fn is_current(&self, merchant: Id, sealed: &[u8]) -> bool {
-        let Some(newest) = self.current.get(&Some(merchant)) else { return false };
+    /// Whether all of it lies under the newest key: of a merchant, or the hub's own.
+    pub(super) fn is_current(&self, merchant: Option<Id>, sealed: &[u8]) -> bool {
+        let Some(newest) = self.current.get(&merchant) else { return false };
         envelopes_of(sealed).iter().all(|envelope| envelope.as_ref() == Some(newest))
     }
 }
@@ -199,6 +216,10 @@ impl Place<'_> {
         let (merchant, connection) = (self.merchant.as_bytes().as_slice(), self.connection.as_bytes().as_slice());
         [b"uzel/field/2", merchant, connection, self.field.as_bytes()].concat()
     }
+}
+
+fn own_context(context: &[u8]) -> Vec<u8> {
+    [b"uzel/own/2", context].concat()
 }
 
 /// What an envelope is, to which the key in it is bound.

@@ -170,7 +170,9 @@ impl Ring {
         for envelope in setup.envelopes.iter() {
             let newest = self.current.get(&envelope.merchant).copied().unwrap_or(envelope.id);
             let old_ms = (newest.ordinal() >> 12) - (envelope.id.ordinal() >> 12);
-            let superseded = envelope.purpose == Purpose::Seal && newest != envelope.id && old_ms.abs() > KEPT_MS;
+            // What lies under the hub's own keys is not all known here.
+            let of_merchant = envelope.purpose == Purpose::Seal && envelope.merchant.is_some();
+            let superseded = of_merchant && newest != envelope.id && old_ms.abs() > KEPT_MS;
             if envelope.purpose == Purpose::Handover || superseded && !used.contains(&envelope.id) {
                 change.dropped.push(envelope.id);
             } else {
@@ -188,27 +190,33 @@ impl Ring {
         let merchants: HashMap<Id, Id> = setup.rows.iter().filter_map(|row| Some((row.id, row.merchant?))).collect();
         for row in &setup.rows {
             let (Some(merchant), Some(was)) = (row.merchant, row.sealed.clone()) else { continue };
-            if next.is_current(merchant, &was) {
+            // Connections hide settings, each sealed by itself; other rows are sealed whole.
+            let has_settings = row.id.kind() == Kind::Connection;
+            if next.is_current(has_settings.then_some(merchant), &was) {
                 continue;
             }
-            match self.unseal_settings(merchant, row.id, &was) {
-                Ok(plain) => {
-                    let now = next.seal_settings(merchant, row.id, &plain);
-                    change.settings.push(Resealed { connection: row.id, was, now });
-                }
+            let now = if has_settings {
+                let plain = self.unseal_settings(merchant, row.id, &was);
+                plain.map(|plain| next.seal_settings(merchant, row.id, &plain))
+            } else {
+                let context = row.id.as_bytes();
+                self.open_own(context, &was).map(|plain| next.seal_own(context, &plain))
+            };
+            match now {
+                Ok(now) => change.settings.push(Resealed { id: row.id, was, now }),
                 Err(_) => done.unopened += 1,
             }
         }
         for (connection, was) in &sealed.sessions {
             let Some(merchant) = merchants.get(connection).copied() else { continue };
-            if next.is_current(merchant, was) {
+            if next.is_current(Some(merchant), was) {
                 continue;
             }
             let place = Place { merchant, connection: *connection, field: SESSION };
             match self.unseal(place, was) {
                 Ok(plain) => {
                     let now = next.seal(place, &plain);
-                    change.sessions.push(Resealed { connection: *connection, was: was.clone(), now });
+                    change.sessions.push(Resealed { id: *connection, was: was.clone(), now });
                 }
                 Err(_) => done.unopened += 1,
             }
@@ -218,8 +226,8 @@ impl Ring {
 
 /// The envelopes whose keys sealed what stays as it is.
 fn still_used(setup: &Setup, sealed: &Sealed, change: &Rekeying) -> HashSet<Id> {
-    let settings: HashSet<Id> = change.settings.iter().map(|row| row.connection).collect();
-    let sessions: HashSet<Id> = change.sessions.iter().map(|row| row.connection).collect();
+    let settings: HashSet<Id> = change.settings.iter().map(|row| row.id).collect();
+    let sessions: HashSet<Id> = change.sessions.iter().map(|row| row.id).collect();
     let rows = setup.rows.iter().filter(|row| !settings.contains(&row.id)).filter_map(|row| row.sealed.as_deref());
     let logins = sealed.sessions.iter().filter(|(link, _)| !sessions.contains(link)).map(|(_, sealed)| sealed.as_slice());
     rows.chain(logins).flat_map(envelopes_of).flatten().collect()

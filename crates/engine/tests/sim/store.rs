@@ -312,9 +312,6 @@ impl Store for NodeStore {
     async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
         pass!(self, give_back(name, token))
     }
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        pass!(self, claim(name, value))
-    }
     async fn moments(
         &self,
         names: &[String],

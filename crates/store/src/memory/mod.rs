@@ -298,10 +298,6 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        Ok(self.rows.lock().claims.entry(name.to_owned()).or_insert_with(|| value.to_owned()).clone())
-    }
-
     async fn moments(
         &self,
         names: &[String],

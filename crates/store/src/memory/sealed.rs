@@ -18,8 +18,8 @@ impl Rows {
     pub(super) fn rekey(&mut self, change: Rekeying) -> Result<(), StoreError> {
         let mut known = change.known.clone();
         known.sort_unstable();
-        let settings = |row: &Resealed| self.setup.get(&row.connection).is_some_and(|now| now.sealed.as_ref() == Some(&row.was));
-        let session = |row: &Resealed| self.sessions.get(&row.connection) == Some(&row.was);
+        let settings = |row: &Resealed| self.setup.get(&row.id).is_some_and(|now| now.sealed.as_ref() == Some(&row.was));
+        let session = |row: &Resealed| self.sessions.get(&row.id) == Some(&row.was);
         let same = self.claims.get(MASTER) == change.was.as_ref()
             && self.envelopes.keys().copied().collect::<Vec<Id>>() == known
             && change.settings.iter().all(settings)
@@ -27,11 +27,11 @@ impl Rows {
         if !same {
             return Err(StoreError::Conflict);
         }
-        for Resealed { connection, now, .. } in change.settings {
-            self.setup.entry(connection).and_modify(|row| row.sealed = Some(now));
+        for Resealed { id, now, .. } in change.settings {
+            self.setup.entry(id).and_modify(|row| row.sealed = Some(now));
         }
-        for Resealed { connection, now, .. } in change.sessions {
-            self.sessions.insert(connection, now);
+        for Resealed { id, now, .. } in change.sessions {
+            self.sessions.insert(id, now);
         }
         self.envelopes.extend(change.envelopes.into_iter().map(|envelope| (envelope.id, envelope)));
         change.dropped.iter().for_each(|id| drop(self.envelopes.remove(id)));

@@ -404,10 +404,6 @@ impl Store for Postgres {
         turns::give_back(&self.core.writer().await?, name, token).await
     }
 
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        turns::claim(&self.core.writer().await?, name, value).await
-    }
-
     async fn moments(
         &self,
         names: &[String],

@@ -64,8 +64,8 @@ pub(super) async fn rekey(client: &mut Object, change: &Rekeying) -> Result<(), 
         ("UPDATE setup SET sealed = $3 WHERE id = $1 AND sealed = $2", &change.settings),
         ("UPDATE session SET sealed = $3 WHERE connection = $1 AND sealed = $2", &change.sessions),
     ] {
-        for Resealed { connection, was, now } in rows {
-            if work.execute(write, &[&uuid(*connection), was, now]).await.map_err(failed)? != 1 {
+        for Resealed { id, was, now } in rows {
+            if work.execute(write, &[&uuid(*id), was, now]).await.map_err(failed)? != 1 {
                 return Err(StoreError::Conflict);
             }
         }

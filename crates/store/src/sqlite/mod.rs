@@ -442,11 +442,6 @@ impl Store for Sqlite {
         self.news.subscribe()
     }
 
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let (name, value) = (name.to_owned(), value.to_owned());
-        self.write(move |db, _| setup::claim(db, &name, &value)).await
-    }
-
     async fn once(&self, key: [u8; 16]) -> Result<Option<Once>, StoreError> {
         self.read(move |db| work::once(db, key)).await
     }

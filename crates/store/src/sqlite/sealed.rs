@@ -57,17 +57,17 @@ pub(super) fn rekey(db: &Connection, change: &Rekeying) -> Result<bool> {
         ),
     ];
     for (look, _, rows) in tables {
-        for Resealed { connection, was, .. } in rows {
+        for Resealed { id, was, .. } in rows {
             let same: Option<Option<bool>> =
-                db.prepare_cached(look)?.query_row(params![connection.as_bytes(), was], |row| row.get(0)).optional()?;
+                db.prepare_cached(look)?.query_row(params![id.as_bytes(), was], |row| row.get(0)).optional()?;
             if same.flatten() != Some(true) {
                 return Ok(false);
             }
         }
     }
     for (_, write, rows) in tables {
-        for Resealed { connection, now, .. } in rows {
-            db.prepare_cached(write)?.execute(params![connection.as_bytes(), now])?;
+        for Resealed { id, now, .. } in rows {
+            db.prepare_cached(write)?.execute(params![id.as_bytes(), now])?;
         }
     }
     for envelope in &change.envelopes {

@@ -68,11 +68,6 @@ pub(super) fn one<T: FromSql>(db: &Connection, sql: &str, connection: Id) -> Res
     db.prepare_cached(sql)?.query_row([connection.as_bytes()], |row| row.get(0)).optional()
 }
 
-pub(super) fn claim(db: &Connection, name: &str, value: &[u8]) -> Result<Vec<u8>> {
-    db.prepare_cached("INSERT OR IGNORE INTO claim VALUES (?1, ?2)")?.execute(params![name, value])?;
-    db.prepare_cached("SELECT value FROM claim WHERE name = ?1")?.query_row([name], |row| row.get(0))
-}
-
 pub(super) fn put_session(db: &Connection, connection: Id, sealed: &[u8]) -> Result<()> {
     db.prepare_cached("INSERT INTO session VALUES (?1, ?2) ON CONFLICT DO UPDATE SET sealed = excluded.sealed")?
         .execute(params![connection.as_bytes(), sealed])?;

@@ -392,14 +392,6 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
 }
 
 #[tokio::test]
-async fn the_first_value_of_a_name_stands() {
-    let world = world().await;
-    assert_eq!(world.store.claim("a", b"one").await.unwrap(), b"one");
-    assert_eq!(world.store.claim("a", b"two").await.unwrap(), b"one");
-    assert_eq!(world.store.claim("b", b"two").await.unwrap(), b"two");
-}
-
-#[tokio::test]
 async fn events_are_kept_to_be_published_while_that_is_wanted_and_a_look_up_is_waited_for() {
     let world = world().await;
     world.read("before", |_| Vec::new()).await;
@@ -843,7 +835,7 @@ async fn the_keys_that_seal_change_all_at_once_and_only_if_nothing_has_changed_s
     assert_eq!((sealed.check, sealed.check_before), (Some(b"key".to_vec()), None));
     assert_eq!(sealed.sessions, [(link, b"login one".to_vec())]);
 
-    let resealed = |was: &[u8], now: &[u8]| vec![Resealed { connection: link, was: was.to_vec(), now: now.to_vec() }];
+    let resealed = |was: &[u8], now: &[u8]| vec![Resealed { id: link, was: was.to_vec(), now: now.to_vec() }];
     let next = Envelope { wrapped: b"wrapped anew".to_vec(), ..hash.clone() };
     let right = Rekeying {
         was: Some(b"key".to_vec()),

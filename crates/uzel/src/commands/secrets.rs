@@ -178,12 +178,14 @@ fn tell_ended(file: &Path, kept: Option<&Path>, as_json: bool) -> anyhow::Result
 
 fn tell(done: &Value, way: &Way, kept: Option<&Path>) -> anyhow::Result<()> {
     let count = |name: &str| done[name].as_u64().unwrap_or_default();
-    say(&format!(
-        "The master key is changed: {} keys wrapped anew, {} made, {} settings and logins sealed anew.",
+    // Nothing is known of it where only the answer was lost.
+    let counted = format!(
+        ": {} keys wrapped anew, {} made, {} settings and logins sealed anew",
         count("wrapped"),
         count("made"),
         count("resealed")
-    ))?;
+    );
+    say(&format!("The master key is changed{}.", if done["wrapped"].is_null() { "" } else { &counted }))?;
     match way {
         Way::File(file) => say(&format!("{} holds the new key.", file.display()))?,
         Way::Told(told) => say(told)?,

@@ -206,7 +206,6 @@ async fn day(folder: &Path) {
     all.push(LEAKY);
     let parts = Parts { providers: Box::leak(all.into_boxed_slice()), ..Parts::default() };
     let database = database().await;
-    fs::write(folder.join("database"), database.as_ref().map_or("", Secret::expose)).unwrap();
     let mut used = None;
     let world = World::bare(parts, |settings| {
         settings.data.clone_from(&data);
@@ -242,6 +241,11 @@ async fn day(folder: &Path) {
     asked(&world, &heard).await;
     world.hub.stop().await.unwrap();
     wrong_starts(&used.unwrap(), &heard).await;
+    if let Some(url) = database {
+        let dump = dump(url.expose()).await;
+        assert!(dump.contains(CANARY));
+        fs::write(folder.join("dump"), dump).unwrap();
+    }
 }
 
 /// With the right key in each place, with wrong ones, and with what no reader can read.
@@ -396,34 +400,37 @@ fn hex(bytes: &[u8], upper: bool) -> String {
     bytes.iter().map(|byte| if upper { format!("{byte:02X}") } else { format!("{byte:02x}") }).collect()
 }
 
-/// All files below a folder but those that are there to hold keys, and what a shared database holds.
-async fn left_of_it(folder: &Path) -> Vec<(String, String)> {
+/// All files below a folder but those that are there to hold keys.
+fn left_of_it(folder: &Path) -> Vec<(String, String)> {
     let mut left = Vec::new();
     for place in [folder.to_owned(), folder.join("data")] {
         for file in fs::read_dir(place).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
             let name = file.file_name().unwrap().to_str().unwrap().to_owned();
-            if !name.starts_with("master.key") && !["owner.key", "planted.json", "database"].contains(&name.as_str()) {
+            if !name.starts_with("master.key") && !["owner.key", "planted.json"].contains(&name.as_str()) {
                 left.push((name, String::from_utf8_lossy(&fs::read(&file).unwrap()).into_owned()));
             }
         }
     }
-    let url = fs::read_to_string(folder.join("database")).unwrap();
-    if !url.is_empty() {
-        let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
-        let connection = tokio::spawn(connection);
-        let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'";
-        for table in client.query(tables, &[]).await.unwrap() {
-            let table: String = table.get(0);
-            let rows = client.query(&format!("SELECT to_jsonb(row)::text FROM \"{table}\" row"), &[]).await.unwrap();
-            // Bytes come in hex, which is one of the forms that are looked for; what they hold is looked through as text too.
-            let text: String = rows.iter().map(|row| row.get::<_, String>(0) + "\n").collect();
-            let decoded = text.split('"').filter_map(|part| part.strip_prefix("\\\\x")).map(unhex).collect::<String>();
-            left.push((table, text + &decoded));
-        }
-        drop(client);
-        connection.await.unwrap().unwrap();
-    }
     left
+}
+
+/// All that a database holds. Bytes come in hex, which is one of the forms that are looked for; what they hold comes as text too.
+async fn dump(url: &str) -> String {
+    let (client, connection) = tokio_postgres::connect(url, tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let tables = "SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public'";
+    let mut all = String::new();
+    for table in client.query(tables, &[]).await.unwrap() {
+        let table: String = table.get(0);
+        for row in client.query(&format!("SELECT to_jsonb(row)::text FROM \"{table}\" row"), &[]).await.unwrap() {
+            let row: String = row.get(0);
+            all.push_str(&row);
+            all.extend(row.split('"').filter_map(|part| part.strip_prefix("\\\\x")).map(unhex));
+        }
+    }
+    drop(client);
+    connection.await.unwrap().unwrap();
+    all
 }
 
 fn unhex(text: &str) -> String {
@@ -457,7 +464,7 @@ async fn no_planted_secret_is_left_in_database_logs_answers_panics_or_copies() {
     assert!(passed.success(), "{}", said.chars().rev().take(4_000).collect::<String>().chars().rev().collect::<String>());
     let planted: Vec<String> = serde_json::from_str(&fs::read_to_string(folder.join("planted.json")).unwrap()).unwrap();
     assert!(planted.len() > 20, "{planted:?}");
-    let left = left_of_it(folder).await;
+    let left = left_of_it(folder);
     let has = |text: &str| left.iter().any(|(_, held)| held.contains(text));
     assert!(has(CANARY) && has("***") && said.contains("failed inside") && has("is not the one that sealed"));
     for secret in &planted {
