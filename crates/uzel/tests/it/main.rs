@@ -20,6 +20,7 @@ mod faults;
 mod fixtures;
 mod hostile;
 mod intake;
+mod leaky;
 mod limits;
 mod logins;
 mod logouts;
