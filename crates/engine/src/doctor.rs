@@ -204,7 +204,7 @@ impl Engine {
         }
         let (authorization, _) = (link.connector.authorization()?, link.connector.login()?);
         let again = format!("uzel connections login {}", link.id);
-        let age = match self.login_age(link.id).await {
+        let age = match self.login_age(link).await {
             Ok(Some(age)) => age,
             Ok(None) => {
                 let advice = format!("{again}, unless its settings hold a token");

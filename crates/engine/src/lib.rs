@@ -53,7 +53,7 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uzel_model::{Id, Provider, Request, Response, connector::Answer};
 use uzel_store::{Entry, Source, Store, StoreError};
-pub use vault::{Vault, VaultError};
+pub use vault::{Master, OpenError, RotateError, Rotated, Vault, VaultError};
 pub use verdict::{FoundOut, NotSettled};
 pub use world::{Link, Merchant, Outlet, Stored, World};
 
@@ -136,7 +136,9 @@ impl Engine {
         clock: Clock,
         options: Options,
     ) -> Result<Arc<Self>, StoreError> {
-        let world = World::build(store.setup().await?, providers, &vault);
+        let setup = store.setup().await?;
+        vault.take_up(&setup.envelopes);
+        let world = World::build(setup, providers, &vault);
         store.hash_phones_by(erase::phone_hash(&vault));
         let outward = outward::Outward::new(&options, !clock.is_simulated());
         let mut metrics = Metrics::default();
@@ -225,7 +227,9 @@ impl Engine {
     }
 
     async fn stored_world(&self) -> Result<World, StoreError> {
-        Ok(World::build(self.store.setup().await?, self.providers, &self.vault))
+        let setup = self.store.setup().await?;
+        self.vault.take_up(&setup.envelopes);
+        Ok(World::build(setup, self.providers, &self.vault))
     }
 
     /// Uses what is stored from now on. No call carries the login of where its connection pointed before to where it points

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Semaphore, time::Instant};
 use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Transport, id::Kind};
 use uzel_store::Exchange;
 
@@ -29,19 +29,39 @@ const KEPT_BYTES_MAX: usize = 16 << 10;
 /// How long a call that holds no place waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// How long a connection may take to be made: told apart from a call whose outcome nobody knows, since nothing was sent.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Names that are looked up at a time. The system's resolver may hang for longer than a call, and holds a thread meanwhile.
+const LOOK_UPS_MAX: usize = 32;
+
 /// Resolves names, and gives only addresses that may be called: checked where the connection is made, so that a name which
 /// changes its address in between gains nothing.
-struct Resolver(Networks);
+struct Resolver {
+    networks: Networks,
+    look_up: fn(&str) -> std::io::Result<Vec<SocketAddr>>,
+    room: Arc<Semaphore>,
+}
+
+impl Resolver {
+    fn new(networks: Networks) -> Self {
+        let look_up = |host: &str| Ok((host, 0).to_socket_addrs()?.collect());
+        Self { networks, look_up, room: Arc::new(Semaphore::new(LOOK_UPS_MAX)) }
+    }
+}
 
 impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let networks = self.0.clone();
+        let (networks, look_up, room) = (self.networks.clone(), self.look_up, self.room.clone());
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found =
-                tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>))
-                    .await??;
-            let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| networks.allows(address.ip())).collect();
+            // Held by the thread: whoever asked may have given up before it ends.
+            let place = room.acquire_owned().await?;
+            let found = tokio::task::spawn_blocking(move || {
+                let found = look_up(&host);
+                drop(place);
+                found
+            });
+            let allowed: Vec<SocketAddr> = found.await??.into_iter().filter(|address| networks.allows(address.ip())).collect();
             if allowed.is_empty() {
                 return Err("its addresses are private: the operator's `allow_networks` does not name them".into());
             }
@@ -69,10 +89,10 @@ impl Outward {
         let http: Http = LazyLock::new(Box::new(move || {
             reqwest::Client::builder()
                 .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(Duration::from_secs(5))
+                .connect_timeout(CONNECT_TIME.min(own.call_timeout / 2))
                 .timeout(own.call_timeout)
                 .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
-                .dns_resolver(Arc::new(Resolver(own.networks)))
+                .dns_resolver(Arc::new(Resolver::new(own.networks)))
                 .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
                 .no_proxy()
                 .build()
@@ -176,6 +196,9 @@ impl<'a> Call<'a> {
         let outward = &self.engine.outward;
         let url = reqwest::Url::parse(&outgoing.url)
             .map_err(|_| CallError::refused(uzel_model::Refusal::Ours, "url", "its address is no URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(CallError::refused(uzel_model::Refusal::Ours, "url", "its address holds a name or a password"));
+        }
         // Names are checked when they are resolved; addresses written out never reach the resolver.
         let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
         if literal.is_some_and(|address| !outward.networks.allows(address)) {
@@ -306,5 +329,38 @@ fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallEr
         500.. if !repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
         500.. => Err(CallError::Unreachable(format!("the provider answers {status}"))),
         _ => Ok(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use reqwest::dns::Resolve;
+
+    use super::*;
+
+    /// First a public address, then ours.
+    fn rebinding(host: &str) -> std::io::Result<Vec<SocketAddr>> {
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let first = ASKED.fetch_add(1, Ordering::Relaxed) == 0;
+        let addresses: &[&str] = match host {
+            "rebinds.example" if first => &["93.184.215.14:0"],
+            "rebinds.example" => &["127.0.0.1:0"],
+            _ => &["10.0.0.1:0", "[::1]:0", "93.184.215.14:0", "169.254.169.254:0", "[64:ff9b::a9fe:a9fe]:0"],
+        };
+        Ok(addresses.iter().map(|address| address.parse().expect("an address")).collect())
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_its_addresses_at_each_connection() {
+        let resolver = Resolver { look_up: rebinding, ..Resolver::new(Networks::default()) };
+        let resolve = async |name: &str| {
+            let found = resolver.resolve(name.parse().unwrap()).await;
+            found.map(Iterator::collect::<Vec<_>>).map_err(|error| error.to_string())
+        };
+        assert_eq!(resolve("rebinds.example").await.unwrap(), ["93.184.215.14:0".parse().unwrap()]);
+        assert!(resolve("rebinds.example").await.unwrap_err().contains("private"));
+        assert_eq!(resolve("mixed.example").await.unwrap(), ["93.184.215.14:0".parse().unwrap()]);
     }
 }

@@ -13,10 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
 use uzel_model::{Id, check::Fault, id::Kind};
-use uzel_store::{Audit, KeyRow, Setup, SetupRow, StoreError};
+use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
-use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, world::LinkDoc};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, world::LinkDoc};
 
 mod edit;
 mod shape;
@@ -138,6 +138,9 @@ pub struct Plan {
     pub keys: Vec<(String, String)>,
     #[serde(skip)]
     setup: Setup,
+    /// Keys that seal what is to be stored, and must be there before it.
+    #[serde(skip)]
+    made: Option<Rekeying>,
     /// What stood when it was worked out.
     #[serde(skip)]
     before: Setup,
@@ -198,6 +201,7 @@ impl Engine {
         let mut planner = Planner {
             engine: self,
             old: &old,
+            sealer: self.vault.sealer(),
             plan: Plan::default(),
             faults: doubles(file),
             leniency,
@@ -205,8 +209,9 @@ impl Engine {
             senders: HashMap::new(),
         };
         planner.plan(&parts);
-        let Planner { mut plan, faults: found, .. } = planner;
+        let Planner { mut plan, faults: found, sealer, .. } = planner;
         plan.setup.audit = plan.changes().map(|(difference, row)| self.audit_of(by, difference, row)).collect();
+        plan.made = sealer.made(&old.envelopes);
         plan.before = old;
         // Of a field that was set aside nothing else is told: what stood in for it is not the user's.
         let found = found.into_iter().filter(|fault| field(&fault.pointer).is_none_or(|field| !shape.contains(&field)));
@@ -235,7 +240,8 @@ impl Engine {
             tries += 1;
             match self.carry_out(plan.clone()).await {
                 Ok(()) => return Ok(Ok(plan)),
-                Err(StoreError::Conflict) if tries < TRIES_MAX => {}
+                // What another node has changed may be the keys: they are taken up with all else.
+                Err(StoreError::Conflict) if tries < TRIES_MAX => self.reload().await?,
                 Err(error) => return Err(error),
             }
         }
@@ -266,6 +272,9 @@ impl Engine {
             if self.store.shared() && !same(plan.before, self.store.setup().await?) || Instant::now() >= until {
                 return Err(StoreError::Conflict);
             }
+            if let Some(made) = plan.made {
+                self.store.rekey(made).await?;
+            }
             self.store.put_setup(plan.setup).await?;
             self.use_stored(&ends).await
         };
@@ -286,6 +295,7 @@ fn same(mut one: Setup, mut other: Setup) -> bool {
 struct Planner<'a> {
     engine: &'a Engine,
     old: &'a Setup,
+    sealer: Sealer,
     plan: Plan,
     faults: Vec<Fault>,
     leniency: Leniency,
@@ -476,8 +486,13 @@ impl Planner<'_> {
     fn addresses(&mut self, at: &str, settings: &Map<String, Value>) {
         for (name, value) in settings.iter().filter(|(name, _)| name.ends_with("_url")) {
             let Some(text) = value.as_str() else { continue };
-            if !reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-                self.fault(&format!("{at}/settings/{name}"), "is no URL: write one such as `https://example.org`");
+            let place = format!("{at}/settings/{name}");
+            match reqwest::Url::parse(text) {
+                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                    self.fault(&place, "holds a name or a password: an address is shown to whoever sees the connection");
+                }
+                Ok(url) if matches!(url.scheme(), "http" | "https") => {}
+                _ => self.fault(&place, "is no URL: write one such as `https://example.org`"),
             }
         }
     }
@@ -576,23 +591,24 @@ impl Planner<'_> {
         let id = old.map_or_else(|| Id::new(kind), |row| row.id);
         let mut fields = old.map_or_else(Vec::new, |row| changed(&row.doc, &doc));
         let old_sealed = old.and_then(|row| row.sealed.clone());
-        // Of what has no secrets in a file, those that were made stay.
-        let sealed = hidden.map_or_else(
-            || old_sealed.clone(),
-            |hidden| {
-                let plain = Value::Object(hidden).to_string();
-                let same = old_sealed.as_ref().is_some_and(|sealed| {
-                    self.engine.vault.open(id.as_bytes(), sealed).is_ok_and(|before| before == plain.as_bytes())
-                });
-                if same {
-                    return old_sealed.clone();
-                }
-                if old.is_some() && (plain != "{}" || old_sealed.is_some()) {
+        if kind == Kind::Merchant {
+            self.sealer.merchant(id);
+        }
+        let sealed = match hidden.zip(merchant) {
+            // Of what has no secrets in a file, those that were made stay.
+            None => old_sealed,
+            Some((hidden, merchant)) => {
+                let before = old_sealed.as_ref().map(|sealed| self.engine.vault.unseal_settings(merchant, id, sealed));
+                let same = before.is_some_and(|before| before.is_ok_and(|before| before == hidden));
+                if !same && old.is_some() && (!hidden.is_empty() || old_sealed.is_some()) {
                     fields.push("secrets".to_owned());
                 }
-                (plain != "{}").then(|| self.engine.vault.seal(id.as_bytes(), plain.as_bytes()))
-            },
-        );
+                match old_sealed.filter(|sealed| same && self.sealer.is_current(merchant, sealed)) {
+                    Some(sealed) => Some(sealed),
+                    None => (!hidden.is_empty()).then(|| self.sealer.settings(merchant, id, &hidden)),
+                }
+            }
+        };
         let what = match old {
             None => "new",
             Some(_) if fields.is_empty() => "same",

@@ -1,11 +1,15 @@
 //! What is set up, as the loops use it: read-only, replaced whole when something changes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use jiff::{Timestamp, tz::TimeZone};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use uzel_model::{Connector, Id, Provider, id::Kind};
+use uzel_model::{Connector, Id, Provider, Secret, id::Kind, port::Session};
 use uzel_store::Setup;
 
 use crate::{
@@ -82,12 +86,29 @@ pub struct Link {
     pub(crate) target: Target,
     /// Every secret of the settings and the key in the URL that we register, to be taken out of what is journalled.
     masks: Masks,
+    /// What its login gave: of the newest, and of the one before, which a provider may still complain of.
+    tokens: RwLock<VecDeque<(Session, Masks)>>,
 }
 
 impl Link {
     /// A text without any secret of the connection.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
-        self.masks.apply(text)
+        let tokens = self.tokens.read();
+        tokens.iter().fold(self.masks.apply(text), |text, (_, masks)| masks.apply(&text))
+    }
+
+    /// From now on what this login gave is secret too.
+    pub(crate) fn hide(&self, session: &Session) {
+        fn parts(session: &Session) -> impl Iterator<Item = &str> {
+            [Some(&session.access), session.refresh.as_ref()].into_iter().flatten().map(Secret::expose)
+        }
+        if self.tokens.read().front().is_some_and(|(known, _)| parts(known).eq(parts(session))) {
+            return;
+        }
+        let masks = Masks::new(parts(session));
+        let mut tokens = self.tokens.write();
+        tokens.push_front((session.clone(), masks));
+        tokens.truncate(2);
     }
 }
 
@@ -216,9 +237,8 @@ impl World {
         let hook_key = vault.hook_key(id.as_bytes());
         let mut masks = Masks::new([hook_key.expose()]);
         if let Some(sealed) = sealed {
-            let plain = vault.open(id.as_bytes(), &sealed).map_err(|error| error.to_string())?;
-            let hidden: Map<String, Value> =
-                serde_json::from_slice(&plain).map_err(|_| "its secrets are not readable".to_owned())?;
+            let hidden =
+                vault.unseal_settings(merchant, id, &sealed).map_err(|error| format!("its secrets cannot be read: {error}"))?;
             masks = Masks::new(hidden.values().filter_map(Value::as_str).chain([hook_key.expose()]));
             settings.extend(hidden);
         }
@@ -251,6 +271,7 @@ impl World {
             made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
             target,
             masks,
+            tokens: RwLock::default(),
         })
     }
 
@@ -294,8 +315,9 @@ impl World {
     }
 }
 
+/// Of a connection: what is sealed in other rows has no names that people give.
 fn secret_names(row: &uzel_store::SetupRow, vault: &Vault) -> Vec<String> {
-    let plain = row.sealed.as_ref().and_then(|sealed| vault.open(row.id.as_bytes(), sealed).ok());
-    let hidden = plain.and_then(|plain| serde_json::from_slice::<Map<String, Value>>(&plain).ok());
-    hidden.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+    let (Kind::Connection, Some(merchant), Some(sealed)) = (row.id.kind(), row.merchant, &row.sealed) else { return Vec::new() };
+    let hidden = vault.unseal_settings(merchant, row.id, sealed).unwrap_or_default();
+    hidden.into_iter().map(|(name, _)| name).collect()
 }

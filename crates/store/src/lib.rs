@@ -11,6 +11,7 @@ mod memory;
 mod numbers;
 mod postgres;
 mod ready;
+mod sealed;
 mod setup;
 mod sqlite;
 mod stats;
@@ -27,6 +28,7 @@ pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, Feed
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
 use schemars::JsonSchema;
+pub use sealed::{Envelope, Purpose, Rekeying, Resealed, Sealed};
 use serde::{Deserialize, Serialize};
 pub use setup::{Audit, AuditFilter, Begun, KeptAnswer, KeyRow, Setup, SetupRow, SetupVersion};
 pub use sqlite::{Copied, Sqlite};
@@ -443,6 +445,10 @@ pub trait Store: Send + Sync {
     ) -> Result<Begun, StoreError>;
     /// Ends it with its answer, or gives the key back (`None`). The first answer stands.
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError>;
+    /// What tells the master key, and the sealed logins.
+    async fn sealed(&self) -> Result<Sealed, StoreError>;
+    /// Changes the keys that seal; a conflict where what it was worked out from has changed since.
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError>;
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError>;
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError>;
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError>;
@@ -506,8 +512,6 @@ pub trait Store: Send + Sync {
     async fn give_back(&self, _name: &str, _token: i64) -> Result<(), StoreError> {
         Ok(())
     }
-    /// Puts a value that nobody has put under this name yet, and gives the one that stands there.
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError>;
     /// Changes, under a lock and by the store's clock (milliseconds since 1970), the moments that are remembered under some
     /// names. Kept by a shared store only, and not for ever: what a power cut takes of it is no loss.
     async fn moments(

@@ -16,8 +16,8 @@ use tokio::io::AsyncReadExt;
 use tokio_postgres::NoTls;
 use uzel_model::{Bytes, Event, Id, Request, Timestamp, id::Kind};
 use uzel_store::{
-    Change, Entry, EntryState, JournalFilter, Mark, NewEvent, News, Postgres, PostgresOptions, Setup, SetupRow, Source, Store,
-    StoreError,
+    Change, Entry, EntryState, JournalFilter, Mark, NewEvent, News, Postgres, PostgresOptions, Rekeying, Setup, SetupRow, Source,
+    Store, StoreError,
 };
 
 async fn database() -> String {
@@ -116,11 +116,13 @@ async fn of_many_nodes_that_take_one_turn_at_once_one_gets_it() {
 }
 
 #[tokio::test]
-async fn what_one_node_claims_first_stands_for_all() {
+async fn of_two_nodes_that_make_the_first_keys_at_once_one_does() {
     let url = database().await;
     let (one, other) = (node(&url).await, node(&url).await);
-    let (here, there) = tokio::join!(one.claim("key", b"mine"), other.claim("key", b"yours"));
-    assert_eq!(here.unwrap(), there.unwrap());
+    let first = |check: &[u8]| Rekeying { check: check.to_vec(), ..Rekeying::default() };
+    let (here, there) = tokio::join!(one.rekey(first(b"mine")), other.rekey(first(b"yours")));
+    assert!(here.is_ok() != there.is_ok());
+    assert_eq!(one.sealed().await.unwrap().check.unwrap(), if here.is_ok() { &b"mine"[..] } else { b"yours" });
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{Audit, Setup, SetupRow, StoreError};
 
@@ -186,9 +186,9 @@ impl Engine {
             return Ok(open);
         }
         let mut settings = open;
-        if let (Some(settings), Some(sealed)) = (settings.as_object_mut(), &row.sealed) {
-            let plain = self.vault.open(row.id.as_bytes(), sealed).map_err(|error| vec![Fault::new("", error.to_string())])?;
-            settings.extend(serde_json::from_slice::<Map<String, Value>>(&plain).unwrap_or_default());
+        if let (Some(settings), Some(sealed), Some(merchant)) = (settings.as_object_mut(), &row.sealed, row.merchant) {
+            let hidden = self.vault.unseal_settings(merchant, row.id, sealed);
+            settings.extend(hidden.map_err(|error| vec![Fault::new("", error.to_string())])?);
         }
         Ok(settings)
     }

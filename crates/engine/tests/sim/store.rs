@@ -9,8 +9,8 @@ use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
     ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
-    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, Setup, SetupVersion, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
+    StoredEvent, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};
@@ -245,6 +245,12 @@ impl Store for NodeStore {
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         pass!(self, end(key, answer))
     }
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        pass!(self, sealed())
+    }
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        pass!(self, rekey(change))
+    }
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
         pass!(self, session(connection))
     }
@@ -331,9 +337,6 @@ impl Store for NodeStore {
     }
     async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
         pass!(self, give_back(name, token))
-    }
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        pass!(self, claim(name, value))
     }
     async fn moments(
         &self,

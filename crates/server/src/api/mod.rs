@@ -21,6 +21,7 @@ mod people;
 mod providers;
 mod read;
 mod route;
+mod secrets;
 mod setup;
 mod used;
 
@@ -131,6 +132,9 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/doctor", ADMIN, "Examine the hub", hub::doctor),
         post("/api/v1/fsck", ADMIN, "Check the store's own laws", hub::fsck),
         post("/api/v1/nats", ADMIN, "End the publishing of events", hub::nats),
+        get("/api/v1/secrets", ADMIN, "Show which master key seals", secrets::show),
+        post("/api/v1/secrets/rotate", ADMIN, "Change the master key", secrets::rotate).repeatable()
+            .says("Only on the hub's own machine, over its socket: `uzel secrets rotate`."),
         post("/api/v1/apply", ADMIN, "Apply a whole setup", flows::apply).up_to(SETUP_BYTES_MAX),
     ];
     // The requirement names these without the prefix.

@@ -159,6 +159,10 @@ pub(crate) const TABLES: &[Table] = {
             postgres: Way { from: Some("claim t WHERE t.name <> 'copy'"), ..PLAIN },
             ..plain("claim", &[column("name", Text), column("value", Bytes)])
         },
+        plain(
+            "envelope",
+            &[column("id", Id), column("purpose", Text), column("merchant", Id), column("wrapped", Bytes)],
+        ),
         plain("flag", &[column("name", Text)]),
         plain("session", &[column("connection", Id), column("sealed", Bytes)]),
         plain("cursor", &[column("connection", Id), column("value", Text)]),

@@ -4,6 +4,7 @@
 mod look;
 mod people;
 mod rows;
+mod sealed;
 mod setup;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -18,7 +19,8 @@ use uzel_model::{Event, Id, Timestamp};
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Contact, Counts, Entry, Erased, ErasurePlace,
     EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
-    OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline,
+    TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -137,7 +139,7 @@ impl Store for Memory {
     async fn setup(&self) -> Result<Setup, StoreError> {
         let rows = self.rows.lock();
         let (setup, keys) = (rows.setup.values().cloned().collect(), rows.keys.values().cloned().collect());
-        Ok(Setup { rows: setup, keys, ..Setup::default() })
+        Ok(Setup { rows: setup, keys, envelopes: rows.envelopes.values().cloned().collect(), ..Setup::default() })
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
@@ -183,6 +185,16 @@ impl Store for Memory {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         self.rows.lock().end(key, answer);
+        Ok(())
+    }
+
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        Ok(self.rows.lock().sealed())
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        self.rows.lock().rekey(change)?;
+        self.tell(News::Setup);
         Ok(())
     }
 
@@ -333,10 +345,6 @@ impl Store for Memory {
             turn.2 = clock;
         }
         Ok(())
-    }
-
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        Ok(self.rows.lock().claims.entry(name.to_owned()).or_insert_with(|| value.to_owned()).clone())
     }
 
     async fn moments(

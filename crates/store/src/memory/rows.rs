@@ -6,8 +6,9 @@ use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature:
 
 use super::setup::AnswerRow;
 use crate::{
-    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent,
-    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError, Verdict,
+    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand,
+    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
+    Verdict,
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -72,6 +73,7 @@ pub(super) struct Rows {
     pub(super) removed: BTreeSet<Id>,
     pub(super) audit: BTreeMap<Id, Audit>,
     pub(super) answers: BTreeMap<[u8; 16], AnswerRow>,
+    pub(super) envelopes: BTreeMap<Id, Envelope>,
     pub(super) sessions: BTreeMap<Id, Vec<u8>>,
     pub(super) cursors: BTreeMap<Id, String>,
     pub(super) refusals: HashMap<String, VecDeque<Refusal>>,

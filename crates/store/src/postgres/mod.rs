@@ -23,6 +23,7 @@ mod plans;
 mod publication;
 mod purge;
 mod removal;
+mod sealed;
 mod setup;
 mod timeline;
 mod turns;
@@ -50,17 +51,18 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace,
     EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
-    OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline,
-    TimelineCommand,
+    OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
 /// that a program must know to work on beside it.
-pub(crate) const STEPS: [(u32, &str, &str); 4] = [
+pub(crate) const STEPS: [(u32, &str, &str); 5] = [
     (1, "first", include_str!("migrations/1_first.sql")),
     (2, "setup", include_str!("migrations/2_setup.sql")),
     (3, "feed", include_str!("migrations/3_feed.sql")),
     (4, "called_off", include_str!("migrations/4_called_off.sql")),
+    (5, "envelope", include_str!("migrations/5_envelope.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -339,6 +341,14 @@ impl Store for Postgres {
         answer::end(&self.core.writer().await?, key, answer.as_ref()).await
     }
 
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        sealed::load(&mut self.core.reader().await?).await
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        sealed::rekey(&self.core, &change).await
+    }
+
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
         setup::session(&self.core.reader().await?, connection).await
     }
@@ -460,10 +470,6 @@ impl Store for Postgres {
 
     async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
         turns::give_back(&self.core.writer().await?, name, token).await
-    }
-
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        turns::claim(&self.core.writer().await?, name, value).await
     }
 
     async fn moments(

@@ -51,6 +51,7 @@ pub(super) async fn load(client: &mut Object) -> Result<Setup, StoreError> {
             last_used_at: get(&row, 8)?,
         });
     }
+    setup.envelopes = super::sealed::envelopes(&work).await?;
     work.commit().await.map_err(failed)?;
     Ok(setup)
 }

@@ -18,6 +18,7 @@ mod publication;
 mod purge;
 mod reference;
 mod removal;
+mod sealed;
 mod setup;
 mod tally;
 mod timeline;
@@ -45,8 +46,8 @@ use writer::{Queue, Task};
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace,
     EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
-    OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline,
-    TimelineCommand,
+    OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -177,13 +178,14 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 6] = [
+pub(crate) const STEPS: [(&str, &str); 7] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
     ("setup", include_str!("migrations/4_setup.sql")),
     ("feed", include_str!("migrations/5_feed.sql")),
     ("called_off", include_str!("migrations/6_called_off.sql")),
+    ("envelope", include_str!("migrations/7_envelope.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -393,6 +395,15 @@ impl Store for Sqlite {
         self.write(move |db, _| answer::end(db, key, answer.as_ref())).await
     }
 
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        self.read(sealed::load).await
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        let done = self.write(move |db, _| sealed::rekey(db, &change)).await?;
+        if done { Ok(()) } else { Err(StoreError::Conflict) }
+    }
+
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
         self.read(move |db| setup::one(db, "SELECT sealed FROM session WHERE connection = ?1", connection)).await
     }
@@ -513,11 +524,6 @@ impl Store for Sqlite {
 
     fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
-    }
-
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let (name, value) = (name.to_owned(), value.to_owned());
-        self.write(move |db, _| setup::claim(db, &name, &value)).await
     }
 
     async fn once(&self, key: [u8; 16]) -> Result<Option<Once>, StoreError> {

@@ -41,7 +41,7 @@ pub(super) fn load(db: &Connection) -> Result<Setup> {
             })
         })?
         .collect::<Result<_>>()?;
-    Ok(Setup { rows, keys, ..Setup::default() })
+    Ok(Setup { rows, keys, envelopes: super::sealed::envelopes(db)?, ..Setup::default() })
 }
 
 /// Whether it was put; else it is a conflict, and nothing has been written.
@@ -161,11 +161,6 @@ pub(super) fn touch_keys(db: &Connection, used: &[(String, Timestamp)]) -> Resul
 
 pub(super) fn one<T: FromSql>(db: &Connection, sql: &str, connection: Id) -> Result<Option<T>> {
     db.prepare_cached(sql)?.query_row([connection.as_bytes()], |row| row.get(0)).optional()
-}
-
-pub(super) fn claim(db: &Connection, name: &str, value: &[u8]) -> Result<Vec<u8>> {
-    db.prepare_cached("INSERT OR IGNORE INTO claim VALUES (?1, ?2)")?.execute(params![name, value])?;
-    db.prepare_cached("SELECT value FROM claim WHERE name = ?1")?.query_row([name], |row| row.get(0))
 }
 
 pub(super) fn put_session(db: &Connection, connection: Id, sealed: &[u8]) -> Result<()> {

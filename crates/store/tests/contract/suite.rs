@@ -8,8 +8,9 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, KeyRow, Mark, NewCommand,
-    NewEvent, Once, OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store, StoreError, Verdict,
+    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Envelope, Exchange, JournalFilter, KeyRow, Mark,
+    NewCommand, NewEvent, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow, Slot,
+    Source, Store, StoreError, Verdict,
 };
 
 pub(super) struct World {
@@ -462,14 +463,6 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
     let (later, change) = ask(now() + SignedDuration::from_hours(72));
     world.store.apply(change).await.unwrap();
     assert_eq!(world.store.once([7; 16]).await.unwrap(), Some(later));
-}
-
-#[tokio::test]
-async fn the_first_value_of_a_name_stands() {
-    let world = world().await;
-    assert_eq!(world.store.claim("a", b"one").await.unwrap(), b"one");
-    assert_eq!(world.store.claim("a", b"two").await.unwrap(), b"one");
-    assert_eq!(world.store.claim("b", b"two").await.unwrap(), b"two");
 }
 
 #[tokio::test]
@@ -993,6 +986,67 @@ async fn what_was_to_be_published_and_is_gone_is_counted_no_more_after_fsck_or_a
         assert_eq!(world.store.unpublished(10).await.unwrap().len(), 1);
         assert!(world.store.fsck(false).await.unwrap().is_empty());
     }
+}
+
+#[tokio::test]
+async fn the_keys_that_seal_change_all_at_once_and_only_if_nothing_has_changed_since() {
+    let world = world().await;
+    let (store, link) = (&world.store, world.link);
+    let envelope = |merchant: Option<Id>, wrapped: &[u8]| Envelope {
+        id: Id::new(Kind::Key),
+        purpose: if merchant.is_none() { Purpose::Hash } else { Purpose::Seal },
+        merchant,
+        wrapped: wrapped.to_vec(),
+    };
+    let (hash, seal) = (envelope(None, b"hash"), envelope(Some(world.merchant), b"seal"));
+    let row = |sealed: &[u8]| SetupRow {
+        id: link,
+        merchant: Some(world.merchant),
+        slug: "c".to_owned(),
+        doc: serde_json::json!({}),
+        sealed: Some(sealed.to_vec()),
+        version: 0,
+    };
+    store.put_setup(Setup { rows: vec![row(b"one")], ..Setup::default() }).await.unwrap();
+    store.put_session(link, b"login one".to_vec()).await.unwrap();
+    let first = Rekeying { check: b"key".to_vec(), envelopes: vec![hash.clone(), seal.clone()], ..Rekeying::default() };
+    store.rekey(first.clone()).await.unwrap();
+    assert!(matches!(store.rekey(first).await, Err(StoreError::Conflict)));
+    let state = async || (store.setup().await.unwrap(), store.sealed().await.unwrap());
+    let (setup, sealed) = state().await;
+    assert_eq!(setup.envelopes, [hash.clone(), seal.clone()]);
+    assert_eq!((sealed.check, sealed.check_before), (Some(b"key".to_vec()), None));
+    assert_eq!(sealed.sessions, [(link, b"login one".to_vec())]);
+
+    let resealed = |was: &[u8], now: &[u8]| vec![Resealed { id: link, was: was.to_vec(), now: now.to_vec() }];
+    let next = Envelope { wrapped: b"wrapped anew".to_vec(), ..hash.clone() };
+    let right = Rekeying {
+        was: Some(b"key".to_vec()),
+        check: b"next".to_vec(),
+        known: vec![seal.id, hash.id],
+        envelopes: vec![next.clone()],
+        dropped: vec![seal.id],
+        settings: resealed(b"one", b"two"),
+        sessions: resealed(b"login one", b"login two"),
+    };
+    for wrong in [
+        Rekeying { was: None, ..right.clone() },
+        Rekeying { was: Some(b"another".to_vec()), ..right.clone() },
+        Rekeying { known: vec![hash.id], ..right.clone() },
+        Rekeying { settings: resealed(b"another", b"two"), ..right.clone() },
+        Rekeying { sessions: resealed(b"another", b"login two"), ..right.clone() },
+    ] {
+        assert!(matches!(store.rekey(wrong).await, Err(StoreError::Conflict)));
+        let (setup, sealed) = state().await;
+        assert_eq!((setup.envelopes, sealed.check), (vec![hash.clone(), seal.clone()], Some(b"key".to_vec())));
+        assert_eq!(setup.rows.iter().find(|row| row.id == link).unwrap().sealed.as_deref(), Some(&b"one"[..]));
+    }
+    store.rekey(right).await.unwrap();
+    let (setup, sealed) = state().await;
+    assert_eq!(setup.envelopes, [next]);
+    assert_eq!(setup.rows.iter().find(|row| row.id == link).unwrap().sealed.as_deref(), Some(&b"two"[..]));
+    assert_eq!((sealed.check, sealed.check_before), (Some(b"next".to_vec()), Some(b"key".to_vec())));
+    assert_eq!(sealed.sessions, [(link, b"login two".to_vec())]);
 }
 
 #[path = "people.rs"]

@@ -10,6 +10,7 @@ mod migrate;
 mod moment;
 mod places;
 mod replay;
+mod secrets;
 mod show;
 
 use std::{
@@ -171,6 +172,11 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Show which steps of the schema the database has, and apply those that it lacks.
     Migrate(migrate::MigrateArgs),
+    /// The master key, which seals the keys that seal secrets.
+    Secrets {
+        #[command(subcommand)]
+        what: secrets::SecretsCommand,
+    },
     /// Copy the embedded database into a file while the hub works. The master key is not in it.
     Backup { file: PathBuf },
     /// Put a copy of the embedded database back; no hub may work in the folder. What was there is kept under another name.
@@ -397,6 +403,7 @@ impl Cli {
                     bail!("--dev works only while the hub listens on loopback");
                 }
                 logging(settings.log_json);
+                keep_panics_quiet();
                 serve(&settings).await
             }
             Command::Demo(options) => demo::run(options, self.json).await,
@@ -415,6 +422,7 @@ impl Cli {
             }
             Command::Doctor(args) => doctor::run(&self.load()?, self.settings.as_deref(), args, self.json).await,
             Command::Migrate(args) => migrate::run(&self.load()?, args, self.json).await,
+            Command::Secrets { what } => secrets::run(&self.load()?, what, self.json).await,
             Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
             Command::Copy(args) => copy::run(&self.load()?, args, self.json).await,
             Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
@@ -645,7 +653,7 @@ pub(crate) async fn stop_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn logging(json: bool) {
+pub fn logging(json: bool) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     // Colours are for a person at a terminal; in a file they would stand between a field and its value.
@@ -653,6 +661,17 @@ pub(crate) fn logging(json: bool) {
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Twice set is no fault: the first one stays.
     drop(if json { log.json().try_init() } else { log.with_target(false).try_init() });
+}
+
+/// Where a part of the hub fails inside stands in the log; what it says of it does not: it may repeat what was being read.
+pub fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            place,
+            "a part of the hub failed inside (a fault of the hub): what it was about is a dead letter, or unknown"
+        );
+    }));
 }
 
 /// A line for the person who asked.

@@ -48,7 +48,11 @@ async fn a_node_with_another_master_key_does_not_start_and_harms_nothing() {
     let world = World::on_postgres().await;
     let mut settings = world.beside();
     settings.master_key_file = None;
-    let error = format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
+    let start = async || format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
+    let file = settings.data.join("master.key");
+    assert!(start().await.contains(&format!("{} is missing", file.display())) && !file.exists());
+    std::fs::write(&file, uzel_engine::Master::make().expose()).unwrap();
+    let error = start().await;
     assert!(error.contains("the master key is not the one that sealed what is stored"), "{error}");
     world.post("rkeeper", &json!({ "order": { "id": 1, "status": "Completed", "customer": { "phone": "+79990000001" } } })).await;
     world.quiet().await;

@@ -25,7 +25,7 @@ pub(crate) struct Nodes(pub(super) Vec<Driven>);
 
 impl Nodes {
     pub(crate) async fn start(servers: &Servers, count: usize) -> anyhow::Result<Self> {
-        let master = uzel_engine::Vault::new_master().expose().to_owned();
+        let master = uzel_engine::Master::make().expose().to_owned();
         let mut nodes: Vec<Driven> = Vec::new();
         for number in 1..=count {
             let variables = vec![
