@@ -3,6 +3,7 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod generate;
 #[cfg(feature = "memory")]
 mod memory;
 mod numbers;
@@ -16,6 +17,7 @@ mod watch;
 use std::{collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+pub use generate::{Generator, Past, Text};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};

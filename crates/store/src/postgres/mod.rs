@@ -5,6 +5,7 @@
 //! transaction (its node is frozen, or gone) is ended by the server soon, so that its locks hold nobody up.
 
 mod fsck;
+mod generate;
 mod handover;
 mod journal;
 mod lanes;
@@ -26,6 +27,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
+pub(crate) use generate::Generator;
 use handover::Handover;
 use lanes::Lanes;
 pub use nodes::Migration;

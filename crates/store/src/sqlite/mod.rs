@@ -5,6 +5,7 @@
 mod file;
 mod fresh;
 mod fsck;
+mod generate;
 mod journal;
 mod outbox;
 mod pages;
@@ -28,6 +29,7 @@ use std::{
 use async_trait::async_trait;
 pub use file::Copied;
 use fresh::{Fresh, Next};
+pub(crate) use generate::Generator;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
