@@ -2,7 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
-use std::{collections::BTreeSet, path::Path};
+use std::{
+    collections::BTreeSet,
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
@@ -211,7 +215,15 @@ async fn a_generated_file_holds_the_rows_of_a_hub() {
     live(&store, link, pasts.clone()).await;
     store.close().await;
     Sqlite::open(&generated).unwrap().close().await;
-    let mut generator = Generator::sqlite(&generated).unwrap();
+    // The store that was closed gives its file back a moment later.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut generator = loop {
+        match Generator::sqlite(&generated) {
+            Ok(generator) => break generator,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    };
     for portion in pasts.chunks(7) {
         generator.write(portion.to_vec()).await.unwrap();
     }

@@ -19,13 +19,22 @@ const LOOKED_AT: usize = 4;
 const REFERENCES: usize = 6;
 
 /// How far a round has come: the ordinals that have been looked at, and the reference.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     entry: i64,
     command: i64,
     exchange: i64,
     part: i64,
     reference: (i64, i64),
+}
+
+/// Before all references of a part: hashes may be negative.
+const FIRST: (i64, i64) = (i64::MIN, i64::MIN);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { entry: 0, command: 0, exchange: 0, part: 0, reference: FIRST }
+    }
 }
 
 /// A portion of what is over.
@@ -136,10 +145,12 @@ fn sweep(db: &Connection, portion: &mut Portion, place: Place, limit: usize) -> 
     let Some(part) = part else { return Ok(true) };
     let newest: i64 =
         db.prepare_cached("SELECT max(entry) FROM reference WHERE part = ?1")?.query_row([part], |row| row.get(0))?;
-    if newest > place.entry {
+    // An earlier round, or an earlier hub, may have taken them.
+    let purged: i64 = db.prepare_cached("SELECT ifnull(max(place), 0) FROM purged")?.query_row([], |row| row.get(0))?;
+    if newest > place.entry.max(purged) {
         return Ok(true);
     }
-    let (key, entry) = if part == place.part { place.reference } else { (i64::MIN, i64::MIN) };
+    let (key, entry) = if part == place.part { place.reference } else { FIRST };
     portion.references = db
         .prepare_cached(
             "SELECT key, entry FROM reference r WHERE part = ?1 AND (key, entry) > (?2, ?3)
@@ -150,7 +161,7 @@ fn sweep(db: &Connection, portion: &mut Portion, place: Place, limit: usize) -> 
     portion.part = part;
     match portion.references.last() {
         Some(last) if portion.references.len() == limit => (portion.next.part, portion.next.reference) = (part, *last),
-        _ => (portion.next.part, portion.next.reference) = (part + 1, (i64::MIN, i64::MIN)),
+        _ => (portion.next.part, portion.next.reference) = (part + 1, FIRST),
     }
     Ok(false)
 }
