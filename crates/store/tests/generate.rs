@@ -155,7 +155,8 @@ async fn live(store: &dyn Store, link: Id, pasts: Vec<Past>) {
 
 async fn setup(store: &dyn Store) -> (Id, Id) {
     let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
-    let row = |id, merchant, slug: &str| SetupRow { id, merchant, slug: slug.to_owned(), doc: serde_json::json!({}), sealed: None };
+    let row =
+        |id, merchant, slug: &str| SetupRow { id, merchant, slug: slug.to_owned(), doc: serde_json::json!({}), sealed: None };
     let rows = vec![row(merchant, None, "m"), row(link, Some(merchant), "c")];
     store.put_setup(Setup { rows, ..Setup::default() }).await.unwrap();
     (merchant, link)

@@ -191,8 +191,8 @@ async fn put_entries(work: &Transaction<'_>, pasts: &[Past]) -> Result<(), Store
     let columns = [("entry", Type::UUID), ("state", Type::INT2), ("notes", Type::TEXT)];
     let marks: Vec<Mark> = pasts.iter().filter_map(|past| past.reading().mark).collect();
     let outcomes = marks.iter().filter(|mark| mark.state != EntryState::Read);
-    let outcomes =
-        outcomes.map(|mark| row![uuid(mark.entry), i16::from(entry_number(mark.state)), text(&mark.notes.join("\n")).into_owned()]);
+    let outcomes = outcomes
+        .map(|mark| row![uuid(mark.entry), i16::from(entry_number(mark.state)), text(&mark.notes.join("\n")).into_owned()]);
     copy(work, "outcome", &columns, outcomes).await
 }
 
@@ -208,8 +208,7 @@ async fn put_events(work: &Transaction<'_>, pasts: &[Past]) -> Result<(), StoreE
 
 /// Commands as they ended, or as they wait.
 async fn put_texts(work: &Transaction<'_>, pasts: &[Past]) -> Result<(), StoreError> {
-    let texts: Vec<(&Event, &Text)> =
-        pasts.iter().filter_map(|past| Some((past.event.as_ref()?, past.text.as_ref()?))).collect();
+    let texts: Vec<(&Event, &Text)> = pasts.iter().filter_map(|past| Some((past.event.as_ref()?, past.text.as_ref()?))).collect();
     put_commands(work, &texts).await?;
     let columns = [
         ("command", Type::UUID),

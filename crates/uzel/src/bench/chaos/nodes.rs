@@ -29,7 +29,7 @@ impl Nodes {
             ("UZEL_LEASE_MARGIN_MS", LEASE_MARGIN_MS.to_string()),
             ("UZEL_READING_LEASE_MS", READING_LEASE_MS.to_string()),
         ];
-        let around = Surroundings { variables, clock: None };
+        let around = Surroundings { variables, ..Surroundings::default() };
         let mut nodes = vec![Driven::start_in(around.clone(), None).await?];
         for _ in 1..count {
             let key = nodes.first().map(Driven::key).map(str::to_owned);
