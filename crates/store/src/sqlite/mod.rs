@@ -9,6 +9,8 @@ mod generate;
 mod journal;
 mod outbox;
 mod pages;
+#[cfg(test)]
+mod plans;
 mod publication;
 mod purge;
 mod reference;
