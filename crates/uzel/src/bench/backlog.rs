@@ -19,7 +19,7 @@ pub(crate) async fn run(on: &On, connections: usize, events: u64) -> anyhow::Res
     ensure!((PARTS..10_000_000).contains(&events), "--events: from 10 to ten million, as there are phones that begin with +7999");
     let stub = Stub::start(0).await?;
     let mut hubs = Hubs::start(on).await?;
-    super::set_up_delivery(hubs.first(), &stub, "1d").await?;
+    hubs.apply(&super::delivery_setup(&stub, "1d")).await?;
     let load = hubs.webhook(0);
     let mut per_s = Vec::new();
     for _ in 0..PARTS {

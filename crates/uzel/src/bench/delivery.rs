@@ -6,10 +6,10 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    Options, SHARE,
+    Options, SHARE, delivery_setup,
     hubs::Hubs,
     load::{self, Until},
-    own, pgbench, rounded, set_up_delivery,
+    own, pgbench, rounded,
     stub::Stub,
 };
 
@@ -24,7 +24,7 @@ pub(super) async fn run(hubs: &Hubs, options: &Options, events: u64) -> anyhow::
         None => bare(&Stub::start(phones as usize).await?, events).await?,
     };
     let stub = Stub::start(phones as usize).await?;
-    set_up_delivery(hub, &stub, "0s").await?;
+    hubs.apply(&delivery_setup(&stub, "0s")).await?;
     let load = hubs.webhook(phones as usize);
 
     let began = Instant::now();

@@ -1,6 +1,12 @@
 //! What is measured: one hub or several nodes, with the store they work on.
 
-use std::{net::SocketAddr, path::PathBuf, process::Command, sync::Arc};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    process::Command,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context, ensure};
 use clap::{Args, ValueEnum};
@@ -143,6 +149,20 @@ impl Hubs {
     /// The webhook of the rkeeper connection, spread over the nodes; of the first `noted` it is kept when they were due.
     pub(crate) fn webhook(&self, noted: usize) -> Arc<Load> {
         super::webhook(self.nodes.iter().map(|node| node.address).collect(), &self.run, noted)
+    }
+
+    /// Sets up by the first node, and waits until the others have heard of it.
+    pub(crate) async fn apply(&self, setup: &Value) -> anyhow::Result<()> {
+        self.first().apply(setup).await?;
+        let wanted = self.first().get("/api/v1/connections").await?;
+        let deadline = Instant::now() + Duration::from_secs(60);
+        for node in &self.nodes {
+            while node.get("/api/v1/connections").await? != wanted {
+                ensure!(Instant::now() < deadline, "the node at {} does not hear what was set up", node.address);
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        }
+        Ok(())
     }
 
     pub(crate) fn count(&self) -> usize {

@@ -85,7 +85,7 @@ impl<'a> Beside<'a> {
 
 pub(super) async fn run(hubs: &Hubs, options: &Options) -> anyhow::Result<Value> {
     let hub = hubs.first();
-    hub.apply(&setup()).await?;
+    hubs.apply(&setup()).await?;
     let idle = hubs.memory_mib();
     let before = journalled(hub).await?;
     let beside = Beside::start(hubs).await?;

@@ -28,7 +28,6 @@ use std::{
 use anyhow::{Context, ensure};
 use ceiling::Ceiling;
 use clap::{Args, Subcommand};
-use driven::Driven;
 use hubs::{Hubs, On};
 use load::Load;
 use serde_json::{Value, json};
@@ -191,7 +190,7 @@ fn setup() -> Value {
 }
 
 /// The same, and a flow that thanks every guest by the stub, so long after the visit.
-async fn set_up_delivery(hub: &Driven, stub: &Stub, delay: &str) -> anyhow::Result<()> {
+fn delivery_setup(stub: &Stub, delay: &str) -> Value {
     let mut setup = setup();
     let sms = json!({ "base_url": format!("http://{}", stub.address), "api_id": "A1B2C3D4-1111-2222-3333-444455556666", "calls_per_s": 100_000 });
     if let Some(list) = setup["connection"].as_array_mut() {
@@ -201,7 +200,7 @@ async fn set_up_delivery(hub: &Driven, stub: &Stub, delay: &str) -> anyhow::Resu
         "merchant": "bench", "slug": "thanks", "on": ["order.completed"], "ground": "service", "ground_by": "the benchmark",
         "via": "sms", "text": "Thank you!", "delay": delay, "latest": "3650d"
     }]);
-    hub.apply(&setup).await
+    setup
 }
 
 /// An order of about 900 bytes; `#` stands for the digits that change.

@@ -79,13 +79,18 @@ fn journal(store: &str, folder: &std::path::Path) {
     let told = bench(&arguments);
     assert_eq!((&told["store"], &told["waiting"]), (&store.into(), &200.into()), "{told}");
     assert!(told["entries"].as_u64().unwrap() > 20_000, "{told}");
-    for figure in [&told["look_up"]["phone"], &told["look_up"]["order"], &told["look_up"]["provider_id"], &told["newest_page"]["all"]] {
+    for figure in
+        [&told["look_up"]["phone"], &told["look_up"]["order"], &told["look_up"]["provider_id"], &told["newest_page"]["all"]]
+    {
         assert!(figure["p99_ms"].as_f64().unwrap() > 0.0, "{told}");
     }
     assert!(told["accept"]["forgotten_meanwhile"].as_u64().unwrap() > 0, "{told}");
     let again = bench(&arguments);
     assert!(again["generated_s"].is_null() && again["entries"].as_u64().unwrap() > 10_000, "{again}");
-    let out = uzel().args(["bench", "journal", "--store", store, "--rows", "30000", "--keep", keep.to_str().unwrap()]).output().unwrap();
+    let out = uzel()
+        .args(["bench", "journal", "--store", store, "--rows", "30000", "--keep", keep.to_str().unwrap()])
+        .output()
+        .unwrap();
     assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("--rows 20000"));
 }
 

@@ -107,7 +107,7 @@ fn read(note: &Path) -> anyhow::Result<Kept> {
 
 /// The setup of deliveries, and a merchant that is seldom heard of.
 async fn set_up(hub: &Driven, stub: &Stub) -> anyhow::Result<()> {
-    super::set_up_delivery(hub, stub, "0s").await?;
+    hub.apply(&super::delivery_setup(stub, "0s")).await?;
     let seldom = json!({
         "merchant": [{ "slug": "seldom", "name": "Seldom", "language": "ru", "country": "RU" }],
         "outlet": [{ "merchant": "seldom", "slug": "outlet", "name": "Outlet", "zone": "Europe/Moscow" }],
@@ -170,6 +170,7 @@ async fn measure(hubs: &mut Hubs, options: &Options, span: Span, purged_weeks: i
     let hub = hubs.first();
     let entries = all(hub).await?;
     let waiting = hub.count("commands", "waiting").await?;
+    let nothing = page(hub, "/api/v1/providers").await?;
     let look_up = look_up(hub, span).await?;
     let pages = json!({
         "all": page(hub, "/api/v1/journal?limit=50").await?,
@@ -180,7 +181,7 @@ async fn measure(hubs: &mut Hubs, options: &Options, span: Span, purged_weeks: i
     Ok(json!({
         "store": hubs.store.word(), "weeks": WEEKS, "entries": entries, "waiting": waiting, "store_mib": hubs.store_mib()?,
         "start_to_first_2xx_ms": starts.into_iter().map(rounded).collect::<Vec<_>>(),
-        "look_up": look_up, "newest_page": pages, "accept": accept, "memory_mib": hubs.memory_mib(),
+        "without_the_store": nothing, "look_up": look_up, "newest_page": pages, "accept": accept, "memory_mib": hubs.memory_mib(),
     }))
 }
 

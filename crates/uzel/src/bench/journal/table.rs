@@ -14,6 +14,7 @@ pub(in crate::bench) fn table(told: &Value) -> String {
             "500 ms",
             format!("{slowest:.1} ms"),
         ),
+        ("an answer without the store, p99".to_owned(), "", ms(&told["without_the_store"]["p99_ms"])),
         ("look-up by phone, p99".to_owned(), "50 ms", ms(&told["look_up"]["phone"]["p99_ms"])),
         ("look-up by order number, p99".to_owned(), "50 ms", ms(&told["look_up"]["order"]["p99_ms"])),
         ("look-up by provider's id, p99".to_owned(), "50 ms", ms(&told["look_up"]["provider_id"]["p99_ms"])),
