@@ -57,7 +57,7 @@ struct Kept {
 }
 
 pub(super) async fn run(on: &On, options: &Options, rows: u64, keep: Option<PathBuf>) -> anyhow::Result<Value> {
-    ensure!((1_000..=50_000_000).contains(&rows), "--rows: from a thousand to fifty million");
+    ensure!((20_000..=50_000_000).contains(&rows), "--rows: from twenty thousand to fifty million");
     ensure!(on.nodes == 1, "--nodes: the journal is looked at through one hub");
     let note = keep.as_ref().map(|folder| folder.join("generated.json"));
     let known = note.as_deref().filter(|note| note.exists()).map(read).transpose()?;

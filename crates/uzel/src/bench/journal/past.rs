@@ -12,7 +12,7 @@ use crate::bench::driven::Driven;
 const TEXT_EVERY: u64 = 4;
 /// One in so many cannot be read.
 const DEAD_EVERY: u64 = 1_000;
-/// One in so many of the older half is of the merchant that is seldom heard of.
+/// One in so many of some weeks in the middle is of the merchant that is seldom heard of.
 const SELDOM_EVERY: u64 = 10_000;
 /// One in so many has a text that was put off; they are the newest.
 const WAITING_EVERY: u64 = 100;
@@ -50,7 +50,8 @@ impl Span {
     }
 
     fn is_seldom(&self, number: u64) -> bool {
-        number < self.rows / 2 && number % SELDOM_EVERY == 7
+        // Beyond what retention may take, and yet with many weeks after them.
+        (self.rows / 2..self.rows / 8 * 5).contains(&number) && number % SELDOM_EVERY == 7
     }
 
     fn is_dead(number: u64) -> bool {
@@ -109,12 +110,12 @@ impl Form {
     }
 
     fn fill(&self, number: &str, phone: &str) -> String {
-        let text = |piece| match piece {
-            &Piece::Fixed(ref text) => text.as_str(),
+        let pieces = self.0.iter().map(|piece| match piece {
+            Piece::Fixed(text) => text.as_str(),
             Piece::Number => number,
             Piece::Phone => phone,
-        };
-        self.0.iter().map(text).collect()
+        });
+        pieces.collect()
     }
 }
 
