@@ -17,13 +17,13 @@ use anyhow::{Context, bail};
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 /// Waits for a line of ours. If the pipe closes without one we are gone: it ends the server, kindly first, and removes its
-/// folder.
+/// folder unless that is kept.
 const WATCH: &str = r#"read -r word && exit 0
 kill -s "$2" "$1" 2>/dev/null
 looks=0
 while kill -0 "$1" 2>/dev/null && [ "$looks" -lt 50 ]; do sleep 0.1; looks=$((looks + 1)); done
 kill -s KILL "$1" 2>/dev/null
-rm -rf -- "$3""#;
+[ "$4" = kept ] || rm -rf -- "$3""#;
 
 /// A free port below those that the system gives to clients, so that it stays free while a server is down.
 pub fn free_port() -> anyhow::Result<u16> {
@@ -40,11 +40,12 @@ pub fn free_port() -> anyhow::Result<u16> {
 pub struct Watch(Child);
 
 impl Watch {
-    /// `end_by` is the signal that comes first; after five seconds the process is killed, and its folder removed. The shell is
-    /// kept out of our process group: a Ctrl-C meant for us must not end it.
-    pub fn over(process: u32, end_by: &str, folder: &Path) -> anyhow::Result<Self> {
+    /// `end_by` is the signal that comes first; after five seconds the process is killed, and its folder removed unless that is
+    /// `kept`. The shell is kept out of our process group: a Ctrl-C meant for us must not end it.
+    pub fn over(process: u32, end_by: &str, folder: &Path, kept: bool) -> anyhow::Result<Self> {
         let mut shell = Command::new("sh");
-        shell.args(["-c", WATCH, "watch", &process.to_string(), end_by]).arg(folder).process_group(0);
+        shell.args(["-c", WATCH, "watch", &process.to_string(), end_by]).arg(folder);
+        shell.arg(if kept { "kept" } else { "temporary" }).process_group(0);
         shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
         Ok(Self(shell.spawn().context("starting a shell that watches over a process")?))
     }
@@ -66,11 +67,11 @@ pub(crate) struct Process {
 
 impl Process {
     /// Kept out of our process group: a Ctrl-C meant for us must not end the server before we have ended it.
-    pub(crate) fn start(mut command: Command, folder: &Path, end_by: &str) -> anyhow::Result<Self> {
+    pub(crate) fn start(mut command: Command, folder: &Path, kept: bool, end_by: &str) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(folder.join("log")).context("the server's log")?;
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?;
-        match Watch::over(child.id(), end_by, folder) {
+        match Watch::over(child.id(), end_by, folder, kept) {
             Ok(watch) => Ok(Self { child, _watch: watch }),
             Err(error) => {
                 child.kill()?;

@@ -6,6 +6,7 @@
 mod copy;
 mod erasure;
 mod feed;
+mod generate;
 #[cfg(feature = "memory")]
 mod memory;
 mod numbers;
@@ -24,6 +25,7 @@ use async_trait::async_trait;
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
+pub use generate::{Generator, Past, Text};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};

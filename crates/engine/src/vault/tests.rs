@@ -76,6 +76,7 @@ async fn what_is_the_hub_s_own_opens_in_its_context_also_after_new_keys_were_mad
         slug: "o".to_owned(),
         doc: json!({}),
         sealed: Some(vault.seal(outlet.as_bytes(), b"whole")),
+        version: 0,
     };
     store.put_setup(Setup { rows: vec![row], ..Setup::default() }).await.unwrap();
     let (setup, stored) = (store.setup().await.unwrap(), store.sealed().await.unwrap());
@@ -112,6 +113,7 @@ async fn from_before(store: &Memory, master: &Master, hidden: &Value) -> (Id, Id
         slug: "x".to_owned(),
         doc: json!({}),
         sealed,
+        version: 0,
     };
     let sealed = seal(link.as_bytes(), hidden.to_string().as_bytes());
     store.put_setup(Setup { rows: vec![row(merchant, None), row(link, Some(sealed))], ..Setup::default() }).await.unwrap();

@@ -11,6 +11,7 @@ pub(crate) mod copy;
 mod erase;
 mod events;
 mod fsck;
+mod generate;
 mod handover;
 mod journal;
 mod lanes;
@@ -38,6 +39,7 @@ use std::{
 
 use async_trait::async_trait;
 use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
+pub(crate) use generate::Generator;
 use handover::Handover;
 use lanes::Lanes;
 pub use nodes::Migration;

@@ -58,11 +58,12 @@ pub(super) struct Gathered {
     exchanges: Vec<ExchangeRow>,
 }
 
-struct ExchangeRow {
-    exchange: Exchange,
-    command: Option<Uuid>,
-    attempt: i32,
-    retry_at: Option<Timestamp>,
+/// An exchange, and whose it is.
+pub(super) struct ExchangeRow {
+    pub(super) exchange: Exchange,
+    pub(super) command: Option<Uuid>,
+    pub(super) attempt: i32,
+    pub(super) retry_at: Option<Timestamp>,
 }
 
 impl Gathered {
@@ -732,7 +733,7 @@ async fn write_tally(work: &Transaction<'_>, tally: HashMap<String, i64>, shard:
     Ok(())
 }
 
-async fn put_exchanges(work: &Transaction<'_>, rows: &[ExchangeRow]) -> Result<(), Fault> {
+pub(super) async fn put_exchanges(work: &Transaction<'_>, rows: &[ExchangeRow]) -> Result<(), Fault> {
     if rows.is_empty() {
         return Ok(());
     }

@@ -11,9 +11,12 @@ mod events;
 mod file;
 mod fresh;
 mod fsck;
+mod generate;
 mod journal;
 mod outbox;
 mod pages;
+#[cfg(test)]
+mod plans;
 mod publication;
 mod purge;
 mod reference;
@@ -36,6 +39,7 @@ use std::{
 use async_trait::async_trait;
 pub use file::Copied;
 use fresh::{Fresh, Next};
+pub(crate) use generate::Generator;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;

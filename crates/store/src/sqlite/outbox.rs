@@ -189,11 +189,7 @@ pub(super) fn lease(
                 }
             };
             command.lease = Id::new(Kind::Attempt).ordinal();
-            db.prepare_cached("INSERT INTO sending (command, lease, until) VALUES (?1, ?2, ?3)")?.execute([
-                command.id.ordinal(),
-                command.lease,
-                ms(now) + lease_ms,
-            ])?;
+            mark_sending(db, command.id, command.lease, ms(now) + lease_ms)?;
             if let Job::Send { phone, .. } = &command.job {
                 command.contact = setup::contact(db, command.merchant, phone, phones)?;
             }
@@ -203,6 +199,11 @@ pub(super) fn lease(
         leased.next_at = soonest(leased.next_at, next_at);
     }
     Ok(leased)
+}
+
+/// From now on it is being sent.
+pub(super) fn mark_sending(db: &Connection, command: Id, lease: i64, until: i64) -> Result<()> {
+    db.prepare_cached("INSERT INTO sending VALUES (?1, ?2, ?3)")?.execute([command.ordinal(), lease, until]).map(drop)
 }
 
 fn read(row: &Row<'_>) -> Result<Command> {

@@ -230,15 +230,20 @@ fn the_dead(conditions: &str, limit: usize) -> String {
     format!(" AND j.ordinal IN ({} UNION {})", of("outcome", "outcome_dead"), of("command", "command_dead"))
 }
 
-/// As SQL; nothing where no row can be of this status.
+/// As SQL; nothing where no row can be of this status. Commands in trouble are found by an index that must be named together with
+/// its own condition: by itself SQLite does not see that the state of some is above.
 fn incoming_status(status: Option<&str>) -> Option<String> {
     Some(match status {
         None => String::new(),
         Some("error") => " AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)".to_owned(),
         // An entry is found by what became of it, and by what became of its commands.
         Some("dead") => format!(" AND j.ordinal IN ({})", journal::DEAD),
-        Some("unknown") => " AND j.ordinal IN (SELECT entry FROM command WHERE state = 4)".to_owned(),
-        Some("held") => " AND j.ordinal IN (SELECT entry FROM command WHERE state = 5)".to_owned(),
+        Some("unknown") => {
+            " AND j.ordinal IN (SELECT entry FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 4)".to_owned()
+        }
+        Some("held") => {
+            " AND j.ordinal IN (SELECT entry FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 5)".to_owned()
+        }
         Some("waiting") => " AND EXISTS (SELECT 1 FROM command c WHERE c.entry = j.ordinal AND c.state = 0)".to_owned(),
         Some("ok") => " AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.entry = j.ordinal AND o.state = 3)".to_owned(),
         Some("unread") => " AND j.ordinal IN (SELECT entry FROM unread)".to_owned(),
@@ -292,8 +297,12 @@ fn outgoing_status(status: Option<&str>) -> Option<String> {
         None => String::new(),
         Some("error") => " AND j.error IS NOT NULL".to_owned(),
         Some("ok") => " AND j.error IS NULL".to_owned(),
-        Some("dead") => " AND j.command IN (SELECT ordinal FROM command WHERE state = 3)".to_owned(),
-        Some("unknown") => " AND j.command IN (SELECT ordinal FROM command WHERE state = 4)".to_owned(),
+        Some("dead") => {
+            " AND j.command IN (SELECT ordinal FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 3)".to_owned()
+        }
+        Some("unknown") => {
+            " AND j.command IN (SELECT ordinal FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 4)".to_owned()
+        }
         Some(_) => return None,
     })
 }

@@ -24,8 +24,9 @@ struct Own {
     child: Child,
     /// Dropped after the child has ended.
     watch: Watch,
-    folder: TempDir,
+    folder: PathBuf,
     around: Surroundings,
+    _temporary: Option<TempDir>,
 }
 
 impl Drop for Own {
@@ -42,6 +43,8 @@ pub(crate) struct Surroundings {
     pub(crate) variables: Vec<(&'static str, String)>,
     /// How far its clock is off, in the words of libfaketime.
     pub(crate) clock: Option<&'static str>,
+    /// Where its data stays, instead of a temporary folder.
+    pub(crate) folder: Option<PathBuf>,
 }
 
 /// The process, and what ends it should we be killed.
@@ -63,7 +66,7 @@ fn spawn(folder: &Path, address: SocketAddr, around: &Surroundings) -> anyhow::R
         .stderr(log)
         .spawn()
         .context("starting the hub")?;
-    match Watch::over(child.id(), "KILL", folder) {
+    match Watch::over(child.id(), "KILL", folder, around.folder.is_some()) {
         Ok(watch) => Ok((child, watch)),
         Err(error) => {
             child.kill()?;
@@ -88,10 +91,19 @@ impl Driven {
 
     /// The same in other surroundings; a node that comes to others goes by their owner key.
     pub(crate) async fn start_in(around: Surroundings, key: Option<&str>) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("uzel-bench-").tempdir().context("a temporary folder")?;
+        let (folder, temporary) = match &around.folder {
+            Some(folder) => {
+                std::fs::create_dir_all(folder).with_context(|| format!("folder {}", folder.display()))?;
+                (std::fs::canonicalize(folder)?, None)
+            }
+            None => {
+                let temporary = tempfile::Builder::new().prefix("uzel-bench-").tempdir().context("a temporary folder")?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let (child, watch) = spawn(folder.path(), address, &around)?;
-        let own = Own { child, watch, folder, around };
+        let (child, watch) = spawn(&folder, address, &around)?;
+        let own = Own { child, watch, folder, around, _temporary: temporary };
         let mut driven = Self { address, key: String::new(), web: web()?, own: Some(own) };
         driven.answers().await?;
         driven.key = match key {
@@ -112,7 +124,7 @@ impl Driven {
     /// The data folder of a hub that was started here.
     pub(crate) fn data(&self) -> anyhow::Result<PathBuf> {
         let own = self.own.as_ref().context("the data folder of a running hub is not known here")?;
-        Ok(own.folder.path().join("uzel-data"))
+        Ok(own.folder.join("uzel-data"))
     }
 
     /// Waits until the port is answered.
@@ -133,8 +145,25 @@ impl Driven {
         let own = self.own.as_mut().context("a running hub is not killed by a benchmark")?;
         own.child.kill()?;
         own.child.wait()?;
-        (own.child, own.watch) = spawn(own.folder.path(), self.address, &own.around)?;
+        (own.child, own.watch) = spawn(&own.folder, self.address, &own.around)?;
         Ok(())
+    }
+
+    /// Ends it in order.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("a running hub is not stopped by a benchmark")?;
+        uzel_servers::signal(own.child.id(), "TERM")?;
+        let status = own.child.wait()?;
+        ensure!(status.success(), "the hub ended with {status}{}", self.last_words());
+        Ok(())
+    }
+
+    /// Starts a stopped one again on the same data, with these variables.
+    pub(crate) async fn start_again(&mut self, variables: Vec<(&'static str, String)>) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("a running hub is not started by a benchmark")?;
+        own.around.variables = variables;
+        (own.child, own.watch) = spawn(&own.folder, self.address, &own.around)?;
+        self.answers().await
     }
 
     /// The clock by which it is started from now on.
@@ -196,7 +225,7 @@ impl Driven {
 
     /// The end of the log of a hub that was started here, for whoever looks for the reason of an error.
     fn last_words(&self) -> String {
-        let log = self.own.as_ref().and_then(|own| std::fs::read_to_string(own.folder.path().join("log")).ok());
+        let log = self.own.as_ref().and_then(|own| std::fs::read_to_string(own.folder.join("log")).ok());
         let lines: Vec<&str> = log.iter().flat_map(|log| log.lines().rev().take(5)).collect();
         lines.into_iter().rev().map(|line| format!("\n  {line}")).collect()
     }

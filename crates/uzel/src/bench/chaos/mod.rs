@@ -68,7 +68,7 @@ pub(crate) async fn run(fault: Fault, nodes: usize, events: u64, seed: u64, time
     ensure!((1..1_000_000).contains(&events), "--events: from 1 to a million");
     ensure!((1..=16).contains(&nodes), "--nodes: from 1 to 16");
     let mut random = StdRng::seed_from_u64(seed);
-    let options = Options { max_connections: 20 + 20 * nodes as u32, config: Vec::new() };
+    let options = Options { max_connections: 20 + 20 * nodes as u32, ..Options::default() };
     let servers = Servers { postgres: Arc::new(Postgres::start_with(&options)?), nats: Arc::new(Nats::start(Sync::Default)?) };
     let provider = Provider::start(events).await?;
     let mut nodes = Nodes::start(&servers, nodes).await?;

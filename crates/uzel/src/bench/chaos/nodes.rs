@@ -39,7 +39,7 @@ impl Nodes {
                 ("UZEL_READING_LEASE_MS", READING_LEASE_MS.to_string()),
             ];
             let key = nodes.first().map(Driven::key).map(str::to_owned);
-            nodes.push(Driven::start_in(Surroundings { variables, clock: None }, key.as_deref()).await?);
+            nodes.push(Driven::start_in(Surroundings { variables, ..Surroundings::default() }, key.as_deref()).await?);
         }
         Ok(Self(nodes))
     }
