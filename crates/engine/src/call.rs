@@ -13,7 +13,7 @@ use std::{
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 use tracing::Instrument;
 use uzel_model::{
     CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
@@ -24,7 +24,9 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, breaker, flow::Ground, outward::Call, read, trace};
+use crate::{
+    Engine, IN_FLIGHT_MAX, Link, RequestLabel, World, breaker, endpoint::deliver, flow::Ground, outward::Call, read, trace,
+};
 
 /// Of these calls one connection may have at the most: so that one dead provider never holds all.
 const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
@@ -35,6 +37,63 @@ const LONGEST_IDLE: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// After this a command that could not be made is dead.
 const HORIZON: SignedDuration = SignedDuration::from_hours(72);
+
+/// Deliveries to endpoints have places of their own: they may be sent twice, so a crash leaves none of them unknown, and however
+/// slow the merchants' own software is, it takes no place from calls to providers.
+const DELIVERIES_MAX: usize = 256;
+/// Of these one endpoint may have so many.
+const PER_ENDPOINT_MAX: usize = 16;
+
+/// Something new may be due.
+#[derive(Default)]
+pub(crate) struct Due {
+    calls: Notify,
+    deliveries: Notify,
+}
+
+impl Due {
+    pub(crate) fn notify_one(&self) {
+        self.calls.notify_one();
+        self.deliveries.notify_one();
+    }
+}
+
+/// Whose commands a loop makes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Connections,
+    Endpoints,
+}
+
+impl Lane {
+    fn in_flight_max(self) -> usize {
+        match self {
+            Self::Connections => IN_FLIGHT_MAX,
+            Self::Endpoints => DELIVERIES_MAX,
+        }
+    }
+
+    fn per_link_max(self) -> usize {
+        match self {
+            Self::Connections => PER_LINK_MAX,
+            Self::Endpoints => PER_ENDPOINT_MAX,
+        }
+    }
+
+    /// Whose commands may be made. An endpoint that gets nothing any more is among them: its commands are held back.
+    fn links(self, world: &World) -> impl Iterator<Item = &Arc<Link>> {
+        let connections = world.links.values().filter(move |_| self == Self::Connections);
+        let endpoints = world.endpoints.values().map(|endpoint| &endpoint.link).filter(move |_| self == Self::Endpoints);
+        connections.chain(endpoints).filter(|link| !link.paused)
+    }
+
+    fn due(self, engine: &Engine) -> &Notify {
+        match self {
+            Self::Connections => &engine.due.calls,
+            Self::Endpoints => &engine.due.deliveries,
+        }
+    }
+}
 
 /// What is under way, by connection.
 #[derive(Default)]
@@ -70,7 +129,7 @@ impl Drop for Place {
     }
 }
 
-pub(crate) async fn run(engine: Arc<Engine>) {
+pub(crate) async fn run(engine: Arc<Engine>, lane: Lane) {
     // What came before the start may call off what waits: it is read first.
     tokio::select! {
         biased;
@@ -80,15 +139,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let flight = Arc::new(Flight::default());
     let mut turn = 0_usize;
     while !engine.stop.is_cancelled() {
-        let free = IN_FLIGHT_MAX - flight.total.load(Ordering::Acquire);
-        let shares = if free == 0 { Vec::new() } else { shares(&engine, &flight, turn) };
+        let free = lane.in_flight_max() - flight.total.load(Ordering::Acquire);
+        let shares = if free == 0 { Vec::new() } else { shares(&engine, lane, &flight, turn) };
         turn = turn.wrapping_add(1);
+        let count = lane.links(&engine.world()).count();
         if shares.is_empty() {
-            wait(&engine, LONGEST_WAIT).await;
+            // Where there is nobody to call, only a change of what is set up brings something to do.
+            wait(&engine, lane, if count == 0 { Duration::MAX } else { LONGEST_WAIT }).await;
             continue;
         }
         // Of a connection that is left out nobody tells when its turn comes.
-        let all = shares.len() == engine.world().links.values().filter(|link| !link.paused).count();
+        let all = shares.len() == count;
         let lease = engine.options.call_timeout + engine.options.lease_margin;
         // Where this node is the only one, nobody takes anything over.
         let lease_until = engine.store.shared().then(|| Instant::now() + lease);
@@ -97,7 +158,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             Ok(leased) => leased,
             Err(error) => {
                 tracing::warn!("due commands cannot be leased yet: {error}");
-                wait(&engine, Duration::from_millis(500)).await;
+                wait(&engine, lane, Duration::from_millis(500)).await;
                 continue;
             }
         };
@@ -113,17 +174,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         let idle = if engine.store.shared() && all { LONGEST_IDLE } else { LONGEST_WAIT };
         let pause = next_at.map_or(idle, |at| until(&engine, at));
         if !pause.is_zero() {
-            wait(&engine, pause).await;
+            wait(&engine, lane, pause).await;
         }
     }
 }
 
-async fn wait(engine: &Engine, pause: Duration) {
+async fn wait(engine: &Engine, lane: Lane, pause: Duration) {
     tokio::select! {
         biased;
-        () = engine.due.notified() => {}
+        () = lane.due(engine).notified() => {}
         () = engine.stop.cancelled() => {}
-        () = tokio::time::sleep(pause) => {}
+        () = tokio::time::sleep(pause), if pause < Duration::MAX => {}
     }
 }
 
@@ -134,16 +195,15 @@ fn until(engine: &Engine, at: Timestamp) -> Duration {
 }
 
 /// How many calls each connection may begin now. The order turns, so that none is always first.
-fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
+fn shares(engine: &Engine, lane: Lane, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
     let world = engine.world();
     let by_link = flight.by_link.lock();
-    let mut shares: Vec<(Id, usize)> = world
-        .links
-        .values()
-        .filter(|link| !link.paused && !engine.outward.limits.is_full(link.id))
+    let mut shares: Vec<(Id, usize)> = lane
+        .links(&world)
+        .filter(|link| !engine.outward.limits.is_full(link.id))
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
-            (link.id, engine.outward.breakers.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
+            (link.id, engine.outward.breakers.allowance(link.id, under_way).min(lane.per_link_max().saturating_sub(under_way)))
         })
         .filter(|(_, share)| *share > 0)
         .collect();
@@ -156,26 +216,26 @@ fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
 }
 
 /// What a try came to.
-struct Outcome {
-    state: CommandState,
-    retry_at: Option<Timestamp>,
-    reason: Option<String>,
-    provider_id: Option<String>,
-    counts: bool,
-    frees_slot: bool,
-    label: &'static str,
+pub(crate) struct Outcome {
+    pub(crate) state: CommandState,
+    pub(crate) retry_at: Option<Timestamp>,
+    pub(crate) reason: Option<String>,
+    pub(crate) provider_id: Option<String>,
+    pub(crate) counts: bool,
+    pub(crate) frees_slot: bool,
+    pub(crate) label: &'static str,
 }
 
 impl Outcome {
-    fn ended(state: CommandState, reason: Option<String>, label: &'static str) -> Self {
+    pub(crate) fn ended(state: CommandState, reason: Option<String>, label: &'static str) -> Self {
         Self { state, retry_at: None, reason, provider_id: None, counts: true, frees_slot: false, label }
     }
 
-    fn held(reason: &str) -> Self {
+    pub(crate) fn held(reason: &str) -> Self {
         Self { counts: false, frees_slot: true, ..Self::ended(CommandState::Held, Some(reason.to_owned()), "held") }
     }
 
-    fn again(at: Timestamp, reason: String) -> Self {
+    pub(crate) fn again(at: Timestamp, reason: String) -> Self {
         Self { retry_at: Some(at), ..Self::ended(CommandState::Waiting, Some(reason), "retry") }
     }
 }
@@ -183,6 +243,9 @@ impl Outcome {
 /// One try at one command.
 async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Instant>) {
     let world = engine.world();
+    if let Some(endpoint) = world.endpoints.get(&command.connection).cloned() {
+        return deliver::attempt(engine, &endpoint, &command, lease_until).await;
+    }
     let Some(link) = world.links.get(&command.connection).cloned() else {
         // Taken away between lease and try: it waits until the connection can be used again.
         let at = engine.clock.now() + SignedDuration::from_mins(1);
@@ -192,21 +255,35 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
     };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &link, &command.trace).in_place(lease_until);
-    let mut outcome = match before(engine, &link, &command) {
+    let outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
         None => make(engine, &link, &command, &call, &mut change).await,
     };
-    // Only what went out is an attempt; a refusal of the provider proves something only after one.
-    outcome.counts &= call.has_tried() || outcome.state != CommandState::Waiting;
-    let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
-    engine.metrics.attempts.get_or_create(&label).inc();
-    tracing::debug!(result = outcome.label, "a try has ended");
+    let has_tried = call.has_tried();
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
         let told = told_nobody(&link, &command, engine.clock.now());
         log_text(engine, &command, told.id);
         exchanges.push(told);
     }
+    finish(engine, &link, &command, outcome, has_tried, exchanges, change).await;
+}
+
+/// Writes what a try came to, with its exchanges.
+pub(crate) async fn finish(
+    engine: &Engine,
+    link: &Link,
+    command: &Command,
+    mut outcome: Outcome,
+    has_tried: bool,
+    mut exchanges: Vec<Exchange>,
+    mut change: Change,
+) {
+    // Only what went out is an attempt; a refusal of the provider proves something only after one.
+    outcome.counts &= has_tried || outcome.state != CommandState::Waiting;
+    let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
+    engine.metrics.attempts.get_or_create(&label).inc();
+    tracing::debug!(result = outcome.label, "a try has ended");
     if outcome.counts
         && !matches!(outcome.state, CommandState::Done)
         && let Some(last) = exchanges.last_mut()
@@ -215,7 +292,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
     }
     // A provider's words may repeat what it was sent.
     outcome.reason = outcome.reason.map(|reason| link.without_secrets(&reason));
-    change.settlement = Some(settlement(&command, outcome, exchanges));
+    change.settlement = Some(settlement(command, outcome, exchanges));
     settle(engine, change).await;
 }
 
@@ -320,6 +397,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
             Some(guests) => guests.look_up(&client, what).await.map(Made::Found),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
         },
+        Job::Deliver { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "webhooks go to endpoints only")),
     }
 }
 

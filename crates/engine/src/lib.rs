@@ -8,6 +8,7 @@ mod clock;
 mod command;
 pub mod desk;
 pub mod doctor;
+pub mod endpoint;
 pub mod flow;
 mod jetstream;
 mod login;
@@ -38,6 +39,7 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use clock::Clock;
+pub use endpoint::Endpoint;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
 pub use jetstream::NatsOptions;
 pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
@@ -69,6 +71,8 @@ pub struct Options {
     pub lease_margin: Duration,
     /// How long entries and what followed from them are kept; for ever if not set.
     pub keep: Option<Duration>,
+    /// An endpoint whose calls have failed for so long gets nothing any more.
+    pub endpoint_patience: Duration,
     /// Where events are published, and commands may come from.
     pub nats: Option<NatsOptions>,
 }
@@ -83,6 +87,7 @@ impl Default for Options {
             ready_age: Duration::from_secs(300),
             lease_margin: Duration::from_secs(30),
             keep: None,
+            endpoint_patience: Duration::from_secs(5 * 86_400),
             nats: None,
         }
     }
@@ -103,7 +108,7 @@ pub struct Engine {
     outward: outward::Outward,
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
-    due: Notify,
+    due: call::Due,
     /// Events have been committed.
     told: Notify,
     stop: CancellationToken,
@@ -144,7 +149,7 @@ impl Engine {
             changing: tokio::sync::Mutex::default(),
             outward,
             rhythms: rhythm::Rhythms::default(),
-            due: Notify::new(),
+            due: call::Due::default(),
             told: Notify::new(),
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
@@ -173,7 +178,8 @@ impl Engine {
             self.tasks.spawn(nodes::run(self.clone()));
         }
         self.tasks.spawn(read::run(self.clone()));
-        self.tasks.spawn(call::run(self.clone()));
+        self.tasks.spawn(call::run(self.clone(), call::Lane::Connections));
+        self.tasks.spawn(call::run(self.clone(), call::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
         jetstream::start(self).await
     }

@@ -23,6 +23,15 @@ impl Networks {
         public(address) || (!link_local(address) && self.contains(address))
     }
 
+    /// Whether the operator names it: then it may be called without TLS, too.
+    pub(crate) fn names(&self, address: IpAddr) -> bool {
+        !link_local(address) && self.contains(address)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether one of them holds this address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|(network, bits)| inside(address, *network, *bits))

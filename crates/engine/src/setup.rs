@@ -1,4 +1,4 @@
-//! Setting up by a file: merchants, outlets, connections and flows. Checked whole before anything changes, applied
+//! Setting up by a file: merchants, outlets, connections, flows and endpoints. Checked whole before anything changes, applied
 //! idempotently, with a difference that can be shown first.
 
 use std::{
@@ -15,16 +15,18 @@ use tokio::time::Instant;
 use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
 
+pub use self::endpoints::EndpointPart;
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, world::LinkDoc};
 
+mod endpoints;
 mod shape;
 
 /// Keys imported by a file must be as hard to guess as ours.
 const KEY_CHARS_MIN: usize = 24;
 
 /// How long one node may change the setup before another does, and how often a change is planned anew.
-const TURN_HOLD: Duration = Duration::from_secs(30);
+pub(crate) const TURN_HOLD: Duration = Duration::from_secs(30);
 const TRIES_MAX: u32 = 5;
 
 /// `setup.toml`.
@@ -39,6 +41,8 @@ pub struct SetupFile {
     pub connection: Vec<ConnectionPart>,
     #[serde(default)]
     pub flow: Vec<FlowPart>,
+    #[serde(default)]
+    pub endpoint: Vec<EndpointPart>,
 }
 
 /// A business.
@@ -129,6 +133,8 @@ pub struct Plan {
     pub differences: Vec<Difference>,
     /// Webhook keys that were made, by connection: shown once.
     pub keys: Vec<(String, String)>,
+    /// Signing secrets that were made, by endpoint: shown once.
+    pub secrets: Vec<(String, String)>,
     #[serde(skip)]
     setup: Setup,
     /// What stood when it was worked out.
@@ -159,7 +165,8 @@ impl Engine {
         let whole = all("merchant", parts.merchant.len())
             && all("outlet", parts.outlet.len())
             && all("connection", parts.connection.len())
-            && all("flow", parts.flow.len());
+            && all("flow", parts.flow.len())
+            && all("endpoint", parts.endpoint.len());
         if !whole && faults.is_empty() {
             let detail =
                 serde_json::from_value::<SetupFile>(file.clone()).err().map_or_else(String::new, |error| error.to_string());
@@ -305,6 +312,9 @@ impl Planner<'_> {
                 rule.ground_at = Some(before.unwrap_or_else(|| self.engine.clock.now().to_string()));
             }
             self.put(Kind::Flow, "flow", Some(merchant), &part.slug, json!(rule), None);
+        }
+        for Placed(place, part) in &file.endpoint {
+            self.endpoint(&format!("/endpoint/{place}"), part);
         }
     }
 

@@ -9,6 +9,8 @@ use std::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
+use crate::Timestamp;
+
 /// What an id belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -22,9 +24,11 @@ pub enum Kind {
     Command,
     Attempt,
     Key,
+    /// A URL of the merchant's own software that receives webhooks.
+    Endpoint,
 }
 
-const KINDS: [(Kind, &str); 9] = [
+const KINDS: [(Kind, &str); 10] = [
     (Kind::Merchant, "mer"),
     (Kind::Outlet, "out"),
     (Kind::Connection, "con"),
@@ -34,6 +38,7 @@ const KINDS: [(Kind, &str); 9] = [
     (Kind::Command, "cmd"),
     (Kind::Attempt, "att"),
     (Kind::Key, "key"),
+    (Kind::Endpoint, "end"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -81,6 +86,12 @@ impl Id {
 
     pub fn from_bytes(kind: Kind, bytes: [u8; 16]) -> Self {
         Self { kind, uuid: Uuid::from_bytes(bytes) }
+    }
+
+    /// The least id of a moment: ids that are made from then on sort after it.
+    pub fn least(kind: Kind, at: Timestamp) -> Self {
+        let ms = at.as_millisecond().max(0) as u128;
+        Self { kind, uuid: Uuid::from_u128(ms << 80) }
     }
 
     pub fn kind(&self) -> Kind {

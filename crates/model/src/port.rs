@@ -5,7 +5,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp};
+use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp, id::Kind};
 
 /// What a command asks of its connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,6 +21,12 @@ pub enum Job {
     },
     /// Find the guest's phone ([`Guests::look_up`]).
     LookUp { what: Value },
+    /// Tell an endpoint of the command's event.
+    Deliver {
+        /// Something of the event is still being looked up: it goes when that has ended, however it ended.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        after_look_up: bool,
+    },
 }
 
 impl Job {
@@ -28,12 +34,18 @@ impl Job {
         match self {
             Self::Send { .. } => "send",
             Self::LookUp { .. } => "look_up",
+            Self::Deliver { .. } => "deliver",
         }
     }
 
     /// Whether it may be sent again when nobody knows what became of it.
     pub fn repeatable(&self) -> bool {
-        matches!(self, Self::LookUp { .. })
+        matches!(self, Self::LookUp { .. } | Self::Deliver { .. })
+    }
+
+    /// What the command's way out is: an endpoint, or a connection.
+    pub fn way_out(&self) -> Kind {
+        if matches!(self, Self::Deliver { .. }) { Kind::Endpoint } else { Kind::Connection }
     }
 }
 

@@ -5,6 +5,7 @@
 mod caller;
 mod commands;
 mod connections;
+mod endpoints;
 mod flows;
 mod hub;
 mod journal;
@@ -45,6 +46,12 @@ pub(crate) fn routes() -> Router<Arc<App>> {
         .route("/connections/{id}/subscribe", post(connections::subscribe))
         .route("/connections/{id}/refusals", get(connections::refusals))
         .route("/connections/{id}/login", post(connections::login))
+        .route("/endpoints", get(endpoints::list).post(endpoints::create))
+        .route("/endpoints/{id}", get(endpoints::show).patch(endpoints::change).delete(endpoints::remove))
+        .route("/endpoints/{id}/test", post(endpoints::test))
+        .route("/endpoints/{id}/recover", post(endpoints::recover))
+        .route("/endpoints/{id}/rotate", post(endpoints::rotate))
+        .route("/endpoints/{id}/enable", post(endpoints::enable))
         .route("/providers/{id}/refusals", get(hub::refusals))
         .route("/apply", post(flows::apply).layer(DefaultBodyLimit::max(SETUP_BYTES_MAX)))
         .route("/flows/dry-run", post(flows::dry_run))

@@ -110,6 +110,23 @@ impl Store for Memory {
         Ok(self.rows.lock().events.get(&id).map(|row| row.event.clone()))
     }
 
+    async fn told(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        let rows = self.rows.lock();
+        let events = rows.events.values().map(|row| &row.event);
+        let events = events.filter(|event| event.merchant == merchant && event.id.ordinal() > after.ordinal()).take(limit);
+        let states = |event: &Event| {
+            let of_event = rows.commands.values().filter(|row| row.command.event == Some(event.id));
+            of_event.filter(|row| row.command.connection == way_out).map(|row| row.state).collect()
+        };
+        Ok(events.map(|event| (event.clone(), states(event))).collect())
+    }
+
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, _: &str, at: Timestamp) -> Result<bool, StoreError> {
         let mut rows = self.rows.lock();
         let known = rows.contacts.entry((merchant, phone.to_owned())).or_insert((Contact::default(), Timestamp::MIN));

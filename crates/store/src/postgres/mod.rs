@@ -18,6 +18,7 @@ mod publication;
 mod purge;
 mod setup;
 mod timeline;
+mod told;
 mod turns;
 mod watch;
 mod work;
@@ -37,7 +38,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
+    About, Applied, Change, CommandState, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
     Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
@@ -246,6 +247,16 @@ impl Store for Postgres {
 
     async fn event(&self, event: Id) -> Result<Option<Event>, StoreError> {
         journal::event(&self.core.reader().await?, event).await
+    }
+
+    async fn told(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        told::after(&self.core.reader().await?, merchant, way_out, after, limit).await
     }
 
     async fn put_consent(

@@ -476,14 +476,15 @@ async fn give_back_lost(core: &Core, client: &Object) -> Result<(), Fault> {
 }
 
 fn read(row: &Row) -> Result<Command, StoreError> {
+    let job: Job = doc(row, 6)?;
     Ok(Command {
         id: id(Kind::Command, row, 0)?,
         merchant: id(Kind::Merchant, row, 1)?,
-        connection: id(Kind::Connection, row, 2)?,
+        connection: id(job.way_out(), row, 2)?,
         source: id(Kind::Connection, row, 3)?,
         flow: maybe_id(Kind::Flow, row, 4)?,
         event: maybe_id(Kind::Event, row, 5)?,
-        job: doc::<Job>(row, 6)?,
+        job,
         due_at: get(row, 7)?,
         latest_at: get(row, 8)?,
         attempts: get::<i32>(row, 9)?.unsigned_abs(),

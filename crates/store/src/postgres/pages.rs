@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CommandState, Direction, EntryState, JournalFilter, JournalRow, StoreError,
-    numbers::{command_state, entry_state, entry_word, key},
+    numbers::{command_state, entry_state, entry_word, key, way_out},
 };
 
 /// Ids may stand so far from the time of their rows: a question is kept when it is answered, and clocks are set.
@@ -59,8 +59,8 @@ async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<O
     }
     let statement = work
         .prepare_cached(
-            "SELECT id FROM setup WHERE kind = 'connection' AND ($1::uuid IS NULL OR merchant = $1)
-             AND ($2::text IS NULL OR doc::json ->> 'provider' = $2)",
+            "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND ($1::uuid IS NULL OR merchant = $1)
+             AND ($2::text IS NULL OR coalesce(doc::json ->> 'provider', 'endpoint') = $2)",
         )
         .await
         .map_err(failed)?;
@@ -192,7 +192,7 @@ fn outgoing() -> Half {
                 id: id(Kind::Attempt, row, 0)?,
                 at: get(row, 1)?,
                 merchant_id: id(Kind::Merchant, row, 2)?,
-                integration_id: id(Kind::Connection, row, 3)?,
+                integration_id: id(way_out(&get::<String>(row, 4)?), row, 3)?,
                 provider: get(row, 4)?,
                 direction: Direction::Out,
                 endpoint: get(row, 5)?,

@@ -14,6 +14,7 @@ mod reference;
 mod setup;
 mod tally;
 mod timeline;
+mod told;
 mod watch;
 mod work;
 mod writer;
@@ -36,7 +37,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Change, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
+    About, Applied, Change, CommandState, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
     Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
@@ -287,6 +288,16 @@ impl Store for Sqlite {
 
     async fn event(&self, event: Id) -> Result<Option<Event>, StoreError> {
         self.read(move |connection| journal::event(connection, event)).await
+    }
+
+    async fn told(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        self.read(move |db| told::after(db, merchant, way_out, after, limit)).await
     }
 
     async fn put_consent(

@@ -9,7 +9,7 @@ use uzel_model::id::Kind;
 use super::{id, journal, ms, reference::FOUND, time};
 use crate::{
     CommandState, Direction, EntryState, JournalFilter, JournalRow,
-    numbers::{command_state, entry_state, entry_word, key},
+    numbers::{command_state, entry_state, entry_word, key, way_out},
 };
 
 /// Among so many of the newest rows a page is looked for first.
@@ -154,7 +154,7 @@ fn newest(
 
 fn connections(db: &Connection, filter: &JournalFilter) -> Result<Vec<[u8; 16]>> {
     db.prepare_cached(
-        "SELECT id FROM setup WHERE kind = 'connection' AND (?1 IS NULL OR merchant = ?1)
+        "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND (?1 IS NULL OR merchant = ?1)
          AND (?2 IS NULL OR ifnull(doc ->> 'provider', ?2) = ?2)",
     )?
     .query_map((filter.merchant.map(|merchant| *merchant.as_bytes()), &filter.provider), |row| row.get(0))?
@@ -228,7 +228,7 @@ fn outgoing() -> Half {
                 id: id(Kind::Attempt, 0, row)?,
                 at: time(1, row)?,
                 merchant_id: id(Kind::Merchant, 2, row)?,
-                integration_id: id(Kind::Connection, 3, row)?,
+                integration_id: id(way_out(row.get_ref(4)?.as_str()?), 3, row)?,
                 provider: row.get(4)?,
                 direction: Direction::Out,
                 endpoint: row.get(5)?,
