@@ -85,6 +85,10 @@ impl Asker {
         accepted(self.exchange(Method::POST, path, Some(body)).await?)
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> anyhow::Result<Value> {
+        accepted(self.exchange(Method::DELETE, path, None).await?)
+    }
+
     /// Under a key of the caller's own.
     pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> anyhow::Result<Value> {
         accepted(self.exchange_under(Method::POST, path, Some(body), Some(key)).await?)

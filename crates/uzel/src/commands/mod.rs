@@ -5,6 +5,7 @@ mod apply;
 mod ask;
 mod backup;
 mod doctor;
+mod endpoints;
 mod migrate;
 mod moment;
 mod places;
@@ -70,7 +71,7 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8090")]
         listen: SocketAddr,
     },
-    /// Set up merchants, outlets, connections and flows by a file.
+    /// Set up merchants, outlets, connections, flows and endpoints by a file.
     Apply {
         file: PathBuf,
         /// Only show what would change.
@@ -93,6 +94,11 @@ enum Command {
     Connections {
         #[command(subcommand)]
         what: ConnectionsCommand,
+    },
+    /// Endpoints: where the merchants' own software receives webhooks.
+    Endpoints {
+        #[command(subcommand)]
+        what: endpoints::EndpointsCommand,
     },
     /// Providers.
     Providers {
@@ -349,6 +355,7 @@ impl Cli {
     async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
+            Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
                     ("merchant", &args.merchant),
