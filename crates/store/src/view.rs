@@ -39,6 +39,8 @@ pub struct JournalRow {
 #[derive(Debug, Clone, Default)]
 pub struct JournalFilter {
     pub merchant: Option<Id>,
+    /// One connection, or one endpoint.
+    pub way_out: Option<Id>,
     pub provider: Option<String>,
     /// Phone, order number or provider's id, exactly as journalled.
     pub reference: Option<String>,

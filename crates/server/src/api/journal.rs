@@ -6,7 +6,7 @@ use axum::{Json, extract::State};
 use jiff::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use uzel_model::{Id, check::Fault, phone};
+use uzel_model::{Id, check::Fault, phone, webhook};
 use uzel_store::{JournalFilter, JournalRow, Timeline};
 
 use super::{
@@ -24,6 +24,8 @@ const STATUSES: [&str; 9] = ["ok", "error", "unread", "read", "duplicate", "dead
 pub(super) struct Filter {
     merchant: Option<String>,
     provider: Option<String>,
+    /// An endpoint, by id or slug: what was sent to it.
+    endpoint: Option<String>,
     phone: Option<String>,
     /// Order number or provider's id.
     order: Option<String>,
@@ -65,6 +67,7 @@ pub(super) async fn list(
         ));
     }
     if let Some(provider) = filter.provider.as_deref()
+        && provider != webhook::PROVIDER_ID
         && !app.engine.providers.iter().any(|known| known.id == provider)
     {
         return Err(Problem::unreadable(
@@ -75,9 +78,13 @@ pub(super) async fn list(
     if filter.from.zip(filter.to).is_some_and(|(from, to)| from >= to) {
         return Err(Problem::unreadable("query", Fault::new("from", "is not before `to`: nothing could be between them")));
     }
+    let endpoint = filter.endpoint.as_deref().map(|name| {
+        app.engine.endpoint(name, merchant).ok_or_else(|| Problem::unreadable("query", Fault::new("endpoint", "there is none of this name")))
+    });
     let shows_all = filter.unmasked && caller.is_owner();
     let filter = JournalFilter {
         merchant,
+        way_out: endpoint.transpose()?.map(|endpoint| endpoint.id()),
         provider: filter.provider,
         reference,
         status: filter.status,

@@ -53,6 +53,9 @@ pub(super) async fn list(client: &mut Object, filter: &JournalFilter) -> Result<
 
 /// The connections of the merchant and the provider, where the filter names one.
 async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<Option<Vec<Uuid>>, StoreError> {
+    if let (Some(way_out), None) = (filter.way_out, &filter.reference) {
+        return Ok(Some(vec![uuid(way_out)]));
+    }
     // By a reference few rows are found: no index need help.
     if (filter.merchant.is_none() && filter.provider.is_none()) || filter.reference.is_some() {
         return Ok(None);
@@ -87,6 +90,9 @@ async fn page(
     // A connection may have had another provider before.
     if let Some(merchant) = filter.merchant {
         add("j.merchant = ?", Box::new(uuid(merchant)));
+    }
+    if let Some(way_out) = filter.way_out {
+        add("j.connection = ?", Box::new(uuid(way_out)));
     }
     if let Some(provider) = &filter.provider {
         add("j.provider = ?", Box::new(text(provider).into_owned()));

@@ -107,6 +107,9 @@ fn newest(
     if let Some(merchant) = filter.merchant {
         add("j.merchant = ?", Box::new(*merchant.as_bytes()));
     }
+    if let Some(way_out) = filter.way_out {
+        add("j.connection = ?", Box::new(*way_out.as_bytes()));
+    }
     if let Some(provider) = &filter.provider {
         add("j.provider = ?", Box::new(provider.clone()));
     }
@@ -126,6 +129,9 @@ fn newest(
     }
     if let Some(ceiling) = ceiling {
         add("j.ordinal < ?", Box::new(ceiling));
+    }
+    if let (Some(way_out), None) = (filter.way_out, &filter.reference) {
+        return query.rows(db, floor, Some(way_out.as_bytes()), limit);
     }
     if (filter.merchant.is_none() && filter.provider.is_none()) || filter.reference.is_some() || status.contains(" IN (") {
         return query.rows(db, floor, None, limit);

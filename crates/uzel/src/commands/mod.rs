@@ -187,6 +187,9 @@ struct JournalArgs {
     merchant: Option<String>,
     #[arg(long)]
     provider: Option<String>,
+    /// An endpoint: what was sent to it, and what it answered.
+    #[arg(long)]
+    endpoint: Option<String>,
     #[arg(long)]
     phone: Option<String>,
     /// Order number or provider's id.
@@ -360,6 +363,7 @@ impl Cli {
                 let pairs = [
                     ("merchant", &args.merchant),
                     ("provider", &args.provider),
+                    ("endpoint", &args.endpoint),
                     ("phone", &args.phone),
                     ("order", &args.order),
                     ("status", &args.status),
