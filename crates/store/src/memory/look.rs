@@ -40,6 +40,7 @@ impl Rows {
         let found = filter.reference.as_ref().map(|value| self.references.get(value).cloned().unwrap_or_default());
         let wanted = |row: &&EntryRow| {
             found.as_ref().is_none_or(|found: &BTreeSet<Id>| found.contains(&row.entry.id))
+                && filter.way_out.is_none_or(|way_out| way_out == row.entry.connection)
                 && filter.provider.as_ref().is_none_or(|provider| *provider == row.entry.provider)
                 && filter.merchant.is_none_or(|merchant| merchant == row.entry.merchant)
         };

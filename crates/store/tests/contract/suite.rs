@@ -1,5 +1,8 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
+#[path = "endpoints.rs"]
+mod endpoints;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -8,7 +11,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Once,
+    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Notice, Once,
     OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store, StoreError,
 };
 
@@ -174,7 +177,7 @@ async fn commands_of_one_key_go_one_after_another_and_other_keys_do_not_wait() {
     let first = world.lease(at).await;
     let texts = first.iter().filter_map(|command| match &command.job {
         Job::Send { text, .. } => Some(text.as_str()),
-        Job::LookUp { .. } => None,
+        Job::LookUp { .. } | Job::Deliver { .. } => None,
     });
     assert_eq!(texts.collect::<Vec<_>>(), ["a", "b"]);
     assert!(world.lease(at).await.is_empty(), "the second of key a waits for the first");
