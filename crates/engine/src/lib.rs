@@ -39,8 +39,8 @@ use std::{
 
 use arc_swap::ArcSwap;
 pub use clock::Clock;
-pub use endpoint::Endpoint;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use endpoint::Endpoint;
 pub use jetstream::NatsOptions;
 pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
 pub use networks::Networks;

@@ -1,6 +1,6 @@
 //! Networks: which addresses may be called, and which proxies are believed.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A list of networks (`127.0.0.0/8`).
 #[derive(Debug, Clone, Default)]
@@ -55,9 +55,18 @@ fn inside(address: IpAddr, network: IpAddr, bits: u8) -> bool {
 fn link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local(),
-        IpAddr::V6(address) => {
-            address.is_unicast_link_local() || address.to_ipv4_mapped().is_some_and(|inner| inner.is_link_local())
-        }
+        IpAddr::V6(address) => address.is_unicast_link_local() || inner(address).is_some_and(|inner| inner.is_link_local()),
+    }
+}
+
+/// The address of the fourth version to which one of the sixth leads: mapped, or through a translator or tunnel (RFC 6052,
+/// RFC 3056).
+fn inner(address: Ipv6Addr) -> Option<Ipv4Addr> {
+    let [first, second, third, .., last, least] = address.segments();
+    match (first, second) {
+        (0x64, 0xff9b) => Some(Ipv4Addr::from_bits(u32::from(last) << 16 | u32::from(least))),
+        (0x2002, _) => Some(Ipv4Addr::from_bits(u32::from(second) << 16 | u32::from(third))),
+        _ => address.to_ipv4_mapped(),
     }
 }
 
@@ -76,7 +85,7 @@ fn public(address: IpAddr) -> bool {
                 || first >= 240
                 || (first == 100 && (64..128).contains(&second)))
         }
-        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+        IpAddr::V6(address) => match inner(address) {
             Some(inner) => public(IpAddr::V4(inner)),
             None => {
                 !(address.is_loopback()
@@ -99,12 +108,18 @@ mod tests {
         let loopback = Networks::parse(&["127.0.0.0/8".to_owned()]).unwrap();
         for address in
             ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "100.64.0.1", "::1", "::ffff:10.0.0.1", "fe80::1"]
+                .into_iter()
+                .chain(["64:ff9b::a9fe:a9fe", "64:ff9b::7f00:1", "2002:a00:1::", "2002:7f00:1::1", "fd00::1"])
         {
             assert!(!none.allows(address.parse().unwrap()), "{address}");
         }
         assert!(loopback.allows("127.0.0.1".parse().unwrap()));
-        assert!(none.allows("8.8.8.8".parse().unwrap()));
+        assert!(none.allows("8.8.8.8".parse().unwrap()) && none.allows("64:ff9b::808:808".parse().unwrap()));
+        // Without TLS nothing is called that is not named.
+        assert!(loopback.names("127.0.0.1".parse().unwrap()) && !loopback.names("8.8.8.8".parse().unwrap()));
         let all = Networks::parse(&["0.0.0.0/0".to_owned()]).unwrap();
-        assert!(!all.allows("169.254.169.254".parse().unwrap()));
+        for metadata in ["169.254.169.254", "64:ff9b::a9fe:a9fe", "::ffff:169.254.169.254"] {
+            assert!(!all.allows(metadata.parse().unwrap()) && !all.names(metadata.parse().unwrap()), "{metadata}");
+        }
     }
 }

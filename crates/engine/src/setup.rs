@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
-use uzel_model::{Id, check::Fault, id::Kind};
+use uzel_model::{Id, Secret, check::Fault, id::Kind};
 use uzel_store::{KeyRow, Setup, SetupRow, StoreError};
 
 pub use self::endpoints::EndpointPart;
@@ -134,12 +134,18 @@ pub struct Plan {
     /// Webhook keys that were made, by connection: shown once.
     pub keys: Vec<(String, String)>,
     /// Signing secrets that were made, by endpoint: shown once.
-    pub secrets: Vec<(String, String)>,
+    #[serde(serialize_with = "shown")]
+    pub secrets: Vec<(String, Secret)>,
     #[serde(skip)]
     setup: Setup,
     /// What stood when it was worked out.
     #[serde(skip)]
     before: Setup,
+}
+
+/// Told to whoever had them made.
+fn shown<S: serde::Serializer>(secrets: &[(String, Secret)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(secrets.iter().map(|(name, secret)| (name, secret.expose())))
 }
 
 /// How strict a plan is.

@@ -13,7 +13,7 @@ use uzel_model::{
     id::Kind,
     webhook::{PROVIDER_ID, SigningKey},
 };
-use uzel_store::{Change, CommandState, Setup, StoreError};
+use uzel_store::{Change, CommandState, Notice, Setup, StoreError};
 
 use super::{Disabled, Endpoint, EndpointDoc, Hidden, KeyDoc};
 use crate::{
@@ -174,7 +174,11 @@ impl Engine {
         let host = |url: &str| reqwest::Url::parse(url).ok().map(|url| url.origin());
         let moved = patch["url"].as_str().is_some_and(|url| host(url) != host(&doc.rule.url));
         for (name, value) in patch.as_object().into_iter().flatten().chain(own.as_object().into_iter().flatten()) {
-            if value.is_null() { part.as_object_mut().map(|part| part.remove(name)) } else { part.as_object_mut().map(|part| part.insert(name.clone(), value.clone())) };
+            if value.is_null() {
+                part.as_object_mut().map(|part| part.remove(name))
+            } else {
+                part.as_object_mut().map(|part| part.insert(name.clone(), value.clone()))
+            };
         }
         if patch.get("headers").is_none() && !moved {
             part["headers"] = json!(hidden.headers);
@@ -199,7 +203,11 @@ impl Engine {
     }
 
     /// Puts a new signing key first, and shows its secret this once. The one before it signs for a while beside it.
-    pub async fn rotate_endpoint(self: &Arc<Self>, id: Id, request: RotateRequest) -> Result<Result<EndpointKey, Vec<Fault>>, StoreError> {
+    pub async fn rotate_endpoint(
+        self: &Arc<Self>,
+        id: Id,
+        request: RotateRequest,
+    ) -> Result<Result<EndpointKey, Vec<Fault>>, StoreError> {
         if let Some(Err(why)) = request.secret.as_ref().map(|secret| SigningKey::new(secret.clone(), &[0; 32])) {
             return Ok(Err(vec![Fault::new("/secret", why)]));
         }
@@ -214,9 +222,12 @@ impl Engine {
         rotated.map(Ok).ok_or_else(|| StoreError::Failed("the endpoint is gone".to_owned()))
     }
 
-    /// Nothing goes to it any more, until a person enables it: what waits is held back.
-    pub(crate) async fn close_endpoint(self: &Arc<Self>, id: Id, disabled: Disabled) -> Result<(), StoreError> {
+    /// Nothing goes to it any more, until a person enables it: what waits is held back. The person is told first, since of two
+    /// writes the second may not come.
+    pub(crate) async fn close_endpoint(self: &Arc<Self>, notice: Notice, disabled: Disabled) -> Result<(), StoreError> {
+        let id = notice.connection;
         tracing::warn!(endpoint.id = %id, "an endpoint is disabled: {}", disabled.reason);
+        self.store.apply(Change { notices: vec![notice], now: Some(disabled.at), ..Change::default() }).await?;
         self.alter(id, move |doc, _, _| doc.disabled = doc.disabled.take().or(Some(disabled))).await
     }
 
@@ -306,7 +317,10 @@ impl Engine {
         Ok(TestOutcome {
             delivered,
             webhook_id: event.id.to_string(),
-            error: exchange.as_ref().and_then(|exchange| exchange.error.clone()).or(answered.err().map(|error| error.to_string())),
+            error: exchange
+                .as_ref()
+                .and_then(|exchange| exchange.error.clone())
+                .or(answered.err().map(|error| error.to_string())),
             duration_ms: exchange.as_ref().map_or(0, |exchange| exchange.duration_ms),
             exchange: exchange.as_ref().map(|exchange| exchange.id),
             answer: exchange.map_or_else(String::new, |exchange| exchange.response),
@@ -314,7 +328,12 @@ impl Engine {
     }
 
     /// Queues again what was told to the hub since then and never got there; with `all`, everything that the endpoint wants.
-    pub async fn recover_endpoint(self: &Arc<Self>, endpoint: &Arc<Endpoint>, since: Timestamp, all: bool) -> Result<Recovered, StoreError> {
+    pub async fn recover_endpoint(
+        self: &Arc<Self>,
+        endpoint: &Arc<Endpoint>,
+        since: Timestamp,
+        all: bool,
+    ) -> Result<Recovered, StoreError> {
         let (engine, own) = (self.clone(), endpoint.clone());
         self.to_the_end(async move { engine.recover(&own, since, all).await }).await.map_err(StoreError::Failed)?
     }
@@ -329,7 +348,8 @@ impl Engine {
             recovered.events += portion.len() as u64;
             let now = self.clock.now();
             let wanted = portion.iter().filter(|(event, states)| {
-                let lost = !states.is_empty() && states.iter().all(|state| matches!(state, CommandState::Dead | CommandState::Held));
+                let lost =
+                    !states.is_empty() && states.iter().all(|state| matches!(state, CommandState::Dead | CommandState::Held));
                 let on_its_way = states.iter().any(|state| matches!(state, CommandState::Waiting | CommandState::Sending));
                 lost || all && !on_its_way && endpoint.wants(event).unwrap_or_default()
             });
@@ -346,4 +366,3 @@ impl Engine {
         }
     }
 }
-

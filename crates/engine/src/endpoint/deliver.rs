@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp, fmt::rfc2822};
 use tokio::time::Instant;
-use uzel_model::{CallError, Event, Job, Outgoing, Reply};
+use uzel_model::{CallError, Job, Outgoing, Reply};
 use uzel_store::{Change, Command, CommandState, Notice};
 
 use super::{Disabled, Endpoint};
@@ -52,20 +52,24 @@ async fn request(engine: &Engine, endpoint: &Endpoint, command: &Command, change
     }
     let now = engine.clock.now();
     let again = |pause: SignedDuration, why: &str| Outcome { counts: false, ..Outcome::again(now + pause, why.to_owned()) };
+    let after_look_up = matches!(command.job, Job::Deliver { after_look_up: true });
+    // Looked at before the event is read, so that what has been found by then stands in it.
+    if after_look_up && is_looked_up(engine, command).await {
+        // The longer it has taken, the less often it is looked at.
+        let waited = now.duration_since(command.due_at);
+        let pause = (waited / 2).clamp(SignedDuration::from_millis(250), SignedDuration::from_mins(10));
+        return Err(again(pause, "something of its event is still being looked up"));
+    }
     let found = match command.event {
-        Some(event) => engine.store.event(event).await.map_err(|_| again(SignedDuration::from_secs(5), "the event cannot be read"))?,
+        Some(event) => {
+            engine.store.event(event).await.map_err(|_| again(SignedDuration::from_secs(5), "the event cannot be read"))?
+        }
         None => None,
     };
     let Some(event) = found else {
         return Err(Outcome::ended(CommandState::Dead, Some("its event is there no more".to_owned()), "dead"));
     };
-    if matches!(command.job, Job::Deliver { after_look_up: true }) {
-        if is_looked_up(engine, &event).await {
-            // The longer it has taken, the less often it is looked at.
-            let waited = now.duration_since(command.due_at);
-            let pause = (waited / 2).clamp(SignedDuration::from_millis(250), SignedDuration::from_mins(10));
-            return Err(again(pause, "something of its event is still being looked up"));
-        }
+    if after_look_up {
         match endpoint.wants(&event) {
             Ok(true) => {}
             Ok(false) => return Err(Outcome::ended(CommandState::Done, Some("its filter does not want it".to_owned()), "ok")),
@@ -78,10 +82,11 @@ async fn request(engine: &Engine, endpoint: &Endpoint, command: &Command, change
     })
 }
 
-async fn is_looked_up(engine: &Engine, event: &Event) -> bool {
-    let Ok(Some(timeline)) = engine.store.timeline(event.entry).await else { return true };
+async fn is_looked_up(engine: &Engine, command: &Command) -> bool {
+    let Ok(timeline) = engine.store.timeline(command.id).await else { return true };
     let open = |state| matches!(state, CommandState::Waiting | CommandState::Sending);
-    let mut of_event = timeline.commands.iter().filter(|command| command.event == Some(event.id));
+    let commands = timeline.iter().flat_map(|timeline| &timeline.commands);
+    let mut of_event = commands.filter(|other| other.event == command.event);
     of_event.any(|command| command.job["job"] == "look_up" && open(command.state))
 }
 
@@ -111,12 +116,9 @@ async fn send(
     let Some(reason) = failure else { return Outcome::ended(CommandState::Done, None, "ok") };
     if let Some(why) = gives_up(engine, endpoint, answered.as_ref().ok(), &reason) {
         let why = endpoint.link.without_secrets(&why);
-        let disabled = Disabled { reason: why.clone(), at: now };
-        match engine.close_endpoint(endpoint.link.id, disabled).await {
-            Ok(_) => {
-                change.notices.push(notice(endpoint, "endpoint_disabled", format!("nothing is sent to it any more: {why}")));
-                return Outcome { counts: true, ..Outcome::held("endpoint_disabled") };
-            }
+        let told = notice(endpoint, "endpoint_disabled", format!("nothing is sent to it any more: {why}"));
+        match engine.close_endpoint(told, Disabled { reason: why, at: now }).await {
+            Ok(()) => return Outcome { counts: true, ..Outcome::held("endpoint_disabled") },
             Err(error) => tracing::warn!(endpoint.id = %endpoint.link.id, "an endpoint cannot be disabled yet: {error}"),
         }
     }

@@ -159,7 +159,8 @@ impl Endpoint {
         let masks = hidden.keys.values().map(|(secret, _)| secret.as_str());
         let masks = masks.chain(hidden.headers.values().map(String::as_str)).chain(query.iter().map(|(_, value)| value.as_str()));
         let masks = Masks::new(masks);
-        let rates = rule.rate.as_ref().map_or_else(Rates::default, |rate| Rates { calls: Some(rate.calls), period_s: rate.period_s });
+        let rates =
+            rule.rate.as_ref().map_or_else(Rates::default, |rate| Rates { calls: Some(rate.calls), period_s: rate.period_s });
         Ok(Self {
             link: Arc::new(Link::to_endpoint(row.id, row.slug, merchant, rule.paused, rates, masks)),
             filter: rule.program()?,
@@ -184,6 +185,11 @@ impl Endpoint {
 
     pub fn merchant(&self) -> Id {
         self.link.merchant
+    }
+
+    /// Whether nothing goes to it until a person enables it.
+    pub fn is_disabled(&self) -> bool {
+        self.doc.disabled.is_some()
     }
 
     /// Why nothing goes to it any more.

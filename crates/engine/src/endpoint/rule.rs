@@ -14,17 +14,8 @@ const TEMPLATE_BYTES_MAX: usize = 16 << 10;
 const HEADERS_MAX: usize = 20;
 const HEADER_BYTES_MAX: usize = 1_024;
 /// Headers that the hub or HTTP itself sets.
-const OWN_HEADERS: [&str; 9] = [
-    "connection",
-    "content-length",
-    "content-type",
-    "host",
-    "te",
-    "traceparent",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
+const OWN_HEADERS: [&str; 9] =
+    ["connection", "content-length", "content-type", "host", "te", "traceparent", "trailer", "transfer-encoding", "upgrade"];
 
 /// In which order an endpoint gets its webhooks.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -105,20 +96,29 @@ impl EndpointRule {
     /// Everything that is wrong with it, by field.
     pub(crate) fn faults(&self, networks: &Networks) -> Vec<(String, String)> {
         let mut faults = Vec::new();
-        let mut check = |field: &str, result: Result<(), String>| faults.extend(result.err().map(|fault| (field.to_owned(), fault)));
+        let mut check =
+            |field: &str, result: Result<(), String>| faults.extend(result.err().map(|fault| (field.to_owned(), fault)));
         check("url", self.right_url(networks));
         if self.events.is_empty() || self.events.len() > EVENTS_MAX {
             check("events", Err(format!("must name 1 to {EVENTS_MAX} types of events")));
         }
         for (place, pattern) in self.events.iter().enumerate() {
-            let right = pattern == "*" || !pattern.trim_end_matches('*').contains('*') && (!pattern.ends_with('*') || pattern.ends_with(".*"));
+            let right = pattern == "*"
+                || !pattern.trim_end_matches('*').contains('*') && (!pattern.ends_with('*') || pattern.ends_with(".*"));
             let known = kind::ALL.iter().any(|kind| matches(pattern, kind));
             if !right || !known {
                 let known = kind::ALL.join(", ");
-                check(&format!("events/{place}"), Err(format!("`{pattern}` means no type of event: write one of {known}, or `order.*`, or `*`")));
+                check(
+                    &format!("events/{place}"),
+                    Err(format!("`{pattern}` means no type of event: write one of {known}, or `order.*`, or `*`")),
+                );
             }
         }
-        let kinds: Vec<String> = kind::ALL.iter().filter(|kind| self.events.iter().any(|pattern| matches(pattern, kind))).map(|kind| (*kind).to_owned()).collect();
+        let kinds: Vec<String> = kind::ALL
+            .iter()
+            .filter(|kind| self.events.iter().any(|pattern| matches(pattern, kind)))
+            .map(|kind| (*kind).to_owned())
+            .collect();
         check("filter", self.program().and_then(|program| program.map_or(Ok(()), |program| trial::condition(&program, &kinds))));
         check("template", self.right_template(&kinds));
         if let Some(rate) = &self.rate {
@@ -177,9 +177,11 @@ pub(crate) fn header_faults<'a>(headers: impl Iterator<Item = (&'a String, &'a S
     let mut faults = Vec::new();
     for (place, (name, value)) in headers.enumerate() {
         let low = name.to_ascii_lowercase();
-        let own = OWN_HEADERS.contains(&low.as_str()) || ["webhook-", "x-signature-", "x-loyalty-"].iter().any(|start| low.starts_with(start));
+        let own = OWN_HEADERS.contains(&low.as_str())
+            || ["webhook-", "x-signature-", "x-loyalty-"].iter().any(|start| low.starts_with(start));
         let token = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
-        let visible = value.expose().bytes().all(|byte| (b' '..=b'~').contains(&byte)) && value.expose().len() <= HEADER_BYTES_MAX;
+        let visible =
+            value.expose().bytes().all(|byte| (b' '..=b'~').contains(&byte)) && value.expose().len() <= HEADER_BYTES_MAX;
         let detail = match () {
             () if !token => "is no name of a header",
             () if own => "is set by the hub itself",

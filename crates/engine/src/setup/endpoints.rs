@@ -60,13 +60,16 @@ impl Planner<'_> {
                 let mut hidden = Hidden::default();
                 let id = hidden.add_key(part.secret.as_ref());
                 if part.secret.is_none() {
-                    self.plan.secrets.extend(hidden.keys.get(&id).map(|(secret, _)| (part.slug.clone(), secret.clone())));
+                    self.plan
+                        .secrets
+                        .extend(hidden.keys.get(&id).map(|(secret, _)| (part.slug.clone(), Secret::new(secret.as_str()))));
                 }
                 let keys = vec![KeyDoc { id, made_at: now, until: None }];
                 (EndpointDoc { rule: part.rule.clone(), made_at: now, keys, disabled: None, removed: None }, hidden)
             }
         };
-        hidden.headers = part.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.expose().to_owned())).collect();
+        hidden.headers =
+            part.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), value.expose().to_owned())).collect();
         let Value::Object(hidden) = json!(hidden) else { return };
         self.put(Kind::Endpoint, "endpoint", Some(merchant), &part.slug, json!(doc), Some(hidden));
     }

@@ -87,7 +87,11 @@ fn stand_in(kind: &str, field: &str) -> Option<Value> {
     match (kind, field) {
         ("flow", "ground") => Some(json!("consent")),
         ("flow", "on") => Some(json!([])),
-        ("outlet", "zone") | ("connection", "provider") | ("endpoint", "url") | ("flow", "via" | "text") | (_, "slug" | "merchant") => Some(json!("")),
+        ("outlet", "zone")
+        | ("connection", "provider")
+        | ("endpoint", "url")
+        | ("flow", "via" | "text")
+        | (_, "slug" | "merchant") => Some(json!("")),
         _ => None,
     }
 }

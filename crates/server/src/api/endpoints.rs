@@ -9,7 +9,7 @@ use uzel_engine::{
     Endpoint,
     endpoint::{EndpointKey, Recovered, RotateRequest, TestOutcome},
 };
-use uzel_model::Timestamp;
+use uzel_model::{Timestamp, check::Fault};
 
 use super::{
     caller::Caller,
@@ -138,5 +138,8 @@ pub(super) async fn recover(
     Body(request): Body<Recover>,
 ) -> Result<Json<Recovered>, Problem> {
     let endpoint = owned(&app, &caller, &id)?;
+    if endpoint.is_disabled() {
+        return Err(Problem::invalid(vec![Fault::new("", "it is disabled: enable it first")]));
+    }
     Ok(Json(app.engine.recover_endpoint(&endpoint, request.since, request.all).await?))
 }

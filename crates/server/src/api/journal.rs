@@ -79,7 +79,9 @@ pub(super) async fn list(
         return Err(Problem::unreadable("query", Fault::new("from", "is not before `to`: nothing could be between them")));
     }
     let endpoint = filter.endpoint.as_deref().map(|name| {
-        app.engine.endpoint(name, merchant).ok_or_else(|| Problem::unreadable("query", Fault::new("endpoint", "there is none of this name")))
+        app.engine
+            .endpoint(name, merchant)
+            .ok_or_else(|| Problem::unreadable("query", Fault::new("endpoint", "there is none of this name")))
     });
     let shows_all = filter.unmasked && caller.is_owner();
     let filter = JournalFilter {

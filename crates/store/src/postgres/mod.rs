@@ -38,8 +38,8 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Change, CommandState, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
+    About, Applied, Change, CommandState, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once,
+    OpenBreaker, Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does.

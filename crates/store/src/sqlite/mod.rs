@@ -37,8 +37,8 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Change, CommandState, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once, OpenBreaker,
-    Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
+    About, Applied, Change, CommandState, Counts, Entry, Exchange, Health, JournalFilter, JournalRow, Leased, News, Notice, Once,
+    OpenBreaker, Refusal, Rhythm, Setup, Stats, Store, StoreError, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.

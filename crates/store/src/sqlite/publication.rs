@@ -24,7 +24,9 @@ pub(super) fn add(db: &Connection, event: Id) -> Result<()> {
 /// The event whose look-up came to nothing: it is told without what was looked for. A look-up goes where the event came from.
 pub(super) fn add_unresolved(db: &Connection, command: i64) -> Result<()> {
     let event = db
-        .prepare_cached("SELECT event FROM command WHERE ordinal = ?1 AND repeatable AND connection = source AND event IS NOT NULL")?
+        .prepare_cached(
+            "SELECT event FROM command WHERE ordinal = ?1 AND repeatable AND connection = source AND event IS NOT NULL",
+        )?
         .query_row([command], |row| id(Kind::Event, 0, row))
         .optional()?;
     let Some(event) = event else { return Ok(()) };

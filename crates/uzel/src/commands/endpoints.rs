@@ -66,7 +66,9 @@ pub(super) async fn run(asker: &Asker, what: &EndpointsCommand, as_json: bool) -
         }
         EndpointsCommand::Recover { endpoint, since, all } => {
             let answer = asker.post(&of(endpoint, "/recover"), &json!({ "since": since, "all": all })).await?;
-            let more = answer["more_since"].as_str().map_or(String::new(), |since| format!("; there is more: ask again with --since {since}"));
+            let more = answer["more_since"]
+                .as_str()
+                .map_or(String::new(), |since| format!("; there is more: ask again with --since {since}"));
             let text = format!("{} of {} events queued again{more}", answer["queued"], answer["events"]);
             (answer, text)
         }
@@ -109,6 +111,7 @@ fn list(answer: &Value) -> String {
 
 fn tested(answer: &Value) -> String {
     let word = |name: &str| answer[name].as_str().unwrap_or_default().to_owned();
-    let how = if answer["delivered"] == json!(true) { "delivered".to_owned() } else { format!("NOT delivered: {}", word("error")) };
+    let how =
+        if answer["delivered"] == json!(true) { "delivered".to_owned() } else { format!("NOT delivered: {}", word("error")) };
     format!("{how}  {} ms  {}\n< {}", answer["duration_ms"], word("webhook_id"), word("answer"))
 }

@@ -158,8 +158,11 @@ async fn a_private_address_is_called_only_where_the_operator_allows_it() {
     let receiver = Receiver::start().await;
     let world = World::bare(Parts::default(), |settings| settings.allow_networks = Vec::new()).await;
     world.apply(&json!({ "merchant": [{ "slug": "m" }], "connection": [{ "merchant": "m", "slug": "rkeeper", "provider": "rkeeper", "webhook_keys": [KEY] }] })).await;
-    let set_up = async |url: String| world.ask("/api/v1/endpoints", &json!({ "merchant": "m", "slug": "shop", "url": url })).await;
-    for refused in [receiver.url("/"), "https://127.0.0.1/".to_owned(), "http://shop.example/".to_owned(), "https://[::1]/".to_owned()] {
+    let set_up =
+        async |url: String| world.ask("/api/v1/endpoints", &json!({ "merchant": "m", "slug": "shop", "url": url })).await;
+    for refused in
+        [receiver.url("/"), "https://127.0.0.1/".to_owned(), "http://shop.example/".to_owned(), "https://[::1]/".to_owned()]
+    {
         let (status, problem) = set_up(refused.clone()).await;
         assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/url")), "{refused}");
     }
@@ -167,7 +170,11 @@ async fn a_private_address_is_called_only_where_the_operator_allows_it() {
     let (status, made) = set_up(format!("https://localhost:{}/", receiver.address.port())).await;
     assert_eq!(status, 201, "{made}");
     let outcome = world.ask("/api/v1/endpoints/shop/test", &json!({})).await.1;
-    assert!(outcome["error"].as_str().unwrap().contains("its addresses are private") || outcome["error"].as_str().unwrap().contains("its address is private"), "{outcome}");
+    assert!(
+        outcome["error"].as_str().unwrap().contains("its addresses are private")
+            || outcome["error"].as_str().unwrap().contains("its address is private"),
+        "{outcome}"
+    );
     assert_eq!(receiver.count(), 0);
 }
 
