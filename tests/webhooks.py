@@ -17,7 +17,7 @@ import threading
 import time
 import urllib.request
 
-import svix
+import svix.webhooks
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from standardwebhooks import Webhook
 from standardwebhooks.webhooks import WebhookVerificationError
@@ -48,9 +48,9 @@ def free_port():
 def verify(body, headers, secret, public_key):
     text = body.decode()
     by_standard = Webhook(secret).verify(text, headers)
-    by_svix = svix.webhooks.Webhook(secret).verify(text, headers)
-    assert by_standard == by_svix == json.loads(text), text
-    for wrong in (text + " ", text.replace("order", "0rder")):
+    assert by_standard == json.loads(text), text
+    svix.webhooks.Webhook(secret).verify(text, headers)
+    for wrong in (text + " ", text[1:]):
         for library, refusal in ((Webhook, WebhookVerificationError), (svix.webhooks.Webhook, svix.webhooks.WebhookVerificationError)):
             try:
                 library(secret).verify(wrong, headers)
