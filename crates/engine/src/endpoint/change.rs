@@ -15,7 +15,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, CommandState, Notice, Setup, StoreError};
 
-use super::{Disabled, Endpoint, EndpointDoc, Hidden, KeyDoc};
+use super::{Disabled, Endpoint, EndpointDoc, EndpointRule, Hidden, KeyDoc};
 use crate::{
     Engine,
     outward::Call,
@@ -54,6 +54,37 @@ pub struct EndpointKey {
 /// The one place where a secret is told: to whoever had it made.
 fn shown<S: serde::Serializer>(secret: &Option<Secret>, serializer: S) -> Result<S::Ok, S::Error> {
     secret.as_ref().map(Secret::expose).serialize(serializer)
+}
+
+/// An endpoint as it is shown.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct EndpointView {
+    #[schemars(with = "String")]
+    pub id: Id,
+    pub slug: String,
+    #[schemars(with = "String")]
+    pub merchant: Id,
+    pub merchant_slug: String,
+    /// The values of its URL's query are masked.
+    #[serde(flatten)]
+    pub rule: EndpointRule,
+    /// Names of its own headers.
+    pub headers: Vec<String>,
+    /// The keys that sign now, the newest first.
+    pub keys: Vec<EndpointKey>,
+    /// Why nothing goes to it until a person enables it.
+    pub disabled: Option<Disabled>,
+    pub failing: Option<Failing>,
+    #[schemars(with = "String")]
+    pub made_at: Timestamp,
+}
+
+/// Since when its calls fail, and why: until one succeeds it gets one at a time.
+#[derive(Debug, Clone, Serialize, JsonSchema)]
+pub struct Failing {
+    #[schemars(with = "String")]
+    pub since: Timestamp,
+    pub reason: String,
 }
 
 /// A new signing key.
@@ -95,18 +126,21 @@ pub struct Recovered {
 
 impl Endpoint {
     /// As the API and the command line show it: no secret, and no value of a query or a header.
-    pub fn view(&self, engine: &Engine) -> Value {
-        let mut view = json!(self.doc.rule);
-        let own = json!({
-            "id": self.link.id, "slug": self.link.slug, "merchant": self.link.merchant,
-            "url": self.link.without_secrets(&self.doc.rule.url), "headers": self.header_names, "disabled": self.doc.disabled,
-            "made_at": self.doc.made_at, "keys": self.keys_at(engine.clock.now(), false),
-            "failing": engine.open_breaker(self.link.id),
-        });
-        if let (Some(view), Value::Object(own)) = (view.as_object_mut(), own) {
-            view.extend(own);
+    pub fn view(&self, engine: &Engine) -> EndpointView {
+        let slug = engine.world().merchants.get(&self.link.merchant).map(|(slug, _)| slug.clone());
+        let url = self.link.without_secrets(&self.doc.rule.url);
+        EndpointView {
+            id: self.link.id,
+            slug: self.link.slug.clone(),
+            merchant: self.link.merchant,
+            merchant_slug: slug.unwrap_or_default(),
+            rule: EndpointRule { url, ..self.doc.rule.clone() },
+            headers: self.header_names.clone(),
+            keys: self.keys_at(engine.clock.now(), false),
+            disabled: self.doc.disabled.clone(),
+            failing: engine.open_breaker(self.link.id).map(|open| Failing { since: open.since, reason: open.reason }),
+            made_at: self.doc.made_at,
         }
-        view
     }
 
     fn keys_at(&self, now: Timestamp, with_secrets: bool) -> Vec<EndpointKey> {
@@ -147,7 +181,7 @@ impl Engine {
     }
 
     /// Sets an endpoint up, as a setup file would; gives it with its key, whose secret is shown this once.
-    pub async fn create_endpoint(self: &Arc<Self>, part: Value) -> Result<Result<Value, Vec<Fault>>, StoreError> {
+    pub async fn create_endpoint(self: &Arc<Self>, part: Value) -> Result<Result<EndpointView, Vec<Fault>>, StoreError> {
         let merchant = part["merchant"].as_str().and_then(|name| self.world().merchant(name));
         let slug = part["slug"].as_str().unwrap_or_default().to_owned();
         let there = |engine: &Self| merchant.and_then(|merchant| engine.endpoint(&slug, Some(merchant)));
@@ -159,12 +193,12 @@ impl Engine {
         }
         let made = there(self).ok_or_else(|| StoreError::Failed("the endpoint is gone already".to_owned()))?;
         let mut view = made.view(self);
-        view["keys"] = json!(made.keys_at(self.clock.now(), true));
+        view.keys = made.keys_at(self.clock.now(), true);
         Ok(Ok(view))
     }
 
     /// Changes what the patch names (a merge patch); headers that are not named stay, unless the URL moves to another host.
-    pub async fn change_endpoint(self: &Arc<Self>, id: Id, patch: Value) -> Result<Result<Value, Vec<Fault>>, StoreError> {
+    pub async fn change_endpoint(self: &Arc<Self>, id: Id, patch: Value) -> Result<Result<EndpointView, Vec<Fault>>, StoreError> {
         let stored = self.store.setup().await?.rows.into_iter().find(|row| row.id == id);
         let Some(row) = stored else { return Ok(Err(vec![Fault::new("", "it is there no more")])) };
         let hidden = Hidden::open(&row, &self.vault).map_err(StoreError::Failed)?;
@@ -187,7 +221,7 @@ impl Engine {
             return Ok(Err(faults));
         }
         let changed = self.world().endpoints.get(&id).map(|endpoint| endpoint.view(self));
-        Ok(Ok(changed.unwrap_or_default()))
+        changed.map(Ok).ok_or_else(|| StoreError::Failed("the endpoint is gone already".to_owned()))
     }
 
     /// By the road that setup files take, with the merchant by its slug and faults told of the request itself.

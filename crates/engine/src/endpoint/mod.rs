@@ -25,7 +25,7 @@ use uzel_store::{Command, Contact, NewCommand, NewEvent, SetupRow};
 
 pub(crate) use self::{change::OVERLAP, rule::header_faults};
 pub use self::{
-    change::{EndpointKey, Recovered, RotateRequest, TestOutcome},
+    change::{EndpointKey, EndpointView, Failing, Recovered, RotateRequest, TestOutcome},
     rule::{EndpointRule, Order, RateRule},
 };
 use crate::{Link, Vault, World, flow, masks::Masks, outward::Receiver};

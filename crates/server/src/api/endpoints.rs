@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uzel_engine::{
     Endpoint,
-    endpoint::{EndpointKey, Recovered, RotateRequest, TestOutcome},
+    endpoint::{EndpointKey, EndpointView, Recovered, RotateRequest, TestOutcome},
 };
 use uzel_model::{Timestamp, check::Fault};
 
@@ -32,23 +32,19 @@ fn owner(caller: &Caller) -> Result<(), Problem> {
     if caller.is_owner() { Ok(()) } else { Err(Problem::not_found("no such path for this key")) }
 }
 
-/// As it is shown, with its merchant's slug.
-fn shown(app: &App, mut view: Value) -> Value {
-    let world = app.engine.world();
-    let slug = view["merchant"].as_str().and_then(|merchant| world.merchants.get(&merchant.parse().ok()?));
-    view["merchant_slug"] = json!(slug.map(|(slug, _)| slug));
-    view
-}
-
-pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Value> {
+pub(super) async fn list(State(app): State<Arc<App>>, caller: Caller) -> Json<Vec<EndpointView>> {
     let world = app.engine.world();
     let seen = world.all_endpoints().into_iter().filter(|endpoint| caller.sees(endpoint.merchant()));
-    Json(seen.map(|endpoint| shown(&app, endpoint.view(&app.engine))).collect())
+    Json(seen.map(|endpoint| endpoint.view(&app.engine)).collect())
 }
 
-pub(super) async fn show(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<EndpointView>, Problem> {
     let endpoint = seen(&app, &caller, &id)?;
-    Ok(Json(shown(&app, endpoint.view(&app.engine))))
+    Ok(Json(endpoint.view(&app.engine)))
 }
 
 /// Sets one up; its secret is in this answer and in no other.
@@ -56,14 +52,14 @@ pub(super) async fn create(
     State(app): State<Arc<App>>,
     caller: Caller,
     Body(mut part): Body<Value>,
-) -> Result<(StatusCode, Json<Value>), Problem> {
+) -> Result<(StatusCode, Json<EndpointView>), Problem> {
     owner(&caller)?;
     if let (Some(own), Some(part)) = (caller.merchant, part.as_object_mut()) {
         let given = part.entry("merchant").or_insert_with(|| json!(own.to_string()));
         caller.merchant(&app, given.as_str().unwrap_or_default())?;
     }
     let made = app.engine.create_endpoint(part).await?.map_err(Problem::invalid)?;
-    Ok((StatusCode::CREATED, Json(shown(&app, made))))
+    Ok((StatusCode::CREATED, Json(made)))
 }
 
 pub(super) async fn change(
@@ -71,10 +67,10 @@ pub(super) async fn change(
     caller: Caller,
     Path(id): Path<String>,
     Body(patch): Body<Value>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Json<EndpointView>, Problem> {
     let endpoint = owned(&app, &caller, &id)?;
     let changed = app.engine.change_endpoint(endpoint.id(), patch).await?.map_err(Problem::invalid)?;
-    Ok(Json(shown(&app, changed)))
+    Ok(Json(changed))
 }
 
 pub(super) async fn remove(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<StatusCode, Problem> {
@@ -95,10 +91,14 @@ pub(super) async fn rotate(
     Ok(Json(key))
 }
 
-pub(super) async fn enable(State(app): State<Arc<App>>, caller: Caller, Path(id): Path<String>) -> Result<Json<Value>, Problem> {
+pub(super) async fn enable(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<EndpointView>, Problem> {
     let endpoint = owned(&app, &caller, &id)?;
     app.engine.enable_endpoint(endpoint.id()).await?;
-    Ok(Json(shown(&app, seen(&app, &caller, &id)?.view(&app.engine))))
+    Ok(Json(seen(&app, &caller, &id)?.view(&app.engine)))
 }
 
 #[derive(Debug, Default, Deserialize)]

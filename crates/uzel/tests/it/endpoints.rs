@@ -332,7 +332,7 @@ async fn an_endpoint_that_one_node_sets_up_is_told_by_the_other() {
     receiver.answer(Answer::Status(410, ""));
     tell(&world, &order(99, "Completed", "10")).await;
     until("both to know it disabled", async || {
-        let disabled = |hub: &Hub| hub.engine.endpoint("shop", None).unwrap().view(&hub.engine)["disabled"].is_object();
+        let disabled = |hub: &Hub| hub.engine.endpoint("shop", None).unwrap().is_disabled();
         disabled(&world.hub) && disabled(&other)
     })
     .await;
