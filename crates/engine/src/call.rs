@@ -13,7 +13,7 @@ use std::{
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::{sync::Notify, time::Instant};
+use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
     CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
@@ -24,12 +24,8 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{
-    Engine, IN_FLIGHT_MAX, Link, RequestLabel, World, breaker, endpoint::deliver, flow::Ground, outward::Call, read, trace,
-};
+use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, trace};
 
-/// Of these calls one connection may have at the most: so that one dead provider never holds all.
-const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Where nothing waits at all, news of other nodes wake this one.
@@ -37,63 +33,6 @@ const LONGEST_IDLE: Duration = Duration::from_secs(5);
 const BACKOFF_MAX: SignedDuration = SignedDuration::from_hours(1);
 /// After this a command that could not be made is dead.
 const HORIZON: SignedDuration = SignedDuration::from_hours(72);
-
-/// Deliveries to endpoints have places of their own: they may be sent twice, so a crash leaves none of them unknown, and however
-/// slow the merchants' own software is, it takes no place from calls to providers.
-const DELIVERIES_MAX: usize = 256;
-/// Of these one endpoint may have so many.
-const PER_ENDPOINT_MAX: usize = 16;
-
-/// Something new may be due.
-#[derive(Default)]
-pub(crate) struct Due {
-    calls: Notify,
-    deliveries: Notify,
-}
-
-impl Due {
-    pub(crate) fn notify_one(&self) {
-        self.calls.notify_one();
-        self.deliveries.notify_one();
-    }
-}
-
-/// Whose commands a loop makes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lane {
-    Connections,
-    Endpoints,
-}
-
-impl Lane {
-    fn in_flight_max(self) -> usize {
-        match self {
-            Self::Connections => IN_FLIGHT_MAX,
-            Self::Endpoints => DELIVERIES_MAX,
-        }
-    }
-
-    fn per_link_max(self) -> usize {
-        match self {
-            Self::Connections => PER_LINK_MAX,
-            Self::Endpoints => PER_ENDPOINT_MAX,
-        }
-    }
-
-    /// Whose commands may be made. An endpoint that gets nothing any more is among them: its commands are held back.
-    fn links(self, world: &World) -> impl Iterator<Item = &Arc<Link>> {
-        let connections = world.links.values().filter(move |_| self == Self::Connections);
-        let endpoints = world.endpoints.values().map(|endpoint| &endpoint.link).filter(move |_| self == Self::Endpoints);
-        connections.chain(endpoints).filter(|link| !link.paused)
-    }
-
-    fn due(self, engine: &Engine) -> &Notify {
-        match self {
-            Self::Connections => &engine.due.calls,
-            Self::Endpoints => &engine.due.deliveries,
-        }
-    }
-}
 
 /// What is under way, by connection.
 #[derive(Default)]

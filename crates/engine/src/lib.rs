@@ -11,6 +11,7 @@ pub mod doctor;
 pub mod endpoint;
 pub mod flow;
 mod jetstream;
+mod lane;
 mod login;
 mod masks;
 mod metrics;
@@ -108,7 +109,7 @@ pub struct Engine {
     outward: outward::Outward,
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
-    due: call::Due,
+    due: lane::Due,
     /// Events have been committed.
     told: Notify,
     stop: CancellationToken,
@@ -149,7 +150,7 @@ impl Engine {
             changing: tokio::sync::Mutex::default(),
             outward,
             rhythms: rhythm::Rhythms::default(),
-            due: call::Due::default(),
+            due: lane::Due::default(),
             told: Notify::new(),
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
@@ -178,8 +179,8 @@ impl Engine {
             self.tasks.spawn(nodes::run(self.clone()));
         }
         self.tasks.spawn(read::run(self.clone()));
-        self.tasks.spawn(call::run(self.clone(), call::Lane::Connections));
-        self.tasks.spawn(call::run(self.clone(), call::Lane::Endpoints));
+        self.tasks.spawn(call::run(self.clone(), lane::Lane::Connections));
+        self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
         jetstream::start(self).await
     }

@@ -276,6 +276,8 @@ impl Engine {
         let now = self.clock.now();
         self.alter(id, move |doc, hidden, slug| {
             doc.removed = Some(now);
+            // What waits is to be held back now, not some day.
+            doc.rule.paused = false;
             doc.keys.clear();
             *hidden = Hidden::default();
             // Another may have its name.
