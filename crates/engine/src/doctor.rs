@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uzel_store::{CommandState, EntryState};
 
-use crate::{Engine, Link, World, jetstream};
+use crate::{Endpoint, Engine, Link, World, jetstream};
 
 /// So long the store and NATS have to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -65,7 +65,25 @@ impl Engine {
         for link in links {
             findings.extend(self.examine_link(&world, &link, calls).await);
         }
+        findings.extend(world.all_endpoints().into_iter().map(|endpoint| self.examine_endpoint(endpoint)));
         findings
+    }
+
+    fn examine_endpoint(&self, endpoint: &Endpoint) -> Finding {
+        let (slug, failing) = (endpoint.slug(), self.open_breaker(endpoint.id()));
+        match (&endpoint.doc.disabled, failing) {
+            (Some(disabled), _) => Finding::warn(
+                "endpoint",
+                format!("{slug} is disabled since {}: {}", disabled.at, disabled.reason),
+                format!("uzel endpoints test {slug}; then enable {slug} and recover {slug} --since {}", disabled.at),
+            ),
+            (None, Some(open)) => Finding::warn(
+                "endpoint",
+                format!("{slug} fails since {}: {}", open.since, open.reason),
+                format!("uzel endpoints test {slug}; webhooks are sent again for three days"),
+            ),
+            (None, None) => Finding::ok("endpoint", format!("{slug}: nothing against it")),
+        }
     }
 
     async fn examine_store(&self) -> Finding {

@@ -9,11 +9,13 @@ mod clock;
 mod command;
 pub mod desk;
 pub mod doctor;
+pub mod endpoint;
 mod erase;
 mod events;
 pub mod flow;
 mod jetstream;
 mod keys;
+mod lane;
 mod login;
 mod masks;
 mod metrics;
@@ -44,6 +46,7 @@ use std::{
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;
 pub use keys::{ApiKey, NewKey, Role};
@@ -77,6 +80,8 @@ pub struct Options {
     pub lease_margin: Duration,
     /// How long entries and what followed from them are kept; for ever if not set.
     pub keep: Option<Duration>,
+    /// An endpoint whose calls have failed for so long gets nothing any more.
+    pub endpoint_patience: Duration,
     /// Where events are published, and commands may come from.
     pub nats: Option<NatsOptions>,
 }
@@ -91,6 +96,7 @@ impl Default for Options {
             ready_age: Duration::from_secs(300),
             lease_margin: Duration::from_secs(30),
             keep: None,
+            endpoint_patience: Duration::from_secs(5 * 86_400),
             nats: None,
         }
     }
@@ -111,7 +117,7 @@ pub struct Engine {
     outward: outward::Outward,
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
-    due: Notify,
+    due: lane::Due,
     /// Events have been committed.
     told: Notify,
     stop: CancellationToken,
@@ -155,7 +161,7 @@ impl Engine {
             changing: tokio::sync::Mutex::default(),
             outward,
             rhythms: rhythm::Rhythms::default(),
-            due: Notify::new(),
+            due: lane::Due::default(),
             told: Notify::new(),
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
@@ -184,7 +190,8 @@ impl Engine {
             self.tasks.spawn(nodes::run(self.clone()));
         }
         self.tasks.spawn(read::run(self.clone()));
-        self.tasks.spawn(call::run(self.clone()));
+        self.tasks.spawn(call::run(self.clone(), lane::Lane::Connections));
+        self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
         jetstream::start(self).await
     }

@@ -23,6 +23,15 @@ impl Networks {
         public(address) || (!link_local(address) && self.contains(address))
     }
 
+    /// Whether the operator names it: then it may be called without TLS, too.
+    pub(crate) fn names(&self, address: IpAddr) -> bool {
+        !link_local(address) && self.contains(address)
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether one of them holds this address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|(network, bits)| inside(address, *network, *bits))
@@ -168,6 +177,8 @@ mod tests {
             assert!(none.allows(address.parse().unwrap()), "{address}");
         }
         assert!(loopback.allows("127.0.0.1".parse().unwrap()));
+        // Without TLS nothing is called that is not named.
+        assert!(loopback.names("127.0.0.1".parse().unwrap()) && !loopback.names("8.8.8.8".parse().unwrap()));
         let all = Networks::parse(&["0.0.0.0/0".to_owned(), "::/0".to_owned()]).unwrap();
         assert!(all.allows("10.0.0.1".parse().unwrap()) && all.allows("fd00::1".parse().unwrap()));
         for never in [
@@ -180,7 +191,7 @@ mod tests {
             "64:ff9b::169.254.169.254",
             "2002:a9fe:a9fe::1",
         ] {
-            assert!(!all.allows(never.parse().unwrap()), "{never}");
+            assert!(!all.allows(never.parse().unwrap()) && !all.names(never.parse().unwrap()), "{never}");
         }
     }
 }

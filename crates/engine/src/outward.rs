@@ -11,7 +11,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
-use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Transport, id::Kind};
+use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind};
 use uzel_store::Exchange;
 
 use crate::{
@@ -24,6 +24,8 @@ use crate::{
 
 /// What is read of an answer, after unpacking.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What is read of an endpoint's answer: its status says all, so the rest is left.
+const RECEIVED_BYTES_MAX: usize = 64 << 10;
 /// What the journal keeps of a request or an answer.
 const KEPT_BYTES_MAX: usize = 16 << 10;
 /// How long a call that holds no place waits for its turn.
@@ -38,20 +40,23 @@ const LOOK_UPS_MAX: usize = 32;
 /// changes its address in between gains nothing.
 struct Resolver {
     networks: Networks,
+    /// Only networks that the operator names.
+    named_only: bool,
     look_up: fn(&str) -> std::io::Result<Vec<SocketAddr>>,
     room: Arc<Semaphore>,
 }
 
 impl Resolver {
-    fn new(networks: Networks) -> Self {
+    fn new(networks: Networks, named_only: bool) -> Self {
         let look_up = |host: &str| Ok((host, 0).to_socket_addrs()?.collect());
-        Self { networks, look_up, room: Arc::new(Semaphore::new(LOOK_UPS_MAX)) }
+        Self { networks, named_only, look_up, room: Arc::new(Semaphore::new(LOOK_UPS_MAX)) }
     }
 }
 
 impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let (networks, look_up, room) = (self.networks.clone(), self.look_up, self.room.clone());
+        let (networks, named_only) = (self.networks.clone(), self.named_only);
+        let (look_up, room) = (self.look_up, self.room.clone());
         Box::pin(async move {
             let host = name.as_str().to_owned();
             // Held by the thread: whoever asked may have given up before it ends.
@@ -61,12 +66,25 @@ impl reqwest::dns::Resolve for Resolver {
                 drop(place);
                 found
             });
-            let allowed: Vec<SocketAddr> = found.await??.into_iter().filter(|address| networks.allows(address.ip())).collect();
+            let allows = |address: &SocketAddr| may_be_called(&networks, address.ip(), named_only);
+            let allowed: Vec<SocketAddr> = found.await??.into_iter().filter(allows).collect();
             if allowed.is_empty() {
-                return Err("its addresses are private: the operator's `allow_networks` does not name them".into());
+                return Err(refusal(named_only).into());
             }
             Ok(Box::new(allowed.into_iter()) as reqwest::dns::Addrs)
         })
+    }
+}
+
+fn may_be_called(networks: &Networks, address: IpAddr, named_only: bool) -> bool {
+    if named_only { networks.names(address) } else { networks.allows(address) }
+}
+
+fn refusal(named_only: bool) -> &'static str {
+    if named_only {
+        "without TLS only addresses that the operator's `allow_networks` names are called: write `https://`"
+    } else {
+        "its address is private: the operator's `allow_networks` does not name it"
     }
 }
 
@@ -75,6 +93,8 @@ type Http = LazyLock<reqwest::Client, Box<dyn FnOnce() -> reqwest::Client + Send
 /// What all calls share.
 pub(crate) struct Outward {
     http: Http,
+    /// For endpoints without TLS: it reaches only what the operator names.
+    plain: Http,
     networks: Networks,
     timeout: Duration,
     pub(crate) limits: Limits,
@@ -85,24 +105,17 @@ pub(crate) struct Outward {
 impl Outward {
     /// Without `at_once` the client is made for its first call, which is costly: a simulated hub makes none.
     pub(crate) fn new(options: &Options, at_once: bool) -> Self {
-        let own = options.clone();
-        let http: Http = LazyLock::new(Box::new(move || {
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(CONNECT_TIME.min(own.call_timeout / 2))
-                .timeout(own.call_timeout)
-                .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
-                .dns_resolver(Arc::new(Resolver::new(own.networks)))
-                .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
-                .no_proxy()
-                .build()
-                .expect("the client's settings are fixed and right")
-        }));
+        let client = |named_only| -> Http {
+            let own = options.clone();
+            LazyLock::new(Box::new(move || http_client(own, named_only)))
+        };
+        let http = client(false);
         if at_once {
             LazyLock::force(&http);
         }
         Self {
             http,
+            plain: client(true),
             networks: options.networks.clone(),
             timeout: options.call_timeout,
             limits: Limits::default(),
@@ -110,6 +123,19 @@ impl Outward {
             logins: Logins::default(),
         }
     }
+}
+
+fn http_client(own: Options, named_only: bool) -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIME.min(own.call_timeout / 2))
+        .timeout(own.call_timeout)
+        .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
+        .dns_resolver(Arc::new(Resolver::new(own.networks, named_only)))
+        .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
+        .no_proxy()
+        .build()
+        .expect("the client's settings are fixed and right")
 }
 
 impl Engine {
@@ -120,12 +146,22 @@ impl Engine {
     }
 }
 
+/// What an endpoint's calls have of their own.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    /// How long one may take, if the hub gives it as much.
+    pub(crate) timeout: Duration,
+    pub(crate) headers: Vec<(String, Secret)>,
+}
+
 /// The exchanges of one attempt.
 pub(crate) struct Call<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) link: &'a Link,
     trace: &'a str,
     waits: Waits,
+    /// How it is called, where it is an endpoint.
+    receiver: Option<&'a Receiver>,
     /// From then on another node may make the same call.
     lease_until: Option<Instant>,
     /// From then on another node may renew the login.
@@ -140,6 +176,7 @@ impl<'a> Call<'a> {
             link,
             trace,
             waits: Waits::UpTo(TURN_WAIT_MAX),
+            receiver: None,
             lease_until: None,
             login_until: Mutex::default(),
             exchanges: Mutex::default(),
@@ -151,6 +188,22 @@ impl<'a> Call<'a> {
         self.waits = Waits::Shortly;
         self.lease_until = lease_until;
         self
+    }
+
+    /// A call to an endpoint.
+    pub(crate) fn received_by(mut self, receiver: &'a Receiver) -> Self {
+        self.receiver = Some(receiver);
+        self
+    }
+
+    /// Sends one request as it is, and gives any answer that came: whoever asks judges its status.
+    pub(crate) async fn deliver(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
+        self.send(outgoing).await
+    }
+
+    fn timeout(&self) -> Duration {
+        let longest = self.engine.outward.timeout;
+        self.receiver.map_or(longest, |receiver| receiver.timeout.min(longest))
     }
 
     /// Whether anything went out, a connection that was not made included.
@@ -201,16 +254,19 @@ impl<'a> Call<'a> {
         }
         // Names are checked when they are resolved; addresses written out never reach the resolver.
         let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        if literal.is_some_and(|address| !outward.networks.allows(address)) {
-            return Err(CallError::Unreachable(
-                "its address is private: the operator's `allow_networks` does not name it".to_owned(),
-            ));
+        let named_only = self.receiver.is_some() && url.scheme() == "http";
+        if literal.is_some_and(|address| !may_be_called(&outward.networks, address, named_only)) {
+            return Err(CallError::Unreachable(refusal(named_only).to_owned()));
         }
+        let http = if named_only { &outward.plain } else { &outward.http };
         let method = reqwest::Method::from_bytes(outgoing.method.as_bytes())
             .map_err(|_| CallError::Unreachable("no such method".to_owned()))?;
-        let mut request = outward.http.request(method, url).body(outgoing.body.clone()).timeout(outward.timeout);
+        let mut request = http.request(method, url).body(outgoing.body.clone()).timeout(self.timeout());
         for (name, value) in &outgoing.headers {
             request = request.header(*name, value);
+        }
+        for (name, value) in self.receiver.iter().flat_map(|receiver| &receiver.headers) {
+            request = request.header(name, value.expose());
         }
         request = request.header("traceparent", trace::traceparent(self.trace, id));
         let lost = |error: &reqwest::Error| {
@@ -229,6 +285,15 @@ impl<'a> Call<'a> {
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
+            if self.receiver.is_some() {
+                // The status has said what became of it: an answer that breaks off or never ends changes nothing.
+                let Ok(chunk) = chunk else { break };
+                body.extend_from_slice(&chunk[..chunk.len().min(RECEIVED_BYTES_MAX - body.len())]);
+                if body.len() == RECEIVED_BYTES_MAX {
+                    break;
+                }
+                continue;
+            }
             let chunk = chunk.map_err(|error| lost(&error))?;
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(CallError::Unreadable("the answer is larger than 1 MiB".to_owned()));
@@ -354,7 +419,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_name_is_judged_by_its_addresses_at_each_connection() {
-        let resolver = Resolver { look_up: rebinding, ..Resolver::new(Networks::default()) };
+        let resolver = Resolver { look_up: rebinding, ..Resolver::new(Networks::default(), false) };
         let resolve = async |name: &str| {
             let found = resolver.resolve(name.parse().unwrap()).await;
             found.map(Iterator::collect::<Vec<_>>).map_err(|error| error.to_string())

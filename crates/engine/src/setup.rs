@@ -1,4 +1,4 @@
-//! Setting up by a file: merchants, outlets, connections and flows. Checked whole before anything changes, applied
+//! Setting up by a file: merchants, outlets, connections, flows and endpoints. Checked whole before anything changes, applied
 //! idempotently, with a difference that can be shown first.
 
 use std::{
@@ -12,13 +12,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
-use uzel_model::{Id, check::Fault, id::Kind};
+use uzel_model::{Id, Secret, check::Fault, id::Kind};
 use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
+pub use self::endpoints::EndpointPart;
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, world::LinkDoc};
 
 mod edit;
+mod endpoints;
 mod shape;
 
 pub use edit::{Made, Thing, Unchanged};
@@ -27,7 +29,7 @@ pub use edit::{Made, Thing, Unchanged};
 const KEY_CHARS_MIN: usize = 24;
 
 /// How long one node may change the setup before another does, and how often a change is planned anew.
-const TURN_HOLD: Duration = Duration::from_secs(30);
+pub(crate) const TURN_HOLD: Duration = Duration::from_secs(30);
 const TRIES_MAX: u32 = 5;
 
 /// `setup.toml`.
@@ -42,6 +44,8 @@ pub struct SetupFile {
     pub connection: Vec<ConnectionPart>,
     #[serde(default)]
     pub flow: Vec<FlowPart>,
+    #[serde(default)]
+    pub endpoint: Vec<EndpointPart>,
 }
 
 /// A business.
@@ -136,6 +140,9 @@ pub struct Plan {
     pub differences: Vec<Difference>,
     /// Webhook keys that were made, by connection: shown once.
     pub keys: Vec<(String, String)>,
+    /// Signing secrets that were made, by endpoint: shown once.
+    #[serde(serialize_with = "shown")]
+    pub secrets: Vec<(String, Secret)>,
     #[serde(skip)]
     setup: Setup,
     /// Keys that seal what is to be stored, and must be there before it.
@@ -144,6 +151,11 @@ pub struct Plan {
     /// What stood when it was worked out.
     #[serde(skip)]
     before: Setup,
+}
+
+/// Told to whoever had them made.
+fn shown<S: serde::Serializer>(secrets: &[(String, Secret)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(secrets.iter().map(|(name, secret)| (name, secret.expose())))
 }
 
 /// How strict a plan is.
@@ -191,7 +203,8 @@ impl Engine {
         let whole = all("merchant", parts.merchant.len())
             && all("outlet", parts.outlet.len())
             && all("connection", parts.connection.len())
-            && all("flow", parts.flow.len());
+            && all("flow", parts.flow.len())
+            && all("endpoint", parts.endpoint.len());
         if !whole && faults.is_empty() {
             let detail =
                 serde_json::from_value::<SetupFile>(file.clone()).err().map_or_else(String::new, |error| error.to_string());
@@ -371,6 +384,9 @@ impl Planner<'_> {
                 rule.ground_at = Some(before.unwrap_or_else(|| self.engine.clock.now().to_string()));
             }
             self.put(Kind::Flow, "flow", Some(merchant), &part.slug, json!(rule), None);
+        }
+        for Placed(place, part) in &file.endpoint {
+            self.endpoint(&format!("/endpoint/{place}"), part);
         }
     }
 

@@ -9,11 +9,16 @@ use jiff::{Timestamp, tz::TimeZone};
 use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use uzel_model::{Connector, Id, Provider, Secret, id::Kind, port::Session};
+use uzel_model::{
+    Connector, Event, Id, Provider, Secret,
+    endpoint::{self, Receiver},
+    id::Kind,
+    port::Session,
+};
 use uzel_store::Setup;
 
 use crate::{
-    Vault,
+    Endpoint, Vault,
     bridge::Issued,
     flow::{Flow, FlowDoc},
     keys::ApiKey,
@@ -91,6 +96,28 @@ pub struct Link {
 }
 
 impl Link {
+    /// An endpoint, as the client sees it.
+    pub(crate) fn to_endpoint(id: Id, slug: String, merchant: Id, paused: bool, receiver: Receiver, masks: Masks) -> Self {
+        Self {
+            id,
+            slug,
+            merchant,
+            provider: &endpoint::PROVIDER,
+            connector: Box::new(receiver),
+            outlet: None,
+            outlet_name: String::new(),
+            zone: TimeZone::UTC,
+            country: String::new(),
+            paused,
+            poll: false,
+            since: None,
+            made_at: Timestamp::UNIX_EPOCH,
+            target: Target::new(&endpoint::PROVIDER, &Map::new()),
+            masks,
+            tokens: RwLock::default(),
+        }
+    }
+
     /// A text without any secret of the connection.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
         let tokens = self.tokens.read();
@@ -130,6 +157,9 @@ pub struct World {
     pub outlets: HashMap<Id, (Id, String, Outlet)>,
     pub links: HashMap<Id, Arc<Link>>,
     pub flows: HashMap<Id, Arc<Flow>>,
+    /// Those that were taken away among them, as long as something may still wait for them.
+    pub(crate) endpoints: HashMap<Id, Arc<Endpoint>>,
+    endpoints_of: HashMap<Id, Vec<Arc<Endpoint>>>,
     /// Flows by their merchant, and connections by merchant and slug: looked up for every event.
     flows_of: HashMap<Id, Vec<Arc<Flow>>>,
     links_of: HashMap<Id, HashMap<String, Arc<Link>>>,
@@ -199,6 +229,17 @@ impl World {
                         Err(why) => world.broken.push((row.id, why)),
                     }
                 }
+                Kind::Endpoint => match Endpoint::open(row, merchant, vault) {
+                    Ok(endpoint) => {
+                        let endpoint = Arc::new(endpoint);
+                        world.endpoints_of.entry(merchant).or_default().push(endpoint.clone());
+                        world.endpoints.insert(endpoint.link.id, endpoint);
+                    }
+                    Err((id, why)) => {
+                        tracing::error!(endpoint.id = %id, "an endpoint cannot be used: {why}");
+                        world.broken.push((id, why));
+                    }
+                },
                 _ => {}
             }
         }
@@ -281,6 +322,30 @@ impl World {
 
     pub(crate) fn flows_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Flow>> {
         self.flows_of.get(&merchant).into_iter().flatten()
+    }
+
+    /// A merchant's endpoints.
+    pub fn endpoints_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints_of.get(&merchant).into_iter().flatten()
+    }
+
+    /// All endpoints, in the order in which they were set up.
+    pub fn all_endpoints(&self) -> Vec<&Arc<Endpoint>> {
+        let mut all: Vec<_> = self.endpoints.values().collect();
+        all.sort_unstable_by_key(|endpoint| endpoint.link.id);
+        all
+    }
+
+    /// The connection or endpoint that a command goes to.
+    pub(crate) fn way_out(&self, id: Id) -> Option<&Link> {
+        self.links.get(&id).or_else(|| self.endpoints.get(&id).map(|endpoint| &endpoint.link)).map(Arc::as_ref)
+    }
+
+    /// The slugs of an event's merchant and outlet.
+    pub(crate) fn slugs(&self, event: &Event) -> (&str, Option<&str>) {
+        let merchant = self.merchants.get(&event.merchant).map_or("", |(slug, _)| slug.as_str());
+        let outlet = event.outlet.and_then(|outlet| self.outlets.get(&outlet));
+        (merchant, outlet.map(|(_, slug, _)| slug.as_str()))
     }
 
     /// A merchant's connection by its slug.

@@ -417,6 +417,15 @@ pub trait Store: Send + Sync {
     /// repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError>;
+    /// A merchant's events after this one, oldest first, each with the states of what was queued of it for one connection or
+    /// endpoint.
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError>;
     /// Records a person's word with its proof. A consent ends an opt-out from before it; one from before the opt-out changes
     /// nothing and gives `false`. An opt-out always counts.
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp)

@@ -65,6 +65,8 @@ pub struct Settings {
     pub nats_creds: Option<PathBuf>,
     /// How long events stay in the stream that the hub makes.
     pub nats_keep_h: u64,
+    /// After so many days of failures an endpoint gets nothing any more.
+    pub endpoint_patience_days: u32,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Prints the texts that no provider is there to send; loopback only.
@@ -104,6 +106,7 @@ impl Default for Settings {
             nats: None,
             nats_creds: None,
             nats_keep_h: 168,
+            endpoint_patience_days: 5,
             log_json: false,
             dev: false,
             master_key: None,
@@ -114,7 +117,7 @@ impl Default for Settings {
 }
 
 /// The settings by name, each with a value that would be right.
-const EXAMPLES: [(&str, &str); 24] = [
+const EXAMPLES: [(&str, &str); 25] = [
     ("listen", r#""127.0.0.1:8080""#),
     ("data", r#""uzel-data""#),
     ("database", r#""postgres://uzel:password@127.0.0.1:5432/uzel""#),
@@ -137,6 +140,7 @@ const EXAMPLES: [(&str, &str); 24] = [
     ("nats", r#""nats://127.0.0.1:4222""#),
     ("nats_creds", r#""/etc/uzel/nats.creds""#),
     ("nats_keep_h", "168"),
+    ("endpoint_patience_days", "5"),
     ("log_json", "true"),
     ("dev", "true"),
 ];
@@ -194,6 +198,7 @@ impl Settings {
             ready_age: Duration::from_secs(self.ready_age_s),
             lease_margin: Duration::from_millis(self.lease_margin_ms),
             keep: self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+            endpoint_patience: Duration::from_secs(u64::from(self.endpoint_patience_days) * 86_400),
             nats: self.nats_options().map_err(anyhow::Error::msg)?,
         })
     }
@@ -284,6 +289,7 @@ fn check(name: &str, value: toml::Value) -> Result<(), String> {
             || settings.reading_lease_ms == 0
             || settings.keep_days == Some(0)
             || settings.nats_keep_h == 0
+            || settings.endpoint_patience_days == 0
         {
             bail!("must be at least 1");
         }
@@ -364,12 +370,12 @@ mod tests {
             [("UZEL_LISTEN", "8080"), ("UZEL_NAME", "x"), ("UZEL_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/99"), ("HOME", "/")];
         insta::assert_snapshot!(load(text, &variables), @r#"
         the settings are not right, and nothing was started:
-        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
+        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
         uzel.toml:2:1: `call_timeout_ms` is wrong: invalid type: string "soon", expected u64; right would be, for instance, 30000
         uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
         variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
-        allow_networks, api_calls_per_minute, call_timeout_ms, data, database, database_connections, dev are, failed_auth_per_minute, keep_days, lease_margin_ms, log_json, master_key_command, master_key_file, migrate, nats, nats_creds, nats_keep_h, node, public_url, reading_lease_ms, ready_age_s, request_timeout_ms, trusted_proxies, variable UZEL_NAME: is not known here: listen,
+        allow_networks, api_calls_per_minute, call_timeout_ms, data, database, database_connections, dev are, endpoint_patience_days, failed_auth_per_minute, keep_days, lease_margin_ms, log_json, master_key_command, master_key_file, migrate, nats, nats_creds, nats_keep_h, node, public_url, reading_lease_ms, ready_age_s, request_timeout_ms, trusted_proxies, variable UZEL_NAME: is not known here: listen,
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
     }
@@ -382,6 +388,7 @@ mod tests {
             ("call_timeout_ms", 30_000),
             ("ready_age_s", 300),
             ("nats_keep_h", 168),
+            ("endpoint_patience_days", 5),
         ] {
             let wrong = format!("is wrong: must be at least 1; right would be, for instance, {example}");
             assert!(load(&format!("{name} = 0\n"), &[]).ends_with(&format!("uzel.toml:1:1: `{name}` {wrong}")), "{name}");

@@ -205,6 +205,17 @@ impl Engine {
         self.store.put_audit(vec![self.audit_row(by, action, merchant, object, detail)]).await
     }
 
+    /// What a row of a merchant hides, sealed; a key that is made for it is stored first.
+    pub(crate) async fn seal_row(&self, setup: &Setup, row: &SetupRow, hidden: Value) -> Result<Option<Vec<u8>>, StoreError> {
+        let (Some(merchant), Value::Object(hidden)) = (row.merchant, hidden) else { return Ok(None) };
+        let mut sealer = self.vault.sealer();
+        let sealed = sealer.settings(merchant, row.id, &hidden);
+        if let Some(made) = sealer.made(&setup.envelopes) {
+            self.store.rekey(made).await?;
+        }
+        Ok(Some(sealed))
+    }
+
     pub(crate) fn audit_row(&self, by: &str, action: &str, merchant: Option<Id>, object: impl ToString, detail: Value) -> Audit {
         Audit {
             id: Id::new(Kind::Audit),

@@ -190,19 +190,11 @@ impl Ring {
         let merchants: HashMap<Id, Id> = setup.rows.iter().filter_map(|row| Some((row.id, row.merchant?))).collect();
         for row in &setup.rows {
             let (Some(merchant), Some(was)) = (row.merchant, row.sealed.clone()) else { continue };
-            // Connections hide settings, each sealed by itself; other rows are sealed whole.
-            let has_settings = row.id.kind() == Kind::Connection;
-            if next.is_current(has_settings.then_some(merchant), &was) {
+            if next.is_current(Some(merchant), &was) {
                 continue;
             }
-            let now = if has_settings {
-                let plain = self.unseal_settings(merchant, row.id, &was);
-                plain.map(|plain| next.seal_settings(merchant, row.id, &plain))
-            } else {
-                let context = row.id.as_bytes();
-                self.open_own(context, &was).map(|plain| next.seal_own(context, &plain))
-            };
-            match now {
+            // Each secret of a row is sealed by itself.
+            match self.unseal_settings(merchant, row.id, &was).map(|plain| next.seal_settings(merchant, row.id, &plain)) {
                 Ok(now) => change.settings.push(Resealed { id: row.id, was, now }),
                 Err(_) => done.unopened += 1,
             }

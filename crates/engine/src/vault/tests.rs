@@ -68,27 +68,13 @@ async fn what_is_the_hub_s_own_opens_in_its_context_also_after_new_keys_were_mad
     assert_eq!(vault.open(b"there", &sealed), Err(VaultError::Spoilt));
     let merchant = Id::new(Kind::Merchant);
     assert_eq!(vault.open_at(place(merchant, merchant, "here"), &sealed), Err(VaultError::Spoilt));
-    // A row of another kind than connections is sealed whole.
-    let outlet = Id::new(Kind::Outlet);
-    let row = SetupRow {
-        id: outlet,
-        merchant: Some(merchant),
-        slug: "o".to_owned(),
-        doc: json!({}),
-        sealed: Some(vault.seal(outlet.as_bytes(), b"whole")),
-        version: 0,
-    };
-    store.put_setup(Setup { rows: vec![row], ..Setup::default() }).await.unwrap();
     let (setup, stored) = (store.setup().await.unwrap(), store.sealed().await.unwrap());
     let new = master();
     let rotation = vault.0.load().rotation(&new, &setup, &stored, true, false).unwrap();
-    assert_eq!((rotation.done.resealed, rotation.done.unopened), (1, 0));
+    assert_eq!((rotation.done.resealed, rotation.done.unopened), (0, 0));
     store.rekey(rotation.change).await.unwrap();
     let after = Vault::of(&store, &new).await.unwrap();
     assert_eq!(after.open(b"here", &sealed).unwrap(), b"secret");
-    let now = store.setup().await.unwrap().rows[0].sealed.clone().unwrap();
-    assert_eq!(after.open(outlet.as_bytes(), &now).unwrap(), b"whole");
-    assert!(after.0.load().is_current(None, &now) && !after.0.load().is_current(None, &sealed));
 }
 
 #[tokio::test]

@@ -197,6 +197,15 @@ impl Store for NodeStore {
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError> {
         pass!(self, event(id))
     }
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        pass!(self, told_to(merchant, way_out, after, limit))
+    }
     async fn put_consent(
         &self,
         merchant: Id,

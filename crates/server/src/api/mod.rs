@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod commands;
 mod connections;
+mod endpoints;
 mod events;
 mod flows;
 mod hub;
@@ -92,6 +93,18 @@ pub(crate) fn routes() -> Vec<Route> {
         delete("/api/v1/flows/{id}", OWNER, "Take a flow away", rules::remove),
         get("/api/v1/flows/{id}/versions", READER, "List what a flow was before", rules::versions),
         post("/api/v1/flows/{id}/versions/{version}/restore", OWNER, "Make a flow what it was", rules::restore),
+
+        get("/api/v1/endpoints", READER, "List endpoints", endpoints::list),
+        post("/api/v1/endpoints", OWNER, "Make an endpoint", endpoints::create).creates()
+            .says("A URL of your own software that receives signed webhooks. The secret that signs is shown now and never again."),
+        get("/api/v1/endpoints/{id}", READER, "Show an endpoint", endpoints::show),
+        patch("/api/v1/endpoints/{id}", OWNER, "Change an endpoint", endpoints::change),
+        delete("/api/v1/endpoints/{id}", OWNER, "Take an endpoint away", endpoints::remove),
+        post("/api/v1/endpoints/{id}/test", OPERATOR, "Send a test at once", endpoints::test).calls_out().repeatable(),
+        post("/api/v1/endpoints/{id}/recover", OPERATOR, "Send again what never got there", endpoints::recover).or(&["conflict"]),
+        post("/api/v1/endpoints/{id}/rotate", OWNER, "Make a new signing key", endpoints::rotate)
+            .says("Both sign for a while, so that nothing is refused while your software is moved to it."),
+        post("/api/v1/endpoints/{id}/enable", OPERATOR, "Send to it again", endpoints::enable),
 
         post("/api/v1/commands", OPERATOR, "Send a text to one person", commands::ask).accepts().once_only(),
         get("/api/v1/commands", READER, "List commands", commands::list),

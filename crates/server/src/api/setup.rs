@@ -36,12 +36,24 @@ impl From<Unchanged> for Problem {
 #[schemars(example = json!({ "name": "Café on the corner" }))]
 pub(super) struct Patch(Map<String, Value>);
 
+impl Patch {
+    pub(super) fn into_value(self) -> Value {
+        Value::Object(self.0)
+    }
+}
+
 /// Which merchant's.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct OfMerchant {
     /// Only of this merchant, by id or slug.
     merchant: Option<String>,
+}
+
+impl OfMerchant {
+    pub(super) fn merchant(&self) -> Option<&str> {
+        self.merchant.as_deref()
+    }
 }
 
 /// A business.
@@ -158,7 +170,7 @@ async fn change(ask: Ask<ById, (), Patch>, kind: Kind) -> Result<(std::sync::Arc
     let version = ask.if_match()?;
     let Ask { app, caller, path, body, .. } = ask;
     let (id, _) = row(&app, &caller, kind, &path.id)?;
-    app.engine.change(id, &Value::Object(body.0), version, caller.holder.name()).await?;
+    app.engine.change(id, &body.into_value(), version, caller.holder.name()).await?;
     Ok((app, id))
 }
 
@@ -470,7 +482,7 @@ pub(super) mod outlets {
         let version = ask.if_match()?;
         let Ask { app, caller, path, body, .. } = ask;
         let (id, _) = find(&app, &caller, &path)?;
-        app.engine.change(id, &Value::Object(body.0), version, caller.holder.name()).await?;
+        app.engine.change(id, &body.into_value(), version, caller.holder.name()).await?;
         Ok(view(id, stored(&app, id)?))
     }
 

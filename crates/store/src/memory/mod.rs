@@ -17,10 +17,10 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Contact, Counts, Entry, Erased, ErasurePlace,
-    EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
-    OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline,
-    TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Contact, Counts, Entry, Erased,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
+    Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -120,6 +120,23 @@ impl Store for Memory {
 
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError> {
         Ok(self.rows.lock().events.get(&id).map(|row| row.event.clone()))
+    }
+
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        let rows = self.rows.lock();
+        let events = rows.events.values().map(|row| &row.event);
+        let events = events.filter(|event| event.merchant == merchant && event.id.ordinal() > after.ordinal()).take(limit);
+        let states = |event: &Event| {
+            let of_event = rows.commands.values().filter(|row| row.command.event == Some(event.id));
+            of_event.filter(|row| row.command.connection == way_out).map(|row| row.state).collect()
+        };
+        Ok(events.map(|event| (event.clone(), states(event))).collect())
     }
 
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, _: &str, at: Timestamp) -> Result<bool, StoreError> {

@@ -232,7 +232,7 @@ impl Rows {
             self.waiting.remove(&id);
         }
         let unresolved = matches!(state, CommandState::Dead | CommandState::Unknown | CommandState::Held);
-        if let Some(event) = row.command.event.filter(|_| unresolved && row.command.job.repeatable())
+        if let Some(event) = row.command.event.filter(|_| unresolved && matches!(row.command.job, Job::LookUp { .. }))
             && self.events.get(&event).is_some_and(|row| row.pending)
         {
             self.publish_soon(event);

@@ -27,6 +27,7 @@ mod removal;
 mod sealed;
 mod setup;
 mod timeline;
+mod told;
 mod turns;
 mod watch;
 mod work;
@@ -51,9 +52,9 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace,
-    EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
-    OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
 
@@ -283,6 +284,16 @@ impl Store for Postgres {
 
     async fn event(&self, event: Id) -> Result<Option<Event>, StoreError> {
         journal::event(&self.core.reader().await?, event).await
+    }
+
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        told::after(&self.core.reader().await?, merchant, way_out, after, limit).await
     }
 
     async fn put_consent(

@@ -486,7 +486,7 @@ async fn look_for_opt_outs(core: &Core, client: &Object, commands: &mut [Command
     let Some(hash) = core.phones.get().filter(|_| !places.is_empty()) else { return Ok(()) };
     let hashed = places.iter().filter_map(|place| match &commands[*place].job {
         Job::Send { phone, .. } => Some((*place, hash(commands[*place].merchant, phone))),
-        Job::LookUp { .. } => None,
+        Job::LookUp { .. } | Job::Deliver { .. } => None,
     });
     let hashed: Vec<(usize, [u8; 32])> = hashed.collect();
     let hashes: Vec<&[u8]> = hashed.iter().map(|(_, hash)| hash.as_slice()).collect();
@@ -511,14 +511,15 @@ async fn give_back_lost(core: &Core, client: &Object) -> Result<(), Fault> {
 }
 
 fn read(row: &Row) -> Result<Command, StoreError> {
+    let job: Job = doc(row, 6)?;
     Ok(Command {
         id: id(Kind::Command, row, 0)?,
         merchant: id(Kind::Merchant, row, 1)?,
-        connection: id(Kind::Connection, row, 2)?,
+        connection: id(job.way_out(), row, 2)?,
         source: id(Kind::Connection, row, 3)?,
         flow: maybe_id(Kind::Flow, row, 4)?,
         event: maybe_id(Kind::Event, row, 5)?,
-        job: doc::<Job>(row, 6)?,
+        job,
         due_at: get(row, 7)?,
         latest_at: get(row, 8)?,
         attempts: get::<i32>(row, 9)?.unsigned_abs(),

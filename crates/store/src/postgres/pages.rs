@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     CommandState, Direction, EntryState, JournalFilter, JournalRow, StoreError,
-    numbers::{command_state, entry_number, entry_state, entry_word, key},
+    numbers::{command_state, entry_number, entry_state, entry_word, key, way_out},
 };
 
 /// Ids may stand so far from the time of their rows: a question is kept when it is answered, and clocks are set.
@@ -51,7 +51,8 @@ pub(super) async fn list(client: &mut Object, filter: &JournalFilter) -> Result<
         }
     }
     work.commit().await.map_err(failed)?;
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), std::cmp::Reverse(*row.id.as_bytes())));
+    // By the place that a cursor names, so that pages lose and repeat nothing.
+    rows.sort_by_key(|row| std::cmp::Reverse(*row.id.as_bytes()));
     rows.truncate(limit);
     Ok(rows)
 }
@@ -69,10 +70,10 @@ async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<O
     }
     let statement = work
         .prepare_cached(concat!(
-            "SELECT id FROM setup WHERE kind = 'connection' AND ($1::uuid IS NULL OR merchant = $1)
-             AND ($2::text IS NULL OR ",
+            "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND ($1::uuid IS NULL OR merchant = $1)
+             AND ($2::text IS NULL OR coalesce(",
             looked_into!("doc"),
-            " ->> 'provider' = $2)",
+            " ->> 'provider', 'endpoint') = $2)",
         ))
         .await
         .map_err(failed)?;
@@ -234,7 +235,7 @@ fn outgoing() -> Half {
                 id: id(Kind::Attempt, row, 0)?,
                 at: get(row, 1)?,
                 merchant_id: id(Kind::Merchant, row, 2)?,
-                integration_id: id(Kind::Connection, row, 3)?,
+                integration_id: id(way_out(&get::<String>(row, 4)?), row, 3)?,
                 provider: get(row, 4)?,
                 direction: Direction::Out,
                 endpoint: get(row, 5)?,

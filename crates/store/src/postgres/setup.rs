@@ -287,7 +287,7 @@ pub(super) async fn opted_out(client: &impl GenericClient, hashes: &[&[u8]]) -> 
 pub(super) async fn notices(client: &impl GenericClient, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT merchant, connection, kind, text FROM notice WHERE $1::uuid IS NULL OR merchant = $1 ORDER BY day DESC LIMIT $2",
+            "SELECT merchant, connection, kind, text, (SELECT s.kind FROM setup s WHERE s.id = connection) FROM notice WHERE $1::uuid IS NULL OR merchant = $1 ORDER BY day DESC LIMIT $2",
         )
         .await
         .map_err(failed)?;
@@ -296,7 +296,7 @@ pub(super) async fn notices(client: &impl GenericClient, merchant: Option<Id>, l
         .map(|row| {
             Ok(Notice {
                 merchant: id(Kind::Merchant, row, 0)?,
-                connection: id(Kind::Connection, row, 1)?,
+                connection: id(get::<Option<String>>(row, 4)?.map_or(Kind::Connection, |word| kind_of(&word)), row, 1)?,
                 kind: get(row, 2)?,
                 text: get(row, 3)?,
             })

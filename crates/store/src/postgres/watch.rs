@@ -7,7 +7,7 @@ use deadpool_postgres::{GenericClient, Object};
 use uzel_model::{Id, Timestamp, id::Kind};
 
 use super::{doc, failed, get, id, journal::text, uuid};
-use crate::{OpenBreaker, Refusal, Rhythm, StoreError};
+use crate::{OpenBreaker, Refusal, Rhythm, StoreError, numbers::kind_of};
 
 /// So many refusals of a place are kept.
 const REFUSALS_KEPT: i64 = 20;
@@ -65,9 +65,15 @@ pub(super) async fn put_breaker(
 }
 
 pub(super) async fn breakers(client: &impl GenericClient) -> Result<Vec<(Id, OpenBreaker)>, StoreError> {
-    let rows = client.query("SELECT connection, since, reason FROM breaker", &[]).await.map_err(failed)?;
+    let rows = client
+        .query("SELECT connection, since, reason, (SELECT kind FROM setup WHERE id = connection) FROM breaker", &[])
+        .await
+        .map_err(failed)?;
     rows.iter()
-        .map(|row| Ok((id(Kind::Connection, row, 0)?, OpenBreaker { since: get(row, 1)?, reason: get(row, 2)? })))
+        .map(|row| {
+            let kind = get::<Option<String>>(row, 3)?.map_or(Kind::Connection, |word| kind_of(&word));
+            Ok((id(kind, row, 0)?, OpenBreaker { since: get(row, 1)?, reason: get(row, 2)? }))
+        })
         .collect()
 }
 

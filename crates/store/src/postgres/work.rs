@@ -450,7 +450,8 @@ async fn tell_unresolved(work: &Transaction<'_>, ended: &[Ended], gathered: &mut
     }
     let statement = work
         .prepare_cached(
-            "SELECT e.id FROM command c JOIN event e ON e.id = c.event AND e.pending WHERE c.id = ANY($1) AND c.repeatable",
+            "SELECT e.id FROM command c JOIN event e ON e.id = c.event AND e.pending WHERE c.id = ANY($1) AND c.repeatable
+                 AND c.connection = c.source",
         )
         .await?;
     for row in work.query(&statement, &[&failed]).await? {

@@ -25,6 +25,7 @@ mod sealed;
 mod setup;
 mod tally;
 mod timeline;
+mod told;
 mod watch;
 mod work;
 mod writer;
@@ -48,9 +49,9 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace,
-    EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once,
-    OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
 
@@ -338,6 +339,16 @@ impl Store for Sqlite {
 
     async fn event(&self, event: Id) -> Result<Option<Event>, StoreError> {
         self.read(move |connection| journal::event(connection, event)).await
+    }
+
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        self.read(move |db| told::after(db, merchant, way_out, after, limit)).await
     }
 
     async fn put_consent(

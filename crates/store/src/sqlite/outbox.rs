@@ -207,14 +207,15 @@ pub(super) fn mark_sending(db: &Connection, command: Id, lease: i64, until: i64)
 }
 
 fn read(row: &Row<'_>) -> Result<Command> {
+    let job: Job = doc(6, row)?;
     Ok(Command {
         id: id(Kind::Command, 0, row)?,
         merchant: id(Kind::Merchant, 1, row)?,
-        connection: id(Kind::Connection, 2, row)?,
+        connection: id(job.way_out(), 2, row)?,
         source: id(Kind::Connection, 3, row)?,
         flow: maybe_id(Kind::Flow, 4, row)?,
         event: maybe_id(Kind::Event, 5, row)?,
-        job: doc(6, row)?,
+        job,
         due_at: super::time(7, row)?,
         latest_at: row.get::<_, Option<i64>>(8)?.and_then(|at| Timestamp::from_millisecond(at).ok()),
         attempts: row.get(9)?,

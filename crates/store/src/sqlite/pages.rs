@@ -9,7 +9,7 @@ use uzel_model::id::Kind;
 use super::{id, journal, ms, reference::FOUND, time};
 use crate::{
     CommandState, Direction, EntryState, JournalFilter, JournalRow,
-    numbers::{command_state, entry_number, entry_state, entry_word, key},
+    numbers::{command_state, entry_number, entry_state, entry_word, key, way_out},
 };
 
 /// Among so many of the newest rows a page is looked for first.
@@ -39,7 +39,8 @@ pub(super) fn list(db: &Connection, filter: &JournalFilter) -> Result<Vec<Journa
         let found_by = format!("j.command IN (SELECT ordinal FROM command WHERE entry IN ({FOUND}))");
         rows.extend(newest(db, &outgoing(), filter, &status, &found_by, limit)?);
     }
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), std::cmp::Reverse(*row.id.as_bytes())));
+    // By the place that a cursor names, so that pages lose and repeat nothing.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.id.ordinal()));
     rows.truncate(limit);
     Ok(rows)
 }
@@ -167,8 +168,8 @@ fn connections(db: &Connection, filter: &JournalFilter) -> Result<Vec<[u8; 16]>>
         return Ok(vec![*connection.as_bytes()]);
     }
     db.prepare_cached(
-        "SELECT id FROM setup WHERE kind = 'connection' AND (?1 IS NULL OR merchant = ?1)
-         AND (?2 IS NULL OR ifnull(doc ->> 'provider', ?2) = ?2)",
+        "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND (?1 IS NULL OR merchant = ?1)
+         AND (?2 IS NULL OR ifnull(doc ->> 'provider', 'endpoint') = ?2)",
     )?
     .query_map((filter.merchant.map(|merchant| *merchant.as_bytes()), &filter.provider), |row| row.get(0))?
     .collect()
@@ -269,7 +270,7 @@ fn outgoing() -> Half {
                 id: id(Kind::Attempt, 0, row)?,
                 at: time(1, row)?,
                 merchant_id: id(Kind::Merchant, 2, row)?,
-                integration_id: id(Kind::Connection, 3, row)?,
+                integration_id: id(way_out(row.get_ref(4)?.as_str()?), 3, row)?,
                 provider: row.get(4)?,
                 direction: Direction::Out,
                 endpoint: row.get(5)?,

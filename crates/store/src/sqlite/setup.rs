@@ -226,12 +226,12 @@ pub(super) fn put_consent(
 /// The newest notices. The limit counts those of the merchant, or a neighbour with many would hide them.
 pub(super) fn notices(db: &Connection, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>> {
     db.prepare(
-        "SELECT merchant, connection, kind, text FROM notice WHERE ?1 IS NULL OR merchant = ?1 ORDER BY day DESC LIMIT ?2",
+        "SELECT merchant, connection, kind, text, (SELECT s.kind FROM setup s WHERE s.id = connection) FROM notice WHERE ?1 IS NULL OR merchant = ?1 ORDER BY day DESC LIMIT ?2",
     )?
     .query_map(params![merchant.map(|merchant| *merchant.as_bytes()), limit as i64], |row| {
         Ok(Notice {
             merchant: id(Kind::Merchant, 0, row)?,
-            connection: id(Kind::Connection, 1, row)?,
+            connection: id(row.get_ref(4)?.as_str_or_null()?.map_or(Kind::Connection, kind_of), 1, row)?,
             kind: row.get(2)?,
             text: row.get(3)?,
         })

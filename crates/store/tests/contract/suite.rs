@@ -1,5 +1,8 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
+#[path = "endpoints.rs"]
+mod endpoints;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -9,8 +12,8 @@ use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Envelope, Exchange, JournalFilter, KeyRow, Mark,
-    NewCommand, NewEvent, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow, Slot,
-    Source, Store, StoreError, Verdict,
+    NewCommand, NewEvent, Notice, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow,
+    Slot, Source, Store, StoreError, Verdict,
 };
 
 pub(super) struct World {
@@ -209,7 +212,7 @@ async fn commands_of_one_key_go_one_after_another_and_other_keys_do_not_wait() {
     let first = world.lease(at).await;
     let texts = first.iter().filter_map(|command| match &command.job {
         Job::Send { text, .. } => Some(text.as_str()),
-        Job::LookUp { .. } => None,
+        Job::LookUp { .. } | Job::Deliver { .. } => None,
     });
     assert_eq!(texts.collect::<Vec<_>>(), ["a", "b"]);
     assert!(world.lease(at).await.is_empty(), "the second of key a waits for the first");

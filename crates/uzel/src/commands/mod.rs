@@ -6,6 +6,7 @@ mod ask;
 mod backup;
 mod copy;
 mod doctor;
+mod endpoints;
 mod migrate;
 mod moment;
 mod places;
@@ -72,7 +73,7 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8090")]
         listen: SocketAddr,
     },
-    /// Set up merchants, outlets, connections and flows by a file.
+    /// Set up merchants, outlets, connections, flows and endpoints by a file.
     Apply {
         file: PathBuf,
         /// Only show what would change.
@@ -95,6 +96,11 @@ enum Command {
     Connections {
         #[command(subcommand)]
         what: ConnectionsCommand,
+    },
+    /// Endpoints: where the merchants' own software receives webhooks.
+    Endpoints {
+        #[command(subcommand)]
+        what: endpoints::EndpointsCommand,
     },
     /// Providers.
     Providers {
@@ -258,6 +264,9 @@ struct JournalArgs {
     merchant: Option<String>,
     #[arg(long)]
     provider: Option<String>,
+    /// An endpoint: what was sent to it, and what it answered.
+    #[arg(long)]
+    endpoint: Option<String>,
     #[arg(long)]
     phone: Option<String>,
     /// Order number or provider's id.
@@ -450,10 +459,12 @@ impl Cli {
     async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
+            Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
                     ("merchant", &args.merchant),
                     ("provider", &args.provider),
+                    ("endpoint", &args.endpoint),
                     ("phone", &args.phone),
                     ("order", &args.order),
                     ("status", &args.status),
