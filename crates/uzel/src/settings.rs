@@ -375,7 +375,7 @@ mod tests {
         uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
         variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
-        allow_networks, api_calls_per_minute, call_timeout_ms, data, database, database_connections, dev are, endpoint_patience_days, failed_auth_per_minute, keep_days, lease_margin_ms, log_json, master_key_command, master_key_file, migrate, nats, nats_creds, nats_keep_h, node, public_url, reading_lease_ms, ready_age_s, request_timeout_ms, trusted_proxies, variable UZEL_NAME: is not known here: listen,
+        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
     }

@@ -118,7 +118,7 @@ async fn holds(work: &Transaction<'_>, setup: &Setup) -> Result<bool, Fault> {
     }
     let kinds: Vec<&str> = setup.rows.iter().map(|row| kind_word(row.id.kind())).collect();
     let merchants: Vec<Option<Uuid>> = setup.rows.iter().map(|row| row.merchant.map(uuid)).collect();
-    let slugs: Vec<&str> = setup.rows.iter().map(|row| row.slug.as_str()).collect();
+    let slugs: Vec<_> = setup.rows.iter().map(|row| text(&row.slug)).collect();
     let moving: Vec<Uuid> = setup.rows.iter().map(|row| row.id).chain(setup.removes.iter().copied()).map(uuid).collect();
     let taken = work
         .query_one(
