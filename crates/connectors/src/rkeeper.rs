@@ -19,7 +19,8 @@ use uzel_model::{
 
 use crate::{form, tree};
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Rkeeper>("rkeeper", "r_keeper");
+pub(crate) const PROVIDER: Provider =
+    Provider::new::<Rkeeper>("rkeeper", "r_keeper").with_words(include_str!("rkeeper.words.toml"));
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]

@@ -14,6 +14,7 @@ pub mod port;
 pub mod schedule;
 pub mod secret;
 pub mod signature;
+pub mod words;
 
 pub use bytes::Bytes;
 pub use call::{CallError, Client, Outgoing, Refusal, Reply, Transport};

@@ -18,7 +18,8 @@ impl World {
             merchant,
             slug: id.to_string(),
             doc: serde_json::json!({ "provider": "test" }),
-            version: 0, sealed: None,
+            version: 0,
+            sealed: None,
         };
         let mut rows = vec![row(link, Some(merchant))];
         if merchant != self.merchant {

@@ -8,6 +8,7 @@ mod doctor;
 mod migrate;
 mod moment;
 mod places;
+mod providers;
 mod replay;
 mod show;
 
@@ -22,6 +23,7 @@ use anyhow::{Context, bail};
 use ask::Asker;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use places::line_and_column;
+use providers::ProvidersCommand;
 use serde_json::{Value, json};
 
 use crate::{
@@ -346,22 +348,6 @@ enum ConnectionsCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum ProvidersCommand {
-    List,
-    /// Requests that were refused because their key belongs to no connection.
-    Refusals {
-        provider: String,
-        /// Bodies whole.
-        #[arg(long)]
-        unmasked: bool,
-    },
-    /// The settings of a provider as JSON Schema.
-    Schema {
-        provider: String,
-    },
-}
-
 impl Cli {
     /// Runs the command: exit status 0 if it did what was asked, 1 if not, 2 if it was asked wrongly.
     pub fn run(self) -> ExitCode {
@@ -413,8 +399,10 @@ impl Cli {
             Command::Migrate(args) => migrate::run(&self.load()?, args, self.json).await,
             Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
             Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
-            Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {
-                providers(what, self.json)
+            Command::Providers { what: ProvidersCommand::List } => providers::list(self.json),
+            Command::Providers { what: ProvidersCommand::Schema { provider } } => providers::schema(provider),
+            Command::Providers { what: ProvidersCommand::Steps { provider, language } } => {
+                providers::steps(provider, *language, &self.load()?, self.json)
             }
             _ => self.ask().await,
         }
@@ -590,28 +578,6 @@ impl Cli {
         };
         say(&text)
     }
-}
-
-fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
-    match what {
-        ProvidersCommand::List if json => {
-            let list: Vec<Value> =
-                uzel_connectors::PROVIDERS.iter().map(|provider| json!({ "id": provider.id, "name": provider.name })).collect();
-            say(&serde_json::to_string_pretty(&list)?)?;
-        }
-        ProvidersCommand::List => {
-            for provider in uzel_connectors::PROVIDERS {
-                say(&format!("{:<12}{}", provider.id, provider.name))?;
-            }
-        }
-        ProvidersCommand::Schema { provider } => {
-            let found = uzel_connectors::provider(provider)
-                .with_context(|| format!("no provider `{provider}`: `uzel providers list` names them"))?;
-            say(&serde_json::to_string_pretty(&found.schema())?)?;
-        }
-        ProvidersCommand::Refusals { .. } => bail!("refusals are kept by a hub"),
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
