@@ -174,6 +174,7 @@ async fn a_login_that_is_not_renewed_is_told_before_it_dies() {
     assert_eq!(of_amocrm(&world).await, ("warn".to_owned(), said(61)));
     world.pass(30 * 24 * 60);
     assert_eq!(of_amocrm(&world).await, ("fail".to_owned(), said(91)));
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_nats_server_is_told_with_its_version_and_its_stream_and_when_it_stops_that_is_told() {

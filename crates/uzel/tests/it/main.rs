@@ -33,6 +33,7 @@ mod nodes;
 mod oauth;
 mod polls;
 mod problems;
+mod providers;
 mod readers;
 mod replays;
 mod review;
