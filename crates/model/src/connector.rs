@@ -37,8 +37,8 @@ impl Provider {
         Self { id, name, open: open::<C>, schema: || schemars::schema_for!(C), words: "" }
     }
 
-    /// What the settings struct says of itself.
-    pub(crate) fn shape(&self) -> Schema {
+    /// What the settings struct says of itself, without words for people: all that the hub itself looks at.
+    pub fn shape(&self) -> Schema {
         (self.schema)()
     }
 

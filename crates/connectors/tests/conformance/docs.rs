@@ -67,7 +67,7 @@ fn settings(page: &mut String, provider: &Provider) {
 
 fn page(provider: &Provider) -> String {
     let mut page = format!(
-        "<!-- Made of the connector; `WRITE_DOCS=1 cargo test --test conformance docs` writes it. -->\n\n# {}\n\n`provider = \"{}\"`",
+        "<!-- Made of the connector; `WRITE_DOCS=1 cargo test --workspace --test conformance docs` writes it. -->\n\n# {}\n\n`provider = \"{}\"`",
         provider.name, provider.id
     );
     if let Some(hook) = provider.hook(HUB_HERE, None) {

@@ -25,6 +25,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use places::line_and_column;
 use providers::ProvidersCommand;
 use serde_json::{Value, json};
+use uzel_model::words::Language;
 
 use crate::{
     bench, demo,
@@ -307,6 +308,13 @@ enum ConnectionsCommand {
         #[arg(long)]
         unmasked: bool,
     },
+    /// What is left to do at the provider for it to work, with its address for webhooks.
+    Setup {
+        connection: String,
+        /// ru, uz or en; by default the merchant's.
+        #[arg(long)]
+        language: Option<Language>,
+    },
     /// Give the URL to open in a browser, once, where a provider wants a login.
     Login {
         connection: String,
@@ -455,6 +463,9 @@ impl Cli {
                 self.print(&health)?;
                 return Ok(if health["healthy"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
             }
+            Command::Connections { what: ConnectionsCommand::Setup { connection, .. } } => {
+                asker.get(&format!("/api/v1/connections/{connection}/setup")).await?
+            }
             Command::Connections { what: ConnectionsCommand::Balance { connection } } => {
                 asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
             }
@@ -550,6 +561,7 @@ impl Cli {
             Command::Fsck { .. } => show::fsck(answer),
             Command::Connections { what: ConnectionsCommand::List } => show::connections(answer),
             Command::Connections { what: ConnectionsCommand::Health { .. } } => show::health(answer),
+            Command::Connections { what: ConnectionsCommand::Setup { language, .. } } => providers::setup(answer, *language),
             Command::Connections { what: ConnectionsCommand::Refusals { .. } }
             | Command::Providers { what: ProvidersCommand::Refusals { .. } } => show::refusals(answer),
             Command::Connections { what: ConnectionsCommand::Login { .. } } => show::login(answer),

@@ -1,6 +1,6 @@
 //! `uzel providers`: what the hub can be connected to. But for refusals, no hub has to run for it.
 
-use std::{fmt::Write, process::ExitCode};
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::Subcommand;
@@ -64,14 +64,33 @@ pub(super) fn schema(id: &str) -> anyhow::Result<ExitCode> {
 pub(super) fn steps(id: &str, language: Language, settings: &Settings, as_json: bool) -> anyhow::Result<ExitCode> {
     let steps = known(id)?.steps(settings.public_url.as_deref().unwrap_or(HUB_HERE), None);
     let steps = steps.to(language);
-    if as_json {
-        say(&serde_json::to_string_pretty(steps)?)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let mut page = String::new();
-    for (number, step) in steps.iter().enumerate() {
-        writeln!(page, "{}. {step}", number + 1)?;
-    }
-    say(page.trim_end())?;
+    say(&if as_json { serde_json::to_string_pretty(steps)? } else { numbered(steps.iter().map(String::as_str)) })?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn numbered<'a>(steps: impl Iterator<Item = &'a str>) -> String {
+    steps.enumerate().map(|(place, step)| format!("{}. {step}", place + 1)).collect::<Vec<_>>().join("\n")
+}
+
+/// The answer of `GET /api/v1/connections/{id}/setup`, for reading.
+pub(super) fn setup(answer: &Value, language: Option<Language>) -> String {
+    let language = language.map_or_else(|| answer["language"].clone(), |language| json!(language));
+    let language = language.as_str().unwrap_or("en");
+    let abilities = answer["abilities"].as_array().into_iter().flatten();
+    let abilities = abilities.map(|view| {
+        let mark = if view["on"] == true { "yes" } else { "no " };
+        format!("{mark}  {}{}", view["says"][language].as_str().unwrap_or_default(), missing(view))
+    });
+    let steps = answer["steps"][language].as_array().into_iter().flatten().filter_map(Value::as_str);
+    [abilities.collect::<Vec<_>>().join("\n"), numbered(steps)].join("\n\n")
+}
+
+/// The settings that an ability waits for.
+fn missing(view: &Value) -> String {
+    let sets = view["needs"].as_array().into_iter().flatten().map(|set| {
+        let names = set.as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.collect::<Vec<_>>().join(" + ")
+    });
+    let sets = sets.collect::<Vec<_>>().join(" / ");
+    if view["on"] == true || sets.is_empty() { String::new() } else { format!(" ({sets})") }
 }

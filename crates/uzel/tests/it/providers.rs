@@ -95,3 +95,20 @@ async fn the_command_line_tells_the_steps_in_the_language_that_is_asked_for() {
     assert_eq!(binary.uzel(&["providers", "steps", "nobody"]).code, 1);
     assert_eq!(binary.uzel(&["providers", "steps", "iiko", "--language", "de"]).code, 2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_tells_what_is_left_to_do_for_a_connection_in_the_merchants_language() {
+    let mut binary = Binary::new(&[("UZEL_PUBLIC_URL", HUB)]);
+    binary.write(
+        "setup.toml",
+        "[[merchant]]\nslug = 'm'\nlanguage = 'uz'\n[[connection]]\nmerchant = 'm'\nslug = 'kitchen'\nprovider = 'iiko'\n",
+    );
+    let applied = binary.uzel(&["apply", "setup.toml"]);
+    assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    binary.serve(&[]).await;
+    let told = binary.uzel(&["connections", "setup", "kitchen"]).out;
+    assert!(told.contains("yes  Xizmat yuboradigan") && told.contains("(api_login + organization_id)"), "{told}");
+    assert!(told.contains("\n2. iikoWeb’ga") && told.contains(&format!("{HUB}/hooks/con_")), "{told}");
+    let told = binary.uzel(&["connections", "setup", "kitchen", "--language", "ru"]).out;
+    assert!(told.contains("\n2. Войдите в iikoWeb"), "{told}");
+}
