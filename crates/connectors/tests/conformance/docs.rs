@@ -21,7 +21,7 @@ fn folder() -> PathBuf {
 
 /// What a table's cell can hold.
 fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
+    text.replace('|', "\\|").replace('*', "\\*").replace('\n', " ")
 }
 
 fn kind(property: &Value) -> String {
