@@ -87,9 +87,9 @@ impl Generator {
         let mut found_by: Vec<&str> = event.refs.iter().map(String::as_str).collect();
         found_by.extend(event.phone.as_ref().map(|phone| phone.e164.as_str()));
         let about = subject(event.connection, &event.subject);
+        found_by.push(&about);
         if let Some(Text { settlement, .. }) = &past.text {
             found_by.extend(settlement.refs.iter().map(String::as_str));
-            found_by.push(&about);
             *self.tally.entry(command_tally(settlement.state)).or_default() += 1;
         }
         self.references.extend(found_by.into_iter().map(|text| (key(text), entry)));

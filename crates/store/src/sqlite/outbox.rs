@@ -254,8 +254,8 @@ pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Res
     const WHY: &str = "the hub stopped while this was being sent: what the provider did is not known";
     let left_over: Vec<(i64, bool, i64, Option<String>)> = db
         .prepare_cached(
-            "SELECT c.ordinal, c.repeatable, c.order_key, s.called_off FROM sending s JOIN command c ON c.ordinal = s.command
-             WHERE s.until <= ?1 ORDER BY c.ordinal",
+            "SELECT c.ordinal, c.repeatable, c.order_key, called_off FROM sending CROSS JOIN command c ON c.ordinal = command
+             WHERE until <= ?1 ORDER BY c.ordinal",
         )?
         .query_map([ms(now)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .collect::<Result<_>>()?;
