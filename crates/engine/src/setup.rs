@@ -47,6 +47,7 @@ pub struct SetupFile {
 /// A business.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = json!({ "slug": "cafe", "name": "Café on the corner", "language": "ru", "country": "RU" }))]
 pub struct MerchantPart {
     /// Unique name of `[a-z0-9-]`.
     pub slug: String,
@@ -84,6 +85,7 @@ pub struct OutletPart {
 /// A connection to a provider.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = json!({ "merchant": "cafe", "outlet": "arbat", "slug": "till", "provider": "rkeeper", "settings": {} }))]
 pub struct ConnectionPart {
     pub merchant: String,
     #[serde(default)]
@@ -109,6 +111,10 @@ pub struct ConnectionPart {
 
 /// A flow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[schemars(example = json!({
+    "merchant": "cafe", "slug": "thanks", "on": ["order.completed"], "ground": "service", "ground_by": "Anna Petrova, owner",
+    "delay": "2h", "quiet_from": "21:00", "quiet_to": "10:00", "once_in_days": 14, "via": "sms", "text": "Thank you for your visit!"
+}))]
 pub struct FlowPart {
     pub merchant: String,
     pub slug: String,

@@ -26,6 +26,7 @@ pub(super) struct HealthView {
     breaker: Option<Value>,
 }
 
+/// How often webhooks come.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Webhooks {
     count: u64,
@@ -49,6 +50,7 @@ pub(super) async fn health(ask: Ask<ById>) -> Answered<HealthView> {
     reply(HealthView { healthy, detail, webhooks, breaker: app.engine.open_breaker(link.id).map(|open| json!(open)) })
 }
 
+/// The money left at a provider.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BalanceView {
     /// As the provider tells it.
@@ -92,6 +94,7 @@ pub(super) struct SubscribeRequest {
     url: Option<String>,
 }
 
+/// The provider was told where to send.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Subscribed {
     subscribed: bool,

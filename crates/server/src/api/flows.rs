@@ -43,7 +43,7 @@ pub(super) async fn apply(ask: Ask<(), (), ApplyRequest>) -> Answered<PlanView> 
 /// What a flow is tried on.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(example = json!({ "connection": "iiko", "body": "[{\"eventType\":\"DeliveryOrderUpdate\"}]" }))]
+#[schemars(example = json!({ "connection": "till", "body": "{\"order\":{\"id\":\"5001\",\"status\":\"Выполнен\"}}" }))]
 pub(super) struct DryRunRequest {
     /// A journal entry …
     entry: Option<Id>,

@@ -59,6 +59,7 @@ pub(super) struct NatsRequest {
     publish: bool,
 }
 
+/// How publishing ended.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct NatsEnded {
     publish: bool,
@@ -94,6 +95,7 @@ pub(super) struct FsckRequest {
     repair: bool,
 }
 
+/// What the store's own check found.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct FsckFound {
     found: Vec<String>,

@@ -162,7 +162,7 @@ pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<TimelineView> 
 /// What is read again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(example = json!({ "dead": true, "provider": "iiko", "dry_run": true }))]
+#[schemars(example = json!({ "dead": true, "provider": "rkeeper", "dry_run": true }))]
 pub(super) struct ReplayRequest {
     /// One entry …
     entry: Option<Id>,
@@ -185,6 +185,7 @@ pub(super) struct ReplayView {
     outcomes: Vec<ReplayedEntry>,
 }
 
+/// What came of one entry.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ReplayedEntry {
     entry: Id,

@@ -11,7 +11,8 @@ use super::{
 use crate::{Problem, problem::Kind};
 
 /// Problems that every route of the API may answer with.
-const ALWAYS: [&str; 5] = ["unauthorized", "forbidden", "too-many-failures", "too-many-requests", "busy"];
+const ALWAYS: [&str; 7] =
+    ["bad-request", "unauthorized", "forbidden", "too-many-failures", "too-many-requests", "internal", "busy"];
 
 pub(crate) fn document(routes: &[Route]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
@@ -24,7 +25,7 @@ pub(crate) fn document(routes: &[Route]) -> Value {
     for route in routes {
         let shape = (route.shape)(&mut generator);
         let path = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
-        path[route.method.as_str().to_ascii_lowercase()] = operation(route, &shape, &json!(problem));
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route, &shape, &json!(problem), generator.definitions());
     }
     let schemas = definitions(&mut generator);
     json!({
@@ -68,8 +69,26 @@ fn tags(routes: &[Route]) -> Value {
     names.into_iter().map(|name| json!({ "name": name, "description": format!("Paths below `/{name}`.") })).collect()
 }
 
-fn operation(route: &Route, shape: &Shape, problem: &Value) -> Value {
+/// Names of operations are unique: the requirement's own paths lead to handlers that have a path below `/api/v1` as well.
+fn operation_id(route: &Route) -> String {
+    let prefix = if route.path.starts_with("/api/v1/") { "" } else { "platform_" };
+    format!("{prefix}{}", route.operation)
+}
+
+/// What a schema says, whether in place or by a name.
+fn resolved<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
+    let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+    name.and_then(|name| definitions.get(name)).unwrap_or(schema)
+}
+
+fn operation(route: &Route, shape: &Shape, problem: &Value, definitions: &Map<String, Value>) -> Value {
     let mut parameters = parameters("path", &json!(shape.path));
+    for parameter in &mut parameters {
+        let name = parameter["name"].as_str().unwrap_or_default();
+        if let Some(example) = path_example(&tag(route), name) {
+            parameter["example"] = json!(example);
+        }
+    }
     parameters.extend(self::parameters("query", &json!(shape.query)));
     match route.once {
         Once::No => {}
@@ -89,18 +108,32 @@ fn operation(route: &Route, shape: &Shape, problem: &Value) -> Value {
     let roles: Vec<&str> = route.access.0.iter().map(|role| role.word()).collect();
     let says = format!("{} Roles: {}.", route.says, roles.join(", "));
     let mut operation = json!({
-        "operationId": route.operation,
+        "operationId": operation_id(route),
         "tags": [tag(route)],
         "summary": route.summary,
         "description": says.trim(),
         "x-roles": roles,
         "parameters": parameters,
-        "responses": responses(route, shape, problem),
+        "responses": responses(route, shape, problem, definitions),
     });
-    if let Some(body) = &shape.body {
-        operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": body } } });
+    if let Some(body) = shape.body.as_ref().map(|body| json!(body)) {
+        // No body counts as `{}`.
+        let needed = resolved(&body, definitions)["required"].as_array().is_some_and(|names| !names.is_empty());
+        operation["requestBody"] = json!({ "required": needed, "content": { "application/json": { "schema": body } } });
     }
     operation
+}
+
+/// What stands in the tour of `docs/api.md`.
+fn path_example(tag: &str, name: &str) -> Option<&'static str> {
+    match (tag, name) {
+        ("merchants", "id") => Some("cafe"),
+        (_, "outlet") => Some("arbat"),
+        ("connections", "id") => Some("till"),
+        ("flows", "id") => Some("thanks"),
+        ("providers", "id") => Some("rkeeper"),
+        _ => None,
+    }
 }
 
 fn parameters(place: &str, schema: &Value) -> Vec<Value> {
@@ -168,9 +201,9 @@ fn problems(route: &Route, shape: &Shape) -> Vec<&'static Kind> {
     Problem::KINDS.iter().filter(|kind| slugs.contains(&kind.slug)).collect()
 }
 
-fn responses(route: &Route, shape: &Shape, problem: &Value) -> Value {
+fn responses(route: &Route, shape: &Shape, problem: &Value, definitions: &Map<String, Value>) -> Value {
     let mut responses = Map::new();
-    let mut done = json!({ "description": title(route.status), "headers": headers(route) });
+    let mut done = json!({ "description": title(route.status), "headers": headers(route, shape, definitions) });
     if let Some(answer) = &shape.answer {
         done["content"] = json!({ "application/json": { "schema": answer } });
     }
@@ -189,8 +222,14 @@ fn responses(route: &Route, shape: &Shape, problem: &Value) -> Value {
             "description": description.join(" "),
             "content": { "application/problem+json": { "schema": problem, "examples": examples } },
         });
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response["headers"] = json!({ "Retry-After": { "description": "Seconds to wait.", "schema": { "type": "integer" } } });
+        match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                response["headers"] = json!({ "Retry-After": { "description": "Seconds to wait.", "schema": { "type": "integer" } } });
+            }
+            StatusCode::UNAUTHORIZED => {
+                response["headers"] = json!({ "WWW-Authenticate": { "description": "`Bearer`.", "schema": { "type": "string" } } });
+            }
+            _ => {}
         }
         responses.insert(status.as_str().to_owned(), response);
     }
@@ -217,7 +256,7 @@ fn title(status: StatusCode) -> &'static str {
     }
 }
 
-fn headers(route: &Route) -> Value {
+fn headers(route: &Route, shape: &Shape, definitions: &Map<String, Value>) -> Value {
     let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     let mut headers = json!({
         "RateLimit-Policy": text("How many requests this key has in which window."),
@@ -226,7 +265,11 @@ fn headers(route: &Route) -> Value {
     if route.once != Once::No {
         headers["Idempotency-Replayed"] = text("`true` where this is the kept answer of an earlier request.");
     }
-    if route.status == StatusCode::CREATED {
+    let answer = json!(shape.answer);
+    if resolved(&answer, definitions)["properties"]["version"]["type"] == "integer" {
+        headers["ETag"] = text("The version, as `If-Match` takes it.");
+    }
+    if matches!(route.status, StatusCode::CREATED | StatusCode::ACCEPTED) {
         headers["Location"] = text("Where it stands.");
     }
     headers

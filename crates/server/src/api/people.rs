@@ -21,6 +21,7 @@ pub(super) struct ConsentRequest {
     proof: String,
 }
 
+/// What was recorded.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ConsentView {
     /// Masked.

@@ -410,6 +410,7 @@ pub(super) mod outlets {
         secret: String,
     }
 
+    /// It is as was asked.
     #[derive(Debug, Serialize, JsonSchema)]
     pub(in super::super) struct Done {
         ok: bool,

@@ -16,6 +16,7 @@ mod commands;
 mod conformance;
 mod dev;
 mod doctor;
+mod document;
 mod door;
 mod erasure;
 mod faults;
