@@ -34,12 +34,16 @@ const TRIES_MAX: u32 = 5;
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetupFile {
+    /// Businesses.
     #[serde(default)]
     pub merchant: Vec<MerchantPart>,
+    /// Points of sale.
     #[serde(default)]
     pub outlet: Vec<OutletPart>,
+    /// Connections to providers.
     #[serde(default)]
     pub connection: Vec<ConnectionPart>,
+    /// Flows.
     #[serde(default)]
     pub flow: Vec<FlowPart>,
 }
@@ -51,6 +55,7 @@ pub struct SetupFile {
 pub struct MerchantPart {
     /// Unique name of `[a-z0-9-]`.
     pub slug: String,
+    /// As people call it.
     #[serde(default)]
     pub name: Option<String>,
     /// `ru`, `uz` or `en`.
@@ -69,12 +74,16 @@ pub struct MerchantPart {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutletPart {
+    /// Slug of the merchant.
     pub merchant: String,
+    /// Unique name of `[a-z0-9-]`.
     pub slug: String,
+    /// As people call it; texts may name it.
     #[serde(default)]
     pub name: Option<String>,
     /// Time zone by name, for instance `Europe/Moscow`.
     pub zone: String,
+    /// Country of phones without a code; by default the merchant's.
     #[serde(default)]
     pub country: Option<String>,
     /// `PC_POS`, `SMART` or `VIRTUAL`.
@@ -87,10 +96,14 @@ pub struct OutletPart {
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "merchant": "cafe", "outlet": "arbat", "slug": "till", "provider": "rkeeper", "settings": {} }))]
 pub struct ConnectionPart {
+    /// The merchant, by its slug; the API takes an id as well.
     pub merchant: String,
+    /// Slug of the outlet that it belongs to, if to one.
     #[serde(default)]
     pub outlet: Option<String>,
+    /// Unique name of `[a-z0-9-]`.
     pub slug: String,
+    /// Id of the provider: `uzel providers list` names them.
     pub provider: String,
     /// As the provider's schema says: `uzel providers schema iiko`.
     #[serde(default)]
@@ -98,6 +111,7 @@ pub struct ConnectionPart {
     /// Webhook keys to be accepted, at least 24 characters each; without one the hub makes a key.
     #[serde(default)]
     pub webhook_keys: Vec<String>,
+    /// Makes no calls for now.
     #[serde(default)]
     pub paused: bool,
     /// Reads what was missed, on a schedule.
@@ -116,7 +130,9 @@ pub struct ConnectionPart {
     "delay": "2h", "quiet_from": "21:00", "quiet_to": "10:00", "once_in_days": 14, "via": "sms", "text": "Thank you for your visit!"
 }))]
 pub struct FlowPart {
+    /// The merchant, by its slug; the API takes an id as well.
     pub merchant: String,
+    /// Unique name of `[a-z0-9-]`.
     pub slug: String,
     #[serde(flatten)]
     pub rule: FlowDoc,

@@ -38,6 +38,7 @@ pub(super) struct CommandView(#[schemars(with = "CommandShape")] Value);
 #[derive(JsonSchema)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct CommandShape {
+    /// Whose it is.
     merchant: Id,
     #[serde(flatten)]
     command: TimelineCommand,
@@ -59,13 +60,17 @@ pub(super) struct CommandsQuery {
     merchant: Option<String>,
     /// That makes the call, by id or slug.
     connection: Option<String>,
+    /// What became of them.
     state: Option<CommandState>,
     /// Id of the event that led to them.
     event: Option<Id>,
+    /// Made from then on.
     from: Option<Timestamp>,
+    /// Made before then.
     to: Option<Timestamp>,
     /// `next` of the page before.
     before: Option<Id>,
+    /// Rows of a page.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
     /// Shows phones and texts whole; owners only.

@@ -35,17 +35,23 @@ pub(super) enum Status {
 pub(super) struct JournalQuery {
     /// By id or slug.
     merchant: Option<String>,
+    /// Id of the provider.
     provider: Option<String>,
     /// By id or slug.
     connection: Option<String>,
+    /// Of a person, as it is written there.
     phone: Option<String>,
     /// Order number or provider's id.
     order: Option<String>,
+    /// How it went, or what became of it.
     status: Option<Status>,
+    /// From then on.
     from: Option<Timestamp>,
+    /// Before then.
     to: Option<Timestamp>,
     /// `next` of the page before; only rows older than this one.
     before: Option<Id>,
+    /// Rows of a page.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
     /// Shows phones and bodies whole; owners only.
@@ -122,6 +128,7 @@ pub(super) struct Masking {
 /// A thing by its id.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct ByIdOnly {
+    /// Its id.
     pub id: Id,
 }
 
@@ -169,8 +176,11 @@ pub(super) struct ReplayRequest {
     /// … or all dead ones, of a provider and a time range where given.
     #[serde(default)]
     dead: bool,
+    /// Only of this provider.
     provider: Option<String>,
+    /// Only what came from then on.
     from: Option<Timestamp>,
+    /// Only what came before then.
     to: Option<Timestamp>,
     /// Only counts.
     #[serde(default)]
@@ -182,13 +192,16 @@ pub(super) struct ReplayRequest {
 pub(super) struct ReplayView {
     /// Entries that were read, or would be.
     count: usize,
+    /// What came of each.
     outcomes: Vec<ReplayedEntry>,
 }
 
 /// What came of one entry.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ReplayedEntry {
+    /// The entry.
     entry: Id,
+    /// What the reader made of it.
     outcome: Value,
 }
 

@@ -17,6 +17,7 @@ mod once;
 mod openapi;
 mod pace;
 mod page;
+mod part;
 mod people;
 mod providers;
 mod read;

@@ -87,8 +87,16 @@ async fn every_answer_and_every_shape_is_described() {
         if schema["description"].as_str().unwrap_or_default().is_empty() {
             bare.push(name.clone());
         }
+        for (field, schema) in schema["properties"].as_object().into_iter().flatten() {
+            if schema["description"].as_str().unwrap_or_default().is_empty() {
+                bare.push(format!("{name}.{field}"));
+            }
+        }
     }
     for (name, operation) in operations(&document) {
+        for part in operation["parameters"].as_array().unwrap() {
+            assert!(part["description"].is_string(), "{name}: {part}");
+        }
         for (status, answer) in operation["responses"].as_object().unwrap() {
             assert!(!answer["description"].as_str().unwrap().is_empty(), "{name} {status}");
             assert!(status == "204" || answer["content"].is_object(), "{name} {status}");
