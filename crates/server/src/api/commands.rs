@@ -36,6 +36,7 @@ pub(super) struct CommandView(#[schemars(with = "CommandShape")] Value);
 
 /// The shape of what is shown: masked, it is the same.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct CommandShape {
     /// Whose it is.

@@ -64,6 +64,7 @@ struct EventDocument(#[schemars(with = "EventShape")] Value);
 
 /// An event as CloudEvents 1.0 have it.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct EventShape {
     /// `1.0`.

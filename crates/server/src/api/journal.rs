@@ -139,6 +139,7 @@ pub(super) struct TimelineView(#[schemars(with = "TimelineShape")] Value);
 
 /// The shape of what is shown: masked, it is the same.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 enum TimelineShape {

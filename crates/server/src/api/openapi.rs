@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made of the routes.
 
 use axum::http::{Method, StatusCode};
-use schemars::{SchemaGenerator, generate::SchemaSettings};
+use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -18,6 +18,7 @@ pub(crate) fn document(routes: &[Route]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
+        settings.transforms.push(Box::new(RecursiveTransform(words)));
     });
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<Problem>();
@@ -54,6 +55,27 @@ pub(crate) fn document(routes: &[Route]) -> Value {
 
 fn definitions(generator: &mut SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true).into_iter().collect()
+}
+
+/// Words of which one is chosen, each described by itself, as a plain list: makers of clients know nothing else.
+fn words(schema: &mut Schema) {
+    let choices = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    let words: Option<Vec<(Vec<Value>, &str)>> = choices
+        .map(|choice| {
+            let words = choice["enum"].as_array().cloned().or_else(|| choice.get("const").map(|word| vec![word.clone()]))?;
+            Some((words, choice["description"].as_str().unwrap_or_default()))
+        })
+        .collect();
+    let Some(words) = words.filter(|words| !words.is_empty()) else { return };
+    let told = words.iter().filter(|(_, says)| !says.is_empty());
+    let told: Vec<String> = told.map(|(words, says)| format!("`{}`: {says}", words[0].as_str().unwrap_or_default())).collect();
+    let says = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    let says = format!("{says} {}", told.join(" "));
+    let words: Vec<Value> = words.into_iter().flat_map(|(words, _)| words).collect();
+    schema.remove("oneOf");
+    schema.insert("type".to_owned(), json!("string"));
+    schema.insert("enum".to_owned(), Value::Array(words));
+    schema.insert("description".to_owned(), json!(says.trim()));
 }
 
 /// The part of the API that a route belongs to: the first name in its path.
