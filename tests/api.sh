@@ -60,7 +60,7 @@ fuzz() {
     --header "Authorization: Bearer $2" --seed 20 --workers 2 "${@:3}" >"$1.log" 2>&1 || { cat "$1.log"; exit 1; }
   grep -E 'passed|generated' "$1.log" | tail -2
 }
-fuzz reader "$reader" --max-time 30
+fuzz reader "$reader" --max-time 25
 fuzz admin "$owner" --max-time 75
 curl -sSf "$HUB/healthz" >/dev/null
 ! grep -iE 'panicked|ERROR' hub.log

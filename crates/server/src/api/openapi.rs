@@ -85,9 +85,12 @@ fn tag(route: &Route) -> String {
 }
 
 fn tags(routes: &[Route]) -> Value {
-    let mut names: Vec<String> = routes.iter().map(tag).collect();
-    names.sort();
-    names.dedup();
+    let mut names: Vec<String> = Vec::new();
+    for name in routes.iter().map(tag) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names.into_iter().map(|name| json!({ "name": name, "description": format!("Paths below `/{name}`.") })).collect()
 }
 
