@@ -26,6 +26,13 @@ start() {
   address=http://$url
 }
 
+none() {
+  if grep -nE "$@"; then
+    echo "$2 must not have that"
+    exit 1
+  fi
+}
+
 start sandbox.log "$uzel" sandbox --listen 127.0.0.1:0
 sandbox=$address
 # Tools ask faster than people, with wrong keys as well.
@@ -57,19 +64,20 @@ reader=$(curl -sSf -H "Authorization: Bearer $owner" "$HUB/api/v1/keys" --json '
 fuzz() {
   echo "-- schemathesis as $1"
   "$tools/schemathesis" --config-file "$root/tests/schemathesis.toml" run "$HUB/openapi.json" --no-color \
-    --header "Authorization: Bearer $2" --seed 20 --workers 2 "${@:3}" >"$1.log" 2>&1 || { cat "$1.log"; exit 1; }
-  grep -E 'passed|generated' "$1.log" | tail -2
+    -H "Authorization: Bearer $2" --seed 20 "${@:3}" >"$1.log" 2>&1 || { cut -c1-500 "$1.log" | tail -300; exit 1; }
+  grep 'generated,' "$1.log"
 }
 fuzz reader "$reader" --max-time 25
-fuzz admin "$owner" --max-time 75
+# Keys that are taken away are in the tour: here it would take away its own.
+fuzz admin "$owner" --max-time 75 --exclude-operation-id keys_remove
 curl -sSf "$HUB/healthz" >/dev/null
-! grep -iE 'panicked|ERROR' hub.log
+none 'panicked|ERROR' hub.log
 
 echo "-- /docs in a browser"
 for page in docs problems; do
   chromium --headless --no-sandbox --disable-gpu --user-data-dir="$folder/browser" --enable-logging=stderr --v=0 \
     --virtual-time-budget=2000 --dump-dom "$HUB/$page" >"$page.html" 2>"$page.log"
   grep -q '</main>' "$page.html"
-  ! grep -E 'CONSOLE' "$page.log"
-  ! grep -qiE '<script|<link|<img|src=' "$page.html"
+  none 'CONSOLE' "$page.log"
+  none '<(script|link|img|iframe)|src=|@import|url\(' "$page.html"
 done

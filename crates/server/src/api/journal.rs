@@ -83,11 +83,8 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
         }
         None => query.order.clone(),
     };
-    if let Some(provider) = query.provider.as_deref()
-        && !app.engine.providers.iter().any(|known| known.id == provider)
-    {
-        let detail = format!("`{provider}` is no provider: `uzel providers list` names them");
-        return Err(Problem::unreadable("query", Fault::new("provider", detail)));
+    if let Some(fault) = query.provider.as_deref().and_then(|provider| unknown(app, provider, "provider")) {
+        return Err(Problem::unreadable("query", fault));
     }
     if query.from.zip(query.to).is_some_and(|(from, to)| from >= to) {
         return Err(Problem::unreadable("query", Fault::new("from", "is not before `to`: nothing could be between them")));
@@ -114,6 +111,12 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
         }
     }
     Ok(Page::new(rows, limit, |row| row.id.to_string()))
+}
+
+/// What is wrong with a provider that nobody knows.
+fn unknown(app: &App, provider: &str, place: &str) -> Option<Fault> {
+    let known = app.engine.providers.iter().any(|known| known.id == provider);
+    (!known).then(|| Fault::new(place, format!("`{provider}` is no provider: `uzel providers list` names them")))
 }
 
 /// How personal data is shown.
@@ -209,6 +212,9 @@ pub(super) struct ReplayedEntry {
 pub(super) async fn replay(ask: Ask<(), (), ReplayRequest>) -> Answered<ReplayView> {
     let Ask { app, caller, body: replay, .. } = ask;
     let missing = || Problem::not_found("no such entry");
+    if let Some(fault) = replay.provider.as_deref().and_then(|provider| unknown(&app, provider, "/provider")) {
+        return Err(Problem::invalid(vec![fault]));
+    }
     let named = match (replay.entry, replay.dead) {
         (Some(entry), false) => vec![entry],
         (None, true) => app.engine.store.dead(replay.provider, replay.from, replay.to).await?,

@@ -37,6 +37,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        // Nothing that is kept holds one, and not every store can be asked for it.
+        if let Some((name, _)) = pairs.into_iter().find(|(_, value)| value.contains('\0')) {
+            return Err(Problem::unreadable("query", Fault::new(name, "holds a zero byte")));
+        }
         let reader = serde_urlencoded::Deserializer::new(pairs);
         serde_path_to_error::deserialize(reader).map(Self).map_err(|error| {
             let field = pointer(error.path());

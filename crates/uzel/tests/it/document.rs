@@ -135,6 +135,20 @@ async fn examples_of_bodies_fit_their_schemas_and_the_hub_can_read_them() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_no_store_can_be_asked_for_is_refused() {
+    let world = World::new(json!({})).await;
+    let key = world.hub.owner_key().unwrap();
+    for (path, pointer) in [("audit?object=%00", "object"), ("journal?order=a%00b", "order"), ("events?subject=%00", "subject")] {
+        let answer = world.web.get(format!("{}/api/v1/{path}", world.hub.url())).bearer_auth(&key).send().await.unwrap();
+        assert_eq!(answer.status(), 400, "{path}");
+        assert_eq!(answer.json::<Value>().await.unwrap()["errors"][0]["pointer"], pointer);
+    }
+    let replay = world.web.post(format!("{}/api/v1/replay", world.hub.url())).bearer_auth(&key);
+    let answer = replay.json(&json!({ "dead": true, "provider": "\0" })).send().await.unwrap();
+    assert_eq!(answer.status(), 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_problem_that_is_shown_has_the_shape_of_one_and_a_page() {
     let world = World::new(json!({})).await;
     let document = document(&world).await;
