@@ -599,19 +599,22 @@ impl Planner<'_> {
         let mut fields = old.map_or_else(Vec::new, |row| changed(&row.doc, &doc));
         let old_sealed = old.and_then(|row| row.sealed.clone());
         // Of what has no secrets in a file, those that were made stay.
-        let sealed = hidden.map_or_else(|| old_sealed.clone(), |hidden| {
-            let plain = Value::Object(hidden).to_string();
-            let same = old_sealed.as_ref().is_some_and(|sealed| {
-                self.engine.vault.open(id.as_bytes(), sealed).is_ok_and(|before| before == plain.as_bytes())
-            });
-            if same {
-                return old_sealed.clone();
-            }
-            if old.is_some() && (plain != "{}" || old_sealed.is_some()) {
-                fields.push("secrets".to_owned());
-            }
-            (plain != "{}").then(|| self.engine.vault.seal(id.as_bytes(), plain.as_bytes()))
-        });
+        let sealed = hidden.map_or_else(
+            || old_sealed.clone(),
+            |hidden| {
+                let plain = Value::Object(hidden).to_string();
+                let same = old_sealed.as_ref().is_some_and(|sealed| {
+                    self.engine.vault.open(id.as_bytes(), sealed).is_ok_and(|before| before == plain.as_bytes())
+                });
+                if same {
+                    return old_sealed.clone();
+                }
+                if old.is_some() && (plain != "{}" || old_sealed.is_some()) {
+                    fields.push("secrets".to_owned());
+                }
+                (plain != "{}").then(|| self.engine.vault.seal(id.as_bytes(), plain.as_bytes()))
+            },
+        );
         let what = match old {
             None => "new",
             Some(_) if fields.is_empty() => "same",

@@ -27,7 +27,12 @@ pub(crate) async fn page() -> Response {
 
 pub(crate) async fn problems() -> Response {
     let rows: String = Problem::KINDS.iter().map(section).collect();
-    shown(frame("Problems", &format!("<main><h1>Problems</h1><p>Errors of the API are documents by RFC 9457. These are their types.</p>{rows}</main>")))
+    shown(frame(
+        "Problems",
+        &format!(
+            "<main><h1>Problems</h1><p>Errors of the API are documents by RFC 9457. These are their types.</p>{rows}</main>"
+        ),
+    ))
 }
 
 pub(crate) async fn problem(Path(kind): Path<String>) -> Result<Response, Problem> {
@@ -67,7 +72,10 @@ fn escape(text: &str) -> String {
 /// A text in which `words between strokes` are code.
 fn marked(text: &str) -> String {
     let parts = escape(text);
-    let parts = parts.split('`').enumerate().map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() });
+    let parts = parts
+        .split('`')
+        .enumerate()
+        .map(|(place, part)| if place % 2 == 1 { format!("<code>{part}</code>") } else { part.to_owned() });
     parts.collect()
 }
 
@@ -128,7 +136,9 @@ fn operation_of(document: &Value, path: &str, method: &str, operation: &Value) -
     let mut answer = String::new();
     let mut problems = String::new();
     for (status, response) in operation["responses"].as_object().into_iter().flatten() {
-        for slug in response["content"]["application/problem+json"]["examples"].as_object().into_iter().flatten().map(|(slug, _)| slug) {
+        for slug in
+            response["content"]["application/problem+json"]["examples"].as_object().into_iter().flatten().map(|(slug, _)| slug)
+        {
             problems.push_str(&format!(" <a href=\"/problems/{slug}\">{status} {slug}</a>"));
         }
         if problems.is_empty() {

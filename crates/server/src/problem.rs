@@ -40,13 +40,7 @@ pub struct Kind {
     pub what_to_do: &'static str,
 }
 
-const fn kind(
-    slug: &'static str,
-    status: StatusCode,
-    title: &'static str,
-    when: &'static str,
-    what_to_do: &'static str,
-) -> Kind {
+const fn kind(slug: &'static str, status: StatusCode, title: &'static str, when: &'static str, what_to_do: &'static str) -> Kind {
     Kind { slug, status, title, when, what_to_do }
 }
 

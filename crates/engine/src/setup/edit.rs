@@ -104,8 +104,7 @@ impl Engine {
             }
             let word = Thing::of(id).map_or("endpoint", Thing::word);
             let audit = self.audit_row(by, &format!("{word}.remove"), row.merchant, id, json!({ "slug": row.slug }));
-            let setup =
-                Setup { removes: vec![id], expects: vec![(id, row.version)], audit: vec![audit], ..Setup::default() };
+            let setup = Setup { removes: vec![id], expects: vec![(id, row.version)], audit: vec![audit], ..Setup::default() };
             match self.carry_out(Plan { setup, before: old, ..Plan::default() }).await {
                 Err(StoreError::Conflict) if version.is_none() => {}
                 Err(StoreError::Conflict) => return Err(Unchanged::Changed),
@@ -245,7 +244,9 @@ fn merge(target: &mut Value, patch: &Value) {
 
 /// What still needs a row.
 fn needed(setup: &Setup, row: &SetupRow) -> Option<String> {
-    let named = |row: &SetupRow| Thing::of(row.id).map_or_else(|| "an endpoint".to_owned(), |thing| format!("{} `{}`", thing.word(), row.slug));
+    let named = |row: &SetupRow| {
+        Thing::of(row.id).map_or_else(|| "an endpoint".to_owned(), |thing| format!("{} `{}`", thing.word(), row.slug))
+    };
     let id = json!(row.id);
     let needs = |other: &&SetupRow| match row.id.kind() {
         Kind::Merchant => other.merchant == Some(row.id),

@@ -96,7 +96,10 @@ pub(super) async fn list(ask: Ask<(), CommandsQuery>) -> Answered<Page<CommandVi
     let unmasked = query.unmasked && caller.is_owner();
     let found = app.engine.store.commands(filter).await?;
     let page = Page::new(found, limit, |(_, command)| command.id.to_string());
-    reply(Page { items: page.items.iter().map(|(merchant, command)| view(*merchant, command, unmasked)).collect(), next: page.next })
+    reply(Page {
+        items: page.items.iter().map(|(merchant, command)| view(*merchant, command, unmasked)).collect(),
+        next: page.next,
+    })
 }
 
 /// Holds a command back that has not been sent yet.

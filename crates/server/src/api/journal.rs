@@ -222,8 +222,8 @@ pub(super) async fn replay(ask: Ask<(), (), ReplayRequest>) -> Answered<ReplayVi
     };
     let mut entries = Vec::new();
     for entry in named {
-        let own = caller.merchant.is_none()
-            || app.engine.store.entry(entry).await?.is_some_and(|entry| caller.sees(entry.merchant));
+        let own =
+            caller.merchant.is_none() || app.engine.store.entry(entry).await?.is_some_and(|entry| caller.sees(entry.merchant));
         match (own, replay.entry) {
             (true, _) => entries.push(entry),
             (false, Some(_)) => return Err(missing()),

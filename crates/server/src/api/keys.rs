@@ -117,9 +117,11 @@ pub(super) async fn list(ask: Ask<(), KeysQuery>) -> Answered<Page<KeyView>> {
 pub(super) async fn create(ask: Ask<(), (), KeyRequest>) -> Answered<KeyView> {
     let Ask { app, caller, body, .. } = ask;
     let merchant = match &body.merchant {
-        Some(name) => Some(caller.merchant(&app, name).map_err(|_| {
-            Problem::invalid(vec![Fault::new("/merchant", format!("no merchant `{name}`"))])
-        })?),
+        Some(name) => Some(
+            caller
+                .merchant(&app, name)
+                .map_err(|_| Problem::invalid(vec![Fault::new("/merchant", format!("no merchant `{name}`"))]))?,
+        ),
         // Whoever has one merchant means that one.
         None => caller.merchant,
     };

@@ -242,17 +242,20 @@ fn responses(route: &Route, shape: &Shape, problem: &Value, definitions: &Map<St
     }
     for (status, kinds) in by_status {
         let description: Vec<String> = kinds.iter().map(|kind| format!("`{}`: {}.", kind.slug, kind.when)).collect();
-        let examples: Map<String, Value> = kinds.iter().map(|kind| (kind.slug.to_owned(), json!({ "value": example(kind) }))).collect();
+        let examples: Map<String, Value> =
+            kinds.iter().map(|kind| (kind.slug.to_owned(), json!({ "value": example(kind) }))).collect();
         let mut response = json!({
             "description": description.join(" "),
             "content": { "application/problem+json": { "schema": problem, "examples": examples } },
         });
         match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
-                response["headers"] = json!({ "Retry-After": { "description": "Seconds to wait.", "schema": { "type": "integer" } } });
+                response["headers"] =
+                    json!({ "Retry-After": { "description": "Seconds to wait.", "schema": { "type": "integer" } } });
             }
             StatusCode::UNAUTHORIZED => {
-                response["headers"] = json!({ "WWW-Authenticate": { "description": "`Bearer`.", "schema": { "type": "string" } } });
+                response["headers"] =
+                    json!({ "WWW-Authenticate": { "description": "`Bearer`.", "schema": { "type": "string" } } });
             }
             _ => {}
         }

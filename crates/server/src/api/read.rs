@@ -63,7 +63,11 @@ pub(crate) fn json_type(head: &HeaderMap) -> Result<(), Problem> {
 pub(crate) async fn bytes(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     axum::body::to_bytes(body, bytes_max).await.map_err(|error| {
         let long = std::error::Error::source(&error).is_some_and(|cause| cause.is::<http_body_util::LengthLimitError>());
-        if long { Problem::too_large_for(bytes_max) } else { Problem::bad_request("the connection broke before the body was whole") }
+        if long {
+            Problem::too_large_for(bytes_max)
+        } else {
+            Problem::bad_request("the connection broke before the body was whole")
+        }
     })
 }
 

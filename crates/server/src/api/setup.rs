@@ -290,7 +290,8 @@ pub(super) mod connections {
 
 fn flow_view(app: &App, id: Id, row: Stored) -> Answered<FlowView> {
     let world = app.engine.world();
-    let rule = serde_json::from_value(row.doc).map_err(|_| Problem::conflict("this flow was stored by another version of the hub"))?;
+    let rule =
+        serde_json::from_value(row.doc).map_err(|_| Problem::conflict("this flow was stored by another version of the hub"))?;
     let view = FlowView {
         id,
         slug: row.slug,

@@ -126,12 +126,18 @@ fn filled(path: &str, things: &BTreeMap<&'static str, String>) -> String {
     for part in path.split('/') {
         let value = match part {
             "{id}" if subject == "providers" => "iiko".to_owned(),
-            "{id}" | "{outlet}" | "{key}" => things.get(subject).cloned().unwrap_or_else(|| "inb_00000000000000000000000000".to_owned()),
+            "{id}" | "{outlet}" | "{key}" => {
+                things.get(subject).cloned().unwrap_or_else(|| "inb_00000000000000000000000000".to_owned())
+            }
             "{version}" => "1".to_owned(),
             other => {
                 subject = match other {
                     "journal" => "journal",
-                    _ => things.keys().find(|name| **name == other).copied().unwrap_or(if other == "providers" { "providers" } else { subject }),
+                    _ => things.keys().find(|name| **name == other).copied().unwrap_or(if other == "providers" {
+                        "providers"
+                    } else {
+                        subject
+                    }),
                 };
                 other.to_owned()
             }
@@ -159,7 +165,11 @@ async fn every_route_lets_in_the_roles_of_the_table_and_no_other() {
             let answer = client.ask(method.clone(), &at, Some(&json!([])), &[("idempotency-key", "walk")]).await;
             let may = roles.iter().any(|known| known == role);
             assert_eq!(answer.status != 403, may, "{method} {path} as {role}: {} {}", answer.status, answer.body);
-            assert!(answer.status != 401 && answer.status < 500 || answer.status == 502, "{method} {path} as {role}: {}", answer.body);
+            assert!(
+                answer.status != 401 && answer.status < 500 || answer.status == 502,
+                "{method} {path} as {role}: {}",
+                answer.body
+            );
         }
         table.push(format!("{method} {path}: {}", roles.join(", ")));
     }
@@ -231,7 +241,8 @@ async fn under_one_key_the_same_is_done_once_however_often_and_at_once_it_is_ask
     assert_eq!((again.status, again.header("idempotency-replayed")), (201, "true"));
     assert_eq!(again.body, made[0].body);
 
-    let other = admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "other" })), &[("Idempotency-Key", "key-1")]).await;
+    let other =
+        admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "other" })), &[("Idempotency-Key", "key-1")]).await;
     assert_eq!((other.status, &other.body["errors"][0]["pointer"]), (422, &json!("Idempotency-Key")));
     // Another route, or another caller, has keys of its own.
     let key = json!({ "merchant": "once", "role": "owner" });
@@ -242,12 +253,15 @@ async fn under_one_key_the_same_is_done_once_however_often_and_at_once_it_is_ask
     let own = owner.ask(Method::POST, "/api/v1/keys", Some(&key), &[("Idempotency-Key", "key-1")]).await.ok();
     assert_ne!(own["id"], made["id"]);
     // What failed changed nothing, so that its key may be used for what is right.
-    let wrong = admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "No!" })), &[("Idempotency-Key", "key-2")]).await;
+    let wrong =
+        admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "No!" })), &[("Idempotency-Key", "key-2")]).await;
     assert_eq!(wrong.status, 422);
-    let right = admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "yes" })), &[("Idempotency-Key", "key-2")]).await;
+    let right =
+        admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "yes" })), &[("Idempotency-Key", "key-2")]).await;
     assert_eq!(right.status, 201);
     for wrong in ["", &"k".repeat(256)] {
-        let refused = admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "z" })), &[("Idempotency-Key", wrong)]).await;
+        let refused =
+            admin.ask(Method::POST, "/api/v1/merchants", Some(&json!({ "slug": "z" })), &[("Idempotency-Key", wrong)]).await;
         assert_eq!((refused.status, &refused.body["errors"][0]["pointer"]), (400, &json!("Idempotency-Key")));
     }
     // After three days it is a new one.
@@ -355,7 +369,8 @@ async fn a_key_is_shown_once_expires_and_is_good_no_more_once_it_is_taken_away()
     let world = World::new(json!({})).await;
     let admin = admin(&world);
     let soon = (world.clock.now() + jiff::SignedDuration::from_hours(1)).to_string();
-    let made = admin.post("/api/v1/keys", &json!({ "merchant": "m", "role": "reader", "label": "till 2", "expires_at": soon })).await;
+    let made =
+        admin.post("/api/v1/keys", &json!({ "merchant": "m", "role": "reader", "label": "till 2", "expires_at": soon })).await;
     let (id, place) = (made.body["id"].as_str().unwrap().to_owned(), made.header("location").to_owned());
     let reader = Client { world: &world, key: made.body["key"].as_str().unwrap().to_owned() };
     assert_eq!(reader.get("/api/v1/me").await.ok()["role"], "reader");
@@ -365,7 +380,11 @@ async fn a_key_is_shown_once_expires_and_is_good_no_more_once_it_is_taken_away()
     let expired = reader.get("/api/v1/me").await;
     assert_eq!((expired.status, expired.header("www-authenticate")), (401, "Bearer"));
     assert!(expired.body["detail"].as_str().unwrap().contains("expired"));
-    for wrong in [json!({ "role": "owner" }), json!({ "merchant": "m", "role": "admin" }), json!({ "merchant": "m", "role": "owner", "expires_at": "2020-01-01T00:00:00Z" })] {
+    for wrong in [
+        json!({ "role": "owner" }),
+        json!({ "merchant": "m", "role": "admin" }),
+        json!({ "merchant": "m", "role": "owner", "expires_at": "2020-01-01T00:00:00Z" }),
+    ] {
         assert_eq!(admin.post("/api/v1/keys", &wrong).await.status, 422, "{wrong}");
     }
     assert_eq!(admin.delete(&place).await.status, 204);
@@ -449,7 +468,8 @@ async fn pages_of_the_journal_lose_and_repeat_nothing_while_more_comes() {
     let world = World::new(json!({ "when": "false" })).await;
     let admin = admin(&world);
     let post = async |number: usize| {
-        let body = json!({ "order": { "id": number, "status": "Выполнен", "sum": "640.50", "customer": { "phone": "+79991234567" } } });
+        let body =
+            json!({ "order": { "id": number, "status": "Выполнен", "sum": "640.50", "customer": { "phone": "+79991234567" } } });
         assert_eq!(world.post("rkeeper", &body).await.status(), 200);
     };
     for number in 0..30 {

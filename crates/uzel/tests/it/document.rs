@@ -42,7 +42,8 @@ fn checker(document: &Value, schema: &Value) -> jsonschema::Validator {
 
 #[track_caller]
 fn fits(document: &Value, schema: &Value, value: &Value, what: &str) {
-    let faults: Vec<String> = checker(document, schema).iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
+    let faults: Vec<String> =
+        checker(document, schema).iter_errors(value).map(|fault| format!("{}: {fault}", fault.instance_path())).collect();
     assert!(faults.is_empty(), "{what}: {value}: {faults:?}");
 }
 
@@ -73,7 +74,13 @@ async fn the_document_has_no_loose_ends() {
             assert!(answers.contains_key(status), "{name} says nothing of {status}");
         }
         let parts = name.split(['{', '}']).skip(1).step_by(2);
-        let told: Vec<&str> = operation["parameters"].as_array().unwrap().iter().filter(|part| part["in"] == "path").map(|part| part["name"].as_str().unwrap()).collect();
+        let told: Vec<&str> = operation["parameters"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter(|part| part["in"] == "path")
+            .map(|part| part["name"].as_str().unwrap())
+            .collect();
         assert_eq!(parts.collect::<BTreeSet<_>>(), told.into_iter().collect(), "{name}");
     }
 }
@@ -129,7 +136,10 @@ async fn examples_of_bodies_fit_their_schemas_and_the_hub_can_read_them() {
             let request = request.bearer_auth(world.hub.owner_key().unwrap()).header("idempotency-key", "example").json(example);
             let answer: Value = request.send().await.unwrap().json().await.unwrap();
             // What it names may not be there; it was read all the same.
-            assert!(!answer.to_string().contains("unknown field") && !answer.to_string().contains("missing field"), "{name}: {answer}");
+            assert!(
+                !answer.to_string().contains("unknown field") && !answer.to_string().contains("missing field"),
+                "{name}: {answer}"
+            );
         }
     }
 }
@@ -154,7 +164,8 @@ async fn every_problem_that_is_shown_has_the_shape_of_one_and_a_page() {
     let document = document(&world).await;
     let mut kinds = BTreeSet::new();
     for (name, operation) in operations(&document) {
-        for (status, answer) in operation["responses"].as_object().unwrap().iter().filter(|(status, _)| !status.starts_with('2')) {
+        for (status, answer) in operation["responses"].as_object().unwrap().iter().filter(|(status, _)| !status.starts_with('2'))
+        {
             let content = &answer["content"]["application/problem+json"];
             let examples = content["examples"].as_object().unwrap();
             assert!(!examples.is_empty(), "{name} {status}");
