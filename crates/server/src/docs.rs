@@ -186,7 +186,7 @@ fn shape(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
         return format!("<a href=\"#shape-{0}\">{0}</a>", escape(name));
     }
-    for choices in ["anyOf", "oneOf"].iter().filter_map(|name| schema[*name].as_array()) {
+    if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|name| schema[*name].as_array()) {
         return choices.iter().map(shape).collect::<Vec<_>>().join(" or ");
     }
     if let Some(values) = schema["enum"].as_array() {

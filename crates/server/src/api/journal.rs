@@ -149,7 +149,7 @@ enum TimelineShape {
     /// An entry.
     Timeline(Box<Timeline>),
     /// A call of a poll or a check, which follows from no entry.
-    Exchange { exchange: uzel_store::Exchange },
+    Exchange { exchange: Box<uzel_store::Exchange> },
 }
 
 pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<TimelineView> {

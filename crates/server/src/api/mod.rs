@@ -164,5 +164,5 @@ fn outlet_path(prefix: &str, rest: &str) -> &'static str {
 }
 
 pub(crate) fn router() -> Router<Arc<App>> {
-    routes().into_iter().fold(Router::new(), |router, route| router.route(&route.path.to_owned(), route.handler()))
+    routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler()))
 }
