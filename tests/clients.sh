@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The stand-ins, judged by clients that nobody here wrote (installed by ./test).
+# The stand-ins and the webhooks, judged by clients that nobody here wrote (installed by ./test).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 log=$(mktemp)
@@ -16,3 +16,5 @@ for client in crates/sandbox/tests/clients/*_client.py; do
   echo "-- $(basename "$client")"
   target/clients/bin/python "$client" "$url"
 done
+echo "-- webhooks.py"
+target/clients/bin/python tests/webhooks.py target/release/uzel

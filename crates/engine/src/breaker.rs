@@ -8,7 +8,7 @@ use std::{collections::HashMap, time::Duration};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use uzel_model::{CallError, Id, Timestamp};
-use uzel_store::OpenBreaker;
+use uzel_store::{OpenBreaker, StoreError};
 
 use crate::{Engine, Link};
 
@@ -120,6 +120,14 @@ pub(crate) async fn note(engine: &Engine, link: &Link, error: Option<&CallError>
 }
 
 impl Engine {
+    /// Forgets how it fared: a person says that it is well again.
+    pub(crate) async fn close_breaker(&self, link: Id) -> Result<(), StoreError> {
+        let breakers = &self.outward.breakers;
+        let _keeping = breakers.keeping.lock().await;
+        breakers.by_link.lock().remove(&link);
+        self.store.put_breaker(link, None).await
+    }
+
     /// Since when and why calls of a connection fail, while they do.
     pub fn open_breaker(&self, link: Id) -> Option<OpenBreaker> {
         self.outward.breakers.open(link)

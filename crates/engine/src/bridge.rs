@@ -78,7 +78,8 @@ impl Engine {
     /// The next one becomes the current one: the till has been moved.
     pub async fn promote_bridge_secret(self: &Arc<Self>, outlet: Id, by: &str) -> Result<(), Unchanged> {
         self.change_bridge(outlet, "bridge_secret.promote", by, |secrets, issued| {
-            let next = secrets.next.take().ok_or_else(|| Unchanged::InUse("there is no next secret: issue one first".to_owned()))?;
+            let next =
+                secrets.next.take().ok_or_else(|| Unchanged::InUse("there is no next secret: issue one first".to_owned()))?;
             secrets.current = Some(next);
             issued.current_at = issued.next_at.take();
             Ok(())
@@ -87,7 +88,13 @@ impl Engine {
     }
 
     /// Says what kind of till an outlet has, and when it was heard of.
-    pub async fn set_pos(self: &Arc<Self>, outlet: Id, kind: &str, seen_at: Option<Timestamp>, by: &str) -> Result<(), Unchanged> {
+    pub async fn set_pos(
+        self: &Arc<Self>,
+        outlet: Id,
+        kind: &str,
+        seen_at: Option<Timestamp>,
+        by: &str,
+    ) -> Result<(), Unchanged> {
         loop {
             let before = self.store.setup().await?;
             let row = outlet_row(&before, outlet)?;
@@ -116,21 +123,22 @@ impl Engine {
         loop {
             let before = self.store.setup().await?;
             let row = outlet_row(&before, outlet)?;
-            let mut secrets = match &row.sealed {
-                Some(sealed) => {
-                    let plain = self.vault.open(outlet.as_bytes(), sealed).map_err(|error| StoreError::Failed(error.to_string()))?;
-                    serde_json::from_slice(&plain).unwrap_or_default()
+            let mut secrets = match (&row.sealed, row.merchant) {
+                (Some(sealed), Some(merchant)) => {
+                    let plain = self.vault.unseal_settings(merchant, outlet, sealed);
+                    let plain = plain.map_err(|error| StoreError::Failed(error.to_string()))?;
+                    serde_json::from_value(plain.into()).unwrap_or_default()
                 }
-                None => Secrets::default(),
+                _ => Secrets::default(),
             };
             let mut issued: Issued = serde_json::from_value(row.doc["bridge"].clone()).unwrap_or_default();
             change(&mut secrets, &mut issued)?;
-            let plain = serde_json::to_vec(&secrets).expect("texts are JSON");
             let mut doc = row.doc.clone();
             doc["bridge"] = json!(issued);
             let audit = self.audit_row(by, action, row.merchant, outlet, json!({}));
             let expects = vec![(outlet, row.version)];
-            let row = SetupRow { doc, sealed: Some(self.vault.seal(outlet.as_bytes(), &plain)), ..row };
+            let sealed = self.seal_row(&before, &row, json!(secrets)).await?;
+            let row = SetupRow { doc, sealed, ..row };
             let setup = Setup { rows: vec![row], expects, audit: vec![audit], ..Setup::default() };
             match self.carry_out(Plan::of(setup, before)).await {
                 Err(StoreError::Conflict) => {}

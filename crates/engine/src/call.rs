@@ -24,10 +24,8 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, IN_FLIGHT_MAX, Link, RequestLabel, breaker, flow::Ground, outward::Call, read, trace};
+use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, trace};
 
-/// Of these calls one connection may have at the most: so that one dead provider never holds all.
-const PER_LINK_MAX: usize = IN_FLIGHT_MAX * 3 / 4;
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
 /// Where nothing waits at all, news of other nodes wake this one.
@@ -70,7 +68,7 @@ impl Drop for Place {
     }
 }
 
-pub(crate) async fn run(engine: Arc<Engine>) {
+pub(crate) async fn run(engine: Arc<Engine>, lane: Lane) {
     // What came before the start may call off what waits: it is read first.
     tokio::select! {
         biased;
@@ -80,15 +78,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let flight = Arc::new(Flight::default());
     let mut turn = 0_usize;
     while !engine.stop.is_cancelled() {
-        let free = IN_FLIGHT_MAX - flight.total.load(Ordering::Acquire);
-        let shares = if free == 0 { Vec::new() } else { shares(&engine, &flight, turn) };
+        let free = lane.in_flight_max() - flight.total.load(Ordering::Acquire);
+        let shares = if free == 0 { Vec::new() } else { shares(&engine, lane, &flight, turn) };
         turn = turn.wrapping_add(1);
+        let count = lane.links(&engine.world()).count();
         if shares.is_empty() {
-            wait(&engine, LONGEST_WAIT).await;
+            // Where there is nobody to call, only a change of what is set up brings something to do.
+            wait(&engine, lane, if count == 0 { Duration::MAX } else { LONGEST_WAIT }).await;
             continue;
         }
         // Of a connection that is left out nobody tells when its turn comes.
-        let all = shares.len() == engine.world().links.values().filter(|link| !link.paused).count();
+        let all = shares.len() == count;
         let lease = engine.options.call_timeout + engine.options.lease_margin;
         // Where this node is the only one, nobody takes anything over.
         let lease_until = engine.store.shared().then(|| Instant::now() + lease);
@@ -97,7 +97,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             Ok(leased) => leased,
             Err(error) => {
                 tracing::warn!("due commands cannot be leased yet: {error}");
-                wait(&engine, Duration::from_millis(500)).await;
+                wait(&engine, lane, Duration::from_millis(500)).await;
                 continue;
             }
         };
@@ -113,17 +113,17 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         let idle = if engine.store.shared() && all { LONGEST_IDLE } else { LONGEST_WAIT };
         let pause = next_at.map_or(idle, |at| until(&engine, at));
         if !pause.is_zero() {
-            wait(&engine, pause).await;
+            wait(&engine, lane, pause).await;
         }
     }
 }
 
-async fn wait(engine: &Engine, pause: Duration) {
+async fn wait(engine: &Engine, lane: Lane, pause: Duration) {
     tokio::select! {
         biased;
-        () = engine.due.notified() => {}
+        () = lane.due(engine).notified() => {}
         () = engine.stop.cancelled() => {}
-        () = tokio::time::sleep(pause) => {}
+        () = tokio::time::sleep(pause), if pause < Duration::MAX => {}
     }
 }
 
@@ -134,16 +134,15 @@ fn until(engine: &Engine, at: Timestamp) -> Duration {
 }
 
 /// How many calls each connection may begin now. The order turns, so that none is always first.
-fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
+fn shares(engine: &Engine, lane: Lane, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
     let world = engine.world();
     let by_link = flight.by_link.lock();
-    let mut shares: Vec<(Id, usize)> = world
-        .links
-        .values()
-        .filter(|link| !link.paused && !engine.outward.limits.is_full(link.id))
+    let mut shares: Vec<(Id, usize)> = lane
+        .links(&world)
+        .filter(|link| !engine.outward.limits.is_full(link.id))
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
-            (link.id, engine.outward.breakers.allowance(link.id, under_way).min(PER_LINK_MAX.saturating_sub(under_way)))
+            (link.id, engine.outward.breakers.allowance(link.id, under_way).min(lane.per_link_max().saturating_sub(under_way)))
         })
         .filter(|(_, share)| *share > 0)
         .collect();
@@ -156,26 +155,26 @@ fn shares(engine: &Engine, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
 }
 
 /// What a try came to.
-struct Outcome {
-    state: CommandState,
-    retry_at: Option<Timestamp>,
-    reason: Option<String>,
-    provider_id: Option<String>,
-    counts: bool,
-    frees_slot: bool,
-    label: &'static str,
+pub(crate) struct Outcome {
+    pub(crate) state: CommandState,
+    pub(crate) retry_at: Option<Timestamp>,
+    pub(crate) reason: Option<String>,
+    pub(crate) provider_id: Option<String>,
+    pub(crate) counts: bool,
+    pub(crate) frees_slot: bool,
+    pub(crate) label: &'static str,
 }
 
 impl Outcome {
-    fn ended(state: CommandState, reason: Option<String>, label: &'static str) -> Self {
+    pub(crate) fn ended(state: CommandState, reason: Option<String>, label: &'static str) -> Self {
         Self { state, retry_at: None, reason, provider_id: None, counts: true, frees_slot: false, label }
     }
 
-    fn held(reason: &str) -> Self {
+    pub(crate) fn held(reason: &str) -> Self {
         Self { counts: false, frees_slot: true, ..Self::ended(CommandState::Held, Some(reason.to_owned()), "held") }
     }
 
-    fn again(at: Timestamp, reason: String) -> Self {
+    pub(crate) fn again(at: Timestamp, reason: String) -> Self {
         Self { retry_at: Some(at), ..Self::ended(CommandState::Waiting, Some(reason), "retry") }
     }
 }
@@ -183,6 +182,9 @@ impl Outcome {
 /// One try at one command.
 async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Instant>) {
     let world = engine.world();
+    if let Some(endpoint) = world.endpoints.get(&command.connection).cloned() {
+        return deliver::attempt(engine, &endpoint, &command, lease_until).await;
+    }
     let Some(link) = world.links.get(&command.connection).cloned() else {
         // Taken away between lease and try: it waits until the connection can be used again.
         let at = engine.clock.now() + SignedDuration::from_mins(1);
@@ -192,21 +194,35 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
     };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &link, &command.trace).in_place(lease_until);
-    let mut outcome = match before(engine, &link, &command) {
+    let outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
         None => make(engine, &link, &command, &call, &mut change).await,
     };
-    // Only what went out is an attempt; a refusal of the provider proves something only after one.
-    outcome.counts &= call.has_tried() || outcome.state != CommandState::Waiting;
-    let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
-    engine.metrics.attempts.get_or_create(&label).inc();
-    tracing::debug!(result = outcome.label, "a try has ended");
+    let has_tried = call.has_tried();
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
         let told = told_nobody(&link, &command, engine.clock.now());
         log_text(engine, &command, told.id);
         exchanges.push(told);
     }
+    finish(engine, &link, &command, outcome, has_tried, exchanges, change).await;
+}
+
+/// Writes what a try came to, with its exchanges.
+pub(crate) async fn finish(
+    engine: &Engine,
+    link: &Link,
+    command: &Command,
+    mut outcome: Outcome,
+    has_tried: bool,
+    mut exchanges: Vec<Exchange>,
+    mut change: Change,
+) {
+    // Only what went out is an attempt; a refusal of the provider proves something only after one.
+    outcome.counts &= has_tried || outcome.state != CommandState::Waiting;
+    let label = RequestLabel { provider: link.provider.id, endpoint: command.job.name(), result: outcome.label };
+    engine.metrics.attempts.get_or_create(&label).inc();
+    tracing::debug!(result = outcome.label, "a try has ended");
     if outcome.counts
         && !matches!(outcome.state, CommandState::Done)
         && let Some(last) = exchanges.last_mut()
@@ -215,7 +231,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
     }
     // A provider's words may repeat what it was sent.
     outcome.reason = outcome.reason.map(|reason| link.without_secrets(&reason));
-    change.settlement = Some(settlement(&command, outcome, exchanges));
+    change.settlement = Some(settlement(command, outcome, exchanges));
     settle(engine, change).await;
 }
 
@@ -320,6 +336,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
             Some(guests) => guests.look_up(&client, what).await.map(Made::Found),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
         },
+        Job::Deliver { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "webhooks go to endpoints only")),
     }
 }
 

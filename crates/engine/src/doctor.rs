@@ -6,12 +6,16 @@ use jiff::Timestamp;
 use serde::Serialize;
 use uzel_store::{CommandState, EntryState};
 
-use crate::{Engine, Link, World, jetstream};
+use crate::{Endpoint, Engine, Link, World, jetstream};
 
 /// So long the store and NATS have to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// A clock that is off by more confuses whoever compares logs.
 const CLOCK_MS_MAX: i64 = 2_000;
+
+const DAY_S: i64 = 86_400;
+/// A token that ends sooner is to be replaced.
+const TOKEN_DAYS_MIN: i64 = 30;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -61,7 +65,25 @@ impl Engine {
         for link in links {
             findings.extend(self.examine_link(&world, &link, calls).await);
         }
+        findings.extend(world.all_endpoints().into_iter().map(|endpoint| self.examine_endpoint(endpoint)));
         findings
+    }
+
+    fn examine_endpoint(&self, endpoint: &Endpoint) -> Finding {
+        let (slug, failing) = (endpoint.slug(), self.open_breaker(endpoint.id()));
+        match (&endpoint.doc.disabled, failing) {
+            (Some(disabled), _) => Finding::warn(
+                "endpoint",
+                format!("{slug} is disabled since {}: {}", disabled.at, disabled.reason),
+                format!("uzel endpoints test {slug}; then enable {slug} and recover {slug} --since {}", disabled.at),
+            ),
+            (None, Some(open)) => Finding::warn(
+                "endpoint",
+                format!("{slug} fails since {}: {}", open.since, open.reason),
+                format!("uzel endpoints test {slug}; webhooks are sent again for three days"),
+            ),
+            (None, None) => Finding::ok("endpoint", format!("{slug}: nothing against it")),
+        }
     }
 
     async fn examine_store(&self) -> Finding {
@@ -152,7 +174,7 @@ impl Engine {
             (
                 commands(CommandState::Unknown),
                 "commands may have been carried out or not",
-                "uzel journal list --status error; ask the provider what became of them",
+                "uzel journal list --status unknown; ask the provider, then uzel commands settle",
             ),
         ] {
             if count > 0 {
@@ -173,17 +195,7 @@ impl Engine {
                 format!("uzel connections health {}", link.id),
             ));
         }
-        if link.connector.authorization().is_some() && link.connector.login().is_some() {
-            match self.login_end(link.id).await {
-                Ok(Some(end)) if end.is_none_or(|at| at > self.clock.now()) => {}
-                Ok(found) => findings.push(Finding::warn(
-                    "connection",
-                    format!("{name}: {}", if found.is_some() { "its login has expired" } else { "nobody has logged in" }),
-                    format!("uzel connections login {}, unless its settings hold a token", link.id),
-                )),
-                Err(why) => findings.push(Finding::fail("connection", format!("{name}: {why}"), "log in again")),
-            }
-        }
+        findings.extend(self.examine_login(link, &name).await);
         if calls && !link.paused {
             findings.push(match self.health(link).await {
                 Ok(found) => Finding::ok("connection", format!("{name}: {found}")),
@@ -191,6 +203,44 @@ impl Engine {
             });
         }
         findings
+    }
+}
+
+impl Engine {
+    /// Whether what a connection logs in with ends soon: the token in its settings, else the login that a person made.
+    async fn examine_login(&self, link: &Link, name: &str) -> Option<Finding> {
+        let now = self.clock.now();
+        let days = |from: Timestamp, to: Timestamp| (to.as_second() - from.as_second()).div_euclid(DAY_S);
+        if let Some(end) = link.connector.token_ends_at() {
+            let advice = "make a new token at the provider, and set it by `uzel apply`";
+            let found = |what: &str| format!("{name}: the token in its settings {what} {end:.0}");
+            return Some(match days(now, end) {
+                ..0 => Finding::fail("connection", found("ended on"), advice),
+                0..TOKEN_DAYS_MIN => Finding::warn("connection", found("ends on"), advice),
+                _ => Finding::ok("connection", found("ends on")),
+            });
+        }
+        let (authorization, _) = (link.connector.authorization()?, link.connector.login()?);
+        let again = format!("uzel connections login {}", link.id);
+        let age = match self.login_age(link).await {
+            Ok(Some(age)) => age,
+            Ok(None) => {
+                let advice = format!("{again}, unless its settings hold a token");
+                return Some(Finding::warn("connection", format!("{name}: nobody has logged in"), advice));
+            }
+            Err(why) => return Some(Finding::fail("connection", format!("{name}: {why}"), "log in again")),
+        };
+        if age.ends_at.is_some_and(|at| at <= now) {
+            return Some(Finding::warn("connection", format!("{name}: its login has expired"), again));
+        }
+        let old = days(age.made_at?, now);
+        let found = format!("{name}: its login was made or renewed {old} days ago");
+        // In the last third of its time something keeps it from being renewed.
+        Some(match authorization.lasts_days().map(i64::from) {
+            Some(most) if old >= most => Finding::fail("connection", format!("{found}, and lasts {most}"), again),
+            Some(most) if old * 3 >= most * 2 => Finding::warn("connection", format!("{found}, and lasts {most}"), again),
+            _ => Finding::ok("connection", found),
+        })
     }
 }
 

@@ -9,11 +9,13 @@ mod clock;
 mod command;
 pub mod desk;
 pub mod doctor;
+pub mod endpoint;
 mod erase;
 mod events;
 pub mod flow;
 mod jetstream;
 mod keys;
+mod lane;
 mod login;
 mod masks;
 mod metrics;
@@ -30,6 +32,7 @@ mod tick;
 pub mod trace;
 mod trial;
 mod vault;
+mod verdict;
 mod world;
 
 use std::{
@@ -43,6 +46,7 @@ use std::{
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;
 pub use keys::{ApiKey, NewKey, Role};
@@ -52,7 +56,8 @@ use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uzel_model::{Id, Provider, Request, Response, connector::Answer};
 use uzel_store::{Entry, Source, Store, StoreError};
-pub use vault::{Vault, VaultError};
+pub use vault::{Master, OpenError, RotateError, Rotated, Vault, VaultError};
+pub use verdict::{FoundOut, NotSettled};
 pub use world::{Link, Merchant, Outlet, Stored, World};
 
 /// Calls outward that may be under way at once; also the most commands that a crash can leave unknown.
@@ -75,6 +80,8 @@ pub struct Options {
     pub lease_margin: Duration,
     /// How long entries and what followed from them are kept; for ever if not set.
     pub keep: Option<Duration>,
+    /// An endpoint whose calls have failed for so long gets nothing any more.
+    pub endpoint_patience: Duration,
     /// Where events are published, and commands may come from.
     pub nats: Option<NatsOptions>,
 }
@@ -89,6 +96,7 @@ impl Default for Options {
             ready_age: Duration::from_secs(300),
             lease_margin: Duration::from_secs(30),
             keep: None,
+            endpoint_patience: Duration::from_secs(5 * 86_400),
             nats: None,
         }
     }
@@ -109,7 +117,7 @@ pub struct Engine {
     outward: outward::Outward,
     rhythms: rhythm::Rhythms,
     /// Something new may be due.
-    due: Notify,
+    due: lane::Due,
     /// Events have been committed.
     told: Notify,
     stop: CancellationToken,
@@ -134,7 +142,9 @@ impl Engine {
         clock: Clock,
         options: Options,
     ) -> Result<Arc<Self>, StoreError> {
-        let world = World::build(store.setup().await?, providers, &vault);
+        let setup = store.setup().await?;
+        vault.take_up(&setup.envelopes);
+        let world = World::build(setup, providers, &vault);
         store.hash_phones_by(erase::phone_hash(&vault));
         let outward = outward::Outward::new(&options, !clock.is_simulated());
         let mut metrics = Metrics::default();
@@ -151,7 +161,7 @@ impl Engine {
             changing: tokio::sync::Mutex::default(),
             outward,
             rhythms: rhythm::Rhythms::default(),
-            due: Notify::new(),
+            due: lane::Due::default(),
             told: Notify::new(),
             stop: CancellationToken::new(),
             caught_up: CancellationToken::new(),
@@ -180,7 +190,8 @@ impl Engine {
             self.tasks.spawn(nodes::run(self.clone()));
         }
         self.tasks.spawn(read::run(self.clone()));
-        self.tasks.spawn(call::run(self.clone()));
+        self.tasks.spawn(call::run(self.clone(), lane::Lane::Connections));
+        self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
         jetstream::start(self).await
     }
@@ -223,7 +234,9 @@ impl Engine {
     }
 
     async fn stored_world(&self) -> Result<World, StoreError> {
-        Ok(World::build(self.store.setup().await?, self.providers, &self.vault))
+        let setup = self.store.setup().await?;
+        self.vault.take_up(&setup.envelopes);
+        Ok(World::build(setup, self.providers, &self.vault))
     }
 
     /// Uses what is stored from now on. No call carries the login of where its connection pointed before to where it points

@@ -12,8 +12,14 @@ use uzel_model::{
     port::{Login, Session},
 };
 use uzel_store::StoreError;
+use zeroize::Zeroizing;
 
-use crate::{Engine, World, nodes::Taken, outward::Call};
+use crate::{
+    Engine, Link, World,
+    nodes::Taken,
+    outward::Call,
+    vault::{Place, SESSION},
+};
 
 /// A connection's login as this node has it in memory.
 #[derive(Default)]
@@ -92,12 +98,13 @@ impl Engine {
         }
     }
 
-    /// When the stored login of a connection ends: nothing where there is none, and no time where it renews itself or lasts.
-    pub(crate) async fn login_end(&self, link: Id) -> Result<Option<Option<Timestamp>>, String> {
-        let Some(sealed) = self.store.session(link).await.map_err(|error| error.to_string())? else { return Ok(None) };
-        let plain = self.vault.open(&context(link), &sealed).map_err(|error| error.to_string())?;
+    /// The stored login of a connection, without its secrets.
+    pub(crate) async fn login_age(&self, link: &Link) -> Result<Option<LoginAge>, String> {
+        let Some(sealed) = self.store.session(link.id).await.map_err(|error| error.to_string())? else { return Ok(None) };
+        let plain = self.vault.open_at(place(link), &sealed).map_err(|error| error.to_string())?;
         let stored: StoredSession = serde_json::from_slice(&plain).map_err(|_| "the stored login is not readable".to_owned())?;
-        Ok(Some(if stored.refresh.is_some() { None } else { stored.expires_at }))
+        let ends_at = if stored.refresh.is_some() { None } else { stored.expires_at };
+        Ok(Some(LoginAge { ends_at, made_at: stored.made_at }))
     }
 
     async fn take_login(&self, link: Id) -> Result<Option<Taken>, StoreError> {
@@ -121,16 +128,32 @@ fn in_order(links: &[Id]) -> Vec<Id> {
     links
 }
 
+/// How old a login is.
+pub(crate) struct LoginAge {
+    /// Nothing where it renews itself, or lasts.
+    pub(crate) ends_at: Option<Timestamp>,
+    /// When it was made or renewed last; older programs did not keep it.
+    pub(crate) made_at: Option<Timestamp>,
+}
+
 #[derive(Serialize, Deserialize)]
 struct StoredSession {
     access: String,
     refresh: Option<String>,
     expires_at: Option<Timestamp>,
+    #[serde(default)]
+    made_at: Option<Timestamp>,
 }
 
 impl Call<'_> {
     /// The session, made or renewed where needed. `stale` is the token that has just been refused.
     pub(crate) async fn session(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
+        let session = self.session_of(login, stale).await?;
+        self.link.hide(&session);
+        Ok(session)
+    }
+
+    async fn session_of(&self, login: &dyn Login, stale: Option<&str>) -> Result<Session, CallError> {
         let lock = self.engine.outward.logins.of(self.link.id);
         let mut held = lock.lock().await;
         self.stays(&self.engine.world())?;
@@ -181,6 +204,8 @@ impl Call<'_> {
     }
 
     async fn renew(&self, login: &dyn Login, held: &mut Held) -> Result<Session, CallError> {
+        // A provider may complain of the old one in its own words.
+        held.session.iter().for_each(|old| self.link.hide(old));
         let renewed = login.renew(&Client::new(self), held.session.as_ref()).await?;
         // The old token is dead by now: the new one is kept here even if the store will not have it yet.
         *held = Held { session: Some(renewed.clone()), unsaved: true };
@@ -204,11 +229,8 @@ impl Call<'_> {
     async fn stored(&self) -> Result<Option<Session>, CallError> {
         let sealed = self.engine.store.session(self.link.id).await.map_err(|error| CallError::Unreachable(error.to_string()))?;
         let Some(sealed) = sealed else { return Ok(None) };
-        let plain = self
-            .engine
-            .vault
-            .open(&context(self.link.id), &sealed)
-            .map_err(|error| CallError::Unauthorized(error.to_string()))?;
+        let plain =
+            self.engine.vault.open_at(place(self.link), &sealed).map_err(|error| CallError::Unauthorized(error.to_string()))?;
         let stored: StoredSession =
             serde_json::from_slice(&plain).map_err(|_| CallError::Unauthorized("the stored login is not readable".to_owned()))?;
         Ok(Some(Session {
@@ -223,9 +245,10 @@ impl Call<'_> {
             access: session.access.expose().to_owned(),
             refresh: session.refresh.as_ref().map(|refresh| refresh.expose().to_owned()),
             expires_at: session.expires_at,
+            made_at: Some(self.engine.clock.now()),
         };
-        let plain = serde_json::to_vec(&stored).expect("a session is JSON");
-        self.engine.vault.seal(&context(self.link.id), &plain)
+        let plain = Zeroizing::new(serde_json::to_vec(&stored).expect("a session is JSON"));
+        self.engine.vault.seal_at(place(self.link), &plain)
     }
 
     async fn put(&self, sealed: Vec<u8>) -> Result<(), CallError> {
@@ -234,11 +257,11 @@ impl Call<'_> {
     }
 
     async fn save(&self, session: &Session) -> Result<(), CallError> {
-        let sealed = self.seal(session);
         let mut pause = Duration::from_millis(50);
         // The provider has already killed the old token: losing the new one would cost a person's login.
         loop {
-            match self.put(sealed.clone()).await {
+            // Sealed anew each time: the keys may have been changed meanwhile.
+            match self.put(self.seal(session)).await {
                 Err(_) if pause <= Duration::from_secs(10) => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
@@ -270,6 +293,6 @@ fn good(session: &Session, stale: Option<&str>, now: Timestamp) -> bool {
     session.expires_at.is_none_or(|at| at > now) && stale.is_none_or(|stale| stale != session.access.expose())
 }
 
-fn context(link: Id) -> Vec<u8> {
-    [link.as_bytes().as_slice(), b"session"].concat()
+fn place(link: &Link) -> Place<'static> {
+    Place { merchant: link.merchant, connection: link.id, field: SESSION }
 }

@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
-use tokio::time::Instant;
-use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Transport, id::Kind};
+use tokio::{sync::Semaphore, time::Instant};
+use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind};
 use uzel_store::Exchange;
 
 use crate::{
@@ -24,29 +24,67 @@ use crate::{
 
 /// What is read of an answer, after unpacking.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
+/// What is read of an endpoint's answer: its status says all, so the rest is left.
+const RECEIVED_BYTES_MAX: usize = 64 << 10;
 /// What the journal keeps of a request or an answer.
 const KEPT_BYTES_MAX: usize = 16 << 10;
 /// How long a call that holds no place waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// How long a connection may take to be made: told apart from a call whose outcome nobody knows, since nothing was sent.
+const CONNECT_TIME: Duration = Duration::from_secs(5);
+/// Names that are looked up at a time. The system's resolver may hang for longer than a call, and holds a thread meanwhile.
+const LOOK_UPS_MAX: usize = 32;
+
 /// Resolves names, and gives only addresses that may be called: checked where the connection is made, so that a name which
 /// changes its address in between gains nothing.
-struct Resolver(Networks);
+struct Resolver {
+    networks: Networks,
+    /// Only networks that the operator names.
+    named_only: bool,
+    look_up: fn(&str) -> std::io::Result<Vec<SocketAddr>>,
+    room: Arc<Semaphore>,
+}
+
+impl Resolver {
+    fn new(networks: Networks, named_only: bool) -> Self {
+        let look_up = |host: &str| Ok((host, 0).to_socket_addrs()?.collect());
+        Self { networks, named_only, look_up, room: Arc::new(Semaphore::new(LOOK_UPS_MAX)) }
+    }
+}
 
 impl reqwest::dns::Resolve for Resolver {
     fn resolve(&self, name: reqwest::dns::Name) -> reqwest::dns::Resolving {
-        let networks = self.0.clone();
+        let (networks, named_only) = (self.networks.clone(), self.named_only);
+        let (look_up, room) = (self.look_up, self.room.clone());
         Box::pin(async move {
             let host = name.as_str().to_owned();
-            let found =
-                tokio::task::spawn_blocking(move || (host.as_str(), 0).to_socket_addrs().map(Iterator::collect::<Vec<_>>))
-                    .await??;
-            let allowed: Vec<SocketAddr> = found.into_iter().filter(|address| networks.allows(address.ip())).collect();
+            // Held by the thread: whoever asked may have given up before it ends.
+            let place = room.acquire_owned().await?;
+            let found = tokio::task::spawn_blocking(move || {
+                let found = look_up(&host);
+                drop(place);
+                found
+            });
+            let allows = |address: &SocketAddr| may_be_called(&networks, address.ip(), named_only);
+            let allowed: Vec<SocketAddr> = found.await??.into_iter().filter(allows).collect();
             if allowed.is_empty() {
-                return Err("its addresses are private: the operator's `allow_networks` does not name them".into());
+                return Err(refusal(named_only).into());
             }
             Ok(Box::new(allowed.into_iter()) as reqwest::dns::Addrs)
         })
+    }
+}
+
+fn may_be_called(networks: &Networks, address: IpAddr, named_only: bool) -> bool {
+    if named_only { networks.names(address) } else { networks.allows(address) }
+}
+
+fn refusal(named_only: bool) -> &'static str {
+    if named_only {
+        "without TLS only addresses that the operator's `allow_networks` names are called: write `https://`"
+    } else {
+        "its address is private: the operator's `allow_networks` does not name it"
     }
 }
 
@@ -55,6 +93,8 @@ type Http = LazyLock<reqwest::Client, Box<dyn FnOnce() -> reqwest::Client + Send
 /// What all calls share.
 pub(crate) struct Outward {
     http: Http,
+    /// For endpoints without TLS: it reaches only what the operator names.
+    plain: Http,
     networks: Networks,
     timeout: Duration,
     pub(crate) limits: Limits,
@@ -65,24 +105,17 @@ pub(crate) struct Outward {
 impl Outward {
     /// Without `at_once` the client is made for its first call, which is costly: a simulated hub makes none.
     pub(crate) fn new(options: &Options, at_once: bool) -> Self {
-        let own = options.clone();
-        let http: Http = LazyLock::new(Box::new(move || {
-            reqwest::Client::builder()
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(Duration::from_secs(5))
-                .timeout(own.call_timeout)
-                .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
-                .dns_resolver(Arc::new(Resolver(own.networks)))
-                .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
-                .no_proxy()
-                .build()
-                .expect("the client's settings are fixed and right")
-        }));
+        let client = |named_only| -> Http {
+            let own = options.clone();
+            LazyLock::new(Box::new(move || http_client(own, named_only)))
+        };
+        let http = client(false);
         if at_once {
             LazyLock::force(&http);
         }
         Self {
             http,
+            plain: client(true),
             networks: options.networks.clone(),
             timeout: options.call_timeout,
             limits: Limits::default(),
@@ -90,6 +123,19 @@ impl Outward {
             logins: Logins::default(),
         }
     }
+}
+
+fn http_client(own: Options, named_only: bool) -> reqwest::Client {
+    reqwest::Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(CONNECT_TIME.min(own.call_timeout / 2))
+        .timeout(own.call_timeout)
+        .pool_max_idle_per_host(crate::IN_FLIGHT_MAX)
+        .dns_resolver(Arc::new(Resolver::new(own.networks, named_only)))
+        .user_agent(concat!("Uzel/", env!("CARGO_PKG_VERSION")))
+        .no_proxy()
+        .build()
+        .expect("the client's settings are fixed and right")
 }
 
 impl Engine {
@@ -100,12 +146,22 @@ impl Engine {
     }
 }
 
+/// What an endpoint's calls have of their own.
+#[derive(Debug)]
+pub(crate) struct Receiver {
+    /// How long one may take, if the hub gives it as much.
+    pub(crate) timeout: Duration,
+    pub(crate) headers: Vec<(String, Secret)>,
+}
+
 /// The exchanges of one attempt.
 pub(crate) struct Call<'a> {
     pub(crate) engine: &'a Engine,
     pub(crate) link: &'a Link,
     trace: &'a str,
     waits: Waits,
+    /// How it is called, where it is an endpoint.
+    receiver: Option<&'a Receiver>,
     /// From then on another node may make the same call.
     lease_until: Option<Instant>,
     /// From then on another node may renew the login.
@@ -120,6 +176,7 @@ impl<'a> Call<'a> {
             link,
             trace,
             waits: Waits::UpTo(TURN_WAIT_MAX),
+            receiver: None,
             lease_until: None,
             login_until: Mutex::default(),
             exchanges: Mutex::default(),
@@ -131,6 +188,22 @@ impl<'a> Call<'a> {
         self.waits = Waits::Shortly;
         self.lease_until = lease_until;
         self
+    }
+
+    /// A call to an endpoint.
+    pub(crate) fn received_by(mut self, receiver: &'a Receiver) -> Self {
+        self.receiver = Some(receiver);
+        self
+    }
+
+    /// Sends one request as it is, and gives any answer that came: whoever asks judges its status.
+    pub(crate) async fn deliver(&self, outgoing: &Outgoing) -> Result<Reply, CallError> {
+        self.send(outgoing).await
+    }
+
+    fn timeout(&self) -> Duration {
+        let longest = self.engine.outward.timeout;
+        self.receiver.map_or(longest, |receiver| receiver.timeout.min(longest))
     }
 
     /// Whether anything went out, a connection that was not made included.
@@ -176,18 +249,24 @@ impl<'a> Call<'a> {
         let outward = &self.engine.outward;
         let url = reqwest::Url::parse(&outgoing.url)
             .map_err(|_| CallError::refused(uzel_model::Refusal::Ours, "url", "its address is no URL"))?;
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(CallError::refused(uzel_model::Refusal::Ours, "url", "its address holds a name or a password"));
+        }
         // Names are checked when they are resolved; addresses written out never reach the resolver.
         let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        if literal.is_some_and(|address| !outward.networks.allows(address)) {
-            return Err(CallError::Unreachable(
-                "its address is private: the operator's `allow_networks` does not name it".to_owned(),
-            ));
+        let named_only = self.receiver.is_some() && url.scheme() == "http";
+        if literal.is_some_and(|address| !may_be_called(&outward.networks, address, named_only)) {
+            return Err(CallError::Unreachable(refusal(named_only).to_owned()));
         }
+        let http = if named_only { &outward.plain } else { &outward.http };
         let method = reqwest::Method::from_bytes(outgoing.method.as_bytes())
             .map_err(|_| CallError::Unreachable("no such method".to_owned()))?;
-        let mut request = outward.http.request(method, url).body(outgoing.body.clone()).timeout(outward.timeout);
+        let mut request = http.request(method, url).body(outgoing.body.clone()).timeout(self.timeout());
         for (name, value) in &outgoing.headers {
             request = request.header(*name, value);
+        }
+        for (name, value) in self.receiver.iter().flat_map(|receiver| &receiver.headers) {
+            request = request.header(name, value.expose());
         }
         request = request.header("traceparent", trace::traceparent(self.trace, id));
         let lost = |error: &reqwest::Error| {
@@ -206,6 +285,15 @@ impl<'a> Call<'a> {
         let mut body = Vec::new();
         let mut chunks = response.bytes_stream();
         while let Some(chunk) = chunks.next().await {
+            if self.receiver.is_some() {
+                // The status has said what became of it: an answer that breaks off or never ends changes nothing.
+                let Ok(chunk) = chunk else { break };
+                body.extend_from_slice(&chunk[..chunk.len().min(RECEIVED_BYTES_MAX - body.len())]);
+                if body.len() == RECEIVED_BYTES_MAX {
+                    break;
+                }
+                continue;
+            }
             let chunk = chunk.map_err(|error| lost(&error))?;
             if body.len() + chunk.len() > ANSWER_BYTES_MAX {
                 return Err(CallError::Unreadable("the answer is larger than 1 MiB".to_owned()));
@@ -306,5 +394,38 @@ fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallEr
         500.. if !repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
         500.. => Err(CallError::Unreachable(format!("the provider answers {status}"))),
         _ => Ok(reply),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use reqwest::dns::Resolve;
+
+    use super::*;
+
+    /// First a public address, then ours.
+    fn rebinding(host: &str) -> std::io::Result<Vec<SocketAddr>> {
+        static ASKED: AtomicU32 = AtomicU32::new(0);
+        let first = ASKED.fetch_add(1, Ordering::Relaxed) == 0;
+        let addresses: &[&str] = match host {
+            "rebinds.example" if first => &["93.184.215.14:0"],
+            "rebinds.example" => &["127.0.0.1:0"],
+            _ => &["10.0.0.1:0", "[::1]:0", "93.184.215.14:0", "169.254.169.254:0", "[64:ff9b::a9fe:a9fe]:0"],
+        };
+        Ok(addresses.iter().map(|address| address.parse().expect("an address")).collect())
+    }
+
+    #[tokio::test]
+    async fn a_name_is_judged_by_its_addresses_at_each_connection() {
+        let resolver = Resolver { look_up: rebinding, ..Resolver::new(Networks::default(), false) };
+        let resolve = async |name: &str| {
+            let found = resolver.resolve(name.parse().unwrap()).await;
+            found.map(Iterator::collect::<Vec<_>>).map_err(|error| error.to_string())
+        };
+        assert_eq!(resolve("rebinds.example").await.unwrap(), ["93.184.215.14:0".parse().unwrap()]);
+        assert!(resolve("rebinds.example").await.unwrap_err().contains("private"));
+        assert_eq!(resolve("mixed.example").await.unwrap(), ["93.184.215.14:0".parse().unwrap()]);
     }
 }

@@ -73,6 +73,11 @@ impl Limits {
         }
     }
 
+    /// No call of this connection begins before that.
+    pub(crate) fn rest(&self, link: Id, time: Duration) {
+        self.far.lock().insert(link, Instant::now() + time);
+    }
+
     /// Waits for the turn of one call, or says when to come back. Nothing has been sent by then.
     pub(crate) async fn admit(&self, engine: &Engine, link: &Link, waits: Waits) -> Result<(), CallError> {
         let rates: Vec<(String, Rate)> = link.connector.rates().into_iter().map(|rate| (name(link, &rate.scope), rate)).collect();

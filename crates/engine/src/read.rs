@@ -16,7 +16,7 @@ use uzel_model::{
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
 
 use crate::{
-    Engine, Link, ProviderLabel, World,
+    Engine, Link, ProviderLabel, World, endpoint,
     flow::{Decision, Place},
     trace,
 };
@@ -186,6 +186,10 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
         change.ends_login = Some(link.id);
         change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "disconnected".to_owned(), text: why });
     }
+    for new in &mut change.events {
+        let told = endpoint::told(world, new, now, &mut mark.notes);
+        new.commands.extend(told);
+    }
 }
 
 fn status_event(link: &Link, entry: &Entry, news: &StatusNews) -> Option<NewEvent> {
@@ -267,9 +271,9 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
     }
 }
 
-/// Whether any flow would do something with the phone.
+/// Whether any flow would do something with the phone, or any endpoint is told of it.
 fn wanted(world: &World, event: &Event) -> bool {
-    world.flows_of(event.merchant).any(|flow| flow.listens(event))
+    world.flows_of(event.merchant).any(|flow| flow.listens(event)) || endpoint::wanted(world, event)
 }
 
 pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: Timestamp) -> NewCommand {

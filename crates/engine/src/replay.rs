@@ -19,7 +19,8 @@ pub(crate) async fn dead_calls(engine: &Engine, entry: Id) -> Result<u32, StoreE
         let of_event: Vec<&TimelineCommand> = commands(&timeline, event).collect();
         let look_up = look_up(link, event, &of_event, now);
         let pending = look_up.is_some();
-        let commands = look_up.map_or_else(|| texts(&world, link, event, &of_event, now), |command| vec![command]);
+        let mut commands = look_up.map_or_else(|| texts(&world, link, event, &of_event, now), |command| vec![command]);
+        commands.extend(webhooks(&world, event, &of_event, pending, now));
         if commands.is_empty() {
             continue;
         }
@@ -57,6 +58,19 @@ fn texts(world: &World, link: &Link, event: &Event, of_event: &[&TimelineCommand
             let all_dead = before.clone().all(|old| old.state == CommandState::Dead);
             let last = before.next_back().filter(|_| all_dead)?;
             Some(once(new, last.id))
+        })
+        .collect()
+}
+
+/// Webhooks of which nothing but dead commands is left, to endpoints that still take any.
+fn webhooks(world: &World, event: &Event, of_event: &[&TimelineCommand], pending: bool, now: Timestamp) -> Vec<NewCommand> {
+    let endpoints = world.endpoints_of(event.merchant);
+    endpoints
+        .filter_map(|endpoint| {
+            let mut before = of_event.iter().filter(|old| old.connection == endpoint.id());
+            let all_dead = before.clone().all(|old| old.state == CommandState::Dead);
+            let last = before.next_back().filter(|_| all_dead)?;
+            Some(once(endpoint.command(event, pending, now), last.id))
         })
         .collect()
 }

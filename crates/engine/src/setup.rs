@@ -1,4 +1,4 @@
-//! Setting up by a file: merchants, outlets, connections and flows. Checked whole before anything changes, applied
+//! Setting up by a file: merchants, outlets, connections, flows and endpoints. Checked whole before anything changes, applied
 //! idempotently, with a difference that can be shown first.
 
 use std::{
@@ -12,13 +12,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
-use uzel_model::{Id, check::Fault, id::Kind};
-use uzel_store::{Audit, KeyRow, Setup, SetupRow, StoreError};
+use uzel_model::{Id, Secret, check::Fault, id::Kind};
+use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
+pub use self::endpoints::EndpointPart;
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
-use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, world::LinkDoc};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, world::LinkDoc};
 
 mod edit;
+mod endpoints;
 mod shape;
 
 pub use edit::{Made, Thing, Unchanged};
@@ -27,7 +29,7 @@ pub use edit::{Made, Thing, Unchanged};
 const KEY_CHARS_MIN: usize = 24;
 
 /// How long one node may change the setup before another does, and how often a change is planned anew.
-const TURN_HOLD: Duration = Duration::from_secs(30);
+pub(crate) const TURN_HOLD: Duration = Duration::from_secs(30);
 const TRIES_MAX: u32 = 5;
 
 /// `setup.toml`.
@@ -46,6 +48,9 @@ pub struct SetupFile {
     /// Flows.
     #[serde(default)]
     pub flow: Vec<FlowPart>,
+    /// URLs of merchants' own software.
+    #[serde(default)]
+    pub endpoint: Vec<EndpointPart>,
 }
 
 /// A business.
@@ -158,11 +163,22 @@ pub struct Plan {
     pub differences: Vec<Difference>,
     /// Webhook keys that were made, by connection: shown once.
     pub keys: Vec<(String, String)>,
+    /// Signing secrets that were made, by endpoint: shown once.
+    #[serde(serialize_with = "shown")]
+    pub secrets: Vec<(String, Secret)>,
     #[serde(skip)]
     setup: Setup,
+    /// Keys that seal what is to be stored, and must be there before it.
+    #[serde(skip)]
+    made: Option<Rekeying>,
     /// What stood when it was worked out.
     #[serde(skip)]
     before: Setup,
+}
+
+/// Told to whoever had them made.
+fn shown<S: serde::Serializer>(secrets: &[(String, Secret)], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(secrets.iter().map(|(name, secret)| (name, secret.expose())))
 }
 
 /// How strict a plan is.
@@ -210,7 +226,8 @@ impl Engine {
         let whole = all("merchant", parts.merchant.len())
             && all("outlet", parts.outlet.len())
             && all("connection", parts.connection.len())
-            && all("flow", parts.flow.len());
+            && all("flow", parts.flow.len())
+            && all("endpoint", parts.endpoint.len());
         if !whole && faults.is_empty() {
             let detail =
                 serde_json::from_value::<SetupFile>(file.clone()).err().map_or_else(String::new, |error| error.to_string());
@@ -220,6 +237,7 @@ impl Engine {
         let mut planner = Planner {
             engine: self,
             old: &old,
+            sealer: self.vault.sealer(),
             plan: Plan::default(),
             faults: doubles(file),
             leniency,
@@ -227,8 +245,9 @@ impl Engine {
             senders: HashMap::new(),
         };
         planner.plan(&parts);
-        let Planner { mut plan, faults: found, .. } = planner;
+        let Planner { mut plan, faults: found, sealer, .. } = planner;
         plan.setup.audit = plan.changes().map(|(difference, row)| self.audit_of(by, difference, row)).collect();
+        plan.made = sealer.made(&old.envelopes);
         plan.before = old;
         // Of a field that was set aside nothing else is told: what stood in for it is not the user's.
         let found = found.into_iter().filter(|fault| field(&fault.pointer).is_none_or(|field| !shape.contains(&field)));
@@ -257,7 +276,8 @@ impl Engine {
             tries += 1;
             match self.carry_out(plan.clone()).await {
                 Ok(()) => return Ok(Ok(plan)),
-                Err(StoreError::Conflict) if tries < TRIES_MAX => {}
+                // What another node has changed may be the keys: they are taken up with all else.
+                Err(StoreError::Conflict) if tries < TRIES_MAX => self.reload().await?,
                 Err(error) => return Err(error),
             }
         }
@@ -288,6 +308,9 @@ impl Engine {
             if self.store.shared() && !same(plan.before, self.store.setup().await?) || Instant::now() >= until {
                 return Err(StoreError::Conflict);
             }
+            if let Some(made) = plan.made {
+                self.store.rekey(made).await?;
+            }
             self.store.put_setup(plan.setup).await?;
             self.use_stored(&ends).await
         };
@@ -308,6 +331,7 @@ fn same(mut one: Setup, mut other: Setup) -> bool {
 struct Planner<'a> {
     engine: &'a Engine,
     old: &'a Setup,
+    sealer: Sealer,
     plan: Plan,
     faults: Vec<Fault>,
     leniency: Leniency,
@@ -383,6 +407,9 @@ impl Planner<'_> {
                 rule.ground_at = Some(before.unwrap_or_else(|| self.engine.clock.now().to_string()));
             }
             self.put(Kind::Flow, "flow", Some(merchant), &part.slug, json!(rule), None);
+        }
+        for Placed(place, part) in &file.endpoint {
+            self.endpoint(&format!("/endpoint/{place}"), part);
         }
     }
 
@@ -498,8 +525,13 @@ impl Planner<'_> {
     fn addresses(&mut self, at: &str, settings: &Map<String, Value>) {
         for (name, value) in settings.iter().filter(|(name, _)| name.ends_with("_url")) {
             let Some(text) = value.as_str() else { continue };
-            if !reqwest::Url::parse(text).is_ok_and(|url| matches!(url.scheme(), "http" | "https")) {
-                self.fault(&format!("{at}/settings/{name}"), "is no URL: write one such as `https://example.org`");
+            let place = format!("{at}/settings/{name}");
+            match reqwest::Url::parse(text) {
+                Ok(url) if !url.username().is_empty() || url.password().is_some() => {
+                    self.fault(&place, "holds a name or a password: an address is shown to whoever sees the connection");
+                }
+                Ok(url) if matches!(url.scheme(), "http" | "https") => {}
+                _ => self.fault(&place, "is no URL: write one such as `https://example.org`"),
             }
         }
     }
@@ -598,23 +630,24 @@ impl Planner<'_> {
         let id = old.map_or_else(|| Id::new(kind), |row| row.id);
         let mut fields = old.map_or_else(Vec::new, |row| changed(&row.doc, &doc));
         let old_sealed = old.and_then(|row| row.sealed.clone());
-        // Of what has no secrets in a file, those that were made stay.
-        let sealed = hidden.map_or_else(
-            || old_sealed.clone(),
-            |hidden| {
-                let plain = Value::Object(hidden).to_string();
-                let same = old_sealed.as_ref().is_some_and(|sealed| {
-                    self.engine.vault.open(id.as_bytes(), sealed).is_ok_and(|before| before == plain.as_bytes())
-                });
-                if same {
-                    return old_sealed.clone();
-                }
-                if old.is_some() && (plain != "{}" || old_sealed.is_some()) {
+        if kind == Kind::Merchant {
+            self.sealer.merchant(id);
+        }
+        let sealed = match hidden.zip(merchant) {
+            // Of what has no secrets in a file, those that were made stay.
+            None => old_sealed,
+            Some((hidden, merchant)) => {
+                let before = old_sealed.as_ref().map(|sealed| self.engine.vault.unseal_settings(merchant, id, sealed));
+                let same = before.is_some_and(|before| before.is_ok_and(|before| before == hidden));
+                if !same && old.is_some() && (!hidden.is_empty() || old_sealed.is_some()) {
                     fields.push("secrets".to_owned());
                 }
-                (plain != "{}").then(|| self.engine.vault.seal(id.as_bytes(), plain.as_bytes()))
-            },
-        );
+                match old_sealed.filter(|sealed| same && self.sealer.is_current(merchant, sealed)) {
+                    Some(sealed) => Some(sealed),
+                    None => (!hidden.is_empty()).then(|| self.sealer.settings(merchant, id, &hidden)),
+                }
+            }
+        };
         let what = match old {
             None => "new",
             Some(_) if fields.is_empty() => "same",

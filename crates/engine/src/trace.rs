@@ -34,7 +34,7 @@ pub(crate) fn reading(entry: &Entry) -> Span {
 
 /// A try at a command.
 pub(crate) fn attempt(engine: &Engine, command: &Command) -> Span {
-    let provider = |world: &crate::World| world.links.get(&command.connection).map_or("", |link| link.provider.id);
+    let provider = |world: &crate::World| world.way_out(command.connection).map_or("", |link| link.provider.id);
     tracing::info_span!(
         "attempt",
         trace.id = command.trace.as_str(),

@@ -17,7 +17,7 @@ use uzel_model::{
 use crate::flow;
 
 /// An event of this type. Its data are empty, since every provider fills them differently.
-fn sample(kind: &str) -> Event {
+pub(crate) fn sample(kind: &str) -> Event {
     Event {
         id: Id::new(Kind::Event),
         merchant: Id::new(Kind::Merchant),

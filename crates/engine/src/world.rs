@@ -1,19 +1,28 @@
 //! What is set up, as the loops use it: read-only, replaced whole when something changes.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use jiff::{Timestamp, tz::TimeZone};
+use parking_lot::RwLock;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use uzel_model::{Connector, Id, Provider, id::Kind};
+use uzel_model::{
+    Connector, Event, Id, Provider, Secret,
+    endpoint::{self, Receiver},
+    id::Kind,
+    port::Session,
+};
 use uzel_store::Setup;
 
 use crate::{
-    Vault,
+    Endpoint, Vault,
     bridge::Issued,
     flow::{Flow, FlowDoc},
-    masks::Masks,
     keys::ApiKey,
+    masks::Masks,
     target::Target,
 };
 
@@ -82,12 +91,51 @@ pub struct Link {
     pub(crate) target: Target,
     /// Every secret of the settings and the key in the URL that we register, to be taken out of what is journalled.
     masks: Masks,
+    /// What its login gave: of the newest, and of the one before, which a provider may still complain of.
+    tokens: RwLock<VecDeque<(Session, Masks)>>,
 }
 
 impl Link {
+    /// An endpoint, as the client sees it.
+    pub(crate) fn to_endpoint(id: Id, slug: String, merchant: Id, paused: bool, receiver: Receiver, masks: Masks) -> Self {
+        Self {
+            id,
+            slug,
+            merchant,
+            provider: &endpoint::PROVIDER,
+            connector: Box::new(receiver),
+            outlet: None,
+            outlet_name: String::new(),
+            zone: TimeZone::UTC,
+            country: String::new(),
+            paused,
+            poll: false,
+            since: None,
+            made_at: Timestamp::UNIX_EPOCH,
+            target: Target::new(&endpoint::PROVIDER, &Map::new()),
+            masks,
+            tokens: RwLock::default(),
+        }
+    }
+
     /// A text without any secret of the connection.
     pub(crate) fn without_secrets(&self, text: &str) -> String {
-        self.masks.apply(text)
+        let tokens = self.tokens.read();
+        tokens.iter().fold(self.masks.apply(text), |text, (_, masks)| masks.apply(&text))
+    }
+
+    /// From now on what this login gave is secret too.
+    pub(crate) fn hide(&self, session: &Session) {
+        fn parts(session: &Session) -> impl Iterator<Item = &str> {
+            [Some(&session.access), session.refresh.as_ref()].into_iter().flatten().map(Secret::expose)
+        }
+        if self.tokens.read().front().is_some_and(|(known, _)| parts(known).eq(parts(session))) {
+            return;
+        }
+        let masks = Masks::new(parts(session));
+        let mut tokens = self.tokens.write();
+        tokens.push_front((session.clone(), masks));
+        tokens.truncate(2);
     }
 }
 
@@ -109,6 +157,9 @@ pub struct World {
     pub outlets: HashMap<Id, (Id, String, Outlet)>,
     pub links: HashMap<Id, Arc<Link>>,
     pub flows: HashMap<Id, Arc<Flow>>,
+    /// Those that were taken away among them, as long as something may still wait for them.
+    pub(crate) endpoints: HashMap<Id, Arc<Endpoint>>,
+    endpoints_of: HashMap<Id, Vec<Arc<Endpoint>>>,
     /// Flows by their merchant, and connections by merchant and slug: looked up for every event.
     flows_of: HashMap<Id, Vec<Arc<Flow>>>,
     links_of: HashMap<Id, HashMap<String, Arc<Link>>>,
@@ -126,13 +177,16 @@ impl World {
     pub(crate) fn build(setup: Setup, providers: &'static [Provider], vault: &Vault) -> Self {
         let mut world = Self::default();
         for row in setup.rows.iter() {
-            world.rows.insert(row.id, Stored {
-                merchant: row.merchant,
-                slug: row.slug.clone(),
-                doc: row.doc.clone(),
-                secrets: secret_names(row, vault),
-                version: row.version,
-            });
+            world.rows.insert(
+                row.id,
+                Stored {
+                    merchant: row.merchant,
+                    slug: row.slug.clone(),
+                    doc: row.doc.clone(),
+                    secrets: secret_names(row, vault),
+                    version: row.version,
+                },
+            );
             match row.id.kind() {
                 Kind::Merchant => {
                     if let Ok(merchant) = serde_json::from_value(row.doc.clone()) {
@@ -175,6 +229,17 @@ impl World {
                         Err(why) => world.broken.push((row.id, why)),
                     }
                 }
+                Kind::Endpoint => match Endpoint::open(row, merchant, vault) {
+                    Ok(endpoint) => {
+                        let endpoint = Arc::new(endpoint);
+                        world.endpoints_of.entry(merchant).or_default().push(endpoint.clone());
+                        world.endpoints.insert(endpoint.link.id, endpoint);
+                    }
+                    Err((id, why)) => {
+                        tracing::error!(endpoint.id = %id, "an endpoint cannot be used: {why}");
+                        world.broken.push((id, why));
+                    }
+                },
                 _ => {}
             }
         }
@@ -213,9 +278,8 @@ impl World {
         let hook_key = vault.hook_key(id.as_bytes());
         let mut masks = Masks::new([hook_key.expose()]);
         if let Some(sealed) = sealed {
-            let plain = vault.open(id.as_bytes(), &sealed).map_err(|error| error.to_string())?;
-            let hidden: Map<String, Value> =
-                serde_json::from_slice(&plain).map_err(|_| "its secrets are not readable".to_owned())?;
+            let hidden =
+                vault.unseal_settings(merchant, id, &sealed).map_err(|error| format!("its secrets cannot be read: {error}"))?;
             masks = Masks::new(hidden.values().filter_map(Value::as_str).chain([hook_key.expose()]));
             settings.extend(hidden);
         }
@@ -248,6 +312,7 @@ impl World {
             made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
             target,
             masks,
+            tokens: RwLock::default(),
         })
     }
 
@@ -257,6 +322,30 @@ impl World {
 
     pub(crate) fn flows_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Flow>> {
         self.flows_of.get(&merchant).into_iter().flatten()
+    }
+
+    /// A merchant's endpoints.
+    pub fn endpoints_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.endpoints_of.get(&merchant).into_iter().flatten()
+    }
+
+    /// All endpoints, in the order in which they were set up.
+    pub fn all_endpoints(&self) -> Vec<&Arc<Endpoint>> {
+        let mut all: Vec<_> = self.endpoints.values().collect();
+        all.sort_unstable_by_key(|endpoint| endpoint.link.id);
+        all
+    }
+
+    /// The connection or endpoint that a command goes to.
+    pub(crate) fn way_out(&self, id: Id) -> Option<&Link> {
+        self.links.get(&id).or_else(|| self.endpoints.get(&id).map(|endpoint| &endpoint.link)).map(Arc::as_ref)
+    }
+
+    /// The slugs of an event's merchant and outlet.
+    pub(crate) fn slugs(&self, event: &Event) -> (&str, Option<&str>) {
+        let merchant = self.merchants.get(&event.merchant).map_or("", |(slug, _)| slug.as_str());
+        let outlet = event.outlet.and_then(|outlet| self.outlets.get(&outlet));
+        (merchant, outlet.map(|(_, slug, _)| slug.as_str()))
     }
 
     /// A merchant's connection by its slug.
@@ -291,8 +380,9 @@ impl World {
     }
 }
 
+/// Of a connection: what is sealed in other rows has no names that people give.
 fn secret_names(row: &uzel_store::SetupRow, vault: &Vault) -> Vec<String> {
-    let plain = row.sealed.as_ref().and_then(|sealed| vault.open(row.id.as_bytes(), sealed).ok());
-    let hidden = plain.and_then(|plain| serde_json::from_slice::<Map<String, Value>>(&plain).ok());
-    hidden.unwrap_or_default().into_iter().map(|(name, _)| name).collect()
+    let (Kind::Connection, Some(merchant), Some(sealed)) = (row.id.kind(), row.merchant, &row.sealed) else { return Vec::new() };
+    let hidden = vault.unseal_settings(merchant, row.id, sealed).unwrap_or_default();
+    hidden.into_iter().map(|(name, _)| name).collect()
 }

@@ -151,6 +151,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
 
+    /// When a token in its settings ends, as the token itself says: unproven, and good for a warning only.
+    fn token_ends_at(&self) -> Option<Timestamp> {
+        None
+    }
+
     /// Whose limits a call counts against, and how many calls each allows. All hold at once.
     fn rates(&self) -> Vec<Rate> {
         vec![Rate::per_second(Scope::Connection, 50)]

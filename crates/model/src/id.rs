@@ -11,6 +11,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use uuid::Uuid;
 
+use crate::Timestamp;
+
 /// What an id belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
@@ -24,7 +26,7 @@ pub enum Kind {
     Command,
     Attempt,
     Key,
-    /// A URL of the merchant's own software.
+    /// A URL of the merchant's own software that receives webhooks.
     Endpoint,
     /// Who changed what.
     Audit,
@@ -89,6 +91,12 @@ impl Id {
 
     pub fn from_bytes(kind: Kind, bytes: [u8; 16]) -> Self {
         Self { kind, uuid: Uuid::from_bytes(bytes) }
+    }
+
+    /// The least id of a moment: ids that are made from then on sort after it.
+    pub fn least(kind: Kind, at: Timestamp) -> Self {
+        let ms = at.as_millisecond().max(0) as u128;
+        Self { kind, uuid: Uuid::from_u128(ms << 80) }
     }
 
     pub fn kind(&self) -> Kind {

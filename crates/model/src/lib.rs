@@ -7,6 +7,7 @@ pub mod call;
 pub mod check;
 pub mod cloudevent;
 pub mod connector;
+pub mod endpoint;
 pub mod event;
 pub mod id;
 pub mod phone;
@@ -14,6 +15,7 @@ pub mod port;
 pub mod schedule;
 pub mod secret;
 pub mod signature;
+pub mod webhook;
 
 pub use bytes::Bytes;
 pub use call::{CallError, Client, Outgoing, Refusal, Reply, Transport};

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp, phone::Named};
+use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp, id::Kind, phone::Named};
 
 /// What a command asks of its connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,10 +21,16 @@ pub enum Job {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         consent: bool,
     },
-    /// Find the guest's phone.
+    /// Find the guest's phone ([`Guests::look_up`]).
     LookUp {
         /// Whose, in the provider's words.
         what: Value,
+    },
+    /// Tell an endpoint of the command's event.
+    Deliver {
+        /// Something of the event is still being looked up: it goes when that has ended, however it ended.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        after_look_up: bool,
     },
 }
 
@@ -33,6 +39,7 @@ impl Job {
         match self {
             Self::Send { .. } => "send",
             Self::LookUp { .. } => "look_up",
+            Self::Deliver { .. } => "deliver",
         }
     }
 
@@ -48,12 +55,19 @@ impl Job {
                     *what = Value::Null;
                 }
             }
+            // It says what the event says.
+            Self::Deliver { .. } => {}
         }
     }
 
     /// Whether it may be sent again when nobody knows what became of it.
     pub fn repeatable(&self) -> bool {
-        matches!(self, Self::LookUp { .. })
+        matches!(self, Self::LookUp { .. } | Self::Deliver { .. })
+    }
+
+    /// What the command's way out is: an endpoint, or a connection.
+    pub fn way_out(&self) -> Kind {
+        if matches!(self, Self::Deliver { .. }) { Kind::Endpoint } else { Kind::Connection }
     }
 }
 
@@ -182,6 +196,10 @@ pub trait Subscription: Send + Sync {
 /// A login that begins with a person in a browser (OAuth's authorisation code).
 #[async_trait]
 pub trait Authorization: Send + Sync {
+    /// How long a login lasts that is not renewed meanwhile, in days.
+    fn lasts_days(&self) -> Option<u32> {
+        None
+    }
     /// Where to send the owner's browser.
     fn start_url(&self, state: &str) -> String;
     /// Trades what the provider's redirect brought for a session. `query` holds the redirect's own parameters.

@@ -8,5 +8,5 @@ mod postgres;
 mod process;
 
 pub use nats::{Nats, Sync};
-pub use postgres::{Options, Postgres, Stop};
-pub use process::{free_port, signal};
+pub use postgres::{Options, Postgres, Stop, program};
+pub use process::{Watch, free_port, signal};

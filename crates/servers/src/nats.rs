@@ -74,7 +74,7 @@ impl Nats {
         ensure!(running.is_none(), "the server runs already");
         let mut command = Command::new(&self.program);
         command.current_dir(self.folder.path()).arg("-c").arg(self.folder.path().join("nats.conf"));
-        let mut process = Process::start(command, self.folder.path(), "TERM")?;
+        let mut process = Process::start(command, self.folder.path(), false, "TERM")?;
         let deadline = Instant::now() + PATIENCE;
         while !self.ready() {
             if let Some(how) = process.ended() {

@@ -30,11 +30,13 @@ pub struct Options {
     pub max_connections: u32,
     /// More lines of `postgresql.conf`.
     pub config: Vec<String>,
+    /// Where its data stays, instead of a temporary folder; used again if there is a server's data in it.
+    pub folder: Option<PathBuf>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_connections: 200, config: Vec::new() }
+        Self { max_connections: 200, config: Vec::new(), folder: None }
     }
 }
 
@@ -54,7 +56,30 @@ pub struct Postgres {
     user: Option<User>,
     running: Mutex<Option<Process>>,
     databases: AtomicU32,
-    folder: TempDir,
+    folder: Folder,
+}
+
+enum Folder {
+    Temporary(TempDir),
+    Kept(PathBuf),
+}
+
+impl Folder {
+    fn open(kept: Option<&Path>) -> anyhow::Result<Self> {
+        let Some(kept) = kept else {
+            let folder = tempfile::Builder::new().prefix("uzel-postgres-").tempdir().context("a temporary folder")?;
+            return Ok(Self::Temporary(folder));
+        };
+        fs::create_dir_all(kept).with_context(|| format!("folder {}", kept.display()))?;
+        Ok(Self::Kept(fs::canonicalize(kept)?))
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Self::Temporary(folder) => folder.path(),
+            Self::Kept(folder) => folder,
+        }
+    }
 }
 
 /// As whom the server runs when we are root, which PostgreSQL refuses.
@@ -72,13 +97,15 @@ impl Postgres {
     pub fn start_with(options: &Options) -> anyhow::Result<Self> {
         let programs = programs()?;
         let user = user()?;
-        let folder = tempfile::Builder::new().prefix("uzel-postgres-").tempdir().context("a temporary folder")?;
+        let folder = Folder::open(options.folder.as_deref())?;
         if let Some(user) = user {
             std::os::unix::fs::chown(folder.path(), Some(user.id), Some(user.group))?;
         }
         let port = process::free_port()?;
         let server = Self { port, programs, user, running: Mutex::new(None), databases: AtomicU32::new(0), folder };
-        server.set_up(options)?;
+        if !server.data().join("PG_VERSION").exists() {
+            server.set_up(options)?;
+        }
         server.start_again()?;
         Ok(server)
     }
@@ -144,8 +171,10 @@ impl Postgres {
         let mut running = self.running.lock();
         ensure!(running.is_none(), "the server runs already");
         let mut command = self.command("postgres");
-        command.arg("-D").arg(self.data());
-        let mut process = Process::start(command, self.folder.path(), IMMEDIATE)?;
+        // Data that was kept has known another port.
+        command.arg("-D").arg(self.data()).args(["-p", &self.port.to_string()]);
+        let kept = matches!(self.folder, Folder::Kept(_));
+        let mut process = Process::start(command, self.folder.path(), kept, IMMEDIATE)?;
         let deadline = Instant::now() + PATIENCE;
         while !self.ready(process.id()) {
             if let Some(how) = process.ended() {
@@ -194,9 +223,9 @@ impl Postgres {
         let config = self.data().join("postgresql.conf");
         let mut lines = fs::read_to_string(&config)?;
         lines += &format!(
-            "\nlisten_addresses = '127.0.0.1'\nport = {}\nunix_socket_directories = ''\nmax_connections = {}\nfsync = on\n\
+            "\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = ''\nmax_connections = {}\nfsync = on\n\
              synchronous_commit = on\nshared_buffers = '128MB'\n",
-            self.port, options.max_connections
+            options.max_connections
         );
         lines.extend(options.config.iter().map(|line| format!("{line}\n")));
         fs::write(&config, lines)?;
@@ -227,9 +256,21 @@ impl Drop for Postgres {
     fn drop(&mut self) {
         // Its sessions are processes of their own, which end with this signal and not when the server is killed.
         if let Some(running) = self.running.lock().take() {
-            drop(running.end(IMMEDIATE, Duration::from_secs(10)));
+            let (by, patience) = match self.folder {
+                Folder::Temporary(_) => (IMMEDIATE, Duration::from_secs(10)),
+                // What it holds is written out, so that the next start need not recover it.
+                Folder::Kept(_) => ("INT", PATIENCE),
+            };
+            drop(running.end(by, patience));
         }
     }
+}
+
+/// A program of the newest installation: `pgbench`, `psql`.
+pub fn program(name: &str) -> anyhow::Result<PathBuf> {
+    let program = programs()?.join(name);
+    ensure!(program.is_file(), "{} is not installed: apt-get install postgresql", program.display());
+    Ok(program)
 }
 
 /// The newest installation's programs.

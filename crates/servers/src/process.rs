@@ -17,13 +17,13 @@ use anyhow::{Context, bail};
 pub(crate) const LOOK: Duration = Duration::from_millis(5);
 
 /// Waits for a line of ours. If the pipe closes without one we are gone: it ends the server, kindly first, and removes its
-/// folder.
+/// folder unless that is kept.
 const WATCH: &str = r#"read -r word && exit 0
 kill -s "$2" "$1" 2>/dev/null
 looks=0
 while kill -0 "$1" 2>/dev/null && [ "$looks" -lt 50 ]; do sleep 0.1; looks=$((looks + 1)); done
 kill -s KILL "$1" 2>/dev/null
-rm -rf -- "$3""#;
+[ "$4" = kept ] || rm -rf -- "$3""#;
 
 /// A free port below those that the system gives to clients, so that it stays free while a server is down.
 pub fn free_port() -> anyhow::Result<u16> {
@@ -36,32 +36,47 @@ pub fn free_port() -> anyhow::Result<u16> {
     bail!("no free port")
 }
 
+/// A small shell that ends a process of ours, should we die before we have ended it. To be dropped when the process has ended.
+pub struct Watch(Child);
+
+impl Watch {
+    /// `end_by` is the signal that comes first; after five seconds the process is killed, and its folder removed unless that is
+    /// `kept`. The shell is kept out of our process group: a Ctrl-C meant for us must not end it.
+    pub fn over(process: u32, end_by: &str, folder: &Path, kept: bool) -> anyhow::Result<Self> {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", WATCH, "watch", &process.to_string(), end_by]).arg(folder);
+        shell.arg(if kept { "kept" } else { "temporary" }).process_group(0);
+        shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(Self(shell.spawn().context("starting a shell that watches over a process")?))
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take().map(|mut pipe| pipe.write_all(b"ended\n")));
+        drop(self.0.wait());
+    }
+}
+
 /// A server that runs, killed on drop.
 pub(crate) struct Process {
     child: Child,
-    watch: Child,
+    /// Dropped after the child has ended: were we killed before that, it would still do its work.
+    _watch: Watch,
 }
 
 impl Process {
-    /// Both are kept out of our process group: a Ctrl-C meant for us must not end the server before we have ended it.
-    pub(crate) fn start(mut command: Command, folder: &Path, end_by: &str) -> anyhow::Result<Self> {
+    /// Kept out of our process group: a Ctrl-C meant for us must not end the server before we have ended it.
+    pub(crate) fn start(mut command: Command, folder: &Path, kept: bool, end_by: &str) -> anyhow::Result<Self> {
         let log = File::options().create(true).append(true).open(folder.join("log")).context("the server's log")?;
         command.process_group(0).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         let mut child = command.spawn().with_context(|| format!("starting {}", command.get_program().display()))?;
-        let watch = Command::new("sh")
-            .args(["-c", WATCH, "watch", &child.id().to_string(), end_by])
-            .arg(folder)
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn();
-        match watch {
-            Ok(watch) => Ok(Self { child, watch }),
+        match Watch::over(child.id(), end_by, folder, kept) {
+            Ok(watch) => Ok(Self { child, _watch: watch }),
             Err(error) => {
                 child.kill()?;
                 child.wait()?;
-                Err(error).context("starting a shell that watches over the server")
+                Err(error)
             }
         }
     }
@@ -96,9 +111,6 @@ impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.kill());
         drop(self.child.wait());
-        // Only now: were we killed before this line, the watch would still do its work.
-        drop(self.watch.stdin.take().map(|mut pipe| pipe.write_all(b"ended\n")));
-        drop(self.watch.wait());
     }
 }
 

@@ -28,7 +28,9 @@ async fn what_was_committed_is_there_after_every_kind_of_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sessions_of_hubs_are_dropped_and_others_are_kept() {
-    let server = Postgres::start_with(&Options { max_connections: 20, config: vec!["work_mem = '5MB'".to_owned()] }).unwrap();
+    let server =
+        Postgres::start_with(&Options { max_connections: 20, config: vec!["work_mem = '5MB'".to_owned()], ..Options::default() })
+            .unwrap();
     assert_eq!(server.govern("SHOW max_connections").await.unwrap(), [[Some("20".to_owned())]]);
     assert_eq!(server.govern("SHOW work_mem").await.unwrap(), [[Some("5MB".to_owned())]]);
     assert_eq!(server.govern("SHOW fsync").await.unwrap(), [[Some("on".to_owned())]]);

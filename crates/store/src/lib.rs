@@ -3,28 +3,34 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod copy;
 mod erasure;
 mod feed;
+mod generate;
 #[cfg(feature = "memory")]
 mod memory;
 mod numbers;
 mod postgres;
 mod ready;
+mod sealed;
 mod setup;
 mod sqlite;
 mod stats;
 mod view;
 mod watch;
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
+pub use generate::{Generator, Past, Text};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
 use schemars::JsonSchema;
+pub use sealed::{Envelope, Purpose, Rekeying, Resealed, Sealed};
 use serde::{Deserialize, Serialize};
 pub use setup::{Audit, AuditFilter, Begun, KeptAnswer, KeyRow, Setup, SetupRow, SetupVersion};
 pub use sqlite::{Copied, Sqlite};
@@ -46,6 +52,23 @@ pub enum StoreError {
     /// The disk or the server refuses: nothing was done.
     #[error("the journal cannot be written: {0}")]
     Failed(String),
+}
+
+/// Why a start is refused that may not take the steps of the schema that are missing.
+fn lacks(number: u32, name: &str) -> StoreError {
+    StoreError::Failed(format!(
+        "the database lacks step {number} ({name}): run `uzel migrate --apply` first, or set `migrate = true`"
+    ))
+}
+
+/// What became of a law that was found to be broken; `left`: how often it still is, where it was to be mended.
+fn fate(can_be_mended: bool, left: Option<i64>) -> String {
+    match left {
+        Some(0) => "mended".to_owned(),
+        Some(left) => format!("{left} left: what is being sent is not touched, look again when that has ended"),
+        None if can_be_mended => "can be mended by --repair".to_owned(),
+        None => "a person must look".to_owned(),
+    }
 }
 
 /// A row of the inbox: a verified request, without its credentials.
@@ -164,7 +187,8 @@ pub struct Slot {
 pub struct NewEvent {
     pub event: Event,
     pub commands: Vec<NewCommand>,
-    /// Waiting commands of the event's subject and connection are called off with this reason.
+    /// Waiting commands of the event's subject and connection are called off with this reason; what is being sent at that
+    /// moment is not tried again.
     pub call_off: Option<String>,
     /// A look-up was queued: flows run when it is settled.
     pub pending: bool,
@@ -189,6 +213,23 @@ pub struct Settlement {
     pub counts: bool,
     /// Gives the slots that this command holds back.
     pub frees_slot: bool,
+}
+
+impl Settlement {
+    /// What it comes to where the command was called off while it was being sent: what is done or unknown stays so, nothing is
+    /// tried again, and no replay takes it up.
+    fn after(&self, called_off: Option<String>) -> Cow<'_, Self> {
+        match (self.state, called_off) {
+            (CommandState::Waiting | CommandState::Dead, Some(reason)) => Cow::Owned(Self {
+                state: CommandState::Held,
+                retry_at: None,
+                reason: Some(reason),
+                frees_slot: true,
+                ..self.clone()
+            }),
+            _ => Cow::Borrowed(self),
+        }
+    }
 }
 
 /// One request to a provider and its answer, with secrets taken out.
@@ -230,6 +271,7 @@ pub struct Change {
     pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
     pub settlement: Option<Settlement>,
+    pub verdict: Option<Verdict>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
     /// A poll's place; another one than `was` is a conflict: somebody else has polled meanwhile.
@@ -252,6 +294,17 @@ impl Change {
         let failed = |ended: &Settlement| !matches!(ended.state, CommandState::Waiting | CommandState::Done);
         !self.events.is_empty() || self.resolved.is_some() || self.settlement.as_ref().is_some_and(failed)
     }
+}
+
+/// What a person found out of a command whose outcome was unknown; of any other it is a conflict.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub command: Id,
+    /// Done or dead. What is dead has asked nobody: its slot is free again.
+    pub state: CommandState,
+    pub reason: String,
+    /// How the journal tells of it.
+    pub exchange: Exchange,
 }
 
 /// Where a connection's polls stand: from where, and to where.
@@ -364,6 +417,15 @@ pub trait Store: Send + Sync {
     /// repeatable jobs wait again, others become unknown.
     async fn recover(&self, now: Timestamp) -> Result<(u64, u64), StoreError>;
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError>;
+    /// A merchant's events after this one, oldest first, each with the states of what was queued of it for one connection or
+    /// endpoint.
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError>;
     /// Records a person's word with its proof. A consent ends an opt-out from before it; one from before the opt-out changes
     /// nothing and gives `false`. An opt-out always counts.
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp)
@@ -394,6 +456,10 @@ pub trait Store: Send + Sync {
     ) -> Result<Begun, StoreError>;
     /// Ends it with its answer, or gives the key back (`None`). The first answer stands.
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError>;
+    /// What tells the master key, and the sealed logins.
+    async fn sealed(&self) -> Result<Sealed, StoreError>;
+    /// Changes the keys that seal; a conflict where what it was worked out from has changed since.
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError>;
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError>;
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError>;
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError>;
@@ -457,8 +523,6 @@ pub trait Store: Send + Sync {
     async fn give_back(&self, _name: &str, _token: i64) -> Result<(), StoreError> {
         Ok(())
     }
-    /// Puts a value that nobody has put under this name yet, and gives the one that stands there.
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError>;
     /// Changes, under a lock and by the store's clock (milliseconds since 1970), the moments that are remembered under some
     /// names. Kept by a shared store only, and not for ever: what a power cut takes of it is no loss.
     async fn moments(

@@ -90,6 +90,16 @@ pub(crate) fn source(number: u8) -> Source {
     }
 }
 
+/// Of what the way out is that an exchange took: rows name it by its provider.
+pub(crate) fn way_out(provider: &str) -> Kind {
+    if provider == uzel_model::webhook::PROVIDER_ID { Kind::Endpoint } else { Kind::Connection }
+}
+
+/// The same of a command's job, as it is stored.
+pub(crate) fn way_out_of(job: &serde_json::Value) -> Kind {
+    if job["job"] == "deliver" { Kind::Endpoint } else { Kind::Connection }
+}
+
 const KINDS: [(Kind, &str); 5] = [
     (Kind::Merchant, "merchant"),
     (Kind::Outlet, "outlet"),

@@ -5,6 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 use uzel_model::{Id, Timestamp};
 
+use crate::Envelope;
+
 /// A merchant, outlet, connection, flow or endpoint as stored: its document and its sealed secrets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SetupRow {
@@ -41,6 +43,8 @@ pub struct KeyRow {
 pub struct Setup {
     pub rows: Vec<SetupRow>,
     pub keys: Vec<KeyRow>,
+    /// The keys that seal; loaded with all else, put by [`Store::rekey`](crate::Store::rekey) only.
+    pub envelopes: Vec<Envelope>,
     /// Connections whose login is void, and those whose cursor is; never loaded.
     pub ends_logins: Vec<Id>,
     pub ends_cursors: Vec<Id>,

@@ -4,7 +4,10 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -157,6 +160,10 @@ fn done(command: &Command) -> Change {
     Change { settlement: Some(settlement), ..Change::default() }
 }
 
+async fn all_done(store: &Postgres, count: usize) -> bool {
+    store.counts().await.unwrap().commands.contains(&(CommandState::Done, count as u64))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
     const EVENTS: usize = 900;
@@ -180,22 +187,23 @@ async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
             }
         }));
     }
-    // Meanwhile all of them take and settle.
+    // Meanwhile all of them take and settle, until nothing is left.
+    let all_queued: Arc<AtomicBool> = Arc::default();
     let under_way: Arc<parking_lot::Mutex<HashSet<String>>> = Arc::default();
     let mut takers = Vec::new();
     for store in nodes.clone() {
-        let (business, under_way) = (business.clone(), under_way.clone());
+        let (business, under_way, all_queued) = (business.clone(), under_way.clone(), all_queued.clone());
         takers.push(tokio::spawn(async move {
             let mut taken = Vec::new();
-            let mut idle_since = Instant::now();
-            while idle_since.elapsed() < Duration::from_secs(2) {
+            let deadline = Instant::now() + Duration::from_secs(120);
+            while !all_queued.load(Ordering::Acquire) || !all_done(&store, EVENTS).await {
+                assert!(Instant::now() < deadline, "some wait for ever");
                 let leased = store.lease(Timestamp::now(), vec![(business.link, 8)], 8, 60_000).await.unwrap();
                 let key = |command: &Command| match &command.job {
                     Job::LookUp { what } => what.to_string(),
-                    Job::Send { .. } => String::new(),
+                    Job::Send { .. } | Job::Deliver { .. } => String::new(),
                 };
                 for command in &leased.commands {
-                    idle_since = Instant::now();
                     assert!(under_way.lock().insert(key(command)), "two commands of {} at once", key(command));
                 }
                 for command in leased.commands {
@@ -210,6 +218,7 @@ async fn commands_of_a_key_go_one_after_another_on_however_many_nodes() {
     for task in tasks {
         task.await.unwrap();
     }
+    all_queued.store(true, Ordering::Release);
     let mut times: HashMap<Id, usize> = HashMap::new();
     for taker in takers {
         taker.await.unwrap().into_iter().for_each(|id| *times.entry(id).or_default() += 1);
@@ -240,6 +249,36 @@ async fn an_order_that_is_read_after_its_cancellation_on_another_node_queues_not
     nodes[0].apply(business.reading(again.id, "again", "order/1", "guest")).await.unwrap();
     assert_eq!(nodes[1].lease(Timestamp::now(), vec![(business.link, 9)], 9, 60_000).await.unwrap().commands.len(), 1);
     assert_eq!(nodes[0].fsck(false).await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_is_just_taking_up_is_not_called_off() {
+    let url = database().await;
+    let node = node(&url).await;
+    let business = Business::set_up(&node).await;
+    let order = business.entry();
+    node.append(order.clone()).await.unwrap();
+    node.apply(business.reading(order.id, "completed", "order/1", "guest")).await.unwrap();
+    // Another node's lease, in the middle of its statement.
+    let (mut other, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let lease = other.transaction().await.unwrap();
+    let sql = "SELECT 1 FROM waiting FOR UPDATE; INSERT INTO sending SELECT command, 1, now() + interval '1 hour', command FROM waiting";
+    lease.batch_execute(sql).await.unwrap();
+    let cancelled = business.entry();
+    node.append(cancelled.clone()).await.unwrap();
+    let event = Event { key: "cancelled".to_owned(), ..business.event(cancelled.id, "k", "order/1") };
+    let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+    let task = node.clone();
+    let called_off = tokio::spawn(async move { task.apply(Change { events: vec![new], ..Change::default() }).await });
+    let (watch, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    until("the cancellation to wait for the lease", async || watch.query_opt(sql, &[]).await.unwrap()).await;
+    lease.commit().await.unwrap();
+    called_off.await.unwrap().unwrap();
+    assert_eq!(node.counts().await.unwrap().held, []);
+    assert_eq!(node.fsck(false).await.unwrap(), Vec::<String>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,8 +16,8 @@ use tokio::io::AsyncReadExt;
 use tokio_postgres::NoTls;
 use uzel_model::{Bytes, Event, Id, Request, Timestamp, id::Kind};
 use uzel_store::{
-    Change, Entry, EntryState, JournalFilter, Mark, NewEvent, News, Postgres, PostgresOptions, Setup, SetupRow, Source, Store,
-    StoreError,
+    Change, Entry, EntryState, JournalFilter, Mark, NewEvent, News, Postgres, PostgresOptions, Rekeying, Setup, SetupRow, Source,
+    Store, StoreError,
 };
 
 async fn database() -> String {
@@ -116,11 +116,13 @@ async fn of_many_nodes_that_take_one_turn_at_once_one_gets_it() {
 }
 
 #[tokio::test]
-async fn what_one_node_claims_first_stands_for_all() {
+async fn of_two_nodes_that_make_the_first_keys_at_once_one_does() {
     let url = database().await;
     let (one, other) = (node(&url).await, node(&url).await);
-    let (here, there) = tokio::join!(one.claim("key", b"mine"), other.claim("key", b"yours"));
-    assert_eq!(here.unwrap(), there.unwrap());
+    let first = |check: &[u8]| Rekeying { check: check.to_vec(), ..Rekeying::default() };
+    let (here, there) = tokio::join!(one.rekey(first(b"mine")), other.rekey(first(b"yours")));
+    assert!(here.is_ok() != there.is_ok());
+    assert_eq!(one.sealed().await.unwrap().check.unwrap(), if here.is_ok() { &b"mine"[..] } else { b"yours" });
 }
 
 #[tokio::test]
@@ -343,4 +345,77 @@ async fn a_full_pool_is_busy_and_no_fault() {
     assert!(matches!(second, Err(StoreError::Busy)), "{second:?}");
     assert!(first.is_ok() || matches!(first, Err(StoreError::Failed(_))));
     store.breakers().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_step_may_take_its_time_says_what_it_needs_and_no_week_lets_writers_wait_for_it() {
+    let url = database().await;
+    // Only the governing role may look at what others do.
+    let governing = uzel_servers::Postgres::shared().unwrap().governing_url();
+    let by_hand = session(&(governing.trim_end_matches("postgres").to_owned() + url.rsplit('/').next().unwrap())).await;
+    by_hand
+        .batch_execute(
+            "CREATE TABLE seen_at_work (what text, statements text, locks text);
+             CREATE FUNCTION see() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS $$ BEGIN
+                 INSERT INTO seen_at_work SELECT object_identity, current_setting('statement_timeout'), current_setting('lock_timeout')
+                 FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table'; END $$;
+             CREATE EVENT TRIGGER see ON ddl_command_end EXECUTE FUNCTION see()",
+        )
+        .await
+        .unwrap();
+    let store = node(&url).await;
+    let seen = async |like: &str| -> Vec<(String, String)> {
+        let sql = "SELECT DISTINCT statements, locks FROM seen_at_work WHERE what LIKE $1";
+        by_hand.query(sql, &[&like]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
+    };
+    for table in ["public.command", "public.sending"] {
+        assert_eq!(seen(table).await, [("0".to_owned(), "1s".to_owned())], "{table}");
+    }
+    assert_eq!(seen("public.command_2%").await, [("1min".to_owned(), "100ms".to_owned())]);
+    let needs = by_hand.query("SELECT number, needs FROM migration ORDER BY number", &[]).await.unwrap();
+    let needs: Vec<(i32, i32)> = needs.iter().map(|row| (row.get(0), row.get(1))).collect();
+    assert_eq!(needs.len(), store.about().await.unwrap().schema_known as usize);
+    assert_eq!(needs[..2], [(1, 1), (2, 1)]);
+    assert!(needs.iter().all(|(number, needs)| needs <= number), "{needs:?}");
+}
+
+#[tokio::test]
+async fn a_step_that_somebody_is_in_the_way_of_makes_nobody_wait_behind_it_and_is_taken_in_the_end() {
+    let url = database().await;
+    node(&url).await.close().await;
+    let (reader, writer) = (session(&url).await, session(&url).await);
+    reader.batch_execute("ALTER TABLE sending DROP COLUMN called_off; DELETE FROM migration WHERE number = 2").await.unwrap();
+    reader.batch_execute("BEGIN; SELECT count(*) FROM sending").await.unwrap();
+    writer.batch_execute("SET lock_timeout = '5s'").await.unwrap();
+    let opened = tokio::spawn({
+        let url = url.clone();
+        async move { node(&url).await.close().await }
+    });
+    let waits = async {
+        let sql = "SELECT 1 FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+                   WHERE c.relname = 'sending' AND NOT l.granted AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while writer.query(sql, &[]).await.unwrap().is_empty() {}
+    };
+    tokio::time::timeout(Duration::from_secs(20), waits).await.expect("the step is not tried");
+    writer.batch_execute("DELETE FROM sending").await.unwrap();
+    assert!(!opened.is_finished());
+    reader.batch_execute("COMMIT").await.unwrap();
+    tokio::time::timeout(Duration::from_secs(20), opened).await.expect("the step is not taken").unwrap();
+    reader.batch_execute("SELECT called_off FROM sending").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_reader_who_is_in_the_way_of_a_new_week_keeps_no_node_from_its_start() {
+    let url = database().await;
+    node(&url).await.close().await;
+    let by_hand = session(&url).await;
+    let weeks = tables(&by_hand, "inbox_2%").await;
+    by_hand.batch_execute(&format!("DROP TABLE {}", weeks[weeks.len() - 1])).await.unwrap();
+    by_hand.batch_execute("BEGIN; SELECT count(*) FROM inbox").await.unwrap();
+    let store = node(&url).await;
+    store.append(entry(Id::new(Kind::Connection), Timestamp::now(), 1)).await.unwrap();
+    assert_eq!(tables(&session(&url).await, "inbox_2%").await.len(), weeks.len() - 1);
+    by_hand.batch_execute("COMMIT").await.unwrap();
+    node(&url).await;
+    assert_eq!(tables(&by_hand, "inbox_2%").await, weeks);
 }

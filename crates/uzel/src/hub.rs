@@ -18,7 +18,7 @@ use uzel_model::{Id, Provider, Secret, id::Kind};
 use uzel_server::App;
 use uzel_store::{KeyRow, Postgres, Setup, Sqlite, Store};
 
-use crate::settings::Settings;
+use crate::{master::Source, settings::Settings};
 
 pub const SOCKET: &str = "uzel.sock";
 
@@ -44,49 +44,22 @@ impl Folder {
         }
     }
 
-    /// The master key, made at the first start.
-    pub fn vault(&self, settings: &Settings) -> anyhow::Result<Vault> {
-        if let Some(key) = &settings.master_key {
-            return Vault::new(key).context("the variable UZEL_MASTER_KEY");
-        }
-        let file = settings.master_key_file.clone().unwrap_or_else(|| self.path.join("master.key"));
-        if !file.exists() {
-            if self.path.join("uzel.db").exists() {
-                bail!(
-                    "{} is missing: without the key that sealed them the stored secrets cannot be opened; put it back",
-                    file.display()
-                );
+    async fn store(&self, settings: &Settings, key: &Source) -> anyhow::Result<Arc<dyn Store>> {
+        let Some(options) = settings.postgres().context("database")? else {
+            let database = self.path.join("uzel.db");
+            if database.exists() {
+                key.must_be_there()?;
             }
-            write_private(&file, Vault::new_master().expose())?;
-        }
-        let key = fs::read_to_string(&file).with_context(|| format!("master key {}", file.display()))?;
-        Vault::new(&Secret::new(key)).with_context(|| format!("master key {}", file.display()))
-    }
-
-    pub async fn store(&self, settings: &Settings) -> anyhow::Result<Arc<dyn Store>> {
-        Ok(match settings.postgres().context("database")? {
-            Some(options) => Arc::new(Postgres::open(options).await.context("the database")?),
-            None => Arc::new(Sqlite::open(&self.path.join("uzel.db")).context("the store")?),
-        })
+            if !settings.migrate {
+                Sqlite::is_up_to_date(&database).context("the database")?;
+            }
+            return Ok(Arc::new(Sqlite::open(&database).context("the store")?));
+        };
+        Ok(Arc::new(Postgres::open(options).await.context("the database")?))
     }
 }
 
-/// Another key than the one that sealed what is stored opens nothing: it is told before anything is done with it.
-async fn check_key(vault: &Vault, store: &dyn Store) -> anyhow::Result<()> {
-    let check = vault.key_hash("master-key", "check");
-    // A database from before this check has none: there the key has to open what is sealed.
-    let sealed = store.setup().await?.rows.into_iter().find_map(|row| Some((row.id, row.sealed?)));
-    let opens = sealed.is_none_or(|(id, sealed)| vault.open(id.as_bytes(), &sealed).is_ok());
-    if !opens || store.claim("master-key", &check).await? != check {
-        bail!(
-            "the master key is not the one that sealed what is stored: give this hub the master.key of the first one, or name it \
-             by `master_key_file` or UZEL_MASTER_KEY. Nothing was changed"
-        );
-    }
-    Ok(())
-}
-
-fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
+pub(crate) fn write_private(file: &Path, text: &str) -> anyhow::Result<()> {
     let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(file)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
@@ -118,13 +91,15 @@ impl Default for Parts {
 
 /// An engine over a folder, not started: what commands use when no hub runs.
 pub async fn open(folder: &Folder, settings: &Settings, parts: Parts) -> anyhow::Result<Arc<Engine>> {
-    // The key first: whether it is missing is judged by the store's file, which must not be there yet on a first start.
-    let vault = folder.vault(settings)?;
-    let store = folder.store(settings).await?;
-    if let Err(wrong) = check_key(&vault, store.as_ref()).await {
-        store.close().await;
-        return Err(wrong);
-    }
+    let source = Source::of(settings, &folder.path);
+    let store = folder.store(settings, &source).await?;
+    let vault = match source.open(store.as_ref()).await {
+        Ok(vault) => vault,
+        Err(wrong) => {
+            store.close().await;
+            return Err(wrong);
+        }
+    };
     Ok(Engine::open(store, parts.providers, parts.desks, vault, parts.clock, settings.options()?).await?)
 }
 

@@ -6,4 +6,5 @@ pub mod bench;
 pub mod commands;
 pub mod demo;
 pub mod hub;
+mod master;
 pub mod settings;

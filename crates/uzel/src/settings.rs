@@ -35,6 +35,8 @@ pub struct Settings {
     pub node: Option<String>,
     /// The file with the master key, where it is not in the data folder.
     pub master_key_file: Option<PathBuf>,
+    /// A program that prints the master key, with its arguments.
+    pub master_key_command: Option<Vec<String>>,
     /// Beyond the time of a call, how long a text is held that is being sent: then other nodes take it for lost.
     pub lease_margin_ms: u64,
     /// How long a node may take to read what it has accepted, before others do.
@@ -63,6 +65,8 @@ pub struct Settings {
     pub nats_creds: Option<PathBuf>,
     /// How long events stay in the stream that the hub makes.
     pub nats_keep_h: u64,
+    /// After so many days of failures an endpoint gets nothing any more.
+    pub endpoint_patience_days: u32,
     /// Log lines as JSON.
     pub log_json: bool,
     /// Prints the texts that no provider is there to send; loopback only.
@@ -87,6 +91,7 @@ impl Default for Settings {
             migrate: true,
             node: None,
             master_key_file: None,
+            master_key_command: None,
             lease_margin_ms: 30_000,
             reading_lease_ms: 10_000,
             keep_days: None,
@@ -101,6 +106,7 @@ impl Default for Settings {
             nats: None,
             nats_creds: None,
             nats_keep_h: 168,
+            endpoint_patience_days: 5,
             log_json: false,
             dev: false,
             master_key: None,
@@ -111,7 +117,7 @@ impl Default for Settings {
 }
 
 /// The settings by name, each with a value that would be right.
-const EXAMPLES: [(&str, &str); 23] = [
+const EXAMPLES: [(&str, &str); 25] = [
     ("listen", r#""127.0.0.1:8080""#),
     ("data", r#""uzel-data""#),
     ("database", r#""postgres://uzel:password@127.0.0.1:5432/uzel""#),
@@ -119,6 +125,7 @@ const EXAMPLES: [(&str, &str); 23] = [
     ("migrate", "true"),
     ("node", r#""till-1""#),
     ("master_key_file", r#""/etc/uzel/master.key""#),
+    ("master_key_command", r#"["/usr/local/bin/kms", "decrypt", "uzel"]"#),
     ("lease_margin_ms", "30000"),
     ("reading_lease_ms", "10000"),
     ("keep_days", "365"),
@@ -133,6 +140,7 @@ const EXAMPLES: [(&str, &str); 23] = [
     ("nats", r#""nats://127.0.0.1:4222""#),
     ("nats_creds", r#""/etc/uzel/nats.creds""#),
     ("nats_keep_h", "168"),
+    ("endpoint_patience_days", "5"),
     ("log_json", "true"),
     ("dev", "true"),
 ];
@@ -164,6 +172,9 @@ impl Settings {
         let mut settings: Self = table.try_into().context("the settings")?;
         (settings.smsru_api_key, settings.smsru_sender) = own;
         settings.master_key = master_key;
+        if settings.master_key_sources() > 1 {
+            bail!("the master key comes from one place: set one of master_key_file, master_key_command and UZEL_MASTER_KEY");
+        }
         if settings.dev && !settings.listen.ip().is_loopback() {
             bail!("dev prints texts with phones: it works only while the hub listens on loopback, not on {}", settings.listen);
         }
@@ -171,6 +182,11 @@ impl Settings {
             *url = url.trim_end_matches('/').to_owned();
         }
         Ok(settings)
+    }
+
+    fn master_key_sources(&self) -> usize {
+        let named = [self.master_key.is_some(), self.master_key_file.is_some(), self.master_key_command.is_some()];
+        named.iter().filter(|named| **named).count()
     }
 
     pub fn options(&self) -> anyhow::Result<Options> {
@@ -182,6 +198,7 @@ impl Settings {
             ready_age: Duration::from_secs(self.ready_age_s),
             lease_margin: Duration::from_millis(self.lease_margin_ms),
             keep: self.keep_days.map(|days| Duration::from_secs(u64::from(days) * 86_400)),
+            endpoint_patience: Duration::from_secs(u64::from(self.endpoint_patience_days) * 86_400),
             nats: self.nats_options().map_err(anyhow::Error::msg)?,
         })
     }
@@ -272,8 +289,12 @@ fn check(name: &str, value: toml::Value) -> Result<(), String> {
             || settings.reading_lease_ms == 0
             || settings.keep_days == Some(0)
             || settings.nats_keep_h == 0
+            || settings.endpoint_patience_days == 0
         {
             bail!("must be at least 1");
+        }
+        if settings.master_key_command.as_ref().is_some_and(Vec::is_empty) {
+            bail!("names no program");
         }
         match settings.public_url.as_deref().map(reqwest::Url::parse) {
             Some(Ok(url)) if !matches!(url.scheme(), "http" | "https") => bail!("must begin with `https://`"),
@@ -295,6 +316,10 @@ fn variable(name: &str, value: String) -> Result<toml::Value, String> {
         _ if matches!(name, "allow_networks" | "trusted_proxies") => {
             let parts = value.split(',').map(str::trim).filter(|part| !part.is_empty());
             toml::Value::Array(parts.map(|part| toml::Value::String(part.to_owned())).collect())
+        }
+        // As a shell would read it.
+        _ if name == "master_key_command" => {
+            toml::Value::Array(["sh", "-c", &value].map(|part| toml::Value::String(part.to_owned())).to_vec())
         }
         (Ok(number), _) => toml::Value::Integer(number),
         (_, "true") => toml::Value::Boolean(true),
@@ -326,8 +351,13 @@ mod tests {
 
     #[test]
     fn every_setting_has_an_example_that_is_right() {
-        let text: Vec<String> = EXAMPLES.iter().map(|(name, example)| format!("{name} = {example}")).collect();
-        assert_eq!(load(&text.join("\n"), &[]), "loaded");
+        let text = |of_command: bool| {
+            let some = EXAMPLES.iter().filter(|(name, _)| (*name == "master_key_command") == of_command);
+            some.map(|(name, example)| format!("{name} = {example}\n")).collect::<String>()
+        };
+        // The master key comes from one place.
+        assert_eq!([load(&text(false), &[]), load(&text(true), &[])], ["loaded", "loaded"]);
+        assert!(load(&(text(false) + &text(true)), &[]).contains("comes from one place"));
         let refused = toml::Table::from_iter([("?".to_owned(), toml::Value::Boolean(true))]).try_into::<Settings>().unwrap_err();
         let known = refused.message().matches('`').count() / 2 - 1;
         assert_eq!(known, EXAMPLES.len(), "{refused}");
@@ -340,12 +370,12 @@ mod tests {
             [("UZEL_LISTEN", "8080"), ("UZEL_NAME", "x"), ("UZEL_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/99"), ("HOME", "/")];
         insta::assert_snapshot!(load(text, &variables), @r#"
         the settings are not right, and nothing was started:
-        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
+        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
         uzel.toml:2:1: `call_timeout_ms` is wrong: invalid type: string "soon", expected u64; right would be, for instance, 30000
         uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
         variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
-        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, log_json, dev are
+        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
     }
@@ -358,6 +388,7 @@ mod tests {
             ("call_timeout_ms", 30_000),
             ("ready_age_s", 300),
             ("nats_keep_h", 168),
+            ("endpoint_patience_days", 5),
         ] {
             let wrong = format!("is wrong: must be at least 1; right would be, for instance, {example}");
             assert!(load(&format!("{name} = 0\n"), &[]).ends_with(&format!("uzel.toml:1:1: `{name}` {wrong}")), "{name}");

@@ -15,7 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 use uzel_model::{
-    Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
+    Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret, Timestamp,
     connector::{Rate, Scope},
     port::{Authorization, Guests, Login, Polls, Subscription},
     signature,
@@ -157,6 +157,10 @@ impl Connector for Amocrm {
 
     fn authorization(&self) -> Option<&dyn Authorization> {
         (self.addressed() && self.application().is_some()).then_some(self)
+    }
+
+    fn token_ends_at(&self) -> Option<Timestamp> {
+        oauth::ends_at(self.long_lived_token.as_ref()?.expose())
     }
 
     /// amoCRM counts calls by integration, over all accounts that use it, and by account, over all its integrations. A

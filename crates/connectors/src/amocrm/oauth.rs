@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uzel_model::{
-    CallError, Client, Outgoing, Refusal, Secret,
+    CallError, Client, Outgoing, Refusal, Secret, Timestamp,
     port::{Authorization, Login, Session},
 };
 
@@ -76,6 +76,11 @@ impl Login for Amocrm {
 
 #[async_trait]
 impl Authorization for Amocrm {
+    /// A refresh token dies after three months without use.
+    fn lasts_days(&self) -> Option<u32> {
+        Some(90)
+    }
+
     fn start_url(&self, state: &str) -> String {
         let client = self.client_id.as_deref().unwrap_or_default();
         let query = serde_urlencoded::to_string([("client_id", client), ("state", state), ("mode", "popup")]).unwrap_or_default();
@@ -171,8 +176,7 @@ impl Amocrm {
     /// Where the account lives now, if its address changed. The access token is asked, unproven, for a host that we then
     /// check; tokens from before August 2024 do not know.
     async fn moved_to(&self, client: &Client<'_>, access: &str, grant: &Grant) -> Option<String> {
-        let claims = BASE64_URL_SAFE_NO_PAD.decode(access.split('.').nth(1)?).ok()?;
-        let claims: Value = serde_json::from_slice(&claims).ok()?;
+        let claims = claims(access)?;
         let api = tree::text(&claims["api_domain"]).filter(|host| self.trusts(host))?;
         let url = format!("{}/oauth2/account/current/subdomain", self.base_at(Some(&api)));
         let reply =
@@ -182,6 +186,17 @@ impl Amocrm {
         let known = grant.host.as_deref().or(self.host.as_deref());
         known.is_none_or(|known| !known.eq_ignore_ascii_case(&host)).then_some(host)
     }
+}
+
+/// What a token says of itself. It is not proven: nothing secret may hang on it.
+fn claims(token: &str) -> Option<Value> {
+    let claims = BASE64_URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?;
+    serde_json::from_slice(&claims).ok()
+}
+
+/// When a token ends, by its own word.
+pub(super) fn ends_at(token: &str) -> Option<Timestamp> {
+    Timestamp::from_second(tree::integer(&claims(token)?["exp"])?).ok()
 }
 
 #[cfg(test)]

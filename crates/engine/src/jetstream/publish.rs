@@ -24,11 +24,11 @@ use crate::{Engine, World};
 pub(super) const IN_FLIGHT_MAX: usize = 256;
 const TURN: &str = "publish";
 /// How long a node that died keeps the others from publishing.
-const HOLD: Duration = Duration::from_secs(30);
+const HOLD: Duration = Duration::from_secs(15);
 /// The turn is given back and taken anew after this, so that it is never used when it has run out.
-const HOLD_USED: Duration = Duration::from_secs(10);
+const HOLD_USED: Duration = Duration::from_secs(5);
 /// A portion that takes longer than this is given up.
-const PORTION_TIME: Duration = Duration::from_secs(10);
+const PORTION_TIME: Duration = Duration::from_secs(5);
 /// For the headers, which count as well where the server limits a message.
 const HEADERS_BYTES: usize = 1_024;
 

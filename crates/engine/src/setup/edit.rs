@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{Audit, Setup, SetupRow, StoreError};
 
@@ -186,9 +186,9 @@ impl Engine {
             return Ok(open);
         }
         let mut settings = open;
-        if let (Some(settings), Some(sealed)) = (settings.as_object_mut(), &row.sealed) {
-            let plain = self.vault.open(row.id.as_bytes(), sealed).map_err(|error| vec![Fault::new("", error.to_string())])?;
-            settings.extend(serde_json::from_slice::<Map<String, Value>>(&plain).unwrap_or_default());
+        if let (Some(settings), Some(sealed), Some(merchant)) = (settings.as_object_mut(), &row.sealed, row.merchant) {
+            let hidden = self.vault.unseal_settings(merchant, row.id, sealed);
+            settings.extend(hidden.map_err(|error| vec![Fault::new("", error.to_string())])?);
         }
         Ok(settings)
     }
@@ -203,6 +203,17 @@ impl Engine {
         detail: Value,
     ) -> Result<(), StoreError> {
         self.store.put_audit(vec![self.audit_row(by, action, merchant, object, detail)]).await
+    }
+
+    /// What a row of a merchant hides, sealed; a key that is made for it is stored first.
+    pub(crate) async fn seal_row(&self, setup: &Setup, row: &SetupRow, hidden: Value) -> Result<Option<Vec<u8>>, StoreError> {
+        let (Some(merchant), Value::Object(hidden)) = (row.merchant, hidden) else { return Ok(None) };
+        let mut sealer = self.vault.sealer();
+        let sealed = sealer.settings(merchant, row.id, &hidden);
+        if let Some(made) = sealer.made(&setup.envelopes) {
+            self.store.rekey(made).await?;
+        }
+        Ok(Some(sealed))
     }
 
     pub(crate) fn audit_row(&self, by: &str, action: &str, merchant: Option<Id>, object: impl ToString, detail: Value) -> Audit {

@@ -5,14 +5,16 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 use uzel_model::check::{self, Fault};
 
-use super::{ConnectionPart, FlowPart, MerchantPart, OutletPart, SetupFile};
+use super::{ConnectionPart, EndpointPart, FlowPart, MerchantPart, OutletPart, SetupFile};
 
 /// Every fault of a file that was read as JSON.
 pub(super) fn shape_faults(file: &Value) -> Vec<Fault> {
     let mut schema = schemars::schema_for!(SetupFile).to_value();
     // A flattened part cannot deny unknown names by itself: say it here, so that a misspelt name is found.
-    if let Some(flow) = schema.pointer_mut("/$defs/FlowPart") {
-        flow["additionalProperties"] = json!(false);
+    for part in ["FlowPart", "EndpointPart"] {
+        if let Some(part) = schema.pointer_mut(&format!("/$defs/{part}")) {
+            part["additionalProperties"] = json!(false);
+        }
     }
     let mut faults = check::faults(&schema, file);
     for fault in &mut faults {
@@ -41,6 +43,7 @@ pub(super) struct Parts {
     pub(super) outlet: Vec<Placed<OutletPart>>,
     pub(super) connection: Vec<Placed<ConnectionPart>>,
     pub(super) flow: Vec<Placed<FlowPart>>,
+    pub(super) endpoint: Vec<Placed<EndpointPart>>,
 }
 
 impl Parts {
@@ -50,6 +53,7 @@ impl Parts {
             outlet: readable(file, "outlet", shape),
             connection: readable(file, "connection", shape),
             flow: readable(file, "flow", shape),
+            endpoint: readable(file, "endpoint", shape),
         }
     }
 }
@@ -83,7 +87,11 @@ fn stand_in(kind: &str, field: &str) -> Option<Value> {
     match (kind, field) {
         ("flow", "ground") => Some(json!("consent")),
         ("flow", "on") => Some(json!([])),
-        ("outlet", "zone") | ("connection", "provider") | ("flow", "via" | "text") | (_, "slug" | "merchant") => Some(json!("")),
+        ("outlet", "zone")
+        | ("connection", "provider")
+        | ("endpoint", "url")
+        | ("flow", "via" | "text")
+        | (_, "slug" | "merchant") => Some(json!("")),
         _ => None,
     }
 }
@@ -104,7 +112,7 @@ pub(super) fn places(faults: &[Fault]) -> HashSet<Field> {
 /// Rows of one kind and merchant with the same name.
 pub(super) fn doubles(file: &Value) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for kind in ["merchant", "outlet", "connection", "flow"] {
+    for kind in ["merchant", "outlet", "connection", "flow", "endpoint"] {
         let mut names = HashMap::new();
         for (place, row) in file[kind].as_array().into_iter().flatten().enumerate() {
             let Some(slug) = row["slug"].as_str() else { continue };

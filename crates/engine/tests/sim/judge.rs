@@ -132,7 +132,7 @@ impl Rows {
         }
     }
 
-    /// What was called off before it was taken up is not sent, if it came before the word.
+    /// What was called off is not taken up after that, if it came before the word.
     fn call_offs(&mut self, ledger: &Ledger) {
         // A repeat of the word is dropped, so it calls nothing off.
         let new = |by: &Id, subject: &str| {
@@ -141,11 +141,11 @@ impl Rows {
         for (subject, by, at) in ledger.called_off.iter().filter(|(subject, by, _)| new(by, subject)) {
             let before = |event: &&Event| event.subject == *subject && self.arrivals.get(&event.entry) < self.arrivals.get(by);
             for event in self.events.iter().filter(before) {
-                let of_event = |id: &Id| self.commands.get(id).is_some_and(|command| command.event == Some(event.id));
-                // What was being sent at that moment cannot be called off.
-                let later = |id: &Id| ledger.leases[id].iter().all(|leased| leased > at);
-                let sent = ledger.effects.iter().map(|effect| effect.command).filter(|id| of_event(id) && later(id));
-                self.broken.extend(sent.map(|id| format!("{id} was sent though {subject} had been called off")));
+                let of_event = self.commands.values().filter(|command| command.event == Some(event.id));
+                // What was being sent at that moment cannot be called off, but is not tried again.
+                let later = |id: &Id| ledger.leases.get(id).is_some_and(|leases| leases.iter().any(|leased| leased > at));
+                let taken = of_event.map(|command| command.id).filter(later);
+                self.broken.extend(taken.map(|id| format!("{id} was taken up though {subject} had been called off")));
             }
         }
     }

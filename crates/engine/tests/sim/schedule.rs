@@ -9,7 +9,7 @@ use jiff::SignedDuration;
 use parking_lot::Mutex;
 use serde_json::json;
 use tokio::{task::JoinSet, time::timeout};
-use uzel_engine::{Clock, Engine, Options, Vault};
+use uzel_engine::{Clock, Engine, Master, Options, Vault};
 use uzel_model::{Id, Request, Response, Secret, id::Kind};
 use uzel_store::{CommandState, EntryState, Setup, SetupRow, Store};
 
@@ -143,13 +143,13 @@ fn setup(poll: bool) -> Setup {
 /// Starts a node's process, over and over until the store lets it.
 async fn boot(world: Arc<World>, node: Arc<Node>, life: Arc<Life>, skew_ms: i64) {
     let options = Options { call_timeout: Duration::from_secs(3), lease_margin: Duration::from_secs(5), ..Options::default() };
-    let vault = Vault::new(&Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).unwrap();
+    let master = Master::new(&Secret::new("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=")).unwrap();
     loop {
         let store = Arc::new(NodeStore::new(&world, &life));
         let now = start() + SignedDuration::try_from(world.began.elapsed()).unwrap() + SignedDuration::from_millis(skew_ms);
         let clock = Clock::simulated(now, world.seed ^ life.number as u64);
-        let opened = Engine::open(store.clone(), PROVIDERS, Vec::new(), vault.clone(), clock, options.clone()).await;
-        if let Ok(engine) = opened
+        if let Ok(vault) = Vault::of(store.as_ref(), &master).await
+            && let Ok(engine) = Engine::open(store.clone(), PROVIDERS, Vec::new(), vault, clock, options.clone()).await
             && engine.start().await.is_ok()
         {
             world.note(|| format!("life {} of node {} has started, its clock is off by {skew_ms} ms", life.number, life.node));

@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
+    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
+    StoredEvent, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};
@@ -194,6 +197,15 @@ impl Store for NodeStore {
     async fn event(&self, id: Id) -> Result<Option<Event>, StoreError> {
         pass!(self, event(id))
     }
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        pass!(self, told_to(merchant, way_out, after, limit))
+    }
     async fn put_consent(
         &self,
         merchant: Id,
@@ -241,6 +253,12 @@ impl Store for NodeStore {
     }
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         pass!(self, end(key, answer))
+    }
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        pass!(self, sealed())
+    }
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        pass!(self, rekey(change))
     }
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
         pass!(self, session(connection))
@@ -328,9 +346,6 @@ impl Store for NodeStore {
     }
     async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
         pass!(self, give_back(name, token))
-    }
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        pass!(self, claim(name, value))
     }
     async fn moments(
         &self,

@@ -178,11 +178,11 @@ pub(crate) fn here() -> Arc<World> {
 
 impl World {
     pub(crate) fn new(seed: u64, weather: Weather, trace: bool) -> Arc<Self> {
-        let began = Instant::now();
+        let (began, start) = (Instant::now(), start());
         let world = Arc::new(Self {
             seed,
             began,
-            store: Memory::new(move || start() + SignedDuration::try_from(began.elapsed()).unwrap_or_default()),
+            store: Memory::new(move || start + SignedDuration::try_from(began.elapsed()).unwrap_or_default()),
             weather,
             lives: Mutex::default(),
             ledger: Mutex::default(),

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uzel_engine::{Accepted, CommandRequest, Holder as Asker, Refused};
+use uzel_engine::{Accepted, CommandRequest, FoundOut, Holder as Asker, NotSettled, Refused};
 use uzel_model::{Id, check::Fault};
 use uzel_store::{Cancelled, CommandFilter, CommandState, TimelineCommand};
 
@@ -15,9 +15,10 @@ use super::{
     page::{LIMIT, Page},
     route::{Answered, Ask, Reply, reply},
 };
-use crate::Problem;
+use crate::{Problem, api::Holder};
 
 const KEY: &str = "Idempotency-Key";
+const NOTE_BYTES_MAX: usize = 1_000;
 
 /// Queued; the same again under the same key gives the same command.
 pub(super) async fn ask(ask: Ask<(), (), CommandRequest>) -> Answered<Accepted> {
@@ -129,6 +130,48 @@ fn view(merchant: Id, command: &TimelineCommand, unmasked: bool) -> CommandView 
         mask_value(&mut value);
     }
     CommandView(value)
+}
+
+/// What a person found out of a command whose outcome is unknown.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(example = json!({ "outcome": "done", "note": "the provider's cabinet shows it as delivered" }))]
+pub(super) struct SettleRequest {
+    outcome: FoundOut,
+    /// How it was found out; it stands in the journal.
+    note: String,
+}
+
+/// Ends a command of unknown outcome by the word of a person.
+pub(super) async fn settle(ask: Ask<ByIdOnly, (), SettleRequest>) -> Answered<SettledView> {
+    let Ask { app, caller, path, body, .. } = ask;
+    let note = body.note.trim();
+    if note.is_empty() || note.len() > NOTE_BYTES_MAX {
+        let why = format!("must have 1 to {NOTE_BYTES_MAX} bytes: say how it was found out");
+        return Err(Problem::invalid(vec![Fault::new("/note", why)]));
+    }
+    let by = if caller.holder == Holder::Socket { "on this machine" } else { "with a key of the API" };
+    let state =
+        app.engine.settle_by_hand(path.id, caller.merchant, body.outcome, note, by).await.map_err(|refused| match refused {
+            NotSettled::NoSuch => Problem::not_found("no such command"),
+            NotSettled::Is(state) => {
+                let state = json!(state);
+                let state = state.as_str().unwrap_or_default();
+                let why = format!("the command is {state}: only what is unknown can be settled by hand");
+                Problem::invalid(vec![Fault::new("", why)])
+            }
+            NotSettled::Store(error) => error.into(),
+        })?;
+    let detail = json!({ "state": state, "note": note });
+    app.engine.audit(caller.holder.name(), "command.settle", caller.merchant, path.id, detail).await?;
+    reply(SettledView { id: path.id, state })
+}
+
+/// A command that was settled.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct SettledView {
+    id: Id,
+    state: CommandState,
 }
 
 impl Problem {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uzel_model::{Id, check::Fault, phone};
+use uzel_model::{Id, check::Fault, phone, webhook};
 use uzel_store::{JournalFilter, JournalRow, Timeline};
 
 use super::{
@@ -39,6 +39,8 @@ pub(super) struct JournalQuery {
     provider: Option<String>,
     /// By id or slug.
     connection: Option<String>,
+    /// An endpoint, by id or slug: what was sent to it.
+    endpoint: Option<String>,
     /// Of a person, as it is written there.
     phone: Option<String>,
     /// Order number or provider's id.
@@ -89,6 +91,12 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
     if query.from.zip(query.to).is_some_and(|(from, to)| from >= to) {
         return Err(Problem::unreadable("query", Fault::new("from", "is not before `to`: nothing could be between them")));
     }
+    let endpoint = query.endpoint.as_deref().map(|name| {
+        app.engine
+            .endpoint(name, merchant)
+            .ok_or_else(|| Problem::unreadable("query", Fault::new("endpoint", "there is none of this name")))
+    });
+    let connection = endpoint.transpose()?.map(|endpoint| endpoint.id()).or(connection);
     let limit = LIMIT.read(query.limit)?;
     let filter = JournalFilter {
         merchant,
@@ -115,7 +123,7 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
 
 /// What is wrong with a provider that nobody knows.
 fn unknown(app: &App, provider: &str, place: &str) -> Option<Fault> {
-    let known = app.engine.providers.iter().any(|known| known.id == provider);
+    let known = provider == webhook::PROVIDER_ID || app.engine.providers.iter().any(|known| known.id == provider);
     (!known).then(|| Fault::new(place, format!("`{provider}` is no provider: `uzel providers list` names them")))
 }
 

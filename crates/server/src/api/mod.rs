@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod commands;
 mod connections;
+mod endpoints;
 mod events;
 mod flows;
 mod hub;
@@ -22,6 +23,7 @@ mod people;
 mod providers;
 mod read;
 mod route;
+mod secrets;
 mod setup;
 mod used;
 
@@ -93,11 +95,25 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/flows/{id}/versions", READER, "List what a flow was before", rules::versions),
         post("/api/v1/flows/{id}/versions/{version}/restore", OWNER, "Make a flow what it was", rules::restore),
 
+        get("/api/v1/endpoints", READER, "List endpoints", endpoints::list),
+        post("/api/v1/endpoints", OWNER, "Make an endpoint", endpoints::create).creates()
+            .says("A URL of your own software that receives signed webhooks. The secret that signs is shown now and never again."),
+        get("/api/v1/endpoints/{id}", READER, "Show an endpoint", endpoints::show),
+        patch("/api/v1/endpoints/{id}", OWNER, "Change an endpoint", endpoints::change),
+        delete("/api/v1/endpoints/{id}", OWNER, "Take an endpoint away", endpoints::remove),
+        post("/api/v1/endpoints/{id}/test", OPERATOR, "Send a test at once", endpoints::test).calls_out().repeatable(),
+        post("/api/v1/endpoints/{id}/recover", OPERATOR, "Send again what never got there", endpoints::recover).or(&["conflict"]),
+        post("/api/v1/endpoints/{id}/rotate", OWNER, "Make a new signing key", endpoints::rotate)
+            .says("Both sign for a while, so that nothing is refused while your software is moved to it."),
+        post("/api/v1/endpoints/{id}/enable", OPERATOR, "Send to it again", endpoints::enable),
+
         post("/api/v1/commands", OPERATOR, "Send a text to one person", commands::ask).accepts().once_only(),
         get("/api/v1/commands", READER, "List commands", commands::list),
         get("/api/v1/commands/{id}", READER, "Show a command", commands::show),
         post("/api/v1/commands/{id}/cancel", OPERATOR, "Call a command off", commands::cancel).or(&["conflict"])
             .says("While it waits; what is being sent or has ended stays as it is."),
+
+        post("/api/v1/commands/{id}/settle", OWNER, "Say what became of a command of unknown outcome", commands::settle),
 
         get("/api/v1/events", READER, "List events", events::list),
         get("/api/v1/events/feed", READER, "Read on in the feed of events", events::feed)
@@ -130,6 +146,9 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/doctor", ADMIN, "Examine the hub", hub::doctor),
         post("/api/v1/fsck", ADMIN, "Check the store's own laws", hub::fsck),
         post("/api/v1/nats", ADMIN, "End the publishing of events", hub::nats),
+        get("/api/v1/secrets", ADMIN, "Show which master key seals", secrets::show),
+        post("/api/v1/secrets/rotate", ADMIN, "Change the master key", secrets::rotate).repeatable()
+            .says("Only on the hub's own machine, over its socket: `uzel secrets rotate`."),
         post("/api/v1/apply", ADMIN, "Apply a whole setup", flows::apply).up_to(SETUP_BYTES_MAX),
     ];
     // The requirement names these without the prefix.

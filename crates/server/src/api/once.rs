@@ -72,10 +72,9 @@ pub(super) async fn begin(app: &App, key: Option<&Key>) -> Result<Option<Respons
     match app.engine.store.begin(*key, *body, now, HOLD_MS, now + LIFE).await? {
         Begun::New => Ok(None),
         Begun::Running => Err(Problem::in_progress()),
-        Begun::Other => Err(Problem::invalid(vec![Fault::new(
-            "Idempotency-Key",
-            "was used for another request: take a new one for each",
-        )])),
+        Begun::Other => {
+            Err(Problem::invalid(vec![Fault::new("Idempotency-Key", "was used for another request: take a new one for each")]))
+        }
         Begun::Done(kept) => {
             let unreadable = || Problem::busy("the kept answer cannot be read");
             let status = StatusCode::from_u16(kept.status).map_err(|_| unreadable())?;
@@ -91,11 +90,7 @@ pub(super) async fn begin(app: &App, key: Option<&Key>) -> Result<Option<Respons
 pub(super) type Done = (StatusCode, Vec<(HeaderName, HeaderValue)>, Vec<u8>);
 
 /// Keeps what was made, or gives the key back. A store that cannot write leaves the key to its time.
-pub(super) async fn end(
-    app: &Arc<App>,
-    key: Option<&Key>,
-    done: Option<&Done>,
-) {
+pub(super) async fn end(app: &Arc<App>, key: Option<&Key>, done: Option<&Done>) {
     let Some(Key { key, .. }) = key else { return };
     // An answer may show a key, once.
     let kept = done.map(|(status, _, body)| KeptAnswer { status: status.as_u16(), body: app.engine.vault.seal(CONTEXT, body) });

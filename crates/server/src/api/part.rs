@@ -20,9 +20,15 @@ pub(super) struct New<P> {
 #[derive(Debug, Deserialize)]
 #[serde(transparent, bound = "")]
 pub(super) struct Patch<P> {
-    pub fields: Map<String, Value>,
+    fields: Map<String, Value>,
     #[serde(skip)]
     part: PhantomData<P>,
+}
+
+impl<P> Patch<P> {
+    pub(super) fn into_value(self) -> Value {
+        Value::Object(self.fields)
+    }
 }
 
 impl<P: JsonSchema> JsonSchema for New<P> {

@@ -95,7 +95,10 @@ impl<P, Q, B> Ask<P, Q, B> {
         }
         let version = given.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).and_then(|text| text.parse().ok());
         version.map(Some).ok_or_else(|| {
-            Problem::unreadable("head", uzel_model::check::Fault::new("If-Match", "is no version: send the `ETag` of what was read"))
+            Problem::unreadable(
+                "head",
+                uzel_model::check::Fault::new("If-Match", "is no version: send the `ETag` of what was read"),
+            )
         })
     }
 }
@@ -161,7 +164,13 @@ where
 pub(crate) trait Input: DeserializeOwned + JsonSchema + Send + 'static {}
 impl<T: DeserializeOwned + JsonSchema + Send + 'static> Input for T {}
 
-pub(crate) fn route<P, Q, B, T, F, Fut>(method: Method, path: &'static str, access: Access, summary: &'static str, handler: F) -> Route
+pub(crate) fn route<P, Q, B, T, F, Fut>(
+    method: Method,
+    path: &'static str,
+    access: Access,
+    summary: &'static str,
+    handler: F,
+) -> Route
 where
     P: Input,
     Q: Input,

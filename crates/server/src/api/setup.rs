@@ -39,6 +39,12 @@ pub(super) struct OfMerchant {
     merchant: Option<String>,
 }
 
+impl OfMerchant {
+    pub(super) fn merchant(&self) -> Option<&str> {
+        self.merchant.as_deref()
+    }
+}
+
 /// A business.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct MerchantView {
@@ -170,7 +176,7 @@ async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::syn
     let version = ask.if_match()?;
     let Ask { app, caller, path, body, .. } = ask;
     let (id, _) = row(&app, &caller, kind, &path.id)?;
-    app.engine.change(id, &Value::Object(body.fields), version, caller.holder.name()).await?;
+    app.engine.change(id, &body.into_value(), version, caller.holder.name()).await?;
     Ok((app, id))
 }
 
@@ -503,7 +509,7 @@ pub(super) mod outlets {
         let version = ask.if_match()?;
         let Ask { app, caller, path, body, .. } = ask;
         let (id, _) = find(&app, &caller, &path)?;
-        app.engine.change(id, &Value::Object(body.fields), version, caller.holder.name()).await?;
+        app.engine.change(id, &body.into_value(), version, caller.holder.name()).await?;
         Ok(view(id, stored(&app, id)?))
     }
 

@@ -36,7 +36,12 @@ pub struct DoorSettings {
 
 impl Default for DoorSettings {
     fn default() -> Self {
-        Self { trusted_proxies: Networks::default(), failures_per_minute: 30, patience: Duration::from_secs(30), calls_per_minute: 0 }
+        Self {
+            trusted_proxies: Networks::default(),
+            failures_per_minute: 30,
+            patience: Duration::from_secs(30),
+            calls_per_minute: 0,
+        }
     }
 }
 

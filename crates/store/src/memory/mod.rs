@@ -4,6 +4,7 @@
 mod look;
 mod people;
 mod rows;
+mod sealed;
 mod setup;
 
 use std::{collections::VecDeque, sync::Arc};
@@ -16,7 +17,10 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Contact, Counts, Entry, Erased,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
+    Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -118,6 +122,23 @@ impl Store for Memory {
         Ok(self.rows.lock().events.get(&id).map(|row| row.event.clone()))
     }
 
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        let rows = self.rows.lock();
+        let events = rows.events.values().map(|row| &row.event);
+        let events = events.filter(|event| event.merchant == merchant && event.id.ordinal() > after.ordinal()).take(limit);
+        let states = |event: &Event| {
+            let of_event = rows.commands.values().filter(|row| row.command.event == Some(event.id));
+            of_event.filter(|row| row.command.connection == way_out).map(|row| row.state).collect()
+        };
+        Ok(events.map(|event| (event.clone(), states(event))).collect())
+    }
+
     async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, _: &str, at: Timestamp) -> Result<bool, StoreError> {
         let mut rows = self.rows.lock();
         if granted && rows.opted_out_at(merchant, phone).is_some_and(|opted_out_at| at < opted_out_at) {
@@ -135,7 +156,7 @@ impl Store for Memory {
     async fn setup(&self) -> Result<Setup, StoreError> {
         let rows = self.rows.lock();
         let (setup, keys) = (rows.setup.values().cloned().collect(), rows.keys.values().cloned().collect());
-        Ok(Setup { rows: setup, keys, ..Setup::default() })
+        Ok(Setup { rows: setup, keys, envelopes: rows.envelopes.values().cloned().collect(), ..Setup::default() })
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
@@ -181,6 +202,16 @@ impl Store for Memory {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         self.rows.lock().end(key, answer);
+        Ok(())
+    }
+
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        Ok(self.rows.lock().sealed())
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        self.rows.lock().rekey(change)?;
+        self.tell(News::Setup);
         Ok(())
     }
 
@@ -331,10 +362,6 @@ impl Store for Memory {
             turn.2 = clock;
         }
         Ok(())
-    }
-
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        Ok(self.rows.lock().claims.entry(name.to_owned()).or_insert_with(|| value.to_owned()).clone())
     }
 
     async fn moments(

@@ -6,7 +6,9 @@ use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature:
 
 use super::setup::AnswerRow;
 use crate::{
-    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
+    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand,
+    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
+    Verdict,
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -54,6 +56,8 @@ pub(super) struct Rows {
     pub(super) waiting: BTreeSet<Id>,
     /// The lease of each, and until when it holds.
     pub(super) sending: BTreeMap<Id, (i64, Timestamp)>,
+    /// Why some of those are not to be tried again.
+    sending_off: BTreeMap<Id, String>,
     leases: i64,
     called_off: HashMap<String, (i64, String)>,
     pub(super) references: HashMap<String, BTreeSet<Id>>,
@@ -69,6 +73,7 @@ pub(super) struct Rows {
     pub(super) removed: BTreeSet<Id>,
     pub(super) audit: BTreeMap<Id, Audit>,
     pub(super) answers: BTreeMap<[u8; 16], AnswerRow>,
+    pub(super) envelopes: BTreeMap<Id, Envelope>,
     pub(super) sessions: BTreeMap<Id, Vec<u8>>,
     pub(super) cursors: BTreeMap<Id, String>,
     pub(super) refusals: HashMap<String, VecDeque<Refusal>>,
@@ -117,8 +122,10 @@ impl Rows {
         let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
         let lost = |settlement: &Settlement| self.sending.get(&settlement.command).map(|held| held.0) != Some(settlement.lease);
         let unread = |entry: Id| self.entries.get(&entry).is_some_and(|row| row.state == EntryState::Unread);
+        let unknown = |command: Id| self.commands.get(&command).is_some_and(|row| row.state == CommandState::Unknown);
         if change.settlement.as_ref().is_some_and(lost)
             || change.mark.as_ref().is_some_and(|mark| !mark.again && !unread(mark.entry))
+            || change.verdict.as_ref().is_some_and(|verdict| !unknown(verdict.command))
             || change.cursor.as_ref().is_some_and(|cursor| self.cursors.get(&cursor.connection) != cursor.was.as_ref())
             || change.once.as_ref().is_some_and(|once| self.onces.get(&once.key).is_some_and(|known| known.until > now))
         {
@@ -127,6 +134,9 @@ impl Rows {
         let mut applied = Applied::default();
         if let Some(settlement) = change.settlement {
             self.settle(settlement);
+        }
+        if let Some(verdict) = change.verdict {
+            self.judge(verdict);
         }
         if let Some(once) = change.once {
             self.onces.insert(once.key, once);
@@ -179,6 +189,7 @@ impl Rows {
     fn settle(&mut self, settlement: Settlement) {
         let id = settlement.command;
         self.sending.remove(&id);
+        let settlement = settlement.after(self.sending_off.remove(&id)).into_owned();
         let row = self.commands.get_mut(&id).expect("what is being sent is a command");
         row.command.attempts += u32::from(settlement.counts);
         row.next_at = settlement.retry_at.unwrap_or(row.next_at);
@@ -202,6 +213,17 @@ impl Rows {
         self.stands(id, settlement.state);
     }
 
+    /// How a command ended whose outcome was unknown.
+    fn judge(&mut self, verdict: Verdict) {
+        let row = self.commands.get_mut(&verdict.command).expect("it was just found");
+        row.reason = Some(verdict.reason);
+        row.exchanges.push(verdict.exchange);
+        if verdict.state == CommandState::Dead {
+            self.slots.retain(|_, (_, command)| *command != verdict.command);
+        }
+        self.stands(verdict.command, verdict.state);
+    }
+
     /// Puts a command into a state.
     pub(super) fn stands(&mut self, id: Id, state: CommandState) {
         let Some(row) = self.commands.get_mut(&id) else { return };
@@ -210,7 +232,7 @@ impl Rows {
             self.waiting.remove(&id);
         }
         let unresolved = matches!(state, CommandState::Dead | CommandState::Unknown | CommandState::Held);
-        if let Some(event) = row.command.event.filter(|_| unresolved && row.command.job.repeatable())
+        if let Some(event) = row.command.event.filter(|_| unresolved && matches!(row.command.job, Job::LookUp { .. }))
             && self.events.get(&event).is_some_and(|row| row.pending)
         {
             self.publish_soon(event);
@@ -274,8 +296,9 @@ impl Rows {
         let found = self.commands.iter().filter(|(_, row)| open(row) && row.subject == subject);
         for (id, event) in found.map(|(id, row)| (*id, row.command.event)).collect::<Vec<_>>() {
             self.close(event);
-            // What is being sent cannot be called off.
+            // What is being sent cannot be called off, only its being tried again.
             if self.sending.contains_key(&id) {
+                self.sending_off.insert(id, reason.to_owned());
                 continue;
             }
             self.commands.get_mut(&id).expect("it was just found").reason = Some(reason.to_owned());
@@ -400,8 +423,12 @@ impl Rows {
         let (mut again, mut unknown) = (0, 0);
         for id in over {
             self.sending.remove(&id);
+            let called_off = self.sending_off.remove(&id);
             let Some(row) = self.commands.get_mut(&id) else { continue };
-            if row.command.job.repeatable() {
+            if row.command.job.repeatable() && called_off.is_some() {
+                row.reason = called_off;
+                self.stands(id, CommandState::Held);
+            } else if row.command.job.repeatable() {
                 row.next_at = now;
                 again += 1;
             } else {

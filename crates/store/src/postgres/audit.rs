@@ -73,7 +73,7 @@ pub(super) async fn put_versions(client: &impl GenericClient, rows: &[(&SetupRow
     let changed: Vec<(&str, Option<Timestamp>)> = rows.iter().map(|(row, _)| changed_by(audit, row.id)).collect();
     let by: Vec<String> = changed.iter().map(|(by, _)| text(by).into_owned()).collect();
     let at: Vec<Option<Timestamp>> = changed.iter().map(|(_, at)| *at).collect();
-    let slugs: Vec<&str> = rows.iter().map(|(row, _)| row.slug.as_str()).collect();
+    let slugs: Vec<_> = rows.iter().map(|(row, _)| text(&row.slug)).collect();
     let docs: Vec<String> = rows.iter().map(|(row, _)| row.doc.to_string()).collect();
     let put = client
         .prepare_cached(

@@ -1,9 +1,9 @@
 //! The store's own laws, checked and, where that loses nothing, mended.
 
-use deadpool_postgres::{GenericClient, Object, Transaction};
+use deadpool_postgres::{GenericClient, Object};
 
 use super::{failed, get};
-use crate::StoreError;
+use crate::{StoreError, fate};
 
 /// A law: what it says, how to count what breaks it, and how to mend that.
 struct Law {
@@ -23,7 +23,7 @@ macro_rules! true_counts {
 }
 
 /// Makes the counts say what the rows say.
-const RECOUNT: &str =
+pub(super) const RECOUNT: &str =
     concat!("DELETE FROM tally; INSERT INTO tally SELECT what, 0, sum(count) FROM (", true_counts!(), ") t GROUP BY what");
 
 const LAWS: &[Law] = &[
@@ -109,6 +109,11 @@ const LAWS: &[Law] = &[
         mend: None,
     },
     Law {
+        broken: "events to be published that are gone",
+        count: "SELECT count(*) FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.id = u.event)",
+        mend: Some("DELETE FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.id = u.event)"),
+    },
+    Law {
         broken: "events that wait for a look-up which is not under way",
         count: "SELECT count(*) FROM event e WHERE pending AND NOT EXISTS
                 (SELECT 1 FROM command c WHERE c.entry = e.entry AND c.state IN (0, 3, 4))",
@@ -148,21 +153,21 @@ pub(super) async fn check(client: &mut Object, repair: bool) -> Result<Vec<Strin
     Ok(found)
 }
 
-async fn look(work: &Transaction<'_>, repair: bool) -> Result<Vec<String>, StoreError> {
+pub(super) async fn look(work: &impl GenericClient, repair: bool) -> Result<Vec<String>, StoreError> {
     let mut found = Vec::new();
     for law in LAWS {
         let broken: i64 = get(&work.query_one(law.count, &[]).await.map_err(failed)?, 0)?;
         if broken == 0 {
             continue;
         }
-        let fate = match law.mend {
+        let left = match law.mend {
             Some(mend) if repair => {
                 work.batch_execute(mend).await.map_err(failed)?;
-                "mended"
+                Some(get(&work.query_one(law.count, &[]).await.map_err(failed)?, 0)?)
             }
-            Some(_) => "can be mended by --repair",
-            None => "a person must look",
+            _ => None,
         };
+        let fate = fate(law.mend.is_some(), left);
         found.push(format!("{broken} {} ({fate})", law.broken));
     }
     if repair && !found.is_empty() {

@@ -31,10 +31,19 @@ pub(crate) const APPEND: &str = "WITH came AS (
     INSERT INTO tally (what, shard, count) SELECT what, $16, by FROM unnest($18::text[], $19::bigint[]) AS t (what, by)
     ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count";
 
-/// A text without what PostgreSQL refuses in texts.
+/// A text without what PostgreSQL refuses in texts. In a document the same stands as an escape, which is refused by whoever
+/// looks into the document: there [`looked_into`] takes it out.
 pub(super) fn text(text: &str) -> Cow<'_, str> {
     if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
+
+/// A column of JSON, to be looked into by a statement.
+macro_rules! looked_into {
+    ($column:literal) => {
+        concat!("replace(", $column, r", '\u0000', '\ufffd')::json")
+    };
+}
+pub(super) use looked_into;
 
 /// Appends entries, unread; `held` says how long this node may take to read them, or that anybody may.
 pub(super) async fn append(
@@ -147,11 +156,12 @@ pub(super) async fn dead(
             "SELECT j.id FROM inbox j WHERE j.id IN ({DEAD}) AND ($2::timestamptz IS NULL OR j.received_at >= $2)
              AND ($3::timestamptz IS NULL OR j.received_at < $3)
              AND ($1::text IS NULL OR j.provider = $1 OR EXISTS (SELECT 1 FROM command c JOIN setup s ON s.id = c.connection
-                  WHERE c.entry = j.id AND c.state = 3 AND s.doc::json ->> 'provider' = $1)) ORDER BY j.id"
+                  WHERE c.entry = j.id AND c.state = 3 AND {doc} ->> 'provider' = $1)) ORDER BY j.id",
+            doc = looked_into!("s.doc")
         ))
         .await
         .map_err(failed)?;
-    let rows = client.query(&statement, &[&provider, &from, &to]).await.map_err(failed)?;
+    let rows = client.query(&statement, &[&provider.map(text), &from, &to]).await.map_err(failed)?;
     rows.iter().map(|row| id(Kind::Entry, row, 0)).collect()
 }
 

@@ -7,9 +7,11 @@
 mod answer;
 mod audit;
 mod commands;
+pub(crate) mod copy;
 mod erase;
 mod events;
 mod fsck;
+mod generate;
 mod handover;
 mod journal;
 mod lanes;
@@ -22,8 +24,10 @@ mod plans;
 mod publication;
 mod purge;
 mod removal;
+mod sealed;
 mod setup;
 mod timeline;
+mod told;
 mod turns;
 mod watch;
 mod work;
@@ -35,29 +39,33 @@ use std::{
 };
 
 use async_trait::async_trait;
-use deadpool_postgres::{Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
+use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMethod, Transaction};
+pub(crate) use generate::Generator;
 use handover::Handover;
 use lanes::Lanes;
 pub use nodes::Migration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch as watched};
-use tokio_postgres::{IsolationLevel, Row, types::FromSqlOwned};
+use tokio_postgres::{Config, IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace, EventFilter,
-    Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker,
-    PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    Timeline, TimelineCommand,
 };
 
-/// The schema, step by step: numbers, names, the step that a program must know to work beside it, and what each does.
-pub(crate) const STEPS: [(u32, &str, u32, &str); 3] = [
-    (1, "first", 1, include_str!("migrations/1_first.sql")),
-    (2, "setup", 1, include_str!("migrations/2_setup.sql")),
-    // A program that does not know it would tell no events.
-    (3, "feed", 3, include_str!("migrations/3_feed.sql")),
+/// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
+/// that a program must know to work on beside it.
+pub(crate) const STEPS: [(u32, &str, &str); 5] = [
+    (1, "first", include_str!("migrations/1_first.sql")),
+    (2, "setup", include_str!("migrations/2_setup.sql")),
+    (3, "feed", include_str!("migrations/3_feed.sql")),
+    (4, "called_off", include_str!("migrations/4_called_off.sql")),
+    (5, "envelope", include_str!("migrations/5_envelope.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -127,25 +135,9 @@ impl Postgres {
     /// Connects, and brings the schema up to date where that is allowed.
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         let config = nodes::config(&options)?;
-        let pool = |size: usize| {
-            let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-            let manager = match nodes::tls(&config)? {
-                Some(tls) => Manager::from_config(config.clone(), tls, manager),
-                None => Manager::from_config(config.clone(), tokio_postgres::NoTls, manager),
-            };
-            Pool::builder(manager)
-                .max_size(size)
-                .runtime(deadpool_postgres::Runtime::Tokio1)
-                .wait_timeout(Some(Duration::from_secs(5)))
-                .create_timeout(Some(Duration::from_secs(5)))
-                .recycle_timeout(Some(Duration::from_secs(5)))
-                .post_create(nodes::prepare_session(&options))
-                .build()
-                .map_err(|error| StoreError::Failed(error.to_string()))
-        };
         let core = Arc::new(Core {
-            writers: pool(lanes::CONNECTIONS)?,
-            readers: pool(options.readers)?,
+            writers: pool(&config, lanes::CONNECTIONS, nodes::prepare_session(&options))?,
+            readers: pool(&config, options.readers, nodes::prepare_session(&options))?,
             node: Uuid::now_v7(),
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
@@ -157,8 +149,9 @@ impl Postgres {
             stats: Arc::default(),
             options,
         });
-        nodes::migrate(&core).await?;
+        nodes::migrate(&mut core.writer().await?, core.options.migrate).await?;
         let mut client = core.reader().await?;
+        copy::refuse_unfinished(&client).await?;
         partitions::ahead(&mut client).await?;
         drop(client);
         let lanes = Lanes::start(&core);
@@ -188,6 +181,24 @@ impl Core {
         self.events.send_modify(|commits| *commits += 1);
         self.told.events();
     }
+}
+
+/// Connections to a server, each told `session` first.
+fn pool(config: &Config, size: usize, session: Hook) -> Result<Pool, StoreError> {
+    let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
+    let manager = match nodes::tls(config)? {
+        Some(tls) => Manager::from_config(config.clone(), tls, manager),
+        None => Manager::from_config(config.clone(), tokio_postgres::NoTls, manager),
+    };
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .wait_timeout(Some(Duration::from_secs(5)))
+        .create_timeout(Some(Duration::from_secs(5)))
+        .recycle_timeout(Some(Duration::from_secs(5)))
+        .post_create(session)
+        .build()
+        .map_err(|error| StoreError::Failed(error.to_string()))
 }
 
 fn no_connection(error: deadpool_postgres::PoolError) -> StoreError {
@@ -275,6 +286,16 @@ impl Store for Postgres {
         journal::event(&self.core.reader().await?, event).await
     }
 
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        told::after(&self.core.reader().await?, merchant, way_out, after, limit).await
+    }
+
     async fn put_consent(
         &self,
         merchant: Id,
@@ -331,6 +352,14 @@ impl Store for Postgres {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         answer::end(&self.core.writer().await?, key, answer.as_ref()).await
+    }
+
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        sealed::load(&mut self.core.reader().await?).await
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        sealed::rekey(&self.core, &change).await
     }
 
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
@@ -454,10 +483,6 @@ impl Store for Postgres {
 
     async fn give_back(&self, name: &str, token: i64) -> Result<(), StoreError> {
         turns::give_back(&self.core.writer().await?, name, token).await
-    }
-
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        turns::claim(&self.core.writer().await?, name, value).await
     }
 
     async fn moments(

@@ -6,13 +6,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use deadpool_postgres::{GenericClient, Hook, HookError};
+use deadpool_postgres::{GenericClient, Hook, HookError, Object};
 use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc};
 use tokio_postgres::{
     AsyncMessage, Config, NoTls,
     config::{Host, SslMode},
+    error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 use uzel_model::{Id, Timestamp};
@@ -28,6 +29,10 @@ const EVENTS: &str = "events";
 const TELL_EVERY: Duration = Duration::from_millis(20);
 const BEAT: Duration = Duration::from_secs(2);
 const HOUSEKEEPING: Duration = Duration::from_secs(3_600);
+/// Where a reader was in the way.
+const HOUSEKEEPING_AGAIN: Duration = Duration::from_secs(60);
+/// Between two tries to take a step of the schema.
+const MIGRATE_AGAIN: Duration = Duration::from_secs(1);
 const CONNECT_AGAIN_MAX: Duration = Duration::from_secs(5);
 
 /// What this node has done and the others should know: gathered, and told a few times a second at the most. It is told beside
@@ -129,6 +134,10 @@ pub(super) fn prepare_session(options: &PostgresOptions) -> Hook {
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         options.idle_in_transaction.as_millis()
     );
+    told_first(sql)
+}
+
+pub(super) fn told_first(sql: String) -> Hook {
     Hook::async_fn(move |client, _| {
         let sql = sql.clone();
         Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
@@ -145,14 +154,35 @@ pub struct Migration {
     pub applied_at: Option<Timestamp>,
 }
 
-const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
+pub(super) const NEWEST: i32 = STEPS[STEPS.len() - 1].0 as i32;
 
 /// Takes the steps that are missing. An older program may go on beside a newer one as long as the steps it does not know say
 /// that they need no newer program.
-pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
-    let mut client = core.writer().await?;
+pub(super) async fn migrate(client: &mut Object, allowed: bool) -> Result<(), StoreError> {
+    let mut told = false;
+    while !take_steps(client, allowed).await? {
+        if !told {
+            tracing::warn!("a step of the schema waits for somebody who holds a table (a backup, perhaps); it is tried again");
+            told = true;
+        }
+        tokio::time::sleep(MIGRATE_AGAIN).await;
+    }
+    Ok(())
+}
+
+/// False, and nothing done, where somebody holds a table that a step needs for itself: while it is waited for, all who work with
+/// the table wait behind it.
+async fn take_steps(client: &mut Object, allowed: bool) -> Result<bool, StoreError> {
     let work = client.build_transaction().start().await.map_err(failed)?;
-    work.batch_execute("SET LOCAL lock_timeout = 0; SELECT pg_advisory_xact_lock(2054841707, 0)").await.map_err(failed)?;
+    // Another node's steps take as long as they take; a copy may take longer than anybody waits.
+    work.batch_execute("SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await.map_err(failed)?;
+    let alone = work.batch_execute("SELECT pg_advisory_xact_lock(2054841707, 0); SET LOCAL statement_timeout = 0").await;
+    alone.map_err(|error| match error.code() {
+        Some(&SqlState::QUERY_CANCELED) => {
+            StoreError::Failed("the database is being copied, or migrated: start again when that has ended".to_owned())
+        }
+        _ => failed(error),
+    })?;
     // Looked for first: a role that may only work with the tables may not even ask to make one that is there.
     let there = work.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
     if !get::<bool>(&there, 0)? {
@@ -173,21 +203,30 @@ pub(super) async fn migrate(core: &Core) -> Result<(), StoreError> {
         }
         done.push(number);
     }
-    for (number, name, needs, sql) in STEPS {
+    for (number, name, sql) in STEPS {
         if done.contains(&(number as i32)) {
             continue;
         }
-        if !core.options.migrate {
-            return Err(StoreError::Failed(format!(
-                "the database lacks step {number} ({name}): run `uzel migrate --apply` first, or set `migrate = true`"
-            )));
+        if !allowed {
+            return Err(crate::lacks(number, name));
         }
-        work.batch_execute(sql).await.map_err(failed)?;
+        work.batch_execute("SET LOCAL lock_timeout = '1s'").await.map_err(failed)?;
+        match work.batch_execute(sql).await {
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(false),
+            taken => taken.map_err(failed)?,
+        }
         let put = "INSERT INTO migration VALUES ($1, $2, $3, clock_timestamp())";
-        work.execute(put, &[&(number as i32), &name, &(needs as i32)]).await.map_err(failed)?;
+        work.execute(put, &[&(number as i32), &name, &needs(number, sql)]).await.map_err(failed)?;
     }
     events::go_on(&work).await?;
-    work.commit().await.map_err(failed)
+    work.commit().await.map_err(failed)?;
+    Ok(true)
+}
+
+/// The least step that a program must know to work on beside this one, as its file says. A step that does not say needs itself.
+fn needs(number: u32, sql: &str) -> i32 {
+    let said = sql.strip_prefix("-- needs ").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+    said.unwrap_or(number as i32)
 }
 
 /// The steps of the schema as the server has them, and those that it lacks.
@@ -346,19 +385,28 @@ async fn tell(core: Arc<Core>) {
 }
 
 async fn beat(core: Arc<Core>) {
-    let mut kept_house: Option<Instant> = None;
+    let (mut keeps_house_at, mut failing) = (Instant::now(), false);
     loop {
         let beaten = async {
             seen(&core).await?;
             look_for_left(&core).await?;
-            if kept_house.is_none_or(|at| at.elapsed() > HOUSEKEEPING) {
-                keep_house(&core).await?;
-                kept_house = Some(Instant::now());
+            if keeps_house_at <= Instant::now() {
+                let all = keep_house(&core).await?;
+                keeps_house_at = Instant::now() + if all { HOUSEKEEPING } else { HOUSEKEEPING_AGAIN };
             }
             Ok::<_, StoreError>(())
         };
-        if let Err(error) = beaten.await {
-            tracing::debug!("the look at the database failed: {error}");
+        match beaten.await {
+            Err(error) if !failing => {
+                tracing::warn!("this node's beat fails, others may count it as gone: {error}");
+                failing = true;
+            }
+            Err(error) => tracing::debug!("this node's beat still fails: {error}"),
+            Ok(()) if failing => {
+                tracing::info!("this node's beat is back");
+                failing = false;
+            }
+            Ok(()) => {}
         }
         tokio::time::sleep(BEAT).await;
     }
@@ -389,9 +437,10 @@ async fn look_for_left(core: &Core) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn keep_house(core: &Core) -> Result<(), StoreError> {
+/// Whether all of it could be done: else it is tried again soon.
+async fn keep_house(core: &Core) -> Result<bool, StoreError> {
     let mut client = core.writer().await?;
-    partitions::ahead(&mut client).await?;
+    let all = partitions::ahead(&mut client).await?;
     client
         .batch_execute(&format!(
             "DELETE FROM called_off WHERE at < clock_timestamp() - interval '30 days';
@@ -406,7 +455,8 @@ async fn keep_house(core: &Core) -> Result<(), StoreError> {
              DELETE FROM turn WHERE taken_at < clock_timestamp() - interval '30 days' AND until < clock_timestamp()"
         ))
         .await
-        .map_err(failed)
+        .map_err(failed)?;
+    Ok(all)
 }
 
 /// What this node meant to read is anybody's, and others do not count it any more.

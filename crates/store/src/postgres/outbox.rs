@@ -15,7 +15,7 @@ use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
 use super::{
     Core, doc, get, id,
-    journal::text,
+    journal::{looked_into, text},
     lanes::{self, Fault},
     maybe_id, removal, setup, uuid,
     work::{self, Gathered},
@@ -27,6 +27,9 @@ use crate::{
 
 /// Places in the queue, locked.
 pub(crate) const HOLD: &str = "SELECT 1 FROM waiting WHERE command = ANY($1) ORDER BY command FOR UPDATE";
+
+/// Places in the queue of one subject, locked.
+pub(crate) const HOLD_SUBJECT: &str = "SELECT 1 FROM waiting WHERE subject_key = $1 ORDER BY command FOR UPDATE";
 
 /// Who is first of some ordering keys.
 pub(crate) const FIRSTS: &str =
@@ -319,8 +322,8 @@ pub(super) async fn leave(work: &Transaction<'_>, ended: &[Ended], gathered: &mu
 }
 
 /// What waits for an event's subject is held back, and gives back its slot; what is dead too, so that no replay takes it up.
-/// A look-up that is being made cannot be called off, but nothing more follows from its event. The word stays, for what came
-/// before it and is read later.
+/// What is being sent cannot be called off, only its being tried again; of a look-up nothing more follows from its event. The
+/// word stays, for what came before it and is read later.
 pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str, gathered: &mut Gathered) -> Result<(), Fault> {
     let subject_key = key(&subject(event.connection, &event.subject));
     let word = work
@@ -331,6 +334,9 @@ pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str
         )
         .await?;
     work.execute(&word, &[&subject_key, &uuid(event.entry), &text(reason)]).await?;
+    // Locked before it is looked at whether they are being sent: whoever leases them locks them too.
+    let hold = work.prepare_cached(HOLD_SUBJECT).await?;
+    work.query(&hold, &[&subject_key]).await?;
     let statement = work
         .prepare_cached(
             "SELECT c.id, c.order_key, c.event, EXISTS (SELECT 1 FROM sending s WHERE s.command = c.id), c.state, c.entry
@@ -348,6 +354,8 @@ pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str
             }
         }
         if get(&row, 3)? {
+            let mark = work.prepare_cached("UPDATE sending SET called_off = $2 WHERE command = $1").await?;
+            work.execute(&mark, &[&command, &text(reason)]).await?;
             continue;
         }
         let held = i16::from(command_number(CommandState::Held));
@@ -373,7 +381,8 @@ pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str
 /// Due commands of each connection, oldest first, that nobody holds: taken and marked in one statement. Whoever waits for the
 /// same row skips it; whoever saw it before the mark was made finds the mark. Each command is looked up by itself: how many there
 /// will be nobody tells the planner, and it would read the whole table for many.
-pub(crate) const LEASE: &str = "WITH due AS (
+pub(crate) const LEASE: &str = concat!(
+    "WITH due AS (
         SELECT w.command, w.attempts, w.next_at, s.place
         FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS s (connection, share, place)
         CROSS JOIN LATERAL (
@@ -392,8 +401,11 @@ pub(crate) const LEASE: &str = "WITH due AS (
     FROM marked JOIN due USING (command)
     CROSS JOIN LATERAL (SELECT * FROM command c WHERE c.id = marked.command LIMIT 1) AS c
     LEFT JOIN LATERAL (SELECT opted_out, consented FROM contact p WHERE p.merchant = c.merchant
-        AND p.phone = CASE WHEN NOT c.repeatable THEN c.job::json ->> 'phone' END LIMIT 1) AS p ON true
-    ORDER BY due.place, due.next_at, c.id";
+        AND p.phone = CASE WHEN NOT c.repeatable THEN ",
+    looked_into!("c.job"),
+    " ->> 'phone' END LIMIT 1) AS p ON true
+    ORDER BY due.place, due.next_at, c.id"
+);
 
 /// When the next command of these connections falls due that is not being sent already.
 pub(crate) const NEXT: &str = "SELECT min(next_at) FROM unnest($1::uuid[]) AS s (connection) CROSS JOIN LATERAL (
@@ -474,7 +486,7 @@ async fn look_for_opt_outs(core: &Core, client: &Object, commands: &mut [Command
     let Some(hash) = core.phones.get().filter(|_| !places.is_empty()) else { return Ok(()) };
     let hashed = places.iter().filter_map(|place| match &commands[*place].job {
         Job::Send { phone, .. } => Some((*place, hash(commands[*place].merchant, phone))),
-        Job::LookUp { .. } => None,
+        Job::LookUp { .. } | Job::Deliver { .. } => None,
     });
     let hashed: Vec<(usize, [u8; 32])> = hashed.collect();
     let hashes: Vec<&[u8]> = hashed.iter().map(|(_, hash)| hash.as_slice()).collect();
@@ -499,14 +511,15 @@ async fn give_back_lost(core: &Core, client: &Object) -> Result<(), Fault> {
 }
 
 fn read(row: &Row) -> Result<Command, StoreError> {
+    let job: Job = doc(row, 6)?;
     Ok(Command {
         id: id(Kind::Command, row, 0)?,
         merchant: id(Kind::Merchant, row, 1)?,
-        connection: id(Kind::Connection, row, 2)?,
+        connection: id(job.way_out(), row, 2)?,
         source: id(Kind::Connection, row, 3)?,
         flow: maybe_id(Kind::Flow, row, 4)?,
         event: maybe_id(Kind::Event, row, 5)?,
-        job: doc::<Job>(row, 6)?,
+        job,
         due_at: get(row, 7)?,
         latest_at: get(row, 8)?,
         attempts: get::<i32>(row, 9)?.unsigned_abs(),
@@ -567,41 +580,45 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
     work::lock_keys(&work, keys).await?;
     // Settled, or taken back by another node, since: then it is not ours.
     let take = work
-        .prepare_cached("DELETE FROM sending WHERE command = ANY($1) AND until <= clock_timestamp() RETURNING command")
+        .prepare_cached(
+            "DELETE FROM sending WHERE command = ANY($1) AND until <= clock_timestamp() RETURNING command, called_off",
+        )
         .await?;
     let mut commands = Vec::new();
     for row in &rows {
         commands.push(get::<Uuid>(row, 0)?);
     }
     hold(&work, &commands).await?;
-    let mut taken = HashSet::new();
+    let mut taken: HashMap<Uuid, Option<String>> = HashMap::new();
     for row in work.query(&take, &[&commands]).await? {
-        taken.insert(get::<Uuid>(&row, 0)?);
+        taken.insert(get(&row, 0)?, get(&row, 1)?);
     }
-    let (mut again, mut unknown) = (Vec::new(), Vec::new());
+    let (mut again, mut ended, mut unknown) = (Vec::new(), Vec::new(), 0);
     for row in &rows {
         let command: Uuid = get(row, 0)?;
-        if !taken.contains(&command) {
-            continue;
-        }
-        if get(row, 1)? {
-            again.push(command);
-        } else {
-            let (order_key, subject_key, entry) = (get(row, 2)?, get(row, 3)?, get(row, 4)?);
-            let reason = Some(WHY.to_owned());
-            unknown.push(Ended { command, entry, order_key, subject_key, state: CommandState::Unknown, reason });
-        }
+        let Some(called_off) = taken.remove(&command) else { continue };
+        let (state, reason) = match (get(row, 1)?, called_off) {
+            (true, None) => {
+                again.push(command);
+                continue;
+            }
+            (true, called_off) => (CommandState::Held, called_off),
+            (false, _) => (CommandState::Unknown, Some(WHY.to_owned())),
+        };
+        unknown += u64::from(state == CommandState::Unknown);
+        let (order_key, subject_key, entry) = (get(row, 2)?, get(row, 3)?, get(row, 4)?);
+        ended.push(Ended { command, entry, order_key, subject_key, state, reason });
     }
     if !again.is_empty() {
         let statement = work.prepare_cached("UPDATE waiting SET next_at = $2 WHERE command = ANY($1)").await?;
         work.execute(&statement, &[&again, &now]).await?;
     }
-    if !unknown.is_empty() {
-        end(&work, &unknown, lanes::shard(core, lanes::LEASES)).await?;
+    if !ended.is_empty() {
+        end(&work, &ended, lanes::shard(core, lanes::LEASES)).await?;
     }
     work.commit().await?;
     if !again.is_empty() {
         core.told.due();
     }
-    Ok((again.len() as u64, unknown.len() as u64))
+    Ok((again.len() as u64, unknown))
 }

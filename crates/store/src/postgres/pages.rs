@@ -11,13 +11,13 @@ use uzel_model::{Timestamp, id::Kind};
 
 use super::{
     failed, get, id,
-    journal::{DEAD, STATE, text},
+    journal::{DEAD, STATE, looked_into, text},
     partitions::least_id,
     uuid,
 };
 use crate::{
     CommandState, Direction, EntryState, JournalFilter, JournalRow, StoreError,
-    numbers::{command_state, entry_number, entry_state, entry_word, key},
+    numbers::{command_state, entry_number, entry_state, entry_word, key, way_out},
 };
 
 /// Ids may stand so far from the time of their rows: a question is kept when it is answered, and clocks are set.
@@ -51,7 +51,8 @@ pub(super) async fn list(client: &mut Object, filter: &JournalFilter) -> Result<
         }
     }
     work.commit().await.map_err(failed)?;
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), std::cmp::Reverse(*row.id.as_bytes())));
+    // By the place that a cursor names, so that pages lose and repeat nothing.
+    rows.sort_by_key(|row| std::cmp::Reverse(*row.id.as_bytes()));
     rows.truncate(limit);
     Ok(rows)
 }
@@ -68,10 +69,12 @@ async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<O
         return Ok(Some(vec![uuid(connection)]));
     }
     let statement = work
-        .prepare_cached(
-            "SELECT id FROM setup WHERE kind = 'connection' AND ($1::uuid IS NULL OR merchant = $1)
-             AND ($2::text IS NULL OR doc::json ->> 'provider' = $2)",
-        )
+        .prepare_cached(concat!(
+            "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND ($1::uuid IS NULL OR merchant = $1)
+             AND ($2::text IS NULL OR coalesce(",
+            looked_into!("doc"),
+            " ->> 'provider', 'endpoint') = $2)",
+        ))
         .await
         .map_err(failed)?;
     let provider = filter.provider.as_deref().map(text);
@@ -117,6 +120,10 @@ async fn page(
     }
     if let Some(before) = filter.before {
         add("j.id < ?", Box::new(uuid(before)));
+    }
+    if filter.state == Some(EntryState::Dead) {
+        let dead = the_dead(&format!("{conditions}{status}"));
+        conditions.push_str(&dead);
     }
     if let Some(connections) = connections {
         values.push(Box::new(connections.to_vec()));
@@ -171,10 +178,24 @@ fn incoming() -> Half {
 /// Entries in a state, as a condition.
 fn of_state(state: EntryState) -> String {
     match state {
-        EntryState::Dead => format!(" AND j.id IN ({DEAD})"),
+        // Looked for by their own indexes: see `the_dead`.
+        EntryState::Dead => String::new(),
         EntryState::Unread => " AND j.id IN (SELECT entry FROM unread)".to_owned(),
         state => format!(" AND {STATE} = {}", entry_number(state)),
     }
+}
+
+/// As a condition: the newest entries under others that are dead themselves or led to a dead command. Both stand in indexes of
+/// their own, in the order of entries.
+fn the_dead(conditions: &str) -> String {
+    let own = conditions.replace("j.", "x.");
+    let of = |rows: &str| {
+        format!(
+            "SELECT entry FROM (SELECT DISTINCT d.entry FROM {rows} d JOIN inbox x ON x.id = d.entry WHERE d.state = 3{own}
+             ORDER BY d.entry DESC LIMIT $1) AS {rows}"
+        )
+    };
+    format!(" AND j.id IN ({} UNION {})", of("outcome"), of("trouble"))
 }
 
 /// As a condition; `None` where no entry can have that status. An entry is found by what became of it, and by what became of
@@ -214,7 +235,7 @@ fn outgoing() -> Half {
                 id: id(Kind::Attempt, row, 0)?,
                 at: get(row, 1)?,
                 merchant_id: id(Kind::Merchant, row, 2)?,
-                integration_id: id(Kind::Connection, row, 3)?,
+                integration_id: id(way_out(&get::<String>(row, 4)?), row, 3)?,
                 provider: get(row, 4)?,
                 direction: Direction::Out,
                 endpoint: get(row, 5)?,

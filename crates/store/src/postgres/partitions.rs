@@ -17,16 +17,16 @@ const FIRST_MONDAY_S: i64 = 4 * 86_400;
 /// Weeks that are made before they are needed.
 const AHEAD: i64 = 4;
 
-/// Makes the partitions of last week, this week and the next ones.
-pub(super) async fn ahead(client: &mut Object) -> Result<(), StoreError> {
+/// Makes the partitions of last week, this week and the next ones. Whether all are there now.
+pub(super) async fn ahead(client: &mut Object) -> Result<bool, StoreError> {
     let now: Timestamp = get(&client.query_one("SELECT clock_timestamp()", &[]).await.map_err(failed)?, 0)?;
     let weeks = SignedDuration::from_secs(WEEK_S);
     cover(client, now - weeks, now + SignedDuration::from_secs(WEEK_S * AHEAD)).await
 }
 
 /// Makes the partitions of all weeks from one moment to another, where they are missing. Ids of a clock that is far off go to
-/// a partition for the rest.
-pub(super) async fn cover(client: &mut Object, from: Timestamp, to: Timestamp) -> Result<(), StoreError> {
+/// a partition for the rest. False where somebody was in the way of one.
+pub(super) async fn cover(client: &mut Object, from: Timestamp, to: Timestamp) -> Result<bool, StoreError> {
     let known = client
         .query("SELECT relname::text FROM pg_class WHERE relispartition AND pg_table_is_visible(oid)", &[])
         .await
@@ -49,23 +49,26 @@ pub(super) async fn cover(client: &mut Object, from: Timestamp, to: Timestamp) -
             }
         }
     }
+    let mut all = true;
     for sql in missing {
         match make(client, &sql).await {
             // Rows of that week are in the partition for the rest already: there they stay, and are found.
             Err(error) if error.code() == Some(&SqlState::CHECK_VIOLATION) => {
                 tracing::warn!("a week of the journal stays uncut, since rows of it are there already: {sql}");
             }
-            // Another node makes it, or a reader is in the way: the next look makes it.
-            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {}
+            // Another node makes it, or a reader is in the way: the next look makes it, weeks before it is needed.
+            Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => all = false,
             made => made.map_err(failed)?,
         }
     }
-    Ok(())
+    Ok(all)
 }
 
 async fn make(client: &mut Object, sql: &str) -> Result<(), tokio_postgres::Error> {
     let work = client.build_transaction().start().await?;
-    work.batch_execute("SET LOCAL lock_timeout = '2s'; SELECT pg_advisory_xact_lock(2054841707, 1)").await?;
+    // The other nodes are waited for, since nobody waits for us yet. While a lock on a table is waited for, all who write to the
+    // table wait behind it: not for long.
+    work.batch_execute("SELECT pg_advisory_xact_lock(2054841707, 1); SET LOCAL lock_timeout = '100ms'").await?;
     work.batch_execute(sql).await?;
     work.commit().await
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Postgres, PostgresOptions, journal, outbox, removal};
+use super::{Postgres, PostgresOptions, events, journal, outbox, removal};
 
 /// Rows enough that a look at all of them would be seen.
 const FILL: &str = "
@@ -13,7 +13,8 @@ const FILL: &str = "
     SELECT gen_random_uuid(), now(), gen_random_uuid(), gen_random_uuid(), 'test', 0, 'POST', '', '[]', '[]', '{}', '', 't'
     FROM generate_series(1, 20000);
     INSERT INTO unread SELECT id, '-infinity' FROM inbox LIMIT 5000;
-    INSERT INTO event SELECT gen_random_uuid(), id, false, '{}' FROM inbox;
+    INSERT INTO event (id, entry, pending, doc, merchant, connection, kind, place)
+    SELECT gen_random_uuid(), id, false, '{}', merchant, connection, 'order.completed', 1 FROM inbox;
     INSERT INTO command (id, merchant, connection, source, event, entry, job, repeatable, state, due_at, order_key, subject_key, trace)
     SELECT gen_random_uuid(), merchant, connection, connection, NULL, id, '{}', false, 0, now(), hashtext(id::text), hashtext(id::text), 't'
     FROM inbox;
@@ -82,12 +83,16 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
         ("lease", outbox::LEASE, 6),
         ("next", outbox::NEXT, 1),
         ("hold", outbox::HOLD, 1),
+        ("hold_subject", outbox::HOLD_SUBJECT, 1),
         ("firsts", outbox::FIRSTS, 1),
         ("forward", outbox::FORWARD, 1),
         ("called_off", outbox::CALLED_OFF, 2),
         ("keys_left", removal::KEYS_LEFT, 1),
         ("left_over", removal::LEFT, 2),
         ("found", "SELECT entry FROM reference WHERE key = $1::bigint", 1),
+        ("feed", events::FEED, 4),
+        ("event_page", "SELECT id FROM event WHERE connection = $1 AND kind = $2 AND id < $3 ORDER BY id DESC LIMIT $4", 4),
+        ("command_page", "SELECT id FROM command WHERE connection = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
         ("orphans", "SELECT EXISTS (SELECT 1 FROM unread WHERE until <= clock_timestamp())", 0),
     ] {
         let mut tables = BTreeSet::new();

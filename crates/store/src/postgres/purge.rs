@@ -212,12 +212,12 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
         rows.map_err(failed)?.iter().map(|row| get(row, 0)).collect()
     };
     let over = found(of("inbox", &format!("t.received_at < $1 AND {}", OVER.replace("j.id", "t.id")), "$3", "$2")).await?;
-    // Locked, unless somebody is at work on them.
+    // Locked, unless somebody is at work on them, or has made something of them since.
     let lock = work
-        .prepare_cached("SELECT id FROM inbox WHERE id = ANY($1) ORDER BY id FOR UPDATE SKIP LOCKED")
+        .prepare_cached(&format!("SELECT j.id FROM inbox j WHERE j.id = ANY($2) AND {OVER} ORDER BY j.id FOR UPDATE SKIP LOCKED"))
         .await
         .map_err(failed)?;
-    let rows = work.query(&lock, &[&over]).await.map_err(failed)?;
+    let rows = work.query(&lock, &[&before, &over]).await.map_err(failed)?;
     let over = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<Uuid>, _>>()?;
     let followed = work.prepare_cached("SELECT id FROM command WHERE entry = ANY($1)").await.map_err(failed)?;
     let rows = work.query(&followed, &[&over]).await.map_err(failed)?;
@@ -256,6 +256,10 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
         work.execute(notices, &[&day, &merchant.map(super::uuid)]).await.map_err(failed)?;
         if merchant.is_none() {
             work.execute("DELETE FROM slot WHERE until < $1", &[&before]).await.map_err(failed)?;
+            // Nobody can publish them any more; none of ours: what waits to be published is kept.
+            work.execute("DELETE FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.id = u.event)", &[])
+                .await
+                .map_err(failed)?;
         }
     }
     Ok(gone)

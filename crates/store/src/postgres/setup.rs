@@ -51,6 +51,7 @@ pub(super) async fn load(client: &mut Object) -> Result<Setup, StoreError> {
             last_used_at: get(&row, 8)?,
         });
     }
+    setup.envelopes = super::sealed::envelopes(&work).await?;
     work.commit().await.map_err(failed)?;
     Ok(setup)
 }
@@ -117,7 +118,7 @@ async fn holds(work: &Transaction<'_>, setup: &Setup) -> Result<bool, Fault> {
     }
     let kinds: Vec<&str> = setup.rows.iter().map(|row| kind_word(row.id.kind())).collect();
     let merchants: Vec<Option<Uuid>> = setup.rows.iter().map(|row| row.merchant.map(uuid)).collect();
-    let slugs: Vec<&str> = setup.rows.iter().map(|row| row.slug.as_str()).collect();
+    let slugs: Vec<_> = setup.rows.iter().map(|row| text(&row.slug)).collect();
     let moving: Vec<Uuid> = setup.rows.iter().map(|row| row.id).chain(setup.removes.iter().copied()).map(uuid).collect();
     let taken = work
         .query_one(
@@ -165,7 +166,7 @@ async fn put_rows(work: &Transaction<'_>, rows: &[SetupRow], audit: &[Audit]) ->
         }
         let version = before.map(|before| before.version).or_else(|| known.get(&id).copied()).unwrap_or_default() + 1;
         let (kind, merchant, doc) = (kind_word(row.id.kind()), row.merchant.map(uuid), row.doc.to_string());
-        work.execute(&put, &[&id, &kind, &merchant, &row.slug, &doc, &row.sealed, &version]).await?;
+        work.execute(&put, &[&id, &kind, &merchant, &text(&row.slug), &doc, &row.sealed, &version]).await?;
         changed.push((row, version));
     }
     work.execute("DELETE FROM removed WHERE id = ANY($1)", &[&ids]).await?;
@@ -184,8 +185,17 @@ async fn put_keys(work: &Transaction<'_>, keys: &[KeyRow]) -> Result<(), Fault> 
         .await?;
     for key in keys {
         let (of, label) = (key.of.map(uuid), text(&key.label));
-        let values: [&(dyn ToSql + Sync); 9] =
-            [&key.hash, &key.id, &of, &key.about, &key.webhook, &label, &key.made_at, &key.expires_at, &key.last_used_at];
+        let values: [&(dyn ToSql + Sync); 9] = [
+            &key.hash,
+            &text(&key.id),
+            &of,
+            &text(&key.about),
+            &key.webhook,
+            &label,
+            &key.made_at,
+            &key.expires_at,
+            &key.last_used_at,
+        ];
         work.execute(&put, &values).await?;
     }
     Ok(())
@@ -277,7 +287,7 @@ pub(super) async fn opted_out(client: &impl GenericClient, hashes: &[&[u8]]) -> 
 pub(super) async fn notices(client: &impl GenericClient, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
     let statement = client
         .prepare_cached(
-            "SELECT merchant, connection, kind, text FROM notice WHERE $1::uuid IS NULL OR merchant = $1 ORDER BY day DESC LIMIT $2",
+            "SELECT merchant, connection, kind, text, (SELECT s.kind FROM setup s WHERE s.id = connection) FROM notice WHERE $1::uuid IS NULL OR merchant = $1 ORDER BY day DESC LIMIT $2",
         )
         .await
         .map_err(failed)?;
@@ -286,7 +296,7 @@ pub(super) async fn notices(client: &impl GenericClient, merchant: Option<Id>, l
         .map(|row| {
             Ok(Notice {
                 merchant: id(Kind::Merchant, row, 0)?,
-                connection: id(Kind::Connection, row, 1)?,
+                connection: id(get::<Option<String>>(row, 4)?.map_or(Kind::Connection, |word| kind_of(&word)), row, 1)?,
                 kind: get(row, 2)?,
                 text: get(row, 3)?,
             })

@@ -3,12 +3,16 @@
 use std::collections::HashMap;
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
+use serde_json::Value;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 use uzel_model::{Event, Id, id::Kind, port::Delivery};
 
 use super::{doc, failed, get, id, journal, maybe_id, uuid};
-use crate::{CommandState, Exchange, StoreError, Timeline, TimelineCommand, numbers::command_state};
+use crate::{
+    CommandState, Exchange, StoreError, Timeline, TimelineCommand,
+    numbers::{command_state, way_out, way_out_of},
+};
 
 const EXCHANGE: &str = "id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace";
 
@@ -116,12 +120,13 @@ async fn commands(work: &Transaction<'_>, which: &str, of: Uuid) -> Result<Vec<(
 }
 
 fn read_command(row: &Row) -> Result<TimelineCommand, StoreError> {
+    let job: Value = doc(row, 4)?;
     Ok(TimelineCommand {
         id: id(Kind::Command, row, 0)?,
         event: maybe_id(Kind::Event, row, 1)?,
-        connection: id(Kind::Connection, row, 2)?,
+        connection: id(way_out_of(&job), row, 2)?,
         flow: maybe_id(Kind::Flow, row, 3)?,
-        job: doc(row, 4)?,
+        job,
         state: if get(row, 13)? { CommandState::Sending } else { command_state(get::<i16>(row, 5)? as u8) },
         reason: get(row, 6)?,
         due_at: get(row, 7)?,
@@ -152,7 +157,7 @@ fn read_exchange(row: &Row) -> Result<Exchange, StoreError> {
     Ok(Exchange {
         id: id(Kind::Attempt, row, 0)?,
         merchant: id(Kind::Merchant, row, 1)?,
-        connection: id(Kind::Connection, row, 2)?,
+        connection: id(way_out(&get::<String>(row, 3)?), row, 2)?,
         provider: get(row, 3)?,
         at: get(row, 4)?,
         endpoint: get(row, 5)?,

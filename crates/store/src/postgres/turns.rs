@@ -38,13 +38,6 @@ pub(super) async fn give_back(client: &impl GenericClient, name: &str, token: i6
     client.execute(&statement, &[&name, &token]).await.map_err(failed).map(drop)
 }
 
-pub(super) async fn claim(client: &impl GenericClient, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-    let put = client.prepare_cached("INSERT INTO claim VALUES ($1, $2) ON CONFLICT DO NOTHING").await.map_err(failed)?;
-    client.execute(&put, &[&name, &value]).await.map_err(failed)?;
-    let stands = client.prepare_cached("SELECT value FROM claim WHERE name = $1").await.map_err(failed)?;
-    get(&client.query_one(&stands, &[&name]).await.map_err(failed)?, 0)
-}
-
 /// Nothing of it need survive a crash of the server: so its commits do not wait for the disk.
 pub(super) async fn moments(
     client: &mut Object,

@@ -1,11 +1,13 @@
 //! What is kept beside the journal to watch over connections: refused requests, open breakers, how often webhooks come,
 //! messages whose fate is open.
 
+use std::borrow::Cow;
+
 use deadpool_postgres::{GenericClient, Object};
 use uzel_model::{Id, Timestamp, id::Kind};
 
-use super::{doc, failed, get, id, uuid};
-use crate::{OpenBreaker, Refusal, Rhythm, StoreError};
+use super::{doc, failed, get, id, journal::text, uuid};
+use crate::{OpenBreaker, Refusal, Rhythm, StoreError, numbers::kind_of};
 
 /// So many refusals of a place are kept.
 const REFUSALS_KEPT: i64 = 20;
@@ -22,9 +24,9 @@ pub(super) async fn put_refusals(client: &mut Object, refusals: &[Refusal]) -> R
         .map_err(failed)?;
     for refusal in refusals {
         let doc = serde_json::to_string(refusal).expect("a refusal is JSON");
-        work.execute(&put, &[&refusal.place, &doc]).await.map_err(failed)?;
+        work.execute(&put, &[&text(&refusal.place), &doc]).await.map_err(failed)?;
     }
-    let places: std::collections::BTreeSet<&str> = refusals.iter().map(|refusal| refusal.place.as_str()).collect();
+    let places: std::collections::BTreeSet<Cow<'_, str>> = refusals.iter().map(|refusal| text(&refusal.place)).collect();
     for place in places {
         work.execute(&trim, &[&place, &REFUSALS_KEPT]).await.map_err(failed)?;
     }
@@ -35,7 +37,7 @@ pub(super) async fn put_refusals(client: &mut Object, refusals: &[Refusal]) -> R
 pub(super) async fn refusals(client: &impl GenericClient, place: &str) -> Result<Vec<Refusal>, StoreError> {
     let statement =
         client.prepare_cached("SELECT doc FROM refusal WHERE place = $1 ORDER BY number DESC LIMIT $2").await.map_err(failed)?;
-    client.query(&statement, &[&place, &REFUSALS_KEPT]).await.map_err(failed)?.iter().map(|row| doc(row, 0)).collect()
+    client.query(&statement, &[&text(place), &REFUSALS_KEPT]).await.map_err(failed)?.iter().map(|row| doc(row, 0)).collect()
 }
 
 pub(super) async fn put_breaker(
@@ -52,7 +54,7 @@ pub(super) async fn put_breaker(
                 )
                 .await
                 .map_err(failed)?;
-            client.execute(&statement, &[&uuid(connection), &open.since, &open.reason]).await.map_err(failed)?;
+            client.execute(&statement, &[&uuid(connection), &open.since, &text(&open.reason)]).await.map_err(failed)?;
         }
         None => {
             let statement = client.prepare_cached("DELETE FROM breaker WHERE connection = $1").await.map_err(failed)?;
@@ -63,9 +65,15 @@ pub(super) async fn put_breaker(
 }
 
 pub(super) async fn breakers(client: &impl GenericClient) -> Result<Vec<(Id, OpenBreaker)>, StoreError> {
-    let rows = client.query("SELECT connection, since, reason FROM breaker", &[]).await.map_err(failed)?;
+    let rows = client
+        .query("SELECT connection, since, reason, (SELECT kind FROM setup WHERE id = connection) FROM breaker", &[])
+        .await
+        .map_err(failed)?;
     rows.iter()
-        .map(|row| Ok((id(Kind::Connection, row, 0)?, OpenBreaker { since: get(row, 1)?, reason: get(row, 2)? })))
+        .map(|row| {
+            let kind = get::<Option<String>>(row, 3)?.map_or(Kind::Connection, |word| kind_of(&word));
+            Ok((id(kind, row, 0)?, OpenBreaker { since: get(row, 1)?, reason: get(row, 2)? }))
+        })
         .collect()
 }
 

@@ -4,7 +4,10 @@
 //! for every key it will touch, all at once and in order, before it looks at anything. So a key has always one first command,
 //! on however many nodes.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, HashSet},
+};
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use uuid::Uuid;
@@ -18,8 +21,8 @@ use super::{
     uuid,
 };
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError,
-    numbers::{command_number, entry_number, entry_state, entry_tally, key, subject},
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError, Verdict,
+    numbers::{command_number, command_tally, entry_number, entry_state, entry_tally, key, subject},
     ready::{Documents, EntryRow, Ready},
 };
 
@@ -35,6 +38,7 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
     change.resolved.is_some()
         || change.cursor.is_some()
         || change.once.is_some()
+        || change.verdict.is_some()
         || !ready.entries.is_empty()
         || !change.commands.is_empty()
         || change.mark.as_ref().is_some_and(|mark| mark.again)
@@ -54,11 +58,12 @@ pub(super) struct Gathered {
     exchanges: Vec<ExchangeRow>,
 }
 
-struct ExchangeRow {
-    exchange: Exchange,
-    command: Option<Uuid>,
-    attempt: i32,
-    retry_at: Option<Timestamp>,
+/// An exchange, and whose it is.
+pub(super) struct ExchangeRow {
+    pub(super) exchange: Exchange,
+    pub(super) command: Option<Uuid>,
+    pub(super) attempt: i32,
+    pub(super) retry_at: Option<Timestamp>,
 }
 
 impl Gathered {
@@ -85,7 +90,9 @@ pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Ve
         let work = client.build_transaction().start().await?;
         lock(&work, &locks).await?;
         // What is to be called off may have come since: its keys are locked as well, or all is begun again.
-        let more: BTreeSet<i64> = called_off_keys(&work, run).await?.difference(&locks).copied().collect();
+        let mut keys = called_off_keys(&work, run).await?;
+        keys.extend(ending_keys(&work, run).await?);
+        let more: BTreeSet<i64> = keys.difference(&locks).copied().collect();
         if more.is_empty() {
             return carry_out(core, work, run, shard).await;
         }
@@ -101,7 +108,8 @@ async fn carry_out(
     shard: i32,
 ) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
     let mut outcomes: Vec<Result<Applied, StoreError>> = run.iter().map(|_| Ok(Applied::default())).collect();
-    for place in fence(&work, run).await? {
+    let (late, mut called_off) = fence(&work, run).await?;
+    for place in late {
         outcomes[place] = Err(StoreError::Conflict);
     }
     if let (&[_], Err(_)) = (run, &outcomes[0]) {
@@ -109,9 +117,17 @@ async fn carry_out(
         return Ok(outcomes);
     }
     let mut gathered = Gathered::default();
+    if let &[Ready { change: Change { verdict: Some(verdict), .. }, .. }] = run
+        && !judge(&work, verdict, &mut gathered).await?
+    {
+        work.rollback().await?;
+        return Ok(vec![Err(StoreError::Conflict)]);
+    }
     let going: Vec<(usize, &Ready)> =
         run.iter().enumerate().filter(|(place, _)| outcomes[*place].is_ok()).map(|(place, ready)| (place, *ready)).collect();
-    let settlements: Vec<&Settlement> = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref()).collect();
+    let settlements = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref());
+    let settlements: Vec<Cow<'_, Settlement>> =
+        settlements.map(|settlement| settlement.after(called_off.remove(&uuid(settlement.command)))).collect();
     if !settlements.is_empty() {
         settle(&work, &settlements, &mut gathered).await?;
     }
@@ -205,9 +221,28 @@ async fn called_off_keys(work: &Transaction<'_>, run: &[&Ready]) -> Result<BTree
     work.query(&statement, &[&subjects]).await?.iter().map(|row| Ok(get(row, 0)?)).collect()
 }
 
-/// Takes what only one may take, and gives the places of the changes that came too late.
-async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fault> {
-    let mut late = Vec::new();
+/// Ordering keys of what is to be tried again and was called off meanwhile: it ends. From here on none of it is called off.
+async fn ending_keys(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<i64>, Fault> {
+    let settlements = run.iter().filter_map(|ready| ready.change.settlement.as_ref());
+    let again: Vec<Uuid> =
+        settlements.filter(|ended| ended.state == CommandState::Waiting).map(|ended| uuid(ended.command)).collect();
+    if again.is_empty() {
+        return Ok(Vec::new());
+    }
+    outbox::hold(work, &again).await?;
+    let statement = work
+        .prepare_cached(
+            "SELECT w.order_key FROM sending s JOIN waiting w ON w.command = s.command
+             WHERE s.command = ANY($1) AND s.called_off IS NOT NULL",
+        )
+        .await?;
+    work.query(&statement, &[&again]).await?.iter().map(|row| Ok(get(row, 0)?)).collect()
+}
+
+/// Takes what only one may take. Gives the places of the changes that came too late, and why commands were called off while
+/// they were being sent.
+async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, HashMap<Uuid, String>), Fault> {
+    let (mut late, mut called_off) = (Vec::new(), HashMap::new());
     let settlements: Vec<(usize, &Settlement)> =
         run.iter().enumerate().filter_map(|(place, ready)| Some((place, ready.change.settlement.as_ref()?))).collect();
     if !settlements.is_empty() {
@@ -217,12 +252,15 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fau
         let statement = work
             .prepare_cached(
                 "DELETE FROM sending USING unnest($1::uuid[], $2::bigint[]) AS ended (command, lease)
-                 WHERE sending.command = ended.command AND sending.lease = ended.lease RETURNING sending.command, sending.lease",
+                 WHERE sending.command = ended.command AND sending.lease = ended.lease
+                 RETURNING sending.command, sending.lease, sending.called_off",
             )
             .await?;
         let mut held = HashSet::new();
         for row in work.query(&statement, &[&commands, &leases]).await? {
-            held.insert((get::<Uuid>(&row, 0)?, get::<i64>(&row, 1)?));
+            let command: Uuid = get(&row, 0)?;
+            held.insert((command, get::<i64>(&row, 1)?));
+            called_off.extend(get::<Option<String>>(&row, 2)?.map(|reason| (command, reason)));
         }
         let lost = settlements.iter().filter(|(_, ended)| !held.remove(&(uuid(ended.command), ended.lease)));
         late.extend(lost.map(|(place, _)| *place));
@@ -247,7 +285,7 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<usize>, Fau
             late.push(place);
         }
     }
-    Ok(late)
+    Ok((late, called_off))
 }
 
 async fn move_cursor(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
@@ -256,11 +294,11 @@ async fn move_cursor(work: &Transaction<'_>, change: &Change) -> Result<bool, Fa
     let moved = match &cursor.was {
         Some(was) => {
             let statement = work.prepare_cached("UPDATE cursor SET value = $2 WHERE connection = $1 AND value = $3").await?;
-            work.execute(&statement, &[&connection, &cursor.next, was]).await?
+            work.execute(&statement, &[&connection, &text(&cursor.next), &text(was)]).await?
         }
         None => {
             let statement = work.prepare_cached("INSERT INTO cursor VALUES ($1, $2) ON CONFLICT DO NOTHING").await?;
-            work.execute(&statement, &[&connection, &cursor.next]).await?
+            work.execute(&statement, &[&connection, &text(&cursor.next)]).await?
         }
     };
     Ok(moved == 1)
@@ -277,7 +315,7 @@ async fn put_once(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault
 }
 
 /// Ends of calls.
-async fn settle(work: &Transaction<'_>, settlements: &[&Settlement], gathered: &mut Gathered) -> Result<(), Fault> {
+async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gathered: &mut Gathered) -> Result<(), Fault> {
     let commands: Vec<Uuid> = settlements.iter().map(|ended| uuid(ended.command)).collect();
     let states: Vec<i16> = settlements.iter().map(|ended| command_number(ended.state).into()).collect();
     let reasons: Vec<Option<String>> =
@@ -349,6 +387,27 @@ async fn settle(work: &Transaction<'_>, settlements: &[&Settlement], gathered: &
     outbox::leave(work, &ended, gathered).await
 }
 
+/// Whether the command's outcome was unknown; if so, it is what a person found out.
+async fn judge(work: &Transaction<'_>, verdict: &Verdict, gathered: &mut Gathered) -> Result<bool, Fault> {
+    let (command, state) = (uuid(verdict.command), i16::from(command_number(verdict.state)));
+    let end =
+        work.prepare_cached("UPDATE command SET state = $2, reason = $3 WHERE id = $1 AND state = 4 RETURNING attempts").await?;
+    let Some(row) = work.query_opt(&end, &[&command, &state, &text(&verdict.reason)]).await? else { return Ok(false) };
+    let list = if verdict.state == CommandState::Dead {
+        "UPDATE trouble SET state = 3 WHERE command = $1"
+    } else {
+        "DELETE FROM trouble WHERE command = $1"
+    };
+    work.execute(list, &[&command]).await?;
+    if verdict.state == CommandState::Dead {
+        work.execute("DELETE FROM slot WHERE command = $1", &[&command]).await?;
+    }
+    gathered.shift(command_tally(CommandState::Unknown), command_tally(verdict.state));
+    let (exchange, attempt) = (verdict.exchange.clone(), get(&row, 0)?);
+    gathered.exchanges.push(ExchangeRow { exchange, command: Some(command), attempt, retry_at: None });
+    Ok(true)
+}
+
 /// Messages that a provider took.
 #[derive(Default)]
 struct Sent {
@@ -391,7 +450,8 @@ async fn tell_unresolved(work: &Transaction<'_>, ended: &[Ended], gathered: &mut
     }
     let statement = work
         .prepare_cached(
-            "SELECT e.id FROM command c JOIN event e ON e.id = c.event AND e.pending WHERE c.id = ANY($1) AND c.repeatable",
+            "SELECT e.id FROM command c JOIN event e ON e.id = c.event AND e.pending WHERE c.id = ANY($1) AND c.repeatable
+                 AND c.connection = c.source",
         )
         .await?;
     for row in work.query(&statement, &[&failed]).await? {
@@ -532,7 +592,7 @@ async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied
         let day = now.as_millisecond().div_euclid(86_400_000) as i32;
         let statement = work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING").await?;
         let (merchant, connection) = (uuid(notice.merchant), uuid(notice.connection));
-        work.execute(&statement, &[&merchant, &connection, &notice.kind, &day, &text(&notice.text)]).await?;
+        work.execute(&statement, &[&merchant, &connection, &text(&notice.kind), &day, &text(&notice.text)]).await?;
     }
     gathered.exchanges.extend(change.exchanges.iter().map(|exchange| ExchangeRow {
         exchange: exchange.clone(),
@@ -674,7 +734,7 @@ async fn write_tally(work: &Transaction<'_>, tally: HashMap<String, i64>, shard:
     Ok(())
 }
 
-async fn put_exchanges(work: &Transaction<'_>, rows: &[ExchangeRow]) -> Result<(), Fault> {
+pub(super) async fn put_exchanges(work: &Transaction<'_>, rows: &[ExchangeRow]) -> Result<(), Fault> {
     if rows.is_empty() {
         return Ok(());
     }

@@ -32,7 +32,10 @@ pub(super) fn tell(db: &Connection, event: Id) -> Result<()> {
 /// The event whose look-up came to nothing: it is told without what was looked for.
 pub(super) fn tell_unresolved(db: &Connection, command: i64) -> Result<()> {
     let event = db
-        .prepare_cached("SELECT event FROM command WHERE ordinal = ?1 AND repeatable AND event IS NOT NULL")?
+        .prepare_cached(
+            "SELECT event FROM command WHERE ordinal = ?1 AND repeatable AND connection = source
+             AND event IS NOT NULL",
+        )?
         .query_row([command], |row| super::id(Kind::Event, 0, row))
         .optional()?;
     let Some(event) = event else { return Ok(()) };

@@ -35,6 +35,12 @@ impl Sqlite {
         Ok((0..STEPS.len().max(done)).map(step).collect())
     }
 
+    /// Fails where the file lacks a step of the schema; nothing is changed.
+    pub fn is_up_to_date(path: &Path) -> Result<(), StoreError> {
+        let missing = Self::migrations(path)?.into_iter().find(|step| !step.applied);
+        missing.map_or(Ok(()), |step| Err(crate::lacks(step.number, &step.name)))
+    }
+
     /// Takes the steps that are missing. No hub may work on the file.
     pub fn migrate(path: &Path) -> Result<(), StoreError> {
         migrate(&open(path, true)?)
@@ -103,7 +109,7 @@ fn open_existing(path: &Path) -> Result<Connection, StoreError> {
     Ok(connection)
 }
 
-fn version(connection: &Connection) -> Result<usize, StoreError> {
+pub(super) fn version(connection: &Connection) -> Result<usize, StoreError> {
     let done: u32 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
     Ok(done as usize)
 }

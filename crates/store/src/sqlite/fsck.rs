@@ -2,6 +2,8 @@
 
 use rusqlite::{Connection, Result};
 
+use crate::fate;
+
 /// A law: what it says, how to count what breaks it, and how to mend that.
 struct Law {
     broken: &'static str,
@@ -20,7 +22,7 @@ macro_rules! true_counts {
 }
 
 /// Makes the counts say what the rows say.
-const RECOUNT: &str = concat!(
+pub(super) const RECOUNT: &str = concat!(
     "INSERT OR REPLACE INTO tally SELECT what, sum(count) FROM (",
     true_counts!(),
     " UNION ALL SELECT what, 0 FROM tally) GROUP BY what"
@@ -88,6 +90,11 @@ const LAWS: &[Law] = &[
         mend: None,
     },
     Law {
+        broken: "events to be published that are gone",
+        count: "SELECT count(*) FROM unpublished u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.ordinal = u.event)",
+        mend: Some("DELETE FROM unpublished AS u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.ordinal = u.event)"),
+    },
+    Law {
         broken: "events that wait for a look-up which is not under way",
         count: "SELECT count(*) FROM event e WHERE pending AND NOT EXISTS
                 (SELECT 1 FROM command c WHERE c.entry = e.entry AND c.state IN (0, 3, 4))",
@@ -124,14 +131,14 @@ pub(super) fn check(db: &Connection, repair: bool) -> Result<Vec<String>> {
         if broken == 0 {
             continue;
         }
-        let fate = match law.mend {
+        let left = match law.mend {
             Some(mend) if repair => {
                 db.execute_batch(mend)?;
-                "mended"
+                Some(db.query_row(law.count, [], |row| row.get(0))?)
             }
-            Some(_) => "can be mended by --repair",
-            None => "a person must look",
+            _ => None,
         };
+        let fate = fate(law.mend.is_some(), left);
         found.push(format!("{broken} {} ({fate})", law.broken));
     }
     if repair && !found.is_empty() {

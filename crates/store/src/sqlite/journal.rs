@@ -128,7 +128,8 @@ pub(super) fn state_of(db: &Connection, entry: i64) -> Result<EntryState> {
 }
 
 /// Entries that are dead themselves or led to a dead command.
-pub(super) const DEAD: &str = "SELECT entry FROM outcome WHERE state = 3 UNION SELECT entry FROM command WHERE state = 3";
+pub(super) const DEAD: &str = "SELECT entry FROM outcome WHERE state = 3
+     UNION SELECT entry FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 3";
 
 /// Of one provider: that it came from, or whose call is dead.
 pub(super) fn dead(

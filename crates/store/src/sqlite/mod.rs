@@ -5,21 +5,27 @@
 mod answer;
 mod audit;
 mod commands;
+pub(crate) mod copy;
 mod erase;
 mod events;
 mod file;
 mod fresh;
 mod fsck;
+mod generate;
 mod journal;
 mod outbox;
 mod pages;
+#[cfg(test)]
+mod plans;
 mod publication;
 mod purge;
 mod reference;
 mod removal;
+mod sealed;
 mod setup;
 mod tally;
 mod timeline;
+mod told;
 mod watch;
 mod work;
 mod writer;
@@ -34,6 +40,7 @@ use std::{
 use async_trait::async_trait;
 pub use file::Copied;
 use fresh::{Fresh, Next};
+pub(crate) use generate::Generator;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
@@ -42,7 +49,10 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -115,6 +125,7 @@ impl Sqlite {
     pub fn open(path: &Path) -> Result<Self, StoreError> {
         let connection = open(path, true)?;
         migrate(&connection)?;
+        copy::refuse_unfinished(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
         outbox::end_leases(&connection).map_err(failed)?;
         let (queue, fresh, stats) = (Arc::new(Queue::default()), Arc::new(Fresh::new()), Arc::new(Stats::default()));
@@ -172,12 +183,14 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 5] = [
+pub(crate) const STEPS: [(&str, &str); 7] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
     ("setup", include_str!("migrations/4_setup.sql")),
     ("feed", include_str!("migrations/5_feed.sql")),
+    ("called_off", include_str!("migrations/6_called_off.sql")),
+    ("envelope", include_str!("migrations/7_envelope.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -328,6 +341,16 @@ impl Store for Sqlite {
         self.read(move |connection| journal::event(connection, event)).await
     }
 
+    async fn told_to(
+        &self,
+        merchant: Id,
+        way_out: Id,
+        after: Id,
+        limit: usize,
+    ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
+        self.read(move |db| told::after(db, merchant, way_out, after, limit)).await
+    }
+
     async fn put_consent(
         &self,
         merchant: Id,
@@ -385,6 +408,15 @@ impl Store for Sqlite {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         self.write(move |db, _| answer::end(db, key, answer.as_ref())).await
+    }
+
+    async fn sealed(&self) -> Result<Sealed, StoreError> {
+        self.read(sealed::load).await
+    }
+
+    async fn rekey(&self, change: Rekeying) -> Result<(), StoreError> {
+        let done = self.write(move |db, _| sealed::rekey(db, &change)).await?;
+        if done { Ok(()) } else { Err(StoreError::Conflict) }
     }
 
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError> {
@@ -507,11 +539,6 @@ impl Store for Sqlite {
 
     fn news(&self) -> broadcast::Receiver<News> {
         self.news.subscribe()
-    }
-
-    async fn claim(&self, name: &str, value: &[u8]) -> Result<Vec<u8>, StoreError> {
-        let (name, value) = (name.to_owned(), value.to_owned());
-        self.write(move |db, _| setup::claim(db, &name, &value)).await
     }
 
     async fn once(&self, key: [u8; 16]) -> Result<Option<Once>, StoreError> {

@@ -108,7 +108,7 @@ pub(super) fn left(db: &Connection, order_key: i64, state: CommandState, reason:
 }
 
 /// What waits for an event's subject is held back, and gives back its slot; what is dead too, so that no replay takes it up.
-/// A look-up that is being made cannot be called off, but nothing more follows from its event.
+/// What is being sent cannot be called off, only its being tried again; of a look-up nothing more follows from its event.
 pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut Tally) -> Result<()> {
     // An entry may tell of several subjects: those of its commands are looked at too.
     let found: Vec<(i64, i64, Option<Id>, bool, u8)> = db
@@ -125,7 +125,9 @@ pub(super) fn call_off(db: &Connection, event: &Event, reason: &str, tally: &mut
         if let Some(event) = led_to_it {
             events::close(db, event)?;
         }
-        if !being_sent {
+        if being_sent {
+            db.prepare_cached("UPDATE sending SET called_off = ?2 WHERE command = ?1")?.execute(params![command, reason])?;
+        } else {
             hold_back(db, command, order_key, command_state(before), reason, tally)?;
         }
     }
@@ -187,11 +189,7 @@ pub(super) fn lease(
                 }
             };
             command.lease = Id::new(Kind::Attempt).ordinal();
-            db.prepare_cached("INSERT INTO sending VALUES (?1, ?2, ?3)")?.execute([
-                command.id.ordinal(),
-                command.lease,
-                ms(now) + lease_ms,
-            ])?;
+            mark_sending(db, command.id, command.lease, ms(now) + lease_ms)?;
             if let Job::Send { phone, .. } = &command.job {
                 command.contact = setup::contact(db, command.merchant, phone, phones)?;
             }
@@ -203,15 +201,21 @@ pub(super) fn lease(
     Ok(leased)
 }
 
+/// From now on it is being sent.
+pub(super) fn mark_sending(db: &Connection, command: Id, lease: i64, until: i64) -> Result<()> {
+    db.prepare_cached("INSERT INTO sending (command, lease, until) VALUES (?1, ?2, ?3)")?.execute([command.ordinal(), lease, until]).map(drop)
+}
+
 fn read(row: &Row<'_>) -> Result<Command> {
+    let job: Job = doc(6, row)?;
     Ok(Command {
         id: id(Kind::Command, 0, row)?,
         merchant: id(Kind::Merchant, 1, row)?,
-        connection: id(Kind::Connection, 2, row)?,
+        connection: id(job.way_out(), 2, row)?,
         source: id(Kind::Connection, 3, row)?,
         flow: maybe_id(Kind::Flow, 4, row)?,
         event: maybe_id(Kind::Event, 5, row)?,
-        job: doc(6, row)?,
+        job,
         due_at: super::time(7, row)?,
         latest_at: row.get::<_, Option<i64>>(8)?.and_then(|at| Timestamp::from_millisecond(at).ok()),
         attempts: row.get(9)?,
@@ -246,23 +250,31 @@ pub(super) fn end_leases(db: &Connection) -> Result<()> {
 /// Takes back what has been *sending* for longer than its lease.
 pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Result<(u64, u64)> {
     const WHY: &str = "the hub stopped while this was being sent: what the provider did is not known";
-    let left_over: Vec<(i64, bool, i64)> = db
+    let left_over: Vec<(i64, bool, i64, Option<String>)> = db
         .prepare_cached(
-            "SELECT ordinal, repeatable, order_key FROM command WHERE ordinal IN (SELECT command FROM sending WHERE until <= ?1)",
+            "SELECT c.ordinal, c.repeatable, c.order_key, s.called_off FROM sending s JOIN command c ON c.ordinal = s.command
+             WHERE s.until <= ?1 ORDER BY c.ordinal",
         )?
-        .query_map([ms(now)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .query_map([ms(now)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
         .collect::<Result<_>>()?;
     db.execute("DELETE FROM sending WHERE until <= ?1", [ms(now)])?;
     let (mut again, mut unknown) = (0, 0);
-    for (command, repeatable, order_key) in left_over {
-        if repeatable {
-            db.execute("UPDATE command SET next_at = ?2 WHERE ordinal = ?1", [command, ms(now)])?;
-            again += 1;
-        } else {
-            db.execute("UPDATE command SET state = 4, reason = ?2 WHERE ordinal = ?1", params![command, WHY])?;
-            left(db, order_key, CommandState::Unknown, Some(WHY), tally)?;
-            unknown += 1;
-        }
+    for (command, repeatable, order_key, called_off) in left_over {
+        let (state, reason) = match (repeatable, &called_off) {
+            (true, None) => {
+                db.execute("UPDATE command SET next_at = ?2 WHERE ordinal = ?1", [command, ms(now)])?;
+                again += 1;
+                continue;
+            }
+            (true, Some(reason)) => (CommandState::Held, reason.as_str()),
+            (false, _) => (CommandState::Unknown, WHY),
+        };
+        db.execute(
+            "UPDATE command SET state = ?2, reason = ?3 WHERE ordinal = ?1",
+            params![command, command_number(state), reason],
+        )?;
+        left(db, order_key, state, Some(reason), tally)?;
+        unknown += u64::from(state == CommandState::Unknown);
     }
     Ok((again, unknown))
 }

@@ -9,7 +9,7 @@ use uzel_model::id::Kind;
 use super::{id, journal, ms, reference::FOUND, time};
 use crate::{
     CommandState, Direction, EntryState, JournalFilter, JournalRow,
-    numbers::{command_state, entry_number, entry_state, entry_word, key},
+    numbers::{command_state, entry_number, entry_state, entry_word, key, way_out},
 };
 
 /// Among so many of the newest rows a page is looked for first.
@@ -39,7 +39,8 @@ pub(super) fn list(db: &Connection, filter: &JournalFilter) -> Result<Vec<Journa
         let found_by = format!("j.command IN (SELECT ordinal FROM command WHERE entry IN ({FOUND}))");
         rows.extend(newest(db, &outgoing(), filter, &status, &found_by, limit)?);
     }
-    rows.sort_by_key(|row| (std::cmp::Reverse(row.at), std::cmp::Reverse(*row.id.as_bytes())));
+    // By the place that a cursor names, so that pages lose and repeat nothing.
+    rows.sort_by_key(|row| std::cmp::Reverse(row.id.ordinal()));
     rows.truncate(limit);
     Ok(rows)
 }
@@ -131,6 +132,11 @@ fn newest(
     if let Some(ceiling) = ceiling {
         add("j.ordinal < ?", Box::new(ceiling));
     }
+    if filter.state == Some(EntryState::Dead) {
+        let dead = the_dead(&query.conditions, limit);
+        query.conditions.push_str(&dead);
+        return query.rows(db, floor, None, limit);
+    }
     let everybody = filter.merchant.is_none() && filter.provider.is_none() && filter.connection.is_none();
     if everybody || filter.reference.is_some() || status.contains(" IN (") {
         return query.rows(db, floor, None, limit);
@@ -162,8 +168,8 @@ fn connections(db: &Connection, filter: &JournalFilter) -> Result<Vec<[u8; 16]>>
         return Ok(vec![*connection.as_bytes()]);
     }
     db.prepare_cached(
-        "SELECT id FROM setup WHERE kind = 'connection' AND (?1 IS NULL OR merchant = ?1)
-         AND (?2 IS NULL OR ifnull(doc ->> 'provider', ?2) = ?2)",
+        "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND (?1 IS NULL OR merchant = ?1)
+         AND (?2 IS NULL OR ifnull(doc ->> 'provider', 'endpoint') = ?2)",
     )?
     .query_map((filter.merchant.map(|merchant| *merchant.as_bytes()), &filter.provider), |row| row.get(0))?
     .collect()
@@ -202,24 +208,43 @@ fn incoming() -> Half {
     }
 }
 
-/// As SQL. The dead stand in two small indexes, whose newest are found without reading the others.
+/// As SQL.
 fn of_state(state: EntryState) -> String {
     match state {
-        EntryState::Dead => format!(" AND j.ordinal IN ({})", journal::DEAD),
+        // Looked for by their own indexes: see `the_dead`.
+        EntryState::Dead => String::new(),
         EntryState::Unread => " AND j.ordinal IN (SELECT entry FROM unread)".to_owned(),
         state => format!(" AND {} = {}", journal::STATE, entry_number(state)),
     }
 }
 
-/// As SQL; nothing where no row can be of this status.
+/// As SQL: the newest entries under these conditions that are dead themselves or led to a dead command. Both stand in indexes of
+/// their own, in the order of entries.
+fn the_dead(conditions: &str, limit: usize) -> String {
+    let own = format!("x.ordinal > ?1{}", conditions.replace("j.", "x."));
+    let of = |rows: &str, index: &str| {
+        format!(
+            "SELECT * FROM (SELECT DISTINCT d.entry FROM {rows} d INDEXED BY {index} CROSS JOIN inbox x ON x.ordinal = d.entry
+             WHERE d.state = 3 AND {own} ORDER BY d.entry DESC LIMIT {limit})"
+        )
+    };
+    format!(" AND j.ordinal IN ({} UNION {})", of("outcome", "outcome_dead"), of("command", "command_dead"))
+}
+
+/// As SQL; nothing where no row can be of this status. Commands in trouble are found by an index that must be named together with
+/// its own condition: by itself SQLite does not see that the state of some is above.
 fn incoming_status(status: Option<&str>) -> Option<String> {
     Some(match status {
         None => String::new(),
         Some("error") => " AND j.ordinal IN (SELECT entry FROM outcome WHERE state = 3)".to_owned(),
         // An entry is found by what became of it, and by what became of its commands.
         Some("dead") => format!(" AND j.ordinal IN ({})", journal::DEAD),
-        Some("unknown") => " AND j.ordinal IN (SELECT entry FROM command WHERE state = 4)".to_owned(),
-        Some("held") => " AND j.ordinal IN (SELECT entry FROM command WHERE state = 5)".to_owned(),
+        Some("unknown") => {
+            " AND j.ordinal IN (SELECT entry FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 4)".to_owned()
+        }
+        Some("held") => {
+            " AND j.ordinal IN (SELECT entry FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 5)".to_owned()
+        }
         Some("waiting") => " AND EXISTS (SELECT 1 FROM command c WHERE c.entry = j.ordinal AND c.state = 0)".to_owned(),
         Some("ok") => " AND NOT EXISTS (SELECT 1 FROM outcome o WHERE o.entry = j.ordinal AND o.state = 3)".to_owned(),
         Some("unread") => " AND j.ordinal IN (SELECT entry FROM unread)".to_owned(),
@@ -245,7 +270,7 @@ fn outgoing() -> Half {
                 id: id(Kind::Attempt, 0, row)?,
                 at: time(1, row)?,
                 merchant_id: id(Kind::Merchant, 2, row)?,
-                integration_id: id(Kind::Connection, 3, row)?,
+                integration_id: id(way_out(row.get_ref(4)?.as_str()?), 3, row)?,
                 provider: row.get(4)?,
                 direction: Direction::Out,
                 endpoint: row.get(5)?,
@@ -273,8 +298,12 @@ fn outgoing_status(status: Option<&str>) -> Option<String> {
         None => String::new(),
         Some("error") => " AND j.error IS NOT NULL".to_owned(),
         Some("ok") => " AND j.error IS NULL".to_owned(),
-        Some("dead") => " AND j.command IN (SELECT ordinal FROM command WHERE state = 3)".to_owned(),
-        Some("unknown") => " AND j.command IN (SELECT ordinal FROM command WHERE state = 4)".to_owned(),
+        Some("dead") => {
+            " AND j.command IN (SELECT ordinal FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 3)".to_owned()
+        }
+        Some("unknown") => {
+            " AND j.command IN (SELECT ordinal FROM command INDEXED BY command_trouble WHERE state >= 3 AND state = 4)".to_owned()
+        }
         Some(_) => return None,
     })
 }

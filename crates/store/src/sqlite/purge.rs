@@ -21,13 +21,22 @@ const LOOKED_AT: usize = 4;
 const REFERENCES: usize = 6;
 
 /// How far a round has come: the ordinals that have been looked at, and the reference.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     entry: i64,
     command: i64,
     exchange: i64,
     part: i64,
     reference: (i64, i64),
+}
+
+/// Before all references of a part: hashes may be negative.
+const FIRST: (i64, i64) = (i64::MIN, i64::MIN);
+
+impl Default for Place {
+    fn default() -> Self {
+        Self { entry: 0, command: 0, exchange: 0, part: 0, reference: FIRST }
+    }
 }
 
 /// How far the rounds of the hub, and of merchants whose entries are kept for less long, have come.
@@ -42,7 +51,7 @@ impl Sqlite {
             let went = if portion.is_empty() { 0 } else { self.write(move |db, tally| delete(db, &portion, tally)).await? };
             self.purged.lock().insert(merchant, if last { Place::default() } else { next });
             if last {
-                self.write(move |db, _| notices(db, merchant, before)).await?;
+                self.write(move |db, _| end_round(db, merchant, before)).await?;
             }
             if went > 0 || last {
                 return Ok(went);
@@ -52,7 +61,7 @@ impl Sqlite {
 }
 
 /// A portion of what is over.
-struct Portion {
+pub(super) struct Portion {
     entries: Vec<i64>,
     /// Those that follow from no entry.
     commands: Vec<i64>,
@@ -62,8 +71,8 @@ struct Portion {
     /// Events that wait to be published were looked at up to this number.
     publishing: i64,
     /// Nothing older is left: the next portion begins anew.
-    last: bool,
-    next: Place,
+    pub(super) last: bool,
+    pub(super) next: Place,
 }
 
 impl Portion {
@@ -76,7 +85,7 @@ impl Portion {
 const NO_SLOT: &str = "NOT EXISTS (SELECT 1 FROM slot s WHERE s.command = c.ordinal AND s.until > ?2)";
 
 /// What may go of a merchant or of all, up to so many of each kind. Looks only.
-fn find(db: &Connection, merchant: Option<Id>, before: Timestamp, limit: usize, place: Place) -> Result<Portion> {
+pub(super) fn find(db: &Connection, merchant: Option<Id>, before: Timestamp, limit: usize, place: Place) -> Result<Portion> {
     let before = ms(before);
     let publishing = db.query_row("SELECT ifnull(max(number), 0) FROM unpublished", [], |row| row.get(0))?;
     let own = merchant.map(|merchant| events::connections(db, Some(merchant), None)).transpose()?;
@@ -178,11 +187,13 @@ fn sweep(db: &Connection, portion: &mut Portion, merchant: Option<Id>, place: Pl
     let Some(part) = part else { return Ok(true) };
     let newest: i64 =
         db.prepare_cached("SELECT max(entry) FROM reference WHERE part = ?1")?.query_row([part], |row| row.get(0))?;
-    // Of one merchant nothing says how far its entries reach: what points to nothing is looked for in every part.
-    if merchant.is_none() && newest > place.entry {
+    // An earlier round, or an earlier hub, may have taken them. Of one merchant nothing says how far its entries reach: what points
+    // to nothing is looked for in every part.
+    let purged: i64 = db.prepare_cached("SELECT ifnull(max(place), 0) FROM purged")?.query_row([], |row| row.get(0))?;
+    if merchant.is_none() && newest > place.entry.max(purged) {
         return Ok(true);
     }
-    let (key, entry) = if part == place.part { place.reference } else { (i64::MIN, i64::MIN) };
+    let (key, entry) = if part == place.part { place.reference } else { FIRST };
     portion.references = db
         .prepare_cached(
             "SELECT key, entry FROM reference r WHERE part = ?1 AND (key, entry) > (?2, ?3)
@@ -193,14 +204,14 @@ fn sweep(db: &Connection, portion: &mut Portion, merchant: Option<Id>, place: Pl
     portion.part = part;
     match portion.references.last() {
         Some(last) if portion.references.len() == limit => (portion.next.part, portion.next.reference) = (part, *last),
-        _ => (portion.next.part, portion.next.reference) = (part + 1, (i64::MIN, i64::MIN)),
+        _ => (portion.next.part, portion.next.reference) = (part + 1, FIRST),
     }
     Ok(false)
 }
 
 /// Takes a portion out, but for what has come to life since it was looked at. Gives how many entries, and commands and
 /// exchanges without one, went.
-fn delete(db: &Connection, portion: &Portion, tally: &mut Tally) -> Result<u64> {
+pub(super) fn delete(db: &Connection, portion: &Portion, tally: &mut Tally) -> Result<u64> {
     let list = |ordinals: &[i64]| serde_json::to_string(ordinals).expect("numbers are JSON");
     let numbers = |sql: &str, values: &[&dyn rusqlite::ToSql]| -> Result<Vec<i64>> {
         db.prepare_cached(sql)?.query_map(values, |row| row.get(0))?.collect()
@@ -276,9 +287,13 @@ fn count(db: &Connection, entries: &str, all: usize, commands: &str, tally: &mut
     Ok(())
 }
 
-/// Notices from before a day.
-fn notices(db: &Connection, merchant: Option<Id>, before: Timestamp) -> Result<()> {
-    let merchant = merchant.map(|merchant| *merchant.as_bytes());
-    let sql = "DELETE FROM notice WHERE day < ?1 AND (?2 IS NULL OR merchant = ?2)";
-    db.execute(sql, params![ms(before) / 86_400_000, merchant]).map(drop)
+/// Notices from before a day, and what was to be published and is gone: none of ours, since what waits to be published is kept.
+fn end_round(db: &Connection, merchant: Option<Id>, before: Timestamp) -> Result<()> {
+    let of = merchant.map(|merchant| *merchant.as_bytes());
+    let notices = "DELETE FROM notice WHERE day < ?1 AND (?2 IS NULL OR merchant = ?2)";
+    db.execute(notices, params![ms(before) / 86_400_000, of])?;
+    if merchant.is_some() {
+        return Ok(());
+    }
+    db.execute("DELETE FROM unpublished AS u WHERE NOT EXISTS (SELECT 1 FROM event e WHERE e.ordinal = u.event)", []).map(drop)
 }

@@ -17,6 +17,11 @@ pub(super) const FOUND: &str = "WITH RECURSIVE parts (part) AS
 
 pub(super) fn add(db: &Connection, text: &str, entry: i64) -> Result<()> {
     db.prepare_cached("INSERT INTO reference_new (key, entry) VALUES (?1, ?2)")?.execute([key(text), entry])?;
+    keep_in_order(db)
+}
+
+/// After a reference has been added: once enough are gathered, they are put into the index.
+pub(super) fn keep_in_order(db: &Connection) -> Result<()> {
     // The numbers begin anew each time the table is emptied.
     if db.last_insert_rowid() >= GATHERED { put_in_order(db) } else { Ok(()) }
 }

@@ -41,7 +41,7 @@ pub(super) fn load(db: &Connection) -> Result<Setup> {
             })
         })?
         .collect::<Result<_>>()?;
-    Ok(Setup { rows, keys, ..Setup::default() })
+    Ok(Setup { rows, keys, envelopes: super::sealed::envelopes(db)?, ..Setup::default() })
 }
 
 /// Whether it was put; else it is a conflict, and nothing has been written.
@@ -163,11 +163,6 @@ pub(super) fn one<T: FromSql>(db: &Connection, sql: &str, connection: Id) -> Res
     db.prepare_cached(sql)?.query_row([connection.as_bytes()], |row| row.get(0)).optional()
 }
 
-pub(super) fn claim(db: &Connection, name: &str, value: &[u8]) -> Result<Vec<u8>> {
-    db.prepare_cached("INSERT OR IGNORE INTO claim VALUES (?1, ?2)")?.execute(params![name, value])?;
-    db.prepare_cached("SELECT value FROM claim WHERE name = ?1")?.query_row([name], |row| row.get(0))
-}
-
 pub(super) fn put_session(db: &Connection, connection: Id, sealed: &[u8]) -> Result<()> {
     db.prepare_cached("INSERT INTO session VALUES (?1, ?2) ON CONFLICT DO UPDATE SET sealed = excluded.sealed")?
         .execute(params![connection.as_bytes(), sealed])?;
@@ -231,12 +226,12 @@ pub(super) fn put_consent(
 /// The newest notices. The limit counts those of the merchant, or a neighbour with many would hide them.
 pub(super) fn notices(db: &Connection, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>> {
     db.prepare(
-        "SELECT merchant, connection, kind, text FROM notice WHERE ?1 IS NULL OR merchant = ?1 ORDER BY day DESC LIMIT ?2",
+        "SELECT merchant, connection, kind, text, (SELECT s.kind FROM setup s WHERE s.id = connection) FROM notice WHERE ?1 IS NULL OR merchant = ?1 ORDER BY day DESC LIMIT ?2",
     )?
     .query_map(params![merchant.map(|merchant| *merchant.as_bytes()), limit as i64], |row| {
         Ok(Notice {
             merchant: id(Kind::Merchant, 0, row)?,
-            connection: id(Kind::Connection, 1, row)?,
+            connection: id(row.get_ref(4)?.as_str_or_null()?.map_or(Kind::Connection, kind_of), 1, row)?,
             kind: row.get(2)?,
             text: row.get(3)?,
         })

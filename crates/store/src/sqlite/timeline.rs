@@ -1,10 +1,11 @@
 //! All that followed from one entry of the inbox, found by any id in it.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
+use serde_json::Value;
 use uzel_model::{Event, Id, id::Kind, port::Delivery};
 
 use super::{doc, id, journal, maybe_id, time};
-use crate::numbers::command_state;
+use crate::numbers::{command_state, way_out, way_out_of};
 use crate::{CommandState, Exchange, Timeline, TimelineCommand};
 
 const EXCHANGE: &str = "id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace";
@@ -93,12 +94,13 @@ pub(super) fn commands(db: &Connection, ordinals: &[i64]) -> Result<Vec<(Id, Tim
 }
 
 fn read_command(row: &Row<'_>) -> Result<TimelineCommand> {
+    let job: Value = doc(4, row)?;
     Ok(TimelineCommand {
         id: id(Kind::Command, 0, row)?,
         event: maybe_id(Kind::Event, 1, row)?,
-        connection: id(Kind::Connection, 2, row)?,
+        connection: id(way_out_of(&job), 2, row)?,
         flow: maybe_id(Kind::Flow, 3, row)?,
-        job: doc(4, row)?,
+        job,
         state: if row.get(13)? { CommandState::Sending } else { command_state(row.get(5)?) },
         reason: row.get(6)?,
         due_at: time(7, row)?,
@@ -135,7 +137,7 @@ fn read_exchange(row: &Row<'_>) -> Result<Exchange> {
     Ok(Exchange {
         id: id(Kind::Attempt, 0, row)?,
         merchant: id(Kind::Merchant, 1, row)?,
-        connection: id(Kind::Connection, 2, row)?,
+        connection: id(way_out(row.get_ref(3)?.as_str()?), 2, row)?,
         provider: row.get(3)?,
         at: time(4, row)?,
         endpoint: row.get(5)?,

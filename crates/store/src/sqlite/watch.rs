@@ -4,7 +4,7 @@ use rusqlite::{Connection, Result, params};
 use uzel_model::{Id, id::Kind};
 
 use super::{doc, id, ms, time};
-use crate::{OpenBreaker, Refusal, Rhythm};
+use crate::{OpenBreaker, Refusal, Rhythm, numbers::kind_of};
 
 /// So many refusals of a place are kept.
 const REFUSALS_KEPT: i64 = 20;
@@ -42,8 +42,11 @@ pub(super) fn put_breaker(db: &Connection, connection: Id, open: Option<&OpenBre
 }
 
 pub(super) fn breakers(db: &Connection) -> Result<Vec<(Id, OpenBreaker)>> {
-    db.prepare("SELECT connection, since, reason FROM breaker")?
-        .query_map([], |row| Ok((id(Kind::Connection, 0, row)?, OpenBreaker { since: time(1, row)?, reason: row.get(2)? })))?
+    db.prepare("SELECT connection, since, reason, (SELECT kind FROM setup WHERE id = connection) FROM breaker")?
+        .query_map([], |row| {
+            let kind = row.get_ref(3)?.as_str_or_null()?.map_or(Kind::Connection, kind_of);
+            Ok((id(kind, 0, row)?, OpenBreaker { since: time(1, row)?, reason: row.get(2)? }))
+        })?
         .collect()
 }
 

@@ -4,10 +4,11 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use super::{events, failed, journal, ms, outbox, publication, reference, setup, tally::Tally};
-use crate::numbers::{command_number, entry_number, entry_tally, subject};
+use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{
     Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, Settlement, StoreError,
+    Verdict,
 };
 
 pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
@@ -15,6 +16,11 @@ pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::r
     // What can conflict goes first: nothing has been written when it does.
     if let Some(settlement) = &change.settlement
         && !settle(db, settlement, tally).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(verdict) = &change.verdict
+        && !judge(db, verdict, tally).map_err(failed)?
     {
         return Err(StoreError::Conflict);
     }
@@ -224,11 +230,12 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
 /// Whether the lease still held.
 fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result<bool> {
     let command = settlement.command.ordinal();
-    let held =
-        db.prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2")?.execute([command, settlement.lease])? == 1;
-    if !held {
-        return Ok(false);
-    }
+    let held: Option<Option<String>> = db
+        .prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2 RETURNING called_off")?
+        .query_row([command, settlement.lease], |row| row.get(0))
+        .optional()?;
+    let Some(called_off) = held else { return Ok(false) };
+    let settlement = settlement.after(called_off);
     let (attempts, entry, order_key): (i64, Option<i64>, i64) = db
         .prepare_cached("SELECT attempts, entry, order_key FROM command WHERE ordinal = ?1")?
         .query_row([command], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -269,6 +276,22 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     if settlement.state != CommandState::Waiting {
         outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }
+    Ok(true)
+}
+
+/// Whether the command's outcome was unknown.
+fn judge(db: &Connection, verdict: &Verdict, tally: &mut Tally) -> Result<bool> {
+    let command = verdict.command.ordinal();
+    let attempts: Option<i64> = db
+        .prepare_cached("UPDATE command SET state = ?2, reason = ?3 WHERE ordinal = ?1 AND state = 4 RETURNING attempts")?
+        .query_row(params![command, command_number(verdict.state), verdict.reason], |row| row.get(0))
+        .optional()?;
+    let Some(attempts) = attempts else { return Ok(false) };
+    tally.shift(command_tally(CommandState::Unknown), command_tally(verdict.state));
+    if verdict.state == CommandState::Dead {
+        db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
+    }
+    put_exchange(db, &verdict.exchange, Some(verdict.command), attempts, None)?;
     Ok(true)
 }
 

@@ -18,6 +18,7 @@ impl World {
             merchant,
             slug: id.to_string(),
             doc: serde_json::json!({ "provider": "test" }),
+            version: 0,
             sealed: None,
         };
         let mut rows = vec![row(link, Some(merchant))];

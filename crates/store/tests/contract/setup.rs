@@ -126,6 +126,7 @@ async fn where_a_version_is_not_as_expected_nothing_at_all_is_changed() {
     for (id, expected) in [(row.id, 0), (row.id, 2), (absent, 1)] {
         let before = world.store.setup().await.unwrap();
         let attempt = Setup {
+            envelopes: Vec::new(),
             rows: vec![SetupRow { doc: json!({ "new": true }), ..row.clone() }, world.row(Kind::Outlet, "o", json!({}))],
             keys: vec![key("key_2", None)],
             ends_logins: vec![world.link],

@@ -1,5 +1,8 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
+#[path = "endpoints.rs"]
+mod endpoints;
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},
@@ -8,19 +11,21 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
-    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Once,
-    OpenBreaker, Refusal, Rhythm, Settlement, Setup, SetupRow, Slot, Source, Store, StoreError,
+    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Envelope, Exchange, JournalFilter, KeyRow, Mark,
+    NewCommand, NewEvent, Notice, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow,
+    Slot, Source, Store, StoreError, Verdict,
 };
 
 pub(super) struct World {
     pub(super) store: Arc<dyn Store>,
     pub(super) merchant: Id,
     pub(super) link: Id,
-    _kept: Box<dyn Send>,
+    /// Behind the store's back.
+    by_hand: super::ByHand,
 }
 
 pub(super) async fn world() -> World {
-    let (store, kept) = super::open().await;
+    let (store, by_hand) = super::open().await;
     let (merchant, link) = (Id::new(Kind::Merchant), Id::new(Kind::Connection));
     let row = |id, slug: &str| SetupRow {
         id,
@@ -31,11 +36,27 @@ pub(super) async fn world() -> World {
         version: 0,
     };
     store.put_setup(Setup { rows: vec![row(merchant, "m"), row(link, "c")], ..Setup::default() }).await.unwrap();
-    World { store, merchant, link, _kept: Box::new(kept) }
+    World { store, merchant, link, by_hand }
 }
 
 pub(super) fn now() -> Timestamp {
     "2026-11-24T12:00:00Z".parse().unwrap()
+}
+
+fn refusal(place: &str, number: usize) -> Refusal {
+    Refusal {
+        place: place.to_owned(),
+        at: now(),
+        peer: None,
+        method: "POST".to_owned(),
+        path: String::new(),
+        reason: number.to_string(),
+        keys: Vec::new(),
+        query: Vec::new(),
+        headers: vec![("host".to_owned(), None)],
+        body: String::new(),
+        cut: false,
+    }
 }
 
 impl World {
@@ -101,6 +122,22 @@ impl World {
             trace: "t".to_owned(),
         };
         NewCommand { command, ordering_key: key.to_owned(), subject: event.subject.clone(), held: None, slot: None }
+    }
+
+    fn exchange(&self) -> Exchange {
+        Exchange {
+            id: Id::new(Kind::Attempt),
+            merchant: self.merchant,
+            connection: self.link,
+            provider: "test".to_owned(),
+            at: now(),
+            endpoint: "POST /send".to_owned(),
+            request: String::new(),
+            response: String::new(),
+            error: None,
+            duration_ms: 1,
+            trace: "t".to_owned(),
+        }
     }
 
     /// An entry read into one event with these commands.
@@ -175,7 +212,7 @@ async fn commands_of_one_key_go_one_after_another_and_other_keys_do_not_wait() {
     let first = world.lease(at).await;
     let texts = first.iter().filter_map(|command| match &command.job {
         Job::Send { text, .. } => Some(text.as_str()),
-        Job::LookUp { .. } => None,
+        Job::LookUp { .. } | Job::Deliver { .. } => None,
     });
     assert_eq!(texts.collect::<Vec<_>>(), ["a", "b"]);
     assert!(world.lease(at).await.is_empty(), "the second of key a waits for the first");
@@ -241,6 +278,58 @@ async fn a_cancelled_order_calls_off_what_waits_for_it() {
 }
 
 #[tokio::test]
+async fn what_is_called_off_while_it_is_sent_is_not_tried_again_and_stays_done_where_it_was_taken() {
+    use CommandState::{Dead, Done, Held, Unknown, Waiting};
+    for (ends, stands) in [(Waiting, Held), (Dead, Held), (Done, Done), (Unknown, Unknown), (Held, Held)] {
+        let world = world().await;
+        let later = now() + SignedDuration::from_hours(3);
+        let slot = || Slot { key: [7; 16], until: later, reason: "asked_recently".to_owned() };
+        world.read("k", |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, "a", now()) }]).await;
+        let leased = world.lease(now()).await.remove(0);
+        let entry = world.entry();
+        world.store.append(entry.clone()).await.unwrap();
+        let event = world.event(entry.id, "cancelled");
+        let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+        world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+        let (retry_at, reason) = ((ends == Waiting).then(now), Some("its own".to_owned()));
+        world.settle(Settlement { retry_at, reason, ..World::settlement(&leased, ends) }).await.unwrap();
+        assert!(world.lease(later).await.is_empty(), "{ends:?} was tried again");
+        let (_, command) = world.store.command(leased.id).await.unwrap().unwrap();
+        let reason = if ends == stands { "its own" } else { "cancelled" };
+        assert_eq!((command.state, command.reason.as_deref()), (stands, Some(reason)), "{ends:?}");
+        // What never went has asked nobody: the next finds its slot free.
+        world.read("next", |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, "b", now()) }]).await;
+        assert_eq!(world.lease(later).await.len(), usize::from(ends != stands), "{ends:?}");
+        assert!(world.store.fsck(false).await.unwrap().is_empty(), "{ends:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_look_up_that_is_called_off_and_whose_node_is_gone_is_not_made_again() {
+    let world = world().await;
+    world
+        .read("k", |event| {
+            let mut look_up = world.command(event, "a", now());
+            look_up.command.job = Job::LookUp { what: serde_json::json!({}) };
+            vec![look_up, world.command(event, "b", now())]
+        })
+        .await;
+    let leased = world.store.lease(now(), vec![(world.link, 10)], 10, 0).await.unwrap().commands;
+    assert_eq!(leased.len(), 2);
+    let entry = world.entry();
+    world.store.append(entry.clone()).await.unwrap();
+    let event = world.event(entry.id, "cancelled");
+    let new = NewEvent { event, commands: Vec::new(), call_off: Some("cancelled".to_owned()), pending: false };
+    world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
+    let gone = async || world.store.recover(now()).await.unwrap();
+    assert_eq!(gone().await, (0, 1), "of the text nobody knows what became");
+    let counts = world.store.counts().await.unwrap();
+    assert_eq!(counts.held, [("cancelled".to_owned(), 1)]);
+    assert!(world.lease(now() + SignedDuration::from_hours(1)).await.is_empty());
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn nothing_follows_from_a_look_up_whose_order_was_called_off_meanwhile() {
     for under_way in [false, true] {
         let world = world().await;
@@ -275,19 +364,7 @@ async fn a_timeline_is_found_by_the_id_of_anything_in_it_and_tells_what_became_o
     let world = world().await;
     let event = world.read("k", |event| vec![world.command(event, "a", now())]).await;
     let command = world.lease(now()).await.remove(0);
-    let exchange = Exchange {
-        id: Id::new(Kind::Attempt),
-        merchant: world.merchant,
-        connection: world.link,
-        provider: "test".to_owned(),
-        at: now(),
-        endpoint: "POST /send".to_owned(),
-        request: String::new(),
-        response: String::new(),
-        error: None,
-        duration_ms: 1,
-        trace: "t".to_owned(),
-    };
+    let exchange = world.exchange();
     let alone = Exchange { id: Id::new(Kind::Attempt), ..exchange.clone() };
     let settlement = Settlement {
         provider_id: Some("p-1".to_owned()),
@@ -392,14 +469,6 @@ async fn what_was_asked_for_under_a_key_is_done_once_until_the_key_is_free_again
 }
 
 #[tokio::test]
-async fn the_first_value_of_a_name_stands() {
-    let world = world().await;
-    assert_eq!(world.store.claim("a", b"one").await.unwrap(), b"one");
-    assert_eq!(world.store.claim("a", b"two").await.unwrap(), b"one");
-    assert_eq!(world.store.claim("b", b"two").await.unwrap(), b"two");
-}
-
-#[tokio::test]
 async fn events_are_kept_to_be_published_while_that_is_wanted_and_a_look_up_is_waited_for() {
     let world = world().await;
     world.read("before", |_| Vec::new()).await;
@@ -463,19 +532,6 @@ async fn a_sound_store_breaks_no_law_and_a_broken_one_is_mended() {
 #[tokio::test]
 async fn of_a_place_the_last_twenty_refusals_are_kept_newest_first() {
     let world = world().await;
-    let refusal = |place: &str, number: usize| Refusal {
-        place: place.to_owned(),
-        at: now(),
-        peer: None,
-        method: "POST".to_owned(),
-        path: String::new(),
-        reason: number.to_string(),
-        keys: Vec::new(),
-        query: Vec::new(),
-        headers: vec![("host".to_owned(), None)],
-        body: String::new(),
-        cut: false,
-    };
     for number in 0..3 {
         let group = (0..15).map(|within| refusal("here", number * 15 + within)).chain([refusal("there", number)]);
         world.store.put_refusals(group.collect()).await.unwrap();
@@ -813,6 +869,187 @@ async fn the_journal_tells_rows_by_the_provider_that_they_came_from() {
     };
     assert_eq!(found("new", None).await, [new]);
     assert_eq!((found("old", Some("77")).await, found("new", Some("77")).await), (vec![old], vec![new]));
+}
+
+#[tokio::test]
+async fn what_is_unknown_is_ended_by_a_persons_word_and_nothing_else_is() {
+    use CommandState::{Dead, Done, Unknown};
+    let world = world().await;
+    let verdict = |command: Id, state| Verdict {
+        command,
+        state,
+        reason: "the provider said so".to_owned(),
+        exchange: Exchange { endpoint: "settled by hand".to_owned(), ..world.exchange() },
+    };
+    let apply = async |verdict| world.store.apply(Change { verdict: Some(verdict), ..Change::default() }).await;
+    for (key, ends) in [("a", Done), ("b", Dead)] {
+        let slot = || Slot { key: [key.as_bytes()[0]; 16], until: now() + SignedDuration::from_hours(9), reason: "r".to_owned() };
+        world.read(key, |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, key, now()) }]).await;
+        let command = world.lease(now()).await.remove(0);
+        assert!(matches!(apply(verdict(command.id, ends)).await, Err(StoreError::Conflict)), "it is being sent");
+        world.settle(Settlement { exchanges: vec![world.exchange()], ..World::settlement(&command, Unknown) }).await.unwrap();
+        apply(verdict(command.id, ends)).await.unwrap();
+        assert!(matches!(apply(verdict(command.id, Done)).await, Err(StoreError::Conflict)), "it is known now");
+        let (_, shown) = world.store.command(command.id).await.unwrap().unwrap();
+        assert_eq!((shown.state, shown.reason.as_deref()), (ends, Some("the provider said so")));
+        let endpoints: Vec<_> = shown.exchanges.iter().map(|exchange| exchange.endpoint.as_str()).collect();
+        assert_eq!(endpoints, ["POST /send", "settled by hand"]);
+        world.read(&format!("{key}2"), |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, key, now()) }]).await;
+        let next = world.lease(now()).await;
+        assert_eq!(next.len(), usize::from(ends == Dead), "only what went has asked somebody");
+        for command in &next {
+            world.settle(World::settlement(command, Done)).await.unwrap();
+        }
+    }
+    assert_eq!(world.store.dead(None, None, None).await.unwrap().len(), 1, "what failed may be replayed");
+    let counts = world.store.counts().await.unwrap();
+    assert!(!counts.commands.iter().any(|(state, count)| *state == Unknown && *count > 0), "{counts:?}");
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+    assert!(matches!(apply(verdict(Id::new(Kind::Command), Done)).await, Err(StoreError::Conflict)), "there is none such");
+}
+
+#[tokio::test]
+async fn a_null_sign_in_what_is_kept_stops_nobody() {
+    let world = world().await;
+    let other = Id::new(Kind::Connection);
+    let row = SetupRow {
+        id: other,
+        merchant: Some(world.merchant),
+        slug: "a\0b".to_owned(),
+        doc: serde_json::json!({ "provider": "test", "settings": { "greeting": "a\0b", "path": "c:\\u0000" } }),
+        sealed: None,
+        version: 0,
+    };
+    let key = KeyRow {
+        hash: vec![1],
+        id: "k\0".to_owned(),
+        of: None,
+        about: "owner\0".to_owned(),
+        webhook: false,
+        label: "l\0".to_owned(),
+        made_at: now(),
+        expires_at: None,
+        last_used_at: None,
+    };
+    world.store.put_setup(Setup { rows: vec![row], keys: vec![key], ..Setup::default() }).await.unwrap();
+    let mut entry = world.entry();
+    entry.connection = other;
+    world.store.append(entry.clone()).await.unwrap();
+    let filter = JournalFilter { provider: Some("test".to_owned()), limit: 10, ..JournalFilter::default() };
+    assert_eq!(world.store.journal(filter).await.unwrap().len(), 1);
+    world.store.put_breaker(world.link, Some(OpenBreaker { since: now(), reason: "a\0b".to_owned() })).await.unwrap();
+    assert_eq!(world.store.breakers().await.unwrap().len(), 1);
+    world.store.put_refusals(vec![refusal("p\0", 1)]).await.unwrap();
+    assert_eq!(world.store.refusals("p\0").await.unwrap().len(), 1);
+    // A text that a provider's body brought it into is sent, and so is what waits beside it.
+    world.read("k", |event| vec![world.command(event, "a\0b", now()), world.command(event, "c", now())]).await;
+    let leased = world.lease(now()).await;
+    assert_eq!(leased.len(), 2);
+    world.settle(World::settlement(&leased[0], CommandState::Dead)).await.unwrap();
+    assert_eq!(world.store.dead(Some("te\0st".to_owned()), None, None).await.unwrap(), []);
+    assert_eq!(world.store.dead(Some("test".to_owned()), None, None).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn fsck_says_of_two_first_commands_that_are_both_being_sent_that_they_are_left() {
+    let world = world().await;
+    world.read("k", |event| vec![world.command(event, "a", now()), world.command(event, "b", now())]).await;
+    let leased = world.lease(now()).await;
+    if !world.by_hand.one_key_for_all().await {
+        return;
+    }
+    let broken = "1 ordering keys with more than one first command";
+    assert_eq!(world.store.fsck(false).await.unwrap(), [format!("{broken} (can be mended by --repair)")]);
+    let left = "1 left: what is being sent is not touched, look again when that has ended";
+    assert_eq!(world.store.fsck(true).await.unwrap(), [format!("{broken} ({left})")]);
+    world.settle(World::settlement(&leased[0], CommandState::Done)).await.unwrap();
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn what_was_to_be_published_and_is_gone_is_counted_no_more_after_fsck_or_a_purge() {
+    for purges in [false, true] {
+        let world = world().await;
+        world.store.publish(true).await.unwrap();
+        for key in ["a", "b"] {
+            world.read(key, |_| Vec::new()).await;
+        }
+        if !world.by_hand.forget_first_event().await {
+            return;
+        }
+        assert_eq!(world.store.publishing().await.unwrap().0, 2);
+        if purges {
+            while world.store.purge(now() - SignedDuration::from_hours(24), 10).await.unwrap() > 0 {}
+        } else {
+            let broken = "1 events to be published that are gone";
+            assert_eq!(world.store.fsck(false).await.unwrap(), [format!("{broken} (can be mended by --repair)")]);
+            assert_eq!(world.store.fsck(true).await.unwrap(), [format!("{broken} (mended)")]);
+        }
+        assert_eq!(world.store.publishing().await.unwrap().0, 1, "purged: {purges}");
+        assert_eq!(world.store.unpublished(10).await.unwrap().len(), 1);
+        assert!(world.store.fsck(false).await.unwrap().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn the_keys_that_seal_change_all_at_once_and_only_if_nothing_has_changed_since() {
+    let world = world().await;
+    let (store, link) = (&world.store, world.link);
+    let envelope = |merchant: Option<Id>, wrapped: &[u8]| Envelope {
+        id: Id::new(Kind::Key),
+        purpose: if merchant.is_none() { Purpose::Hash } else { Purpose::Seal },
+        merchant,
+        wrapped: wrapped.to_vec(),
+    };
+    let (hash, seal) = (envelope(None, b"hash"), envelope(Some(world.merchant), b"seal"));
+    let row = |sealed: &[u8]| SetupRow {
+        id: link,
+        merchant: Some(world.merchant),
+        slug: "c".to_owned(),
+        doc: serde_json::json!({}),
+        sealed: Some(sealed.to_vec()),
+        version: 0,
+    };
+    store.put_setup(Setup { rows: vec![row(b"one")], ..Setup::default() }).await.unwrap();
+    store.put_session(link, b"login one".to_vec()).await.unwrap();
+    let first = Rekeying { check: b"key".to_vec(), envelopes: vec![hash.clone(), seal.clone()], ..Rekeying::default() };
+    store.rekey(first.clone()).await.unwrap();
+    assert!(matches!(store.rekey(first).await, Err(StoreError::Conflict)));
+    let state = async || (store.setup().await.unwrap(), store.sealed().await.unwrap());
+    let (setup, sealed) = state().await;
+    assert_eq!(setup.envelopes, [hash.clone(), seal.clone()]);
+    assert_eq!((sealed.check, sealed.check_before), (Some(b"key".to_vec()), None));
+    assert_eq!(sealed.sessions, [(link, b"login one".to_vec())]);
+
+    let resealed = |was: &[u8], now: &[u8]| vec![Resealed { id: link, was: was.to_vec(), now: now.to_vec() }];
+    let next = Envelope { wrapped: b"wrapped anew".to_vec(), ..hash.clone() };
+    let right = Rekeying {
+        was: Some(b"key".to_vec()),
+        check: b"next".to_vec(),
+        known: vec![seal.id, hash.id],
+        envelopes: vec![next.clone()],
+        dropped: vec![seal.id],
+        settings: resealed(b"one", b"two"),
+        sessions: resealed(b"login one", b"login two"),
+    };
+    for wrong in [
+        Rekeying { was: None, ..right.clone() },
+        Rekeying { was: Some(b"another".to_vec()), ..right.clone() },
+        Rekeying { known: vec![hash.id], ..right.clone() },
+        Rekeying { settings: resealed(b"another", b"two"), ..right.clone() },
+        Rekeying { sessions: resealed(b"another", b"login two"), ..right.clone() },
+    ] {
+        assert!(matches!(store.rekey(wrong).await, Err(StoreError::Conflict)));
+        let (setup, sealed) = state().await;
+        assert_eq!((setup.envelopes, sealed.check), (vec![hash.clone(), seal.clone()], Some(b"key".to_vec())));
+        assert_eq!(setup.rows.iter().find(|row| row.id == link).unwrap().sealed.as_deref(), Some(&b"one"[..]));
+    }
+    store.rekey(right).await.unwrap();
+    let (setup, sealed) = state().await;
+    assert_eq!(setup.envelopes, [next]);
+    assert_eq!(setup.rows.iter().find(|row| row.id == link).unwrap().sealed.as_deref(), Some(&b"two"[..]));
+    assert_eq!((sealed.check, sealed.check_before), (Some(b"next".to_vec()), Some(b"key".to_vec())));
+    assert_eq!(sealed.sessions, [(link, b"login two".to_vec())]);
 }
 
 #[path = "people.rs"]

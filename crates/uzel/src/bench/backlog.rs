@@ -6,7 +6,7 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 
 use super::{
-    driven::Driven,
+    hubs::{Hubs, On},
     load::{Load, Until, Wire},
     rounded,
     stub::Stub,
@@ -15,36 +15,36 @@ use super::{
 /// The load is posted in so many parts, each measured by itself.
 const PARTS: u64 = 10;
 
-pub(crate) async fn run(connections: usize, events: u64) -> anyhow::Result<Value> {
+pub(crate) async fn run(on: &On, connections: usize, events: u64) -> anyhow::Result<Value> {
     ensure!((PARTS..10_000_000).contains(&events), "--events: from 10 to ten million, as there are phones that begin with +7999");
     let stub = Stub::start(0).await?;
-    let mut hub = Driven::start().await?;
-    super::set_up_delivery(&hub, &stub, "1d").await?;
-    let load = super::webhook(&hub, 0);
+    let mut hubs = Hubs::start(on).await?;
+    hubs.apply(&super::delivery_setup(&stub, "1d")).await?;
+    let load = hubs.webhook(0);
     let mut per_s = Vec::new();
     for _ in 0..PARTS {
         let began = Instant::now();
         let posted = load.closed(connections, Until::Count(events / PARTS)).await?;
-        hub.read().await?;
+        hubs.first().read().await?;
         per_s.push((posted.accepted as f64 / began.elapsed().as_secs_f64()).round());
     }
-    let waiting = hub.count("commands", "waiting").await?;
+    let waiting = hubs.first().count("commands", "waiting").await?;
     ensure!(waiting == events / PARTS * PARTS, "{waiting} texts wait");
-    let memory = hub.memory_mib();
-    let file = std::fs::metadata(hub.data()?.join("uzel.db"))?.len();
+    let memory = hubs.memory_mib();
+    let mib = hubs.store_mib()?;
 
     let began = Instant::now();
-    hub.kill()?;
+    hubs.first_mut().kill()?;
     let first = first_answer(&load, began).await?;
     let (one, last) = (per_s.first().copied().unwrap_or_default(), per_s.last().copied().unwrap_or_default());
     Ok(json!({
-        "waiting": waiting, "events_per_s_by_part": per_s, "last_part_to_first": rounded(last / one),
-        "memory_mib": memory, "database_mib": file >> 20, "start_to_first_2xx_ms": rounded(first),
+        "store": on.store.word(), "nodes": on.nodes, "waiting": waiting, "events_per_s_by_part": per_s, "last_part_to_first": rounded(last / one),
+        "memory_mib": memory, "database_mib": mib, "start_to_first_2xx_ms": rounded(first),
     }))
 }
 
 /// How many milliseconds after this moment a webhook is answered 2xx.
-async fn first_answer(load: &std::sync::Arc<Load>, began: Instant) -> anyhow::Result<f64> {
+pub(super) async fn first_answer(load: &std::sync::Arc<Load>, began: Instant) -> anyhow::Result<f64> {
     let deadline = began + std::time::Duration::from_secs(60);
     loop {
         ensure!(Instant::now() < deadline, "the hub does not come back");

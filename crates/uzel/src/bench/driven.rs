@@ -1,7 +1,7 @@
 //! The hub that is measured: a process of its own, started here or running already, asked only over HTTP.
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+use uzel_servers::{Watch, free_port};
 
 /// A hub, and where its data is if it was started here.
 pub(crate) struct Driven {
@@ -21,8 +22,11 @@ pub(crate) struct Driven {
 
 struct Own {
     child: Child,
-    folder: TempDir,
+    /// Dropped after the child has ended.
+    watch: Watch,
+    folder: PathBuf,
     around: Surroundings,
+    _temporary: Option<TempDir>,
 }
 
 impl Drop for Own {
@@ -39,9 +43,12 @@ pub(crate) struct Surroundings {
     pub(crate) variables: Vec<(&'static str, String)>,
     /// How far its clock is off, in the words of libfaketime.
     pub(crate) clock: Option<&'static str>,
+    /// Where its data stays, instead of a temporary folder.
+    pub(crate) folder: Option<PathBuf>,
 }
 
-fn spawn(folder: &Path, address: SocketAddr, around: &Surroundings) -> anyhow::Result<Child> {
+/// The process, and what ends it should we be killed.
+fn spawn(folder: &Path, address: SocketAddr, around: &Surroundings) -> anyhow::Result<(Child, Watch)> {
     let program = std::env::current_exe().context("this program's own file")?;
     let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("log"))?;
     let mut command = Command::new(program);
@@ -49,7 +56,7 @@ fn spawn(folder: &Path, address: SocketAddr, around: &Surroundings) -> anyhow::R
         // Not by the program `faketime`: that one starts ours as a child of its own, which outlives it.
         command.env("LD_PRELOAD", faketime()?).env("FAKETIME", clock).env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
     }
-    command
+    let mut child = command
         .current_dir(folder)
         .args(["serve", "--listen", &address.to_string()])
         .env("UZEL_ALLOW_NETWORKS", "127.0.0.0/8")
@@ -58,7 +65,15 @@ fn spawn(folder: &Path, address: SocketAddr, around: &Surroundings) -> anyhow::R
         .stdout(Stdio::null())
         .stderr(log)
         .spawn()
-        .context("starting the hub")
+        .context("starting the hub")?;
+    match Watch::over(child.id(), "KILL", folder, around.folder.is_some()) {
+        Ok(watch) => Ok((child, watch)),
+        Err(error) => {
+            child.kill()?;
+            child.wait()?;
+            Err(error)
+        }
+    }
 }
 
 /// The library that tells a process another time.
@@ -66,17 +81,6 @@ fn faketime() -> anyhow::Result<PathBuf> {
     let folders = std::fs::read_dir("/usr/lib")?.filter_map(Result::ok);
     let mut files = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1"));
     files.find(|file| file.is_file()).context("libfaketime is not installed: apt-get install faketime")
-}
-
-/// A free port below those that the system gives to clients, so that it stays free while the hub is down.
-fn free_port() -> anyhow::Result<u16> {
-    for _ in 0..1_000 {
-        let port = rand::random_range(10_000..30_000);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return Ok(port);
-        }
-    }
-    bail!("no free port")
 }
 
 impl Driven {
@@ -87,10 +91,19 @@ impl Driven {
 
     /// The same in other surroundings; a node that comes to others goes by their owner key.
     pub(crate) async fn start_in(around: Surroundings, key: Option<&str>) -> anyhow::Result<Self> {
-        let folder = tempfile::Builder::new().prefix("uzel-bench-").tempdir().context("a temporary folder")?;
+        let (folder, temporary) = match &around.folder {
+            Some(folder) => {
+                std::fs::create_dir_all(folder).with_context(|| format!("folder {}", folder.display()))?;
+                (std::fs::canonicalize(folder)?, None)
+            }
+            None => {
+                let temporary = tempfile::Builder::new().prefix("uzel-bench-").tempdir().context("a temporary folder")?;
+                (temporary.path().to_owned(), Some(temporary))
+            }
+        };
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()?));
-        let child = spawn(folder.path(), address, &around)?;
-        let own = Own { child, folder, around };
+        let (child, watch) = spawn(&folder, address, &around)?;
+        let own = Own { child, watch, folder, around, _temporary: temporary };
         let mut driven = Self { address, key: String::new(), web: web()?, own: Some(own) };
         driven.answers().await?;
         driven.key = match key {
@@ -111,7 +124,7 @@ impl Driven {
     /// The data folder of a hub that was started here.
     pub(crate) fn data(&self) -> anyhow::Result<PathBuf> {
         let own = self.own.as_ref().context("the data folder of a running hub is not known here")?;
-        Ok(own.folder.path().join("uzel-data"))
+        Ok(own.folder.join("uzel-data"))
     }
 
     /// Waits until the port is answered.
@@ -132,8 +145,25 @@ impl Driven {
         let own = self.own.as_mut().context("a running hub is not killed by a benchmark")?;
         own.child.kill()?;
         own.child.wait()?;
-        own.child = spawn(own.folder.path(), self.address, &own.around)?;
+        (own.child, own.watch) = spawn(&own.folder, self.address, &own.around)?;
         Ok(())
+    }
+
+    /// Ends it in order.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("a running hub is not stopped by a benchmark")?;
+        uzel_servers::signal(own.child.id(), "TERM")?;
+        let status = own.child.wait()?;
+        ensure!(status.success(), "the hub ended with {status}{}", self.last_words());
+        Ok(())
+    }
+
+    /// Starts a stopped one again on the same data, with these variables.
+    pub(crate) async fn start_again(&mut self, variables: Vec<(&'static str, String)>) -> anyhow::Result<()> {
+        let own = self.own.as_mut().context("a running hub is not started by a benchmark")?;
+        own.around.variables = variables;
+        (own.child, own.watch) = spawn(&own.folder, self.address, &own.around)?;
+        self.answers().await
     }
 
     /// The clock by which it is started from now on.
@@ -171,6 +201,12 @@ impl Driven {
         self.ask(self.web.get(self.url(path))).await
     }
 
+    /// Asks and takes whatever is answered, as long as it is answered.
+    pub(crate) fn asks(&self, path: &str) -> impl Future<Output = anyhow::Result<()>> + use<> {
+        let request = self.web.get(self.url(path)).bearer_auth(&self.key);
+        async move { Ok(request.send().await.map(drop)?) }
+    }
+
     pub(crate) async fn post(&self, path: &str, body: &Value) -> anyhow::Result<Value> {
         self.ask(self.web.post(self.url(path)).json(body)).await
     }
@@ -189,7 +225,7 @@ impl Driven {
 
     /// The end of the log of a hub that was started here, for whoever looks for the reason of an error.
     fn last_words(&self) -> String {
-        let log = self.own.as_ref().and_then(|own| std::fs::read_to_string(own.folder.path().join("log")).ok());
+        let log = self.own.as_ref().and_then(|own| std::fs::read_to_string(own.folder.join("log")).ok());
         let lines: Vec<&str> = log.iter().flat_map(|log| log.lines().rev().take(5)).collect();
         lines.into_iter().rev().map(|line| format!("\n  {line}")).collect()
     }

@@ -21,7 +21,9 @@ const ANSWER_MAX: usize = 64 * 1024;
 
 /// A request whose bytes are ready but for the digits that differ from one to the next.
 pub(crate) struct Load {
-    pub(crate) address: SocketAddr,
+    /// Connections are spread over them evenly.
+    addresses: Vec<SocketAddr>,
+    opened: AtomicU64,
     bytes: Vec<u8>,
     /// Where the running number is written, and with how many digits.
     places: Vec<(usize, usize)>,
@@ -53,9 +55,14 @@ impl Load {
     /// Every run of `#` in the head or the body takes the running number. Of the first `noted` requests it is kept when they
     /// were due.
     pub(crate) fn new(address: SocketAddr, target: &str, headers: &str, body: &str, noted: usize) -> Arc<Self> {
+        Self::spread(vec![address], target, headers, body, noted)
+    }
+
+    /// The same over several nodes.
+    pub(crate) fn spread(addresses: Vec<SocketAddr>, target: &str, headers: &str, body: &str, noted: usize) -> Arc<Self> {
         let length = body.len();
         let text = format!(
-            "POST {target} HTTP/1.1\r\nhost: {address}\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
+            "POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
         );
         let bytes = text.into_bytes();
         let mut places: Vec<(usize, usize)> = Vec::new();
@@ -66,7 +73,8 @@ impl Load {
             }
         }
         let started = (0..noted).map(|_| AtomicU64::new(0)).collect();
-        Arc::new(Self { address, bytes, places, next: AtomicU64::new(0), started, epoch: Instant::now() })
+        let (opened, next) = (AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { addresses, opened, bytes, places, next, started, epoch: Instant::now() })
     }
 
     /// The next request's number, which then is taken.
@@ -154,7 +162,9 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) async fn open(load: &Arc<Load>) -> anyhow::Result<Self> {
-        let stream = TcpStream::connect(load.address).await.with_context(|| format!("connecting to {}", load.address))?;
+        let turn = load.opened.fetch_add(1, Ordering::Relaxed) as usize;
+        let address = load.addresses.get(turn % load.addresses.len().max(1)).context("a load has an address")?;
+        let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
         Ok(Self { load: load.clone(), stream, request: load.bytes.clone(), answer: Vec::with_capacity(4096) })
     }

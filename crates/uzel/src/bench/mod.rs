@@ -7,26 +7,31 @@ mod backlog;
 mod bare;
 mod ceiling;
 mod chaos;
+mod delivery;
 mod driven;
+mod hubs;
+mod intake;
+mod journal;
 mod load;
+mod pgbench;
 mod stub;
 mod torture;
 
 use std::{
     net::SocketAddr,
+    path::PathBuf,
     process::{ExitCode, Stdio},
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context, ensure};
 use ceiling::Ceiling;
 use clap::{Args, Subcommand};
-use driven::Driven;
-use load::{Load, Outcome, Until};
+use hubs::{Hubs, On};
+use load::Load;
 use serde_json::{Value, json};
 use stub::Stub;
-use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::commands::say;
 
@@ -56,19 +61,37 @@ pub struct Options {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Webhooks accepted durably, beside the ceiling harness.
-    Intake,
-    /// From a webhook to the text at the provider, beside a harness that only leases, posts and settles.
+    /// Webhooks accepted durably, beside the ceiling harness, or pgbench's single inserts.
+    Intake {
+        #[command(flatten)]
+        on: On,
+    },
+    /// From a webhook to the text at the provider, beside a harness that only leases, posts and settles, or pgbench's single inserts.
     Delivery {
+        #[command(flatten)]
+        on: On,
         /// How many webhooks are posted in the closed loop.
         #[arg(long, default_value_t = 20_000)]
         events: u64,
     },
     /// Lets texts wait for tomorrow, more and more of them: what an event costs then, memory, and how long a start takes.
     Backlog {
+        #[command(flatten)]
+        on: On,
         /// Posted in ten parts.
         #[arg(long, default_value_t = 1_000_000)]
         events: u64,
+    },
+    /// A journal of many months: starts, look-ups, pages, and what accepting costs beside retention. It is generated first.
+    Journal {
+        #[command(flatten)]
+        on: On,
+        /// Entries to be generated, of about 500 bytes each with all that follows from them.
+        #[arg(long, default_value_t = 1_000_000)]
+        rows: u64,
+        /// Keeps the journal in this folder, or takes the one that is there. Each run of it forgets some of the oldest entries.
+        #[arg(long, value_name = "DIR")]
+        keep: Option<PathBuf>,
     },
     /// Kills the hub at random moments under load, and shows that nothing was lost and nothing sent twice.
     Torture {
@@ -80,7 +103,7 @@ enum What {
         #[arg(long)]
         seed: Option<u64>,
     },
-    /// Breaks nodes and servers under load, and shows that nothing was lost and nothing done twice. PostgreSQL is started here.
+    /// Breaks nodes and servers under load, and shows that nothing was lost and nothing done twice. PostgreSQL and NATS are started here.
     Chaos {
         #[arg(long, value_enum, default_value_t = chaos::Fault::All)]
         fault: chaos::Fault,
@@ -103,11 +126,17 @@ enum What {
 pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
     ensure!(options.seconds > 0 && options.connections > 0, "--seconds and --connections must be above 0");
     let figures = match &options.what {
-        What::Intake => intake(&hub(options).await?, options).await?,
-        What::Delivery { events } => delivery(&hub(options).await?, options, *events).await?,
-        What::Backlog { events } => {
+        What::Intake { on } => intake::run(&hubs(on, options).await?, options).await?,
+        What::Delivery { on, events } => delivery::run(&hubs(on, options).await?, options, *events).await?,
+        What::Backlog { on, events } => {
             ensure!(options.hub.is_none(), "only a hub of its own is loaded like this: leave --hub away");
-            backlog::run(options.connections, *events).await?
+            backlog::run(on, options.connections, *events).await?
+        }
+        What::Journal { on, rows, keep } => {
+            ensure!(options.hub.is_none(), "only a hub of its own is filled like this: leave --hub away");
+            let told = journal::run(on, options, *rows, keep.clone()).await?;
+            say(&if as_json { told.to_string() } else { journal::table(&told) })?;
+            return Ok(ExitCode::SUCCESS);
         }
         What::Torture { kills, events, seed } => {
             ensure!(options.hub.is_none(), "only a hub of its own is tortured: leave --hub away");
@@ -129,10 +158,10 @@ pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn hub(options: &Options) -> anyhow::Result<Driven> {
+async fn hubs(on: &On, options: &Options) -> anyhow::Result<Hubs> {
     match (options.hub, &options.key) {
-        (Some(address), Some(key)) => Driven::running(address, key).await,
-        _ => Driven::start().await,
+        (Some(address), Some(key)) => Hubs::running(address, key, on).await,
+        _ => Hubs::start(on).await,
     }
 }
 
@@ -161,7 +190,7 @@ fn setup() -> Value {
 }
 
 /// The same, and a flow that thanks every guest by the stub, so long after the visit.
-async fn set_up_delivery(hub: &Driven, stub: &Stub, delay: &str) -> anyhow::Result<()> {
+fn delivery_setup(stub: &Stub, delay: &str) -> Value {
     let mut setup = setup();
     let sms = json!({ "base_url": format!("http://{}", stub.address), "api_id": "A1B2C3D4-1111-2222-3333-444455556666", "calls_per_s": 100_000 });
     if let Some(list) = setup["connection"].as_array_mut() {
@@ -171,7 +200,7 @@ async fn set_up_delivery(hub: &Driven, stub: &Stub, delay: &str) -> anyhow::Resu
         "merchant": "bench", "slug": "thanks", "on": ["order.completed"], "ground": "service", "ground_by": "the benchmark",
         "via": "sms", "text": "Thank you!", "delay": delay, "latest": "3650d"
     }]);
-    hub.apply(&setup).await
+    setup
 }
 
 /// An order of about 900 bytes; `#` stands for the digits that change.
@@ -182,124 +211,11 @@ fn order(id: &str) -> String {
     order.to_string()
 }
 
-/// The webhook of the hub's rkeeper connection.
-fn webhook(hub: &Driven, noted: usize) -> Arc<Load> {
-    Load::new(hub.address, &format!("/api/webhook/rkeeper?key={KEY}"), "", &order("############"), noted)
-}
-
-async fn intake(hub: &Driven, options: &Options) -> anyhow::Result<Value> {
-    hub.apply(&setup()).await?;
-    let idle = hub.memory_mib();
-    let before = journalled(hub).await?;
-    let mut harness = own(&["bench", "ceiling"])?;
-    let mut lines = BufReader::new(harness.stdout.take().context("the harness's output")?).lines();
-    let address: SocketAddr = lines.next_line().await?.context("the harness did not start")?.parse()?;
-    // The number changes in the path here, so that one signature fits all and the load generator need not sign.
-    let body = order("000000000000").replace('#', "0");
-    let bare = Load::new(address, "/############", &format!("x-signature: {}\r\n", ceiling::sign(body.as_bytes())), &body, 0);
-    let ours = webhook(hub, 0);
-    let time = Duration::from_secs(options.seconds);
-    let mut taken = 0;
-
-    let mut closed = Vec::new();
-    let mut rate = 0.0;
-    for connections in [1, options.connections] {
-        let ceiling = bare.closed(connections, Until::Time(time)).await?;
-        let own = ours.closed(connections, Until::Time(time)).await?;
-        taken += own.accepted;
-        let mut figures = compare(&ceiling, &own);
-        figures["hub"]["unread_at_the_end"] = json!(hub.quiet().await?);
-        rate = own.per_s();
-        closed.push(figures);
-    }
-    // Both at one rate, which the hub can keep: else the latencies could not be compared.
-    let ceiling = bare.open(options.connections, time, rate * SHARE).await?;
-    let own = ours.open(options.connections, time, rate * SHARE).await?;
-    taken += own.accepted;
-    hub.quiet().await?;
-
-    let journalled = journalled(hub).await? - before;
-    ensure!(journalled >= taken, "{taken} requests were answered 2xx, but only {journalled} are journalled");
-    Ok(json!({
-        "one_connection": closed.first(), "all_connections": closed.last(), "open_loop_at_70_percent_of_the_hub": compare(&ceiling, &own),
-        "connections": options.connections, "answered_2xx": taken, "journalled": journalled,
-        "memory_mib": { "idle": idle.map(|idle| idle["now"].clone()), "after": hub.memory_mib() },
-    }))
-}
-
-async fn journalled(hub: &Driven) -> anyhow::Result<u64> {
-    let mut all = 0;
-    for state in ["unread", "read", "duplicate", "dead"] {
-        all += hub.count("entries", state).await?;
-    }
-    Ok(all)
-}
-
-fn compare(ceiling: &Outcome, own: &Outcome) -> Value {
-    let ratio = |own: f64, ceiling: f64| rounded(own / ceiling.max(f64::MIN_POSITIVE));
-    json!({
-        "ceiling": figures(ceiling), "hub": figures(own),
-        "hub_to_ceiling": {
-            "per_s": ratio(own.per_s(), ceiling.per_s()),
-            "p50": ratio(own.quantile(0.5), ceiling.quantile(0.5)),
-            "p99": ratio(own.quantile(0.99), ceiling.quantile(0.99)),
-        }
-    })
-}
-
-fn figures(outcome: &Outcome) -> Value {
-    json!({
-        "per_s": outcome.per_s().round(), "p50_ms": rounded(outcome.quantile(0.5)), "p99_ms": rounded(outcome.quantile(0.99)),
-        "refused": outcome.refused,
-    })
+/// The webhook of the rkeeper connection; `run` stands before the running number.
+fn webhook(addresses: Vec<SocketAddr>, run: &str, noted: usize) -> Arc<Load> {
+    Load::spread(addresses, &format!("/api/webhook/rkeeper?key={KEY}"), "", &order(&format!("{run}############")), noted)
 }
 
 fn rounded(number: f64) -> f64 {
     (number * 1000.0).round() / 1000.0
-}
-
-async fn delivery(hub: &Driven, options: &Options, events: u64) -> anyhow::Result<Value> {
-    let time = Duration::from_secs(options.seconds);
-    // Room for the open loop, should it be as fast as any hub was ever seen.
-    let phones = (events + 50_000 * options.seconds).min(10_000_000);
-    ensure!(events < phones, "--events: there are only ten million phones that begin with +7999");
-    let bare = bare(&Stub::start(phones as usize).await?, events).await?;
-    let stub = Stub::start(phones as usize).await?;
-    set_up_delivery(hub, &stub, "0s").await?;
-    let load = webhook(hub, phones as usize);
-
-    let began = Instant::now();
-    let posted = load.closed(options.connections, Until::Count(events)).await?;
-    hub.quiet().await?;
-    let delivered_per_s = posted.accepted as f64 / began.elapsed().as_secs_f64();
-    let sent = stub.arrivals.all();
-    ensure!(sent >= posted.accepted, "{} webhooks were accepted, but only {sent} texts were sent", posted.accepted);
-
-    let first = load.next();
-    let open = load.open(options.connections, time, delivered_per_s * SHARE).await?;
-    hub.quiet().await?;
-    let mut micros: Vec<u32> = (first..load.next())
-        .filter_map(|number| Some(stub.arrivals.at(number)?.saturating_duration_since(load.started(number)?)))
-        .map(|latency| u32::try_from(latency.as_micros()).unwrap_or(u32::MAX))
-        .collect();
-    micros.sort_unstable();
-    Ok(json!({
-        "events": posted.accepted, "refused": posted.refused, "accepted_per_s": posted.per_s().round(),
-        "delivered_per_s": delivered_per_s.round(), "bare_per_s": bare.round(), "hub_to_bare": rounded(delivered_per_s / bare),
-        "open_loop_at_70_percent": {
-            "per_s": open.per_s().round(), "arrived": micros.len(),
-            "end_to_end_p50_ms": load::quantile(&micros, 0.5), "end_to_end_p99_ms": load::quantile(&micros, 0.99),
-        },
-        "connections": options.connections, "memory_mib": hub.memory_mib(),
-    }))
-}
-
-/// How many rows a second the bare harness brings to the stub.
-async fn bare(stub: &Stub, rows: u64) -> anyhow::Result<f64> {
-    let url = format!("http://{}/sms/send", stub.address);
-    let harness = own(&["bench", "bare", &url, &rows.to_string(), "--json"])?;
-    let output = harness.wait_with_output().await?;
-    ensure!(output.status.success(), "the bare harness failed");
-    let told: Value = serde_json::from_slice(&output.stdout)?;
-    told["per_s"].as_f64().context("the bare harness tells no rate")
 }

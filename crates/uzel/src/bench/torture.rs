@@ -36,10 +36,10 @@ pub(crate) async fn run(connections: usize, kills: u32, events: u64, seed: u64) 
     let mut random = StdRng::seed_from_u64(seed);
     let stub = Stub::start(events as usize).await?;
     let mut hub = Driven::start().await?;
-    super::set_up_delivery(&hub, &stub, "0s").await?;
+    hub.apply(&super::delivery_setup(&stub, "0s")).await?;
     let accepted = Arc::new(Accepted((0..events).map(|_| AtomicBool::new(false)).collect()));
     let began = Instant::now();
-    let load = super::webhook(&hub, 0);
+    let load = super::webhook(vec![hub.address], "", 0);
     let posters = post_all(&load, &accepted, connections, events);
     let progress = ProgressBar::new(u64::from(kills));
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} kills, {msg}").context("the bar's own template")?);

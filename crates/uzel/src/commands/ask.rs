@@ -60,7 +60,14 @@ impl Asker {
     pub(crate) async fn passing(settings: &Settings) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir().context("a folder to try it in")?;
         let path = folder.path().to_owned();
-        let settings = Settings { database: None, master_key: None, master_key_file: None, ..settings.clone() };
+        let settings = Settings {
+            database: None,
+            migrate: true,
+            master_key: None,
+            master_key_file: None,
+            master_key_command: None,
+            ..settings.clone()
+        };
         Self::own(&settings, &path, Some(folder)).await
     }
 

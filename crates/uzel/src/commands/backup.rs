@@ -15,7 +15,7 @@ use serde_json::json;
 use uzel_store::{Copied, Sqlite};
 
 use super::{DATABASE, say};
-use crate::{hub::Folder, settings::Settings};
+use crate::{hub::Folder, master::Source, settings::Settings};
 
 const ON_A_SERVER: &str = "this hub's database is a PostgreSQL server: use pg_dump and pg_restore (docs/operations.md tells how)";
 
@@ -59,8 +59,9 @@ pub(super) fn restore(settings: &Settings, from: &Path, as_json: bool) -> anyhow
         if let Some(kept) = kept {
             say(&format!("What was there before is kept as {}.", kept.display()))?;
         }
-        let key = settings.master_key_file.clone().unwrap_or_else(|| folder.path.join("master.key"));
-        if settings.master_key.is_none() && !key.exists() {
+        if let Source::File(key) = Source::of(settings, &folder.path)
+            && !key.exists()
+        {
             say(&format!("Put the master key back before the start: {} is missing.", key.display()))?;
         }
         if copied.open > 0 {

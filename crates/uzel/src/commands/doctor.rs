@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use uzel_engine::doctor::{Finding, Verdict};
 
 use super::{DATABASE, ask::Asker, say};
-use crate::{hub::SOCKET, settings::Settings};
+use crate::{hub::SOCKET, master::Source, settings::Settings};
 
 /// With less room on the disk a person should look, and with less still the journal may stop any moment.
 const ROOM_MIB: [u64; 2] = [2_048, 256];
@@ -131,8 +131,11 @@ fn folder(settings: &Settings) -> Finding {
 }
 
 fn secrets(settings: &Settings) -> Vec<Finding> {
-    let master = settings.master_key_file.clone().unwrap_or_else(|| settings.data.join("master.key"));
-    let files = [(settings.master_key.is_none().then_some(master)), Some(settings.data.join("owner.key"))];
+    let master = match Source::of(settings, &settings.data) {
+        Source::File(file) => Some(file),
+        _ => None,
+    };
+    let files = [master, Some(settings.data.join("owner.key"))];
     let judge = |file: std::path::PathBuf| {
         let mode = fs::metadata(&file).ok()?.permissions().mode() & 0o777;
         let path = file.display();

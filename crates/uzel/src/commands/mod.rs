@@ -4,11 +4,14 @@
 mod apply;
 mod ask;
 mod backup;
+mod copy;
 mod doctor;
+mod endpoints;
 mod migrate;
 mod moment;
 mod places;
 mod replay;
+mod secrets;
 mod show;
 
 use std::{
@@ -70,7 +73,7 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8090")]
         listen: SocketAddr,
     },
-    /// Set up merchants, outlets, connections and flows by a file.
+    /// Set up merchants, outlets, connections, flows and endpoints by a file.
     Apply {
         file: PathBuf,
         /// Only show what would change.
@@ -93,6 +96,11 @@ enum Command {
     Connections {
         #[command(subcommand)]
         what: ConnectionsCommand,
+    },
+    /// Endpoints: where the merchants' own software receives webhooks.
+    Endpoints {
+        #[command(subcommand)]
+        what: endpoints::EndpointsCommand,
     },
     /// Providers.
     Providers {
@@ -128,6 +136,11 @@ enum Command {
         /// A key of your own: with the same key the same text goes once, however often it is asked for within three days.
         #[arg(long)]
         key: Option<String>,
+    },
+    /// Commands: calls that must be made.
+    Commands {
+        #[command(subcommand)]
+        what: CommandsCommand,
     },
     /// Publishing to NATS.
     Nats {
@@ -165,10 +178,18 @@ enum Command {
     Doctor(doctor::DoctorArgs),
     /// Show which steps of the schema the database has, and apply those that it lacks.
     Migrate(migrate::MigrateArgs),
+    /// The master key, which seals the keys that seal secrets.
+    Secrets {
+        #[command(subcommand)]
+        what: secrets::SecretsCommand,
+    },
     /// Copy the embedded database into a file while the hub works. The master key is not in it.
     Backup { file: PathBuf },
     /// Put a copy of the embedded database back; no hub may work in the folder. What was there is kept under another name.
     Restore { file: PathBuf },
+    /// Move a business: copy all that SQLite holds to an empty PostgreSQL database, or back, and read it back. No hub may work on
+    /// either meanwhile. The master key is not in it.
+    Copy(copy::CopyArgs),
     /// A completion script for a shell.
     Completion { shell: clap_complete::Shell },
 }
@@ -199,6 +220,26 @@ enum KeysCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum CommandsCommand {
+    /// End a command whose outcome is unknown, once you know from the provider what became of it.
+    Settle {
+        id: String,
+        outcome: Outcome,
+        /// How it was found out; it stands in the journal.
+        #[arg(long)]
+        note: String,
+    },
+}
+
+#[derive(Debug, Clone, Copy, clap::ValueEnum)]
+enum Outcome {
+    /// The provider did it.
+    Done,
+    /// The provider did nothing: `uzel replay` may try it again.
+    Failed,
+}
+
+#[derive(Debug, Subcommand)]
 enum NatsCommand {
     /// Keep no events for NATS any more, and forget those that wait; the settings must not name a server.
     Off,
@@ -223,6 +264,9 @@ struct JournalArgs {
     merchant: Option<String>,
     #[arg(long)]
     provider: Option<String>,
+    /// An endpoint: what was sent to it, and what it answered.
+    #[arg(long)]
+    endpoint: Option<String>,
     #[arg(long)]
     phone: Option<String>,
     /// Order number or provider's id.
@@ -368,6 +412,7 @@ impl Cli {
                     bail!("--dev works only while the hub listens on loopback");
                 }
                 logging(settings.log_json);
+                keep_panics_quiet();
                 serve(&settings).await
             }
             Command::Demo(options) => demo::run(options, self.json).await,
@@ -386,7 +431,9 @@ impl Cli {
             }
             Command::Doctor(args) => doctor::run(&self.load()?, self.settings.as_deref(), args, self.json).await,
             Command::Migrate(args) => migrate::run(&self.load()?, args, self.json).await,
+            Command::Secrets { what } => secrets::run(&self.load()?, what, self.json).await,
             Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
+            Command::Copy(args) => copy::run(&self.load()?, args, self.json).await,
             Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
             Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {
                 providers(what, self.json)
@@ -412,10 +459,12 @@ impl Cli {
     async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
+            Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
                     ("merchant", &args.merchant),
                     ("provider", &args.provider),
+                    ("endpoint", &args.endpoint),
                     ("phone", &args.phone),
                     ("order", &args.order),
                     ("status", &args.status),
@@ -498,11 +547,17 @@ impl Cli {
             }
             Command::Keys { what: KeysCommand::Remove { id } } => asker.delete(&format!("/api/v1/keys/{id}")).await?,
             Command::Audit { merchant, object, before, limit } => {
-                let pairs =
-                    [("merchant", merchant), ("object", object), ("before", before), ("limit", &Some(limit.to_string()))];
+                let pairs = [("merchant", merchant), ("object", object), ("before", before), ("limit", &Some(limit.to_string()))];
                 let given: Vec<(&str, &String)> =
                     pairs.iter().filter_map(|(name, value)| value.as_ref().map(|value| (*name, value))).collect();
                 asker.list(&format!("/api/v1/audit?{}", serde_urlencoded::to_string(given)?)).await?
+            }
+            Command::Commands { what: CommandsCommand::Settle { id, outcome, note } } => {
+                let outcome = match outcome {
+                    Outcome::Done => "done",
+                    Outcome::Failed => "failed",
+                };
+                asker.post(&format!("/api/v1/commands/{id}/settle"), &json!({ "outcome": outcome, "note": note })).await?
             }
             Command::Nats { what: NatsCommand::Off } => asker.post("/api/v1/nats", &json!({ "publish": false })).await?,
             Command::Notices => asker.list("/api/v1/notices").await?,
@@ -538,7 +593,7 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
-            Command::Send { .. } => show::asked(answer),
+            Command::Send { .. } | Command::Commands { .. } => show::asked(answer),
             Command::Nats { .. } => show::unpublished(answer),
             Command::Keys { what: KeysCommand::List { .. } } | Command::Connections { what: ConnectionsCommand::Keys { .. } } => {
                 show::keys(answer)
@@ -546,7 +601,9 @@ impl Cli {
             Command::Keys { what: KeysCommand::Create { .. } }
             | Command::Connections { what: ConnectionsCommand::NewKey { .. } } => show::new_key(answer),
             Command::Keys { what: KeysCommand::Remove { .. } }
-            | Command::Connections { what: ConnectionsCommand::RemoveKey { .. } } => "it is gone: nobody is let in by it".to_owned(),
+            | Command::Connections { what: ConnectionsCommand::RemoveKey { .. } } => {
+                "it is gone: nobody is let in by it".to_owned()
+            }
             Command::Connections { what: ConnectionsCommand::Pause { .. } | ConnectionsCommand::Resume { .. } } => {
                 show::paused(answer)
             }
@@ -607,7 +664,7 @@ pub(crate) async fn stop_signal() -> anyhow::Result<()> {
     Ok(())
 }
 
-pub(crate) fn logging(json: bool) {
+pub fn logging(json: bool) {
     use tracing_subscriber::{EnvFilter, fmt};
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,async_nats=off"));
     // Colours are for a person at a terminal; in a file they would stand between a field and its value.
@@ -615,6 +672,17 @@ pub(crate) fn logging(json: bool) {
     let log = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
     // Twice set is no fault: the first one stays.
     drop(if json { log.json().try_init() } else { log.with_target(false).try_init() });
+}
+
+/// Where a part of the hub fails inside stands in the log; what it says of it does not: it may repeat what was being read.
+pub fn keep_panics_quiet() {
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(
+            place,
+            "a part of the hub failed inside (a fault of the hub): what it was about is a dead letter, or unknown"
+        );
+    }));
 }
 
 /// A line for the person who asked.

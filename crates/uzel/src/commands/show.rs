@@ -144,6 +144,11 @@ pub(super) fn plan(plan: &Value, dry_run: bool) -> String {
         let (connection, key) = (key[0].as_str().unwrap_or_default(), key[1].as_str().unwrap_or_default());
         line(&mut page, format_args!("webhook key of {connection}, shown this once: {key}"));
     }
+    // Of what is not kept nothing is worth writing down.
+    for secret in list(plan, "secrets").filter(|_| !dry_run) {
+        let (endpoint, secret) = (secret[0].as_str().unwrap_or_default(), secret[1].as_str().unwrap_or_default());
+        line(&mut page, format_args!("signing secret of endpoint {endpoint}, shown this once: {secret}"));
+    }
     line(&mut page, format_args!("{}", if dry_run { "nothing was changed (dry run)" } else { "applied" }));
     page.trim_end().to_owned()
 }
@@ -295,7 +300,13 @@ pub(super) fn audit(answer: &Value) -> String {
         let detail = if row["detail"] == serde_json::json!({}) { String::new() } else { row["detail"].to_string() };
         line(
             &mut page,
-            format_args!("{}  {:<31}{:<24}{:<31}{detail}", text(row, "at"), text(row, "by"), text(row, "action"), text(row, "object")),
+            format_args!(
+                "{}  {:<31}{:<24}{:<31}{detail}",
+                text(row, "at"),
+                text(row, "by"),
+                text(row, "action"),
+                text(row, "object")
+            ),
         );
     }
     if page.is_empty() { "nothing was changed".to_owned() } else { page.trim_end().to_owned() }

@@ -152,3 +152,38 @@ async fn an_asked_text_keeps_to_what_its_person_has_said_and_to_its_times() {
     assert_eq!(json!(held), json!([["no_consent", 1], ["opt_out", 1], ["too_old", 1]]));
     assert_eq!(world.texts().await[0].0, "79991110002");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_text_of_unknown_fate_is_ended_by_hand_with_a_note_in_the_journal() {
+    let world = World::new(json!({})).await;
+    let mut unknown = Vec::new();
+    for (key, phone) in [("one", "+79991110001"), ("two", "+79991110002")] {
+        world.control("smsru/faults", &json!({ "kind": "cut_after", "path": "/sms/send" })).await;
+        let id = ask(&world, Some(key), &text(phone)).await.1["id"].as_str().unwrap().to_owned();
+        world.quiet().await;
+        unknown.push(id);
+    }
+    assert_eq!(world.commands("unknown").await, 2);
+    let settle = async |id: &str, body: Value| world.ask(&format!("/api/v1/commands/{id}/settle"), &body).await;
+    let (status, problem) = settle(&unknown[0], json!({ "outcome": "done", "note": " " })).await;
+    assert_eq!((status, &problem["errors"][0]["pointer"]), (422, &json!("/note")));
+    assert_eq!(settle(&unknown[0], json!({ "outcome": "perhaps", "note": "n" })).await.0, 422);
+    assert_eq!(settle("cmd_01h45ytscbebyvny4gc8cr8ma2", json!({ "outcome": "done", "note": "n" })).await.0, 404);
+    for (id, outcome, state) in [(&unknown[0], "done", "done"), (&unknown[1], "failed", "dead")] {
+        let body = json!({ "outcome": outcome, "note": "their page of sent texts" });
+        assert_eq!(settle(id, body.clone()).await, (200, json!({ "id": id, "state": state })));
+        let (status, problem) = settle(id, body).await;
+        assert_eq!(status, 422);
+        assert!(problem.to_string().contains(&format!("the command is {state}")), "{problem}");
+        let shown = world.api(&format!("/api/v1/commands/{id}")).await;
+        let last = shown["exchanges"].as_array().unwrap().last().unwrap();
+        assert_eq!((&shown["state"], &last["endpoint"]), (&json!(state), &json!("settled by hand")));
+        assert_eq!((&last["request"], &last["response"]), (&json!("their page of sent texts"), &json!(outcome)));
+        assert!(shown["reason"].as_str().unwrap().contains("by the word of a person (with a key of the API)"), "{shown}");
+    }
+    let rows = world.api("/api/v1/journal?limit=2").await;
+    let rows: Vec<_> = rows.as_array().unwrap().iter().map(|row| (&row["endpoint"], &row["status"])).collect();
+    assert_eq!(rows, [(&json!("settled by hand"), &json!("error")), (&json!("settled by hand"), &json!("ok"))]);
+    assert_eq!(world.commands("unknown").await, 0);
+    assert_eq!(world.ask("/api/v1/fsck", &json!({})).await.1, json!({ "found": [] }));
+}

@@ -122,6 +122,21 @@ async fn missing_steps_of_the_schema_are_shown_and_applied_without_a_hub() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_hub_that_may_not_migrate_starts_only_where_no_step_is_missing_and_says_which() {
+    let server = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+    for variables in [&[("UZEL_MIGRATE", "false")][..], &[("UZEL_MIGRATE", "false"), ("UZEL_DATABASE", &server)]] {
+        let mut binary = Binary::new(variables);
+        let refused = binary.uzel(&["serve"]);
+        assert_eq!(refused.code, 1, "{}", refused.out);
+        let why = "the database lacks step 1 (first): run `uzel migrate --apply` first, or set `migrate = true`";
+        assert!(refused.err.contains(why), "{}", refused.err);
+        assert!(!binary.database().exists(), "nothing is made");
+        assert_eq!(binary.uzel(&["migrate", "--apply"]).code, 0);
+        binary.serve(&[]).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_steps_of_a_server_are_shown_and_applied_and_no_password_is() {
     let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
     let binary = Binary::new(&[("UZEL_DATABASE", &url)]);

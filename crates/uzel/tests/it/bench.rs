@@ -4,9 +4,13 @@ use std::process::Command;
 
 use serde_json::Value;
 
+fn uzel() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_uzel"))
+}
+
 /// A run that is as short as can be.
 fn bench(arguments: &[&str]) -> Value {
-    let out = Command::new(env!("CARGO_BIN_EXE_uzel")).arg("bench").args(arguments).arg("--json").output().unwrap();
+    let out = uzel().arg("bench").args(arguments).arg("--json").output().unwrap();
     assert!(out.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&out.stderr));
     serde_json::from_slice(&out.stdout).unwrap()
 }
@@ -47,4 +51,84 @@ fn a_backlog_waits_and_survives_a_kill() {
     let told = bench(&["backlog", "--events", "500", "--connections", "8"]);
     assert_eq!((&told["waiting"], told["events_per_s_by_part"].as_array().unwrap().len()), (&500.into(), 10));
     assert!(told["start_to_first_2xx_ms"].as_f64().unwrap() > 0.0, "{told}");
+}
+
+#[test]
+fn several_nodes_on_postgresql_are_measured_beside_pgbench() {
+    let on = ["--store", "postgres", "--nodes", "2", "--seconds", "1", "--connections", "8"];
+    let told = bench(&[&["intake"], &on[..]].concat());
+    assert_eq!((&told["store"], &told["nodes"]), (&"postgres".into(), &2.into()));
+    assert!(told["journalled"].as_u64() >= told["answered_2xx"].as_u64(), "{told}");
+    assert!(told["all_connections"]["hub_to_ceiling"]["per_s"].as_f64().unwrap() > 0.0, "{told}");
+    let told = bench(&[&["delivery", "--events", "200"], &on[..]].concat());
+    assert!(told["events"] == 200 && told["hub_to_pgbench"].as_f64().unwrap() > 0.0, "{told}");
+}
+
+#[test]
+fn a_backlog_waits_on_postgresql_too() {
+    let told = bench(&["backlog", "--store", "postgres", "--events", "300", "--connections", "8"]);
+    assert_eq!((&told["waiting"], &told["store"]), (&300.into(), &"postgres".into()));
+}
+
+/// A journal of four months is generated, looked at, and used again.
+fn journal(store: &str, folder: &std::path::Path) {
+    // Where a server's own user may come.
+    let keep = folder.join("journal");
+    let arguments = ["journal", "--store", store, "--rows", "20000", "--seconds", "2", "--connections", "8", "--keep"];
+    let arguments = [&arguments[..], &[keep.to_str().unwrap()]].concat();
+    let told = bench(&arguments);
+    assert_eq!((&told["store"], &told["waiting"]), (&store.into(), &200.into()), "{told}");
+    assert!(told["entries"].as_u64().unwrap() > 20_000, "{told}");
+    for figure in
+        [&told["look_up"]["phone"], &told["look_up"]["order"], &told["look_up"]["provider_id"], &told["newest_page"]["all"]]
+    {
+        assert!(figure["p99_ms"].as_f64().unwrap() > 0.0, "{told}");
+    }
+    assert!(told["accept"]["forgotten_meanwhile"].as_u64().unwrap() > 0, "{told}");
+    let again = bench(&arguments);
+    assert!(again["generated_s"].is_null() && again["entries"].as_u64().unwrap() > 10_000, "{again}");
+    let out = uzel()
+        .args(["bench", "journal", "--store", store, "--rows", "30000", "--keep", keep.to_str().unwrap()])
+        .output()
+        .unwrap();
+    assert!(!out.status.success() && String::from_utf8_lossy(&out.stderr).contains("--rows 20000"));
+}
+
+#[test]
+fn a_journal_of_many_months_is_generated_measured_and_used_again() {
+    journal("sqlite", tempfile::tempdir().unwrap().path());
+}
+
+#[test]
+fn a_journal_of_many_months_is_generated_measured_and_used_again_on_postgresql() {
+    let folder = tempfile::Builder::new().permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755)).tempdir().unwrap();
+    journal("postgres", folder.path());
+}
+
+#[test]
+fn a_hub_that_knows_an_earlier_runs_orders_is_given_new_ones() {
+    let folder = tempfile::tempdir().unwrap();
+    let port = uzel_servers::free_port().unwrap();
+    let address = format!("127.0.0.1:{port}");
+    let mut hub = uzel()
+        .current_dir(folder.path())
+        .args(["serve", "--listen", &address])
+        .env("UZEL_ALLOW_NETWORKS", "127.0.0.0/8")
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let file = folder.path().join("uzel-data/owner.key");
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
+    while std::net::TcpStream::connect(&address).is_err() || !file.exists() {
+        assert!(std::time::Instant::now() < deadline, "the hub does not answer");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let key = std::fs::read_to_string(file).unwrap();
+    for _ in 0..2 {
+        let hub = ["--hub", &address, "--key", key.trim(), "--events", "50", "--seconds", "1", "--connections", "4"];
+        let told = bench(&[&["delivery"], &hub[..]].concat());
+        assert_eq!(told["events"], 50, "{told}");
+    }
+    hub.kill().unwrap();
+    hub.wait().unwrap();
 }

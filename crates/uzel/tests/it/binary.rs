@@ -115,6 +115,11 @@ impl Binary {
         until("the hub to answer", async || self.web.get(&health).send().await.is_ok()).await;
     }
 
+    /// The hub's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.as_ref().expect("the hub runs").id()
+    }
+
     /// Ends the hub by a signal (`-TERM`, `-KILL`).
     pub(crate) fn signal(&mut self, signal: &str) {
         let mut child = self.child.take().expect("the hub runs");

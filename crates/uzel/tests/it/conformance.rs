@@ -23,7 +23,7 @@ fn fixtures(provider: &Provider) -> std::path::PathBuf {
 }
 
 /// The settings that the fixtures name, with every address led to the stand-in, which serves below the provider's name.
-fn settings(provider: &Provider, sandbox: &str) -> Map<String, Value> {
+pub(crate) fn settings(provider: &Provider, sandbox: &str) -> Map<String, Value> {
     let file = std::fs::read(fixtures(provider).join("settings.json")).unwrap_or_else(|_| b"{}".to_vec());
     let mut settings: Map<String, Value> = serde_json::from_slice(&file).unwrap();
     for (name, property) in provider.schema().as_value()["properties"].as_object().into_iter().flatten() {

@@ -2,12 +2,15 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use serde_json::Value;
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
+use serde_json::{Value, json};
 
 use crate::{
     binary::Binary,
     commands::{cafe, post},
-    world::until,
+    nats_server::{Nats, Sync},
+    oauth,
+    world::{World, setup, until},
 };
 
 /// The page with what differs from machine to machine and from run to run taken out.
@@ -45,7 +48,7 @@ async fn a_hub_that_is_well_says_so_of_every_part() {
     ok    key         uzel-data/master.key, mode 600
     ok    key         uzel-data/owner.key, mode 600
     ok    files       the hub may open N files
-    ok    store       SQLite 0.00.0, schema 3 of 3, N MB; it can be written
+    ok    store       SQLite 0.00.0, schema 7 of 7, N MB; it can be written
     ok    setup       merchants 2, connections 4, flows 1
     ok    work        unread 0, waiting 0, being sent 0; the oldest has waited N s
     All is well.
@@ -127,4 +130,71 @@ async fn a_nats_server_that_is_away_is_told_and_nothing_hangs() {
     let failed = binary.uzel(&["doctor"]);
     assert!(failed.code == 1 && failed.out.contains("127.0.0.1:1 does not answer"), "{}{}", failed.out, failed.err);
     assert!(!failed.out.contains("hidden-word"), "{}", failed.out);
+}
+
+/// What the hub finds of its amoCRM connection: the verdict, and the words behind its name.
+async fn of_amocrm(world: &World) -> (String, String) {
+    let found = world.api("/api/v1/doctor").await;
+    let list = found["findings"].as_array().unwrap().iter();
+    let mut told = list.filter(|finding| finding["found"].as_str().unwrap().contains("(amocrm): "));
+    let (finding, None) = (told.next().expect("a finding"), told.next()) else { panic!("{found}") };
+    let words = finding["found"].as_str().unwrap().split_once("(amocrm): ").unwrap().1;
+    (finding["verdict"].as_str().unwrap().to_owned(), words.to_owned())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_end_of_a_token_is_told_before_it_comes() {
+    let world = World::new(json!({})).await;
+    let mut setup = setup(&world.sandbox.url(), &json!({}));
+    let now_s = world.clock.now().as_second();
+    for (days, verdict, words) in [(400, "ok", "ends on"), (10, "warn", "ends on"), (-1, "fail", "ended on")] {
+        let end_s = now_s + days * 86_400 + 60;
+        let claims = BASE64_URL_SAFE_NO_PAD.encode(json!({ "exp": end_s }).to_string());
+        let settings = &mut setup["connection"][3]["settings"];
+        settings["long_lived_token"] = json!(format!("head.{claims}.hidden-word"));
+        world.apply(&setup).await;
+        let (found, said) = of_amocrm(&world).await;
+        let end = jiff::Timestamp::from_second(end_s).unwrap();
+        assert_eq!((found.as_str(), said), (verdict, format!("the token in its settings {words} {end}")), "{days}");
+    }
+    // A token that says nothing of itself is no fault.
+    setup["connection"][3]["settings"]["long_lived_token"] = json!("opaque");
+    world.apply(&setup).await;
+    let all = world.api("/api/v1/doctor").await.to_string();
+    assert!(!all.contains("the token in its settings") && !all.contains("hidden-word"), "{all}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_login_that_is_not_renewed_is_told_before_it_dies() {
+    let world = oauth::authorized().await;
+    assert_eq!(of_amocrm(&world).await, ("ok".to_owned(), "its login was made or renewed 0 days ago".to_owned()));
+    world.control("amocrm/faults", &json!({ "kind": "status", "status": 503, "for_ms": 600_000 })).await;
+    world.pass(61 * 24 * 60);
+    let said = |days: u32| format!("its login was made or renewed {days} days ago, and lasts 90");
+    assert_eq!(of_amocrm(&world).await, ("warn".to_owned(), said(61)));
+    world.pass(30 * 24 * 60);
+    assert_eq!(of_amocrm(&world).await, ("fail".to_owned(), said(91)));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_server_is_told_with_its_version_and_its_stream_and_when_it_stops_that_is_told() {
+    let nats = Nats::start(Sync::Default);
+    let mut binary = Binary::new(&[("UZEL_NATS", &nats.url())]);
+    binary.serve(&[]).await;
+    let look = || {
+        let looked = binary.uzel(&["doctor", "--json"]);
+        let answer = looked.json();
+        let about = answer["findings"].as_array().unwrap().iter().find(|finding| finding["about"] == "nats").unwrap();
+        (looked.code, about["verdict"].as_str().unwrap().to_owned(), about["found"].as_str().unwrap().to_owned())
+    };
+    // The hub makes the stream a moment after its start.
+    until("the stream to be there", async || look().0 == 0).await;
+    let (_, verdict, found) = look();
+    let told = found.strip_prefix(&nats.url()).unwrap();
+    let (version, stream) = told.strip_prefix(": NATS ").unwrap().split_once(' ').unwrap();
+    assert_eq!((verdict.as_str(), stream), ("ok", "answers; stream UZEL holds 0 messages"));
+    assert!(version.split('.').count() == 3 && version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
+    nats.kill();
+    let (code, verdict, found) = look();
+    assert!(code == 1 && verdict == "fail" && found.contains("does not answer"), "{code} {verdict} {found}");
 }

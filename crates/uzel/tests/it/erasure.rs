@@ -1,5 +1,6 @@
 //! Erasure of one person, and retention of one merchant, by the whole hub.
 
+use jiff::SignedDuration;
 use serde_json::{Value, json};
 use uzel_engine::ErasureError;
 use uzel_model::Id;
@@ -43,8 +44,16 @@ async fn what_is_left_of_an_erased_person_names_them_nowhere() {
     let counts = async || engine.store.counts().await.unwrap();
     until("all is read", async || counts().await.entries == [(EntryState::Read, 3)]).await;
     let own = merchant(&world);
-    let page =
-        engine.next_events(Some(own), &[], FeedFrom::Time(world.clock.now()), 10, std::time::Duration::ZERO).await.unwrap();
+    let page = engine
+        .next_events(
+            Some(own),
+            &[],
+            FeedFrom::Time(world.clock.now() - SignedDuration::from_hours(1)),
+            10,
+            std::time::Duration::ZERO,
+        )
+        .await
+        .unwrap();
     let entries: Vec<Id> = page.events.iter().map(|stored| stored.event.entry).collect();
 
     assert!(matches!(engine.erase(own, "nobody").await, Err(ErasureError::Phone(_))));

@@ -8,6 +8,7 @@ use uzel_model::Secret;
 use uzel_sandbox::Sandbox;
 
 use crate::{
+    binary::Binary,
     logins, oauth,
     world::{KEY, World, anywhere, free_port, setup, until},
 };
@@ -47,7 +48,11 @@ async fn a_node_with_another_master_key_does_not_start_and_harms_nothing() {
     let world = World::on_postgres().await;
     let mut settings = world.beside();
     settings.master_key_file = None;
-    let error = format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
+    let start = async || format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
+    let file = settings.data.join("master.key");
+    assert!(start().await.contains(&format!("{} is missing", file.display())) && !file.exists());
+    std::fs::write(&file, uzel_engine::Master::make().expose()).unwrap();
+    let error = start().await;
     assert!(error.contains("the master key is not the one that sealed what is stored"), "{error}");
     world.post("rkeeper", &json!({ "order": { "id": 1, "status": "Completed", "customer": { "phone": "+79990000001" } } })).await;
     world.quiet().await;
@@ -261,4 +266,19 @@ async fn what_could_not_end_within_its_lease_is_not_sent_and_waits() {
     let other = Hub::start(&settings, Parts { clock: world.clock.clone(), ..Parts::default() }).await.unwrap();
     world.in_time("the text", async || world.texts().await.len() == 1).await;
     other.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_beat_that_fails_is_told_once_and_so_is_its_end() {
+    let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+    let mut binary = Binary::new(&[("UZEL_DATABASE", url.as_str()), ("RUST_LOG", "info,uzel_store=debug")]);
+    binary.serve(&[]).await;
+    let (client, connection) = tokio_postgres::connect(&url, tokio_postgres::NoTls).await.unwrap();
+    tokio::spawn(connection);
+    client.batch_execute("ALTER TABLE node RENAME TO hidden").await.unwrap();
+    let told = |words: &str| binary.log().matches(words).count();
+    until("two beats to fail", async || told("beat still fails") > 1).await;
+    client.batch_execute("ALTER TABLE hidden RENAME TO node").await.unwrap();
+    until("the beat to be back", async || told("this node's beat is back") > 0).await;
+    assert_eq!((told("this node's beat fails"), told("this node's beat is back")), (1, 1));
 }

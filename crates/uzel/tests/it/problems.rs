@@ -63,13 +63,7 @@ async fn whatever_is_asked_wrongly_is_answered_by_a_problem_that_names_the_field
 async fn every_type_of_problem_has_a_row_in_the_documents() {
     let page = include_str!("../../../../docs/problems.md");
     for kind in uzel_server::Problem::KINDS {
-        let row = format!(
-            "| `/problems/{}` | {} | {} | {} |",
-            kind.slug,
-            kind.status.as_u16(),
-            kind.when,
-            kind.what_to_do
-        );
+        let row = format!("| `/problems/{}` | {} | {} | {} |", kind.slug, kind.status.as_u16(), kind.when, kind.what_to_do);
         assert!(page.contains(&row), "docs/problems.md lacks this row:\n{row}");
     }
     assert_eq!(page.matches("| `/problems/").count(), uzel_server::Problem::KINDS.len());

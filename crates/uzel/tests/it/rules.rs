@@ -185,6 +185,20 @@ async fn a_text_that_never_went_does_not_count_as_asked() {
     assert_eq!((phones(&world).await.len(), held(&world).await), (1, json!([["cancelled", 1]])));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_is_cancelled_while_its_text_is_put_off_gets_none_later() {
+    let world = World::new(json!({})).await;
+    let later = json!({ "kind": "status", "status": 503, "latency_ms": 700, "path": "/sms/send" });
+    world.control("smsru/faults", &later).await;
+    serve(&world, 1, "+79991110001").await;
+    until("the text to be sent", async || world.commands("sending").await == 1).await;
+    world.post("rkeeper", &json!({ "order": { "id": 1, "status": "Отменен", "customer": { "phone": "+79991110001" } } })).await;
+    until("the text to be held", async || world.commands("held").await == 1).await;
+    world.pass(120);
+    world.quiet().await;
+    assert_eq!((world.texts().await.len(), held(&world).await), (0, json!([["cancelled", 1]])));
+}
+
 /// Tells that a deal came to a stage.
 async fn deal(world: &World, status: u32) {
     let body = format!("leads[status][0][id]=9001&leads[status][0][status_id]={status}&account[id]=1");

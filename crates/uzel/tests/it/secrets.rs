@@ -117,7 +117,7 @@ async fn a_database_from_before_the_check_of_the_master_key_takes_no_other_key()
     };
     forget();
     let right = std::fs::read(data.join("master.key")).unwrap();
-    std::fs::write(data.join("master.key"), uzel_engine::Vault::new_master().expose()).unwrap();
+    std::fs::write(data.join("master.key"), uzel_engine::Master::make().expose()).unwrap();
     let error = format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
     assert!(error.contains("the master key is not the one that sealed what is stored"), "{error}");
     std::fs::write(data.join("master.key"), right).unwrap();

@@ -2,6 +2,7 @@
 
 use std::{
     net::{SocketAddr, TcpListener},
+    path::Path,
     time::{Duration, Instant},
 };
 
@@ -133,6 +134,16 @@ impl World {
         Self { hub, sandbox, clock, web, settings, folder }
     }
 
+    /// Stops the hub, and starts one with other settings after `meanwhile`.
+    pub(crate) async fn moved(self, tweak: impl FnOnce(&mut Settings), meanwhile: impl AsyncFnOnce(&Path)) -> Self {
+        let Self { hub, sandbox, clock, web, mut settings, folder } = self;
+        hub.stop().await.unwrap();
+        meanwhile(&settings.data).await;
+        tweak(&mut settings);
+        let hub = Hub::start(&settings, Parts { clock: clock.clone(), ..Parts::default() }).await.unwrap();
+        Self { hub, sandbox, clock, web, settings, folder }
+    }
+
     pub(crate) async fn apply(&self, setup: &Value) {
         self.hub.apply(setup, Leniency { short_keys: true }).await.unwrap();
     }
@@ -170,7 +181,7 @@ impl World {
     }
 
     pub(crate) fn data(&self) -> std::path::PathBuf {
-        self.folder.path().join("data")
+        self.settings.data.clone()
     }
 
     /// One column of texts, by SQL of ours that both stores understand.

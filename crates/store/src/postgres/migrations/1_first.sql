@@ -1,3 +1,5 @@
+-- needs 1
+
 -- Times are kept to the microsecond; ids are UUIDv7, so that new rows are written at the end of their tables and a range of ids
 -- is a range of time. Tables of the journal are cut into weeks by it: a week is dropped at once when its time is over.
 

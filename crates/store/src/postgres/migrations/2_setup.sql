@@ -1,3 +1,5 @@
+-- needs 1
+
 -- How often each row of the setup has changed.
 ALTER TABLE setup ADD COLUMN version bigint NOT NULL DEFAULT 1;
 

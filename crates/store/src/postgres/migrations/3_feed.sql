@@ -1,3 +1,5 @@
+-- needs 3: a program that does not know it would tell no events in the feed.
+
 -- Of each event by whom and what it tells, and its place in the feed, once it is whole: the number of the transaction that made it
 -- so. Whoever reads the feed takes only what is from before the oldest transaction that is still open, so that nothing comes in
 -- behind. Where the database has been moved to a server that counts from lower numbers, `added` makes up for it.

@@ -1,34 +1,39 @@
-//! Several nodes on one database are broken in every way that a night may bring, under load; then what they answered "ok" to is
-//! counted.
+//! Several nodes on one database and one NATS server are broken in every way that a night may bring, under load; then what they
+//! answered "ok" to is counted.
 //!
-//! The judge shares no code with the hub: it reads the database by its own SQL and counts what the provider got.
+//! The judges share no code with the hub: they read the database by their own SQL and the stream by the stock client, and count
+//! what the provider got.
 
+mod faults;
+mod history;
 mod judge;
 mod nodes;
+mod order;
+mod orders;
+mod post;
 mod provider;
+mod stream;
 
 use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
 use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
-use uzel_servers::{Options, Postgres};
+use tokio_postgres::{Client, NoTls};
+use uzel_servers::{Nats, Options, Postgres, Sync};
 
-use self::{nodes::Nodes, provider::Provider};
-use super::{
-    KEY,
-    load::{Load, Wire},
-    rounded,
+use self::{
+    nodes::{Nodes, Servers},
+    orders::STUCK,
+    post::{Posted, post_all},
+    provider::Provider,
 };
+use super::rounded;
 
 /// What is broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -43,60 +48,48 @@ pub(super) enum Fault {
     Drop,
     /// Others take nearly all connections of the database.
     Pool,
+    /// Others lock the tables, until all connections of the nodes wait.
+    Block,
+    /// The NATS server is killed, and started again.
+    Nats,
     /// A node's clock is minutes ahead or behind.
     Clock,
     /// All of them, mixed.
     All,
 }
 
-const FAULTS: [Fault; 6] = [Fault::Kill, Fault::Freeze, Fault::Restart, Fault::Drop, Fault::Pool, Fault::Clock];
-/// Orders of one guest: their texts go one after another.
-const ORDERS_A_GUEST: u64 = 4;
-const CONNECTIONS: usize = 24;
-/// After so long without an answer the next node is asked.
-const PATIENCE: Duration = Duration::from_secs(3);
-const TRIES_FOR: Duration = Duration::from_secs(120);
-
-/// What the load came to so far.
-struct Posted {
-    accepted: Vec<AtomicBool>,
-    next: AtomicU64,
-    refused: AtomicU64,
-    began: Instant,
-    /// When a request was last answered 2xx, and the longest time without one, in milliseconds.
-    last_ms: AtomicU64,
-    silence_ms: AtomicU64,
-}
+/// So long nothing may stand still afterwards, however slow the machine is.
+const STANDSTILL: Duration = Duration::from_secs(60);
+/// Of a mix the short ones come first.
+const FAULTS: [Fault; 8] =
+    [Fault::Kill, Fault::Nats, Fault::Restart, Fault::Drop, Fault::Block, Fault::Clock, Fault::Pool, Fault::Freeze];
 
 pub(crate) async fn run(fault: Fault, nodes: usize, events: u64, seed: u64, time: Duration) -> anyhow::Result<Value> {
     ensure!((1..1_000_000).contains(&events), "--events: from 1 to a million");
     ensure!((1..=16).contains(&nodes), "--nodes: from 1 to 16");
     let mut random = StdRng::seed_from_u64(seed);
-    let postgres = Arc::new(Postgres::start_with(&Options { max_connections: 20 + 20 * nodes as u32, config: Vec::new() })?);
+    let options = Options { max_connections: 20 + 20 * nodes as u32, ..Options::default() };
+    let servers = Servers { postgres: Arc::new(Postgres::start_with(&options)?), nats: Arc::new(Nats::start(Sync::Default)?) };
     let provider = Provider::start(events).await?;
-    let mut nodes = Nodes::start(&postgres.url(), nodes).await?;
+    let mut nodes = Nodes::start(&servers, nodes).await?;
     nodes.set_up(&provider).await?;
-    let posted = Arc::new(Posted {
-        accepted: (0..events).map(|_| AtomicBool::new(false)).collect(),
-        next: AtomicU64::new(0),
-        refused: AtomicU64::new(0),
-        began: Instant::now(),
-        last_ms: AtomicU64::new(0),
-        silence_ms: AtomicU64::new(0),
-    });
-    let mut posters = post_all(&nodes, &posted, time);
+    history::record(&connect(&servers).await?).await?;
+    let posted = Posted::new(events);
+    let mut posters = post_all(&nodes.addresses(), &posted, time);
     let progress = ProgressBar::new(events);
     progress.set_style(ProgressStyle::with_template("{bar:40} {pos}/{len} webhooks, {msg}").context("the bar's own template")?);
     let mut done: Vec<&str> = Vec::new();
-    let mut turn = 0;
-    while posters.try_join_next().is_none() && posted.next.load(Ordering::Relaxed) < events {
+    // Of a mix each kind comes once before any comes again, however short the run is.
+    let once = if fault == Fault::All { FAULTS.len() } else { 1 };
+    while posted.taken_up() < events || done.len() < once {
+        if let Some(ended) = posters.try_join_next() {
+            ended??;
+        }
         tokio::time::sleep(Duration::from_millis(random.random_range(200..1_200))).await;
-        // Of a mix each kind comes once before any comes again, however short the run is.
-        let fault = if fault == Fault::All { FAULTS[turn % FAULTS.len()] } else { fault };
-        turn += 1;
+        let fault = if fault == Fault::All { FAULTS[done.len() % FAULTS.len()] } else { fault };
         progress.set_message(format!("{} faults", done.len()));
-        progress.set_position(posted.next.load(Ordering::Relaxed).min(events));
-        done.push(nodes.suffer(fault, &postgres, &mut random).await?);
+        progress.set_position(posted.taken_up());
+        done.push(nodes.suffer(fault, &servers, &mut random).await.with_context(|| format!("seed {seed}, {fault:?}"))?);
     }
     while let Some(ended) = posters.join_next().await {
         ended??;
@@ -104,64 +97,65 @@ pub(crate) async fn run(fault: Fault, nodes: usize, events: u64, seed: u64, time
     progress.finish_and_clear();
     nodes.heal().await?;
     let quiet = Instant::now();
+    let client = connect(&servers).await?;
+    others_end(&client, &provider).await.with_context(|| format!("seed {seed}"))?;
+    let others_s = quiet.elapsed().as_secs_f64();
+    provider.free();
     nodes.quiet().await?;
+    let called_s = quiet.elapsed().as_secs_f64();
+    stream::published(&client).await.with_context(|| format!("seed {seed}"))?;
     let quiet_s = quiet.elapsed().as_secs_f64();
     let found = nodes.fsck().await?;
     ensure!(found["found"] == json!([]), "seed {seed}: fsck finds {found}");
-    let verdict = judge::judge(&postgres.url(), &posted.accepted, &provider).await.with_context(|| format!("seed {seed}"))?;
+    let verdict = judge::judge(&client, &posted, &provider).await.with_context(|| format!("seed {seed}"))?;
+    let stream = stream::judge(&client, &servers.nats.url()).await.with_context(|| format!("seed {seed}"))?;
     Ok(json!({
         "seed": seed, "fault": format!("{fault:?}").to_lowercase(), "faults": done, "nodes": nodes.count(), "events": events,
         "seconds": rounded(posted.began.elapsed().as_secs_f64()), "seconds_to_quiet": rounded(quiet_s),
-        "refused": posted.refused.load(Ordering::Relaxed),
-        "longest_without_2xx_s": rounded(posted.silence_ms.load(Ordering::Relaxed) as f64 / 1_000.0), "fsck": "clean",
-        "verdict": verdict,
+        "of_them": { "all_but_one_guest": rounded(others_s), "all_calls": rounded(called_s) },
+        "refused": posted.refused.load(Ordering::Relaxed), "longest_without_2xx_s": rounded(posted.silence_s()),
+        "fsck": "clean", "verdict": verdict, "stream": stream,
     }))
 }
 
-/// Posts every order, evenly over the time, to one node after another until one takes it.
-fn post_all(nodes: &Nodes, posted: &Arc<Posted>, time: Duration) -> JoinSet<anyhow::Result<()>> {
-    let body = json!({ "order": {
-        "id": "#######", "status": "Completed", "customer": { "name": "Guest", "phone": "+7999@@@@@@@" }, "comment": "x".repeat(300)
-    } });
-    let loads: Vec<_> = nodes
-        .addresses()
-        .into_iter()
-        .map(|address| (address, format!("/api/webhook/rkeeper?key={KEY}"), body.to_string()))
-        .collect();
-    let loads = Arc::new(loads);
-    let mut posters = JoinSet::new();
-    for _ in 0..CONNECTIONS {
-        let (loads, posted) = (loads.clone(), posted.clone());
-        posters.spawn(async move {
-            loop {
-                let number = posted.next.fetch_add(1, Ordering::Relaxed);
-                let Some(accepted) = posted.accepted.get(number as usize) else { return Ok(()) };
-                let due = posted.began + time.mul_f64(number as f64 / posted.accepted.len() as f64);
-                tokio::time::sleep_until(due.into()).await;
-                let deadline = Instant::now() + TRIES_FOR;
-                let mut node = number as usize;
-                loop {
-                    let (address, target, body) = &loads[node % loads.len()];
-                    let body = body.replace("@@@@@@@", &format!("{:07}", number / ORDERS_A_GUEST));
-                    let load = Load::new(*address, target, "", &body, 0);
-                    let asked = async {
-                        let mut wire = Wire::open(&load).await?;
-                        wire.send(number, Instant::now()).await
-                    };
-                    if let Ok(Ok(true)) = tokio::time::timeout(PATIENCE, asked).await {
-                        accepted.store(true, Ordering::Relaxed);
-                        let now_ms = posted.began.elapsed().as_millis() as u64;
-                        let last_ms = posted.last_ms.swap(now_ms, Ordering::Relaxed);
-                        posted.silence_ms.fetch_max(now_ms.saturating_sub(last_ms), Ordering::Relaxed);
-                        break;
-                    }
-                    posted.refused.fetch_add(1, Ordering::Relaxed);
-                    ensure!(Instant::now() < deadline, "order {number} was taken by no node in {TRIES_FOR:?}");
-                    node += 1;
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
+/// A session of ours beside the hub's.
+async fn connect(servers: &Servers) -> anyhow::Result<Client> {
+    let (client, connection) = tokio_postgres::connect(&servers.postgres.url(), NoTls).await?;
+    // Its end is told by the client's next query.
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+/// One key that cannot be sent holds none of the others back: they all end while it waits.
+async fn others_end(client: &Client, provider: &Provider) -> anyhow::Result<()> {
+    let (mut left, mut moved) = ((0, 0), Instant::now());
+    loop {
+        let unread: i64 = client.query_one("SELECT count(*) FROM unread", &[]).await?.try_get(0)?;
+        let others = client
+            .query(
+                "SELECT c.job::json ->> 'phone', (w.next_at - clock_timestamp())::text
+                 FROM waiting w JOIN command c ON c.id = w.command WHERE c.job::json ->> 'phone' <> $1",
+                &[&orders::phone(STUCK)],
+            )
+            .await?;
+        if unread == 0 && others.is_empty() {
+            return Ok(());
+        }
+        if left != (unread, others.len()) {
+            (left, moved) = ((unread, others.len()), Instant::now());
+        }
+        if moved.elapsed() > STANDSTILL {
+            let mut waits = String::new();
+            for row in &others {
+                let (phone, due): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+                waits += &format!("\n{phone} may be written to in {due}");
             }
-        });
+            let keys = history::read(client, provider).await?;
+            let one =
+                keys.iter().find(|(guest, _)| others.first().is_some_and(|row| row.get::<_, &str>(0) == orders::phone(**guest)));
+            let one = one.map_or(String::new(), |(guest, key)| format!("\nguest {guest}:\n{key}"));
+            bail!("one guest cannot be written to, and {unread} entries and {} texts to others wait:{waits}{one}", others.len());
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    posters
 }

@@ -1,39 +1,45 @@
-//! The nodes, and how they are broken.
+//! The nodes and the servers that they share.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc};
 
-use anyhow::{Context, bail};
-use rand::{RngExt, rngs::StdRng};
+use anyhow::Context;
 use serde_json::{Value, json};
-use uzel_servers::{Postgres, Stop, signal};
+use uzel_servers::{Nats, Postgres};
 
-use super::{Fault, provider::Provider};
+use super::provider::Provider;
 use crate::bench::driven::{Driven, Surroundings};
 
 /// Short ones, so that a run sees many of them end.
-const CALL_TIMEOUT_MS: u64 = 2_000;
-const LEASE_MARGIN_MS: u64 = 2_000;
+pub(super) const CALL_TIMEOUT_MS: u64 = 2_000;
+pub(super) const LEASE_MARGIN_MS: u64 = 2_000;
 const READING_LEASE_MS: u64 = 2_000;
-/// A node that stood still so long has lost all that it had taken.
-const FREEZE: Duration = Duration::from_millis(CALL_TIMEOUT_MS + LEASE_MARGIN_MS + 1_000);
-const CLOCKS: [&str; 2] = ["+7m", "-7m"];
+/// Few, so that they are soon all taken.
+pub(super) const READERS: usize = 2;
 
-pub(crate) struct Nodes(Vec<Driven>);
+pub(crate) struct Servers {
+    pub(crate) postgres: Arc<Postgres>,
+    pub(crate) nats: Arc<Nats>,
+}
+
+pub(crate) struct Nodes(pub(super) Vec<Driven>);
 
 impl Nodes {
-    pub(crate) async fn start(database: &str, count: usize) -> anyhow::Result<Self> {
-        let variables = vec![
-            ("UZEL_DATABASE", database.to_owned()),
-            ("UZEL_MASTER_KEY", uzel_engine::Vault::new_master().expose().to_owned()),
-            ("UZEL_CALL_TIMEOUT_MS", CALL_TIMEOUT_MS.to_string()),
-            ("UZEL_LEASE_MARGIN_MS", LEASE_MARGIN_MS.to_string()),
-            ("UZEL_READING_LEASE_MS", READING_LEASE_MS.to_string()),
-        ];
-        let around = Surroundings { variables, clock: None };
-        let mut nodes = vec![Driven::start_in(around.clone(), None).await?];
-        for _ in 1..count {
+    pub(crate) async fn start(servers: &Servers, count: usize) -> anyhow::Result<Self> {
+        let master = uzel_engine::Master::make().expose().to_owned();
+        let mut nodes: Vec<Driven> = Vec::new();
+        for number in 1..=count {
+            let variables = vec![
+                // By its number the history knows it.
+                ("UZEL_DATABASE", format!("{}?options=-c%20chaos.node%3D{number}", servers.postgres.url())),
+                ("UZEL_DATABASE_CONNECTIONS", READERS.to_string()),
+                ("UZEL_NATS", servers.nats.url()),
+                ("UZEL_MASTER_KEY", master.clone()),
+                ("UZEL_CALL_TIMEOUT_MS", CALL_TIMEOUT_MS.to_string()),
+                ("UZEL_LEASE_MARGIN_MS", LEASE_MARGIN_MS.to_string()),
+                ("UZEL_READING_LEASE_MS", READING_LEASE_MS.to_string()),
+            ];
             let key = nodes.first().map(Driven::key).map(str::to_owned);
-            nodes.push(Driven::start_in(around.clone(), key.as_deref()).await?);
+            nodes.push(Driven::start_in(Surroundings { variables, ..Surroundings::default() }, key.as_deref()).await?);
         }
         Ok(Self(nodes))
     }
@@ -50,7 +56,7 @@ impl Nodes {
         self.0.iter().map(|node| node.address).collect()
     }
 
-    /// A flow that writes to the guest of every order, with the order's number.
+    /// Two flows that write to the guest of every order, with the order's number: at once, or a second later.
     pub(crate) async fn set_up(&self, provider: &Provider) -> anyhow::Result<()> {
         let mut setup = crate::bench::setup();
         let sms = json!({
@@ -59,56 +65,15 @@ impl Nodes {
         if let Some(list) = setup["connection"].as_array_mut() {
             list.push(json!({ "merchant": "bench", "outlet": "outlet", "slug": "sms", "provider": "smsru", "settings": sms }));
         }
-        setup["flow"] = json!([{
-            "merchant": "bench", "slug": "thanks", "on": ["order.completed"], "ground": "service", "ground_by": "the benchmark",
-            "via": "sms", "text": "Thank you for {{ event.subject }}", "latest": "3650d"
-        }]);
+        let flow = |slug: &str, delay: &str| {
+            json!({
+                "merchant": "bench", "slug": slug, "on": ["order.completed"], "when": format!("event.data.restaurant == '{slug}'"),
+                "ground": "service", "ground_by": "the benchmark", "via": "sms", "text": "Thank you for {{ event.subject }}",
+                "delay": delay, "latest": "3650d"
+            })
+        };
+        setup["flow"] = json!([flow("now", "0s"), flow("later", "1s")]);
         self.first()?.apply(&setup).await
-    }
-
-    /// Breaks something at random, and waits until what was broken is whole again where it does not mend itself.
-    pub(crate) async fn suffer(
-        &mut self,
-        fault: Fault,
-        postgres: &Arc<Postgres>,
-        random: &mut StdRng,
-    ) -> anyhow::Result<&'static str> {
-        let place = random.random_range(0..self.0.len());
-        let node = self.0.get_mut(place).context("a node")?;
-        match fault {
-            Fault::Kill => {
-                node.kill()?;
-                node.answers().await?;
-                Ok("kill")
-            }
-            Fault::Freeze => {
-                let process = node.process()?;
-                signal(process, "STOP")?;
-                tokio::time::sleep(FREEZE).await;
-                signal(process, "CONT")?;
-                Ok("freeze")
-            }
-            Fault::Restart => {
-                let postgres = postgres.clone();
-                tokio::task::spawn_blocking(move || postgres.restart(Stop::Immediate)).await??;
-                Ok("restart")
-            }
-            Fault::Drop => {
-                postgres.drop_connections().await?;
-                Ok("drop")
-            }
-            Fault::Pool => {
-                fill(postgres).await?;
-                Ok("pool")
-            }
-            Fault::Clock => {
-                node.set_clock(Some(CLOCKS[random.random_range(0..CLOCKS.len())]));
-                node.kill()?;
-                node.answers().await?;
-                Ok("clock")
-            }
-            Fault::All => bail!("a mix is no fault of its own"),
-        }
     }
 
     /// All nodes answer.
@@ -126,24 +91,4 @@ impl Nodes {
     pub(crate) async fn fsck(&self) -> anyhow::Result<Value> {
         self.first()?.post("/api/v1/fsck", &json!({})).await
     }
-}
-
-/// Takes connections until none is left, ends the nodes' own so that they must come again, and gives back after a while.
-async fn fill(postgres: &Postgres) -> anyhow::Result<()> {
-    let mut idle = Vec::new();
-    for round in 0..2 {
-        if round == 1 {
-            postgres.drop_connections().await?;
-            idle.clear();
-        }
-        while let Ok((client, connection)) = tokio_postgres::connect(&postgres.url(), tokio_postgres::NoTls).await {
-            idle.push((client, tokio::spawn(connection)));
-        }
-    }
-    tokio::time::sleep(Duration::from_secs(2)).await;
-    for (client, connection) in idle {
-        drop(client);
-        drop(connection.await);
-    }
-    Ok(())
 }
