@@ -137,6 +137,7 @@ fn view(merchant: Id, command: &TimelineCommand, unmasked: bool) -> CommandView 
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "outcome": "done", "note": "the provider's cabinet shows it as delivered" }))]
 pub(super) struct SettleRequest {
+    /// What the provider says became of it.
     outcome: FoundOut,
     /// How it was found out; it stands in the journal.
     note: String,
@@ -170,7 +171,9 @@ pub(super) async fn settle(ask: Ask<ByIdOnly, (), SettleRequest>) -> Answered<Se
 /// A command that was settled.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct SettledView {
+    /// The command.
     id: Id,
+    /// How it stands now.
     state: CommandState,
 }
 

@@ -109,6 +109,7 @@ pub(super) async fn test(ask: Ask<ById, (), TestRequest>) -> Answered<TestOutcom
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "since": "2026-11-24T00:00:00Z" }))]
 pub(super) struct RecoverRequest {
+    /// Of events from then on.
     since: Timestamp,
     /// Also what was delivered, and what came before the endpoint was set up.
     #[serde(default)]

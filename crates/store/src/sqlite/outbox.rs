@@ -203,7 +203,9 @@ pub(super) fn lease(
 
 /// From now on it is being sent.
 pub(super) fn mark_sending(db: &Connection, command: Id, lease: i64, until: i64) -> Result<()> {
-    db.prepare_cached("INSERT INTO sending (command, lease, until) VALUES (?1, ?2, ?3)")?.execute([command.ordinal(), lease, until]).map(drop)
+    db.prepare_cached("INSERT INTO sending (command, lease, until) VALUES (?1, ?2, ?3)")?
+        .execute([command.ordinal(), lease, until])
+        .map(drop)
 }
 
 fn read(row: &Row<'_>) -> Result<Command> {
