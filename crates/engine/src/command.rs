@@ -40,7 +40,9 @@ pub struct CommandRequest {
     /// The same, by the word that flows have for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
+    /// The person's phone.
     pub to: String,
+    /// What is sent.
     pub text: String,
     /// Without it: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +50,7 @@ pub struct CommandRequest {
     /// Without it: a day after it is due.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latest_at: Option<Timestamp>,
+    /// On what ground the person is written to.
     pub ground: Ground,
 }
 
@@ -77,7 +80,9 @@ pub struct Holder {
 /// A command that is queued, or was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Accepted {
+    /// The command.
     pub id: Id,
+    /// How it stands.
     pub state: CommandState,
     /// It was asked for before, with this key and this body.
     #[serde(skip)]

@@ -36,14 +36,19 @@ const TRIES_MAX: u32 = 5;
 #[derive(Debug, Clone, Default, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SetupFile {
+    /// Businesses.
     #[serde(default)]
     pub merchant: Vec<MerchantPart>,
+    /// Points of sale.
     #[serde(default)]
     pub outlet: Vec<OutletPart>,
+    /// Connections to providers.
     #[serde(default)]
     pub connection: Vec<ConnectionPart>,
+    /// Flows.
     #[serde(default)]
     pub flow: Vec<FlowPart>,
+    /// URLs of merchants' own software.
     #[serde(default)]
     pub endpoint: Vec<EndpointPart>,
 }
@@ -51,9 +56,11 @@ pub struct SetupFile {
 /// A business.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = json!({ "slug": "cafe", "name": "Café on the corner", "language": "ru", "country": "RU" }))]
 pub struct MerchantPart {
     /// Unique name of `[a-z0-9-]`.
     pub slug: String,
+    /// As people call it.
     #[serde(default)]
     pub name: Option<String>,
     /// `ru`, `uz` or `en`.
@@ -72,12 +79,16 @@ pub struct MerchantPart {
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OutletPart {
+    /// Slug of the merchant.
     pub merchant: String,
+    /// Unique name of `[a-z0-9-]`.
     pub slug: String,
+    /// As people call it; texts may name it.
     #[serde(default)]
     pub name: Option<String>,
     /// Time zone by name, for instance `Europe/Moscow`.
     pub zone: String,
+    /// Country of phones without a code; by default the merchant's.
     #[serde(default)]
     pub country: Option<String>,
     /// `PC_POS`, `SMART` or `VIRTUAL`.
@@ -88,11 +99,16 @@ pub struct OutletPart {
 /// A connection to a provider.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = json!({ "merchant": "cafe", "outlet": "arbat", "slug": "till", "provider": "rkeeper", "settings": {} }))]
 pub struct ConnectionPart {
+    /// The merchant, by its slug; the API takes an id as well.
     pub merchant: String,
+    /// Slug of the outlet that it belongs to, if to one.
     #[serde(default)]
     pub outlet: Option<String>,
+    /// Unique name of `[a-z0-9-]`.
     pub slug: String,
+    /// Id of the provider: `uzel providers list` names them.
     pub provider: String,
     /// As the provider's schema says: `uzel providers schema iiko`.
     #[serde(default)]
@@ -100,6 +116,7 @@ pub struct ConnectionPart {
     /// Webhook keys to be accepted, at least 24 characters each; without one the hub makes a key.
     #[serde(default)]
     pub webhook_keys: Vec<String>,
+    /// Makes no calls for now.
     #[serde(default)]
     pub paused: bool,
     /// Reads what was missed, on a schedule.
@@ -113,8 +130,14 @@ pub struct ConnectionPart {
 
 /// A flow.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
+#[schemars(example = json!({
+    "merchant": "cafe", "slug": "thanks", "on": ["order.completed"], "ground": "service", "ground_by": "Anna Petrova, owner",
+    "delay": "2h", "quiet_from": "21:00", "quiet_to": "10:00", "once_in_days": 14, "via": "sms", "text": "Thank you for your visit!"
+}))]
 pub struct FlowPart {
+    /// The merchant, by its slug; the API takes an id as well.
     pub merchant: String,
+    /// Unique name of `[a-z0-9-]`.
     pub slug: String,
     #[serde(flatten)]
     pub rule: FlowDoc,

@@ -96,14 +96,14 @@ fn page_of(document: &Value) -> String {
         links.push_str(&format!("<a href=\"#{tag}\">{tag}</a>"));
         body.push_str(&format!("<h2 id=\"{tag}\">{tag}</h2>"));
         for (path, method, operation) in operations.iter().filter(|(_, _, operation)| operation["tags"][0] == tag) {
-            body.push_str(&operation_of(path, method, operation));
+            body.push_str(&operation_of(document, path, method, operation));
         }
     }
     links.push_str("<a href=\"#shapes\">shapes</a>");
     body.push_str("<h2 id=\"shapes\">Shapes</h2>");
     for (name, schema) in document["components"]["schemas"].as_object().into_iter().flatten() {
         body.push_str(&format!(
-            "<details id=\"shape-{name}\"><summary><b>{name}</b> {}</summary>{}</details>",
+            "<details><summary><b>{name}</b> <span class=\"says\">{}</span></summary><div id=\"shape-{name}\">{}</div></details>",
             marked(schema["description"].as_str().unwrap_or_default()),
             fields(schema)
         ));
@@ -115,7 +115,7 @@ fn page_of(document: &Value) -> String {
     frame("The API", &format!("<nav>{links}</nav><main>{head}{body}</main>"))
 }
 
-fn operation_of(path: &str, method: &str, operation: &Value) -> String {
+fn operation_of(document: &Value, path: &str, method: &str, operation: &Value) -> String {
     let text = |name: &str| marked(operation[name].as_str().unwrap_or_default());
     let parameters: String = operation["parameters"]
         .as_array()
@@ -132,26 +132,35 @@ fn operation_of(path: &str, method: &str, operation: &Value) -> String {
         .collect();
     let parameters = if parameters.is_empty() { parameters } else { format!("<table>{parameters}</table>") };
     let body = &operation["requestBody"]["content"]["application/json"]["schema"];
-    let body = if body.is_null() { String::new() } else { format!("<p>Body: {}</p>", shape(body)) };
-    let answers: String = operation["responses"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(status, response)| {
+    let body = if body.is_null() { String::new() } else { format!("<p>Body: {}</p>{}", shape(body), example(document, body)) };
+    let mut answer = String::new();
+    let mut problems = String::new();
+    for (status, response) in operation["responses"].as_object().into_iter().flatten() {
+        for slug in
+            response["content"]["application/problem+json"]["examples"].as_object().into_iter().flatten().map(|(slug, _)| slug)
+        {
+            problems.push_str(&format!(" <a href=\"/problems/{slug}\">{status} {slug}</a>"));
+        }
+        if problems.is_empty() {
             let schema = &response["content"]["application/json"]["schema"];
-            let schema = if schema.is_null() { String::new() } else { shape(schema) };
-            format!(
-                "<tr><td>{status}</td><td>{schema}</td><td>{}</td></tr>",
-                marked(response["description"].as_str().unwrap_or_default())
-            )
-        })
-        .collect();
+            let schema = if schema.is_null() { String::new() } else { format!(" {}", shape(schema)) };
+            answer = format!("{status}{schema}: {}", marked(response["description"].as_str().unwrap_or_default()));
+        }
+    }
     format!(
-        "<details><summary><span class=\"method {method}\">{method}</span> <code>{}</code> <span>{}</span></summary><p>{}</p>{parameters}{body}<table>{answers}</table></details>",
+        "<details><summary><span class=\"method\">{method}</span> <code>{}</code> <span class=\"says\">{}</span></summary><div id=\"{}\"><p>{}</p>{parameters}{body}<p>Answer: {answer}</p><p class=\"problems\">Problems:{problems}</p></div></details>",
         escape(path),
         text("summary"),
+        text("operationId"),
         text("description"),
     )
+}
+
+/// What a body may look like.
+fn example(document: &Value, body: &Value) -> String {
+    let schema = body["$ref"].as_str().and_then(|path| document.pointer(&path[1..])).unwrap_or(body);
+    let Some(example) = schema["examples"].get(0) else { return String::new() };
+    format!("<pre>{}</pre>", escape(&format!("{example:#}")))
 }
 
 fn row(name: &str, kind: &str, required: bool, says: &str) -> String {
@@ -177,7 +186,7 @@ fn shape(schema: &Value) -> String {
     if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
         return format!("<a href=\"#shape-{0}\">{0}</a>", escape(name));
     }
-    for choices in ["anyOf", "oneOf"].iter().filter_map(|name| schema[*name].as_array()) {
+    if let Some(choices) = ["anyOf", "oneOf"].iter().find_map(|name| schema[*name].as_array()) {
         return choices.iter().map(shape).collect::<Vec<_>>().join(" or ");
     }
     if let Some(values) = schema["enum"].as_array() {

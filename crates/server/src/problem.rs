@@ -16,12 +16,14 @@ pub struct Problem {
     /// Path of the page that says what this is and what to do.
     #[serde(rename = "type")]
     kind: String,
+    /// What it is called.
     title: &'static str,
+    /// The status of the answer.
     status: u16,
     /// What is wrong this time.
     detail: String,
     /// Every fault of what was sent, each with its place.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     errors: Vec<Fault>,
     #[serde(skip)]
     retry_after_s: Option<u32>,

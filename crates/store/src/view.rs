@@ -138,7 +138,7 @@ pub struct TimelineCommand {
     pub delivery: Option<Delivery>,
     /// The provider's code for that.
     pub delivery_code: Option<String>,
-    /// What was sent and answered.
+    /// What was sent and answered; lists of commands leave it out.
     pub exchanges: Vec<Exchange>,
 }
 

@@ -44,6 +44,7 @@ pub struct EndpointKey {
     pub secret: Option<Secret>,
     /// For `v1a`: `whpk_…`.
     pub public_key: String,
+    /// When it was made.
     #[schemars(with = "String")]
     pub made_at: Timestamp,
     /// Until when it signs beside the newer one.
@@ -59,11 +60,15 @@ fn shown<S: serde::Serializer>(secret: &Option<Secret>, serializer: S) -> Result
 /// An endpoint as it is shown.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct EndpointView {
+    /// Its id.
     #[schemars(with = "String")]
     pub id: Id,
+    /// Its unique name.
     pub slug: String,
+    /// Whose it is.
     #[schemars(with = "String")]
     pub merchant: Id,
+    /// The same, by its slug.
     pub merchant_slug: String,
     /// The values of its URL's query are masked.
     #[serde(flatten)]
@@ -74,7 +79,9 @@ pub struct EndpointView {
     pub keys: Vec<EndpointKey>,
     /// Why nothing goes to it until a person enables it.
     pub disabled: Option<Disabled>,
+    /// Since when nothing gets there, and why.
     pub failing: Option<Failing>,
+    /// When it was set up.
     #[schemars(with = "String")]
     pub made_at: Timestamp,
 }
@@ -82,14 +89,17 @@ pub struct EndpointView {
 /// Since when its calls fail, and why: until one succeeds it gets one at a time.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct Failing {
+    /// Since when.
     #[schemars(with = "String")]
     pub since: Timestamp,
+    /// Why the last one did not get there.
     pub reason: String,
 }
 
 /// A new signing key.
 #[derive(Debug, Clone, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(example = serde_json::json!({ "overlap_s": 86400 }))]
 pub struct RotateRequest {
     /// A secret of your own (`whsec_` and 24 to 64 bytes in base64); else the hub makes one.
     #[serde(default)]
@@ -102,12 +112,15 @@ pub struct RotateRequest {
 /// What an endpoint did with a test.
 #[derive(Debug, Clone, Serialize, JsonSchema)]
 pub struct TestOutcome {
+    /// Whether it was taken.
     pub delivered: bool,
     /// `webhook-id` of what was sent.
     pub webhook_id: String,
     /// What it answered: status and body, cut and masked as in the journal.
     pub answer: String,
+    /// What was wrong.
     pub error: Option<String>,
+    /// How long it took.
     pub duration_ms: i64,
     /// The exchange in the journal.
     #[schemars(with = "Option<String>")]
@@ -117,7 +130,9 @@ pub struct TestOutcome {
 /// What was queued again.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct Recovered {
+    /// How many events were looked at.
     pub events: u64,
+    /// How many are sent again.
     pub queued: u64,
     /// There is more than one request looks at: ask again from here.
     #[schemars(with = "Option<String>")]

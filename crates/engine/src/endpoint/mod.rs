@@ -36,7 +36,9 @@ const BODY_BYTES_MAX: usize = 256 << 10;
 /// Why an endpoint gets nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct Disabled {
+    /// Why.
     pub reason: String,
+    /// Since when.
     #[schemars(with = "String")]
     pub at: Timestamp,
 }

@@ -168,7 +168,7 @@ impl Engine {
                 part["settings"] = self.settings_of(row, patch)?;
                 without(&mut part, &["made_at"]);
             }
-            Thing::Outlet => without(&mut part, &["bridge"]),
+            Thing::Outlet => without(&mut part, &["bridge", "pos_seen_at"]),
             Thing::Merchant | Thing::Flow => {}
         }
         merge(&mut part, patch);

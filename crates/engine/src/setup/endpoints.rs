@@ -13,7 +13,9 @@ use crate::endpoint::{EndpointDoc, EndpointRule, Hidden, KeyDoc, OVERLAP, header
 /// A URL of the merchant's own software that receives webhooks.
 #[derive(Debug, Clone, Deserialize, Serialize, JsonSchema)]
 pub struct EndpointPart {
+    /// The merchant, by its slug; the API takes an id as well.
     pub merchant: String,
+    /// Unique name of `[a-z0-9-]`.
     pub slug: String,
     /// Headers beside the hub's own, for instance `authorization`. They are kept as secrets.
     #[serde(default, skip_serializing)]

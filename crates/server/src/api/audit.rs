@@ -20,6 +20,7 @@ pub(super) struct AuditQuery {
     object: Option<String>,
     /// `next` of the page before.
     before: Option<Id>,
+    /// Rows of a page.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
 }

@@ -37,8 +37,10 @@ pub(super) struct CommandView(#[schemars(with = "CommandShape")] Value);
 
 /// The shape of what is shown: masked, it is the same.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct CommandShape {
+    /// Whose it is.
     merchant: Id,
     #[serde(flatten)]
     command: TimelineCommand,
@@ -60,13 +62,17 @@ pub(super) struct CommandsQuery {
     merchant: Option<String>,
     /// That makes the call, by id or slug.
     connection: Option<String>,
+    /// What became of them.
     state: Option<CommandState>,
     /// Id of the event that led to them.
     event: Option<Id>,
+    /// Made from then on.
     from: Option<Timestamp>,
+    /// Made before then.
     to: Option<Timestamp>,
     /// `next` of the page before.
     before: Option<Id>,
+    /// Rows of a page.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
     /// Shows phones and texts whole; owners only.
@@ -131,6 +137,7 @@ fn view(merchant: Id, command: &TimelineCommand, unmasked: bool) -> CommandView 
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "outcome": "done", "note": "the provider's cabinet shows it as delivered" }))]
 pub(super) struct SettleRequest {
+    /// What the provider says became of it.
     outcome: FoundOut,
     /// How it was found out; it stands in the journal.
     note: String,
@@ -164,7 +171,9 @@ pub(super) async fn settle(ask: Ask<ByIdOnly, (), SettleRequest>) -> Answered<Se
 /// A command that was settled.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct SettledView {
+    /// The command.
     id: Id,
+    /// How it stands now.
     state: CommandState,
 }
 

@@ -17,6 +17,7 @@ use crate::{Problem, oauth};
 /// How a connection is.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct HealthView {
+    /// Whether calls work.
     healthy: bool,
     /// What the provider says, or what is wrong.
     detail: String,
@@ -26,11 +27,16 @@ pub(super) struct HealthView {
     breaker: Option<Value>,
 }
 
+/// How often webhooks come.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Webhooks {
+    /// How many came.
     count: u64,
+    /// When the latest one came.
     last_at: jiff::Timestamp,
+    /// Seconds between two of them, lately.
     usual_gap_s: i64,
+    /// Seconds of the longest silence, of which old ones count less.
     longest_gap_s: i64,
 }
 
@@ -49,6 +55,7 @@ pub(super) async fn health(ask: Ask<ById>) -> Answered<HealthView> {
     reply(HealthView { healthy, detail, webhooks, breaker: app.engine.open_breaker(link.id).map(|open| json!(open)) })
 }
 
+/// The money left at a provider.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct BalanceView {
     /// As the provider tells it.
@@ -66,7 +73,9 @@ pub(super) async fn balance(ask: Ask<ById>) -> Answered<BalanceView> {
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "phone": "+79991234567", "text": "Thank you!" }))]
 pub(super) struct CostRequest {
+    /// Who is to get it.
     phone: String,
+    /// What is to be sent.
     text: String,
 }
 
@@ -92,8 +101,10 @@ pub(super) struct SubscribeRequest {
     url: Option<String>,
 }
 
+/// The provider was told where to send.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct Subscribed {
+    /// It was.
     subscribed: bool,
 }
 
@@ -125,6 +136,7 @@ pub(super) fn shown(mut refusals: Vec<Refusal>, unmasked: bool) -> Vec<Refusal> 
 /// What a person opens in a browser, once.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct LoginView {
+    /// To be opened in a browser, once.
     url: String,
     /// How long it works, in seconds.
     valid_s: i64,

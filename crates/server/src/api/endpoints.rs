@@ -15,8 +15,9 @@ use uzel_model::{Timestamp, check::Fault};
 use super::{
     caller::Caller,
     page::Page,
+    part::Patch,
     route::{Answered, Ask, ById, Reply, reply},
-    setup::{OfMerchant, Patch},
+    setup::OfMerchant,
 };
 use crate::{App, Problem};
 
@@ -58,7 +59,7 @@ pub(super) async fn create(ask: Ask<(), (), NewEndpoint>) -> Answered<EndpointVi
     Ok(Reply::new(made).at(&path))
 }
 
-pub(super) async fn change(ask: Ask<ById, (), Patch>) -> Answered<EndpointView> {
+pub(super) async fn change(ask: Ask<ById, (), Patch<EndpointPart>>) -> Answered<EndpointView> {
     let Ask { app, caller, path, body, .. } = ask;
     let endpoint = seen(&app, &caller, &path.id)?;
     let changed = app.engine.change_endpoint(endpoint.id(), body.into_value(), caller.holder.name()).await?;
@@ -108,6 +109,7 @@ pub(super) async fn test(ask: Ask<ById, (), TestRequest>) -> Answered<TestOutcom
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "since": "2026-11-24T00:00:00Z" }))]
 pub(super) struct RecoverRequest {
+    /// Of events from then on.
     since: Timestamp,
     /// Also what was delivered, and what came before the endpoint was set up.
     #[serde(default)]

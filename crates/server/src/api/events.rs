@@ -36,9 +36,11 @@ pub(super) struct EventsQuery {
     connection: Option<String>,
     /// Read by the hub from then on.
     from: Option<Timestamp>,
+    /// Read by the hub before then.
     to: Option<Timestamp>,
     /// `next` of the page before.
     before: Option<Id>,
+    /// Rows of a page.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
     /// Shows names and phones whole; owners only.
@@ -60,11 +62,14 @@ pub(super) struct EventView {
 #[serde(transparent)]
 struct EventDocument(#[schemars(with = "EventShape")] Value);
 
+/// An event as CloudEvents 1.0 have it.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 #[expect(dead_code, reason = "only its schema is used")]
 struct EventShape {
     /// `1.0`.
     specversion: String,
+    /// Its id.
     id: Id,
     /// `order.completed`, `visit.completed`, …
     #[serde(rename = "type")]
@@ -73,13 +78,17 @@ struct EventShape {
     source: String,
     /// What it is about.
     subject: String,
+    /// When it happened.
     time: Timestamp,
+    /// `application/json`.
     datacontenttype: String,
     /// Slug of the merchant.
     merchant: String,
     /// Slug of the outlet.
     outlet: Option<String>,
+    /// Id of the provider.
     provider: String,
+    /// The trace that it belongs to (W3C).
     traceparent: String,
     /// The provider gave no id: the same may have been told twice.
     weakkey: bool,
@@ -149,6 +158,7 @@ pub(super) struct FeedQuery {
     #[serde(default)]
     #[schemars(range(max = 25))]
     wait_s: u32,
+    /// Events of an answer.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
     /// Shows names and phones whole; owners only.

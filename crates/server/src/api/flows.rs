@@ -17,6 +17,7 @@ use crate::Problem;
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "setup": { "merchant": [{ "slug": "cafe", "name": "Café", "country": "RU" }] }, "dry_run": true }))]
 pub(super) struct ApplyRequest {
+    /// What the file says.
     #[schemars(with = "SetupFile")]
     setup: Value,
     /// Only tells what would change.
@@ -43,13 +44,15 @@ pub(super) async fn apply(ask: Ask<(), (), ApplyRequest>) -> Answered<PlanView> 
 /// What a flow is tried on.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(example = json!({ "connection": "iiko", "body": "[{\"eventType\":\"DeliveryOrderUpdate\"}]" }))]
+#[schemars(example = json!({ "connection": "till", "body": "{\"order\":{\"id\":\"5001\",\"status\":\"Выполнен\"}}" }))]
 pub(super) struct DryRunRequest {
     /// A journal entry …
     entry: Option<Id>,
     /// … or a body as it would come in to a connection.
     connection: Option<String>,
+    /// As the provider would send it.
     body: Option<String>,
+    /// Of the body; `application/json` where nothing is said.
     content_type: Option<String>,
 }
 

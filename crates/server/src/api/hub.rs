@@ -16,7 +16,9 @@ use crate::Problem;
 /// How many rows stand in which state.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct CountsView {
+    /// Entries by state.
     entries: Vec<(EntryState, u64)>,
+    /// Commands by state.
     commands: Vec<(CommandState, u64)>,
     /// Reasons of held commands.
     held: Vec<(String, u64)>,
@@ -30,9 +32,13 @@ pub(super) async fn counts(ask: Ask) -> Answered<CountsView> {
 /// Something a person should know.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct NoticeView {
+    /// Whose it is.
     merchant: Id,
+    /// What it is about.
     connection: Id,
+    /// Notices of one kind replace each other.
     kind: String,
+    /// What a person should know.
     text: String,
 }
 
@@ -59,8 +65,10 @@ pub(super) struct NatsRequest {
     publish: bool,
 }
 
+/// How publishing ended.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct NatsEnded {
+    /// Whether events are published.
     publish: bool,
     /// How many events that waited are published no more.
     forgotten: u64,
@@ -94,8 +102,10 @@ pub(super) struct FsckRequest {
     repair: bool,
 }
 
+/// What the store's own check found.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct FsckFound {
+    /// Faults, in words; none where all is well.
     found: Vec<String>,
 }
 
@@ -120,7 +130,9 @@ pub(super) struct DoctorQuery {
 /// How the hub is.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct DoctorReport {
+    /// Of the hub.
     version: &'static str,
+    /// What was looked at, how it is, and what to do.
     findings: Value,
 }
 
@@ -134,6 +146,7 @@ pub(super) async fn doctor(ask: Ask<(), DoctorQuery>) -> Answered<DoctorReport> 
 pub(super) struct Myself {
     /// The key's id; `local` on the hub's own machine.
     key: String,
+    /// What the key may do.
     role: uzel_engine::Role,
     /// Nothing: the whole hub.
     merchant: Option<Id>,

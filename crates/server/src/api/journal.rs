@@ -35,19 +35,25 @@ pub(super) enum Status {
 pub(super) struct JournalQuery {
     /// By id or slug.
     merchant: Option<String>,
+    /// Id of the provider.
     provider: Option<String>,
     /// By id or slug.
     connection: Option<String>,
     /// An endpoint, by id or slug: what was sent to it.
     endpoint: Option<String>,
+    /// Of a person, as it is written there.
     phone: Option<String>,
     /// Order number or provider's id.
     order: Option<String>,
+    /// How it went, or what became of it.
     status: Option<Status>,
+    /// From then on.
     from: Option<Timestamp>,
+    /// Before then.
     to: Option<Timestamp>,
     /// `next` of the page before; only rows older than this one.
     before: Option<Id>,
+    /// Rows of a page.
     #[schemars(range(min = 1, max = 1000))]
     limit: Option<usize>,
     /// Shows phones and bodies whole; owners only.
@@ -79,12 +85,8 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
         }
         None => query.order.clone(),
     };
-    if let Some(provider) = query.provider.as_deref()
-        && provider != webhook::PROVIDER_ID
-        && !app.engine.providers.iter().any(|known| known.id == provider)
-    {
-        let detail = format!("`{provider}` is no provider: `uzel providers list` names them");
-        return Err(Problem::unreadable("query", Fault::new("provider", detail)));
+    if let Some(fault) = query.provider.as_deref().and_then(|provider| unknown(app, provider, "provider")) {
+        return Err(Problem::unreadable("query", fault));
     }
     if query.from.zip(query.to).is_some_and(|(from, to)| from >= to) {
         return Err(Problem::unreadable("query", Fault::new("from", "is not before `to`: nothing could be between them")));
@@ -119,6 +121,12 @@ async fn page(app: &App, caller: &Caller, query: JournalQuery) -> Result<Page<Jo
     Ok(Page::new(rows, limit, |row| row.id.to_string()))
 }
 
+/// What is wrong with a provider that nobody knows.
+fn unknown(app: &App, provider: &str, place: &str) -> Option<Fault> {
+    let known = provider == webhook::PROVIDER_ID || app.engine.providers.iter().any(|known| known.id == provider);
+    (!known).then(|| Fault::new(place, format!("`{provider}` is no provider: `uzel providers list` names them")))
+}
+
 /// How personal data is shown.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -131,6 +139,7 @@ pub(super) struct Masking {
 /// A thing by its id.
 #[derive(Debug, Deserialize, JsonSchema)]
 pub(super) struct ByIdOnly {
+    /// Its id.
     pub id: Id,
 }
 
@@ -141,13 +150,14 @@ pub(super) struct TimelineView(#[schemars(with = "TimelineShape")] Value);
 
 /// The shape of what is shown: masked, it is the same.
 #[derive(JsonSchema)]
+#[schemars(inline)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
 enum TimelineShape {
     /// An entry.
     Timeline(Box<Timeline>),
     /// A call of a poll or a check, which follows from no entry.
-    Exchange { exchange: uzel_store::Exchange },
+    Exchange { exchange: Box<uzel_store::Exchange> },
 }
 
 pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<TimelineView> {
@@ -171,15 +181,18 @@ pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<TimelineView> 
 /// What is read again.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(example = json!({ "dead": true, "provider": "iiko", "dry_run": true }))]
+#[schemars(example = json!({ "dead": true, "provider": "rkeeper", "dry_run": true }))]
 pub(super) struct ReplayRequest {
     /// One entry …
     entry: Option<Id>,
     /// … or all dead ones, of a provider and a time range where given.
     #[serde(default)]
     dead: bool,
+    /// Only of this provider.
     provider: Option<String>,
+    /// Only what came from then on.
     from: Option<Timestamp>,
+    /// Only what came before then.
     to: Option<Timestamp>,
     /// Only counts.
     #[serde(default)]
@@ -191,18 +204,25 @@ pub(super) struct ReplayRequest {
 pub(super) struct ReplayView {
     /// Entries that were read, or would be.
     count: usize,
+    /// What came of each.
     outcomes: Vec<ReplayedEntry>,
 }
 
+/// What came of one entry.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ReplayedEntry {
+    /// The entry.
     entry: Id,
+    /// What the reader made of it.
     outcome: Value,
 }
 
 pub(super) async fn replay(ask: Ask<(), (), ReplayRequest>) -> Answered<ReplayView> {
     let Ask { app, caller, body: replay, .. } = ask;
     let missing = || Problem::not_found("no such entry");
+    if let Some(fault) = replay.provider.as_deref().and_then(|provider| unknown(&app, provider, "/provider")) {
+        return Err(Problem::invalid(vec![fault]));
+    }
     let named = match (replay.entry, replay.dead) {
         (Some(entry), false) => vec![entry],
         (None, true) => app.engine.store.dead(replay.provider, replay.from, replay.to).await?,

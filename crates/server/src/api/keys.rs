@@ -19,12 +19,17 @@ use crate::{App, Problem};
 /// A key, without itself.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct KeyView {
+    /// Its id.
     id: String,
     /// Nothing: the whole hub.
     merchant: Option<Id>,
+    /// What it may do.
     role: String,
+    /// What people call it.
     label: String,
+    /// When it was made.
     made_at: Timestamp,
+    /// Until when it is good.
     expires_at: Option<Timestamp>,
     /// To the minute.
     last_used_at: Option<Timestamp>,
@@ -40,9 +45,12 @@ pub(super) struct KeyView {
 pub(super) struct KeyRequest {
     /// By id or slug; without it the key is of the whole hub.
     merchant: Option<String>,
+    /// What it may do.
     role: Role,
+    /// What people are to call it.
     #[serde(default)]
     label: String,
+    /// Until when it is good; for ever where nothing is said.
     expires_at: Option<Timestamp>,
 }
 
@@ -57,8 +65,11 @@ pub(super) struct KeysQuery {
 /// A webhook key of a connection, without itself.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct WebhookKeyView {
+    /// Its id.
     id: String,
+    /// What people call it.
     label: String,
+    /// When it was made.
     made_at: Timestamp,
     /// The key itself, shown once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -70,6 +81,7 @@ pub(super) struct WebhookKeyView {
 pub(super) struct WebhookKeyPath {
     /// The connection.
     id: String,
+    /// Id of the key.
     key: String,
 }
 

@@ -18,6 +18,7 @@ mod once;
 mod openapi;
 mod pace;
 mod page;
+mod part;
 mod people;
 mod providers;
 mod read;
@@ -184,5 +185,5 @@ fn outlet_path(prefix: &str, rest: &str) -> &'static str {
 }
 
 pub(crate) fn router() -> Router<Arc<App>> {
-    routes().into_iter().fold(Router::new(), |router, route| router.route(&route.path.to_owned(), route.handler()))
+    routes().into_iter().fold(Router::new(), |router, route| router.route(route.path, route.handler()))
 }

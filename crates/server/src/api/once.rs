@@ -86,8 +86,11 @@ pub(super) async fn begin(app: &App, key: Option<&Key>) -> Result<Option<Respons
     }
 }
 
+/// What was answered: status, headers and body.
+pub(super) type Done = (StatusCode, Vec<(HeaderName, HeaderValue)>, Vec<u8>);
+
 /// Keeps what was made, or gives the key back. A store that cannot write leaves the key to its time.
-pub(super) async fn end(app: &Arc<App>, key: Option<&Key>, done: Option<&(StatusCode, Vec<(HeaderName, HeaderValue)>, Vec<u8>)>) {
+pub(super) async fn end(app: &Arc<App>, key: Option<&Key>, done: Option<&Done>) {
     let Some(Key { key, .. }) = key else { return };
     // An answer may show a key, once.
     let kept = done.map(|(status, _, body)| KeptAnswer { status: status.as_u16(), body: app.engine.vault.seal(CONTEXT, body) });

@@ -1,7 +1,7 @@
 //! The OpenAPI 3.1 document, made of the routes.
 
 use axum::http::{Method, StatusCode};
-use schemars::{SchemaGenerator, generate::SchemaSettings};
+use schemars::{Schema, SchemaGenerator, generate::SchemaSettings, transform::RecursiveTransform};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -11,12 +11,14 @@ use super::{
 use crate::{Problem, problem::Kind};
 
 /// Problems that every route of the API may answer with.
-const ALWAYS: [&str; 5] = ["unauthorized", "forbidden", "too-many-failures", "too-many-requests", "busy"];
+const ALWAYS: [&str; 7] =
+    ["bad-request", "unauthorized", "forbidden", "too-many-failures", "too-many-requests", "internal", "busy"];
 
 pub(crate) fn document(routes: &[Route]) -> Value {
     let settings = SchemaSettings::draft2020_12().with(|settings| {
         settings.definitions_path = "/components/schemas".into();
         settings.meta_schema = None;
+        settings.transforms.push(Box::new(RecursiveTransform(words)));
     });
     let mut generator = settings.into_generator();
     let problem = generator.subschema_for::<Problem>();
@@ -24,7 +26,7 @@ pub(crate) fn document(routes: &[Route]) -> Value {
     for route in routes {
         let shape = (route.shape)(&mut generator);
         let path = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
-        path[route.method.as_str().to_ascii_lowercase()] = operation(route, &shape, &json!(problem));
+        path[route.method.as_str().to_ascii_lowercase()] = operation(route, &shape, &json!(problem), generator.definitions());
     }
     let schemas = definitions(&mut generator);
     json!({
@@ -55,6 +57,27 @@ fn definitions(generator: &mut SchemaGenerator) -> Map<String, Value> {
     generator.take_definitions(true).into_iter().collect()
 }
 
+/// Words of which one is chosen, each described by itself, as a plain list: makers of clients know nothing else.
+fn words(schema: &mut Schema) {
+    let choices = schema.get("oneOf").and_then(Value::as_array).into_iter().flatten();
+    let words: Option<Vec<(Vec<Value>, &str)>> = choices
+        .map(|choice| {
+            let words = choice["enum"].as_array().cloned().or_else(|| choice.get("const").map(|word| vec![word.clone()]))?;
+            Some((words, choice["description"].as_str().unwrap_or_default()))
+        })
+        .collect();
+    let Some(words) = words.filter(|words| !words.is_empty()) else { return };
+    let told = words.iter().filter(|(_, says)| !says.is_empty());
+    let told: Vec<String> = told.map(|(words, says)| format!("`{}`: {says}", words[0].as_str().unwrap_or_default())).collect();
+    let says = schema.get("description").and_then(Value::as_str).unwrap_or_default();
+    let says = format!("{says} {}", told.join(" "));
+    let words: Vec<Value> = words.into_iter().flat_map(|(words, _)| words).collect();
+    schema.remove("oneOf");
+    schema.insert("type".to_owned(), json!("string"));
+    schema.insert("enum".to_owned(), Value::Array(words));
+    schema.insert("description".to_owned(), json!(says.trim()));
+}
+
 /// The part of the API that a route belongs to: the first name in its path.
 fn tag(route: &Route) -> String {
     let path = route.path.strip_prefix("/api/v1").unwrap_or(route.path);
@@ -62,14 +85,35 @@ fn tag(route: &Route) -> String {
 }
 
 fn tags(routes: &[Route]) -> Value {
-    let mut names: Vec<String> = routes.iter().map(tag).collect();
-    names.sort();
-    names.dedup();
+    let mut names: Vec<String> = Vec::new();
+    for name in routes.iter().map(tag) {
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
     names.into_iter().map(|name| json!({ "name": name, "description": format!("Paths below `/{name}`.") })).collect()
 }
 
-fn operation(route: &Route, shape: &Shape, problem: &Value) -> Value {
+/// Names of operations are unique: the requirement's own paths lead to handlers that have a path below `/api/v1` as well.
+fn operation_id(route: &Route) -> String {
+    let prefix = if route.path.starts_with("/api/v1/") { "" } else { "platform_" };
+    format!("{prefix}{}", route.operation)
+}
+
+/// What a schema says, whether in place or by a name.
+fn resolved<'a>(schema: &'a Value, definitions: &'a Map<String, Value>) -> &'a Value {
+    let name = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next());
+    name.and_then(|name| definitions.get(name)).unwrap_or(schema)
+}
+
+fn operation(route: &Route, shape: &Shape, problem: &Value, definitions: &Map<String, Value>) -> Value {
     let mut parameters = parameters("path", &json!(shape.path));
+    for parameter in &mut parameters {
+        let name = parameter["name"].as_str().unwrap_or_default();
+        if let Some(example) = path_example(&tag(route), name) {
+            parameter["example"] = json!(example);
+        }
+    }
     parameters.extend(self::parameters("query", &json!(shape.query)));
     match route.once {
         Once::No => {}
@@ -89,18 +133,32 @@ fn operation(route: &Route, shape: &Shape, problem: &Value) -> Value {
     let roles: Vec<&str> = route.access.0.iter().map(|role| role.word()).collect();
     let says = format!("{} Roles: {}.", route.says, roles.join(", "));
     let mut operation = json!({
-        "operationId": route.operation,
+        "operationId": operation_id(route),
         "tags": [tag(route)],
         "summary": route.summary,
         "description": says.trim(),
         "x-roles": roles,
         "parameters": parameters,
-        "responses": responses(route, shape, problem),
+        "responses": responses(route, shape, problem, definitions),
     });
-    if let Some(body) = &shape.body {
-        operation["requestBody"] = json!({ "required": true, "content": { "application/json": { "schema": body } } });
+    if let Some(body) = shape.body.as_ref().map(|body| json!(body)) {
+        // No body counts as `{}`.
+        let needed = resolved(&body, definitions)["required"].as_array().is_some_and(|names| !names.is_empty());
+        operation["requestBody"] = json!({ "required": needed, "content": { "application/json": { "schema": body } } });
     }
     operation
+}
+
+/// What stands in the tour of `docs/api.md`.
+fn path_example(tag: &str, name: &str) -> Option<&'static str> {
+    match (tag, name) {
+        ("merchants", "id") => Some("cafe"),
+        (_, "outlet") => Some("arbat"),
+        ("connections", "id") => Some("till"),
+        ("flows", "id") => Some("thanks"),
+        ("providers", "id") => Some("rkeeper"),
+        _ => None,
+    }
 }
 
 fn parameters(place: &str, schema: &Value) -> Vec<Value> {
@@ -168,9 +226,9 @@ fn problems(route: &Route, shape: &Shape) -> Vec<&'static Kind> {
     Problem::KINDS.iter().filter(|kind| slugs.contains(&kind.slug)).collect()
 }
 
-fn responses(route: &Route, shape: &Shape, problem: &Value) -> Value {
+fn responses(route: &Route, shape: &Shape, problem: &Value, definitions: &Map<String, Value>) -> Value {
     let mut responses = Map::new();
-    let mut done = json!({ "description": title(route.status), "headers": headers(route) });
+    let mut done = json!({ "description": title(route.status), "headers": headers(route, shape, definitions) });
     if let Some(answer) = &shape.answer {
         done["content"] = json!({ "application/json": { "schema": answer } });
     }
@@ -190,9 +248,16 @@ fn responses(route: &Route, shape: &Shape, problem: &Value) -> Value {
             "description": description.join(" "),
             "content": { "application/problem+json": { "schema": problem, "examples": examples } },
         });
-        if matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
-            response["headers"] =
-                json!({ "Retry-After": { "description": "Seconds to wait.", "schema": { "type": "integer" } } });
+        match status {
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
+                response["headers"] =
+                    json!({ "Retry-After": { "description": "Seconds to wait.", "schema": { "type": "integer" } } });
+            }
+            StatusCode::UNAUTHORIZED => {
+                response["headers"] =
+                    json!({ "WWW-Authenticate": { "description": "`Bearer`.", "schema": { "type": "string" } } });
+            }
+            _ => {}
         }
         responses.insert(status.as_str().to_owned(), response);
     }
@@ -219,7 +284,7 @@ fn title(status: StatusCode) -> &'static str {
     }
 }
 
-fn headers(route: &Route) -> Value {
+fn headers(route: &Route, shape: &Shape, definitions: &Map<String, Value>) -> Value {
     let text = |description: &str| json!({ "description": description, "schema": { "type": "string" } });
     let mut headers = json!({
         "RateLimit-Policy": text("How many requests this key has in which window."),
@@ -228,7 +293,11 @@ fn headers(route: &Route) -> Value {
     if route.once != Once::No {
         headers["Idempotency-Replayed"] = text("`true` where this is the kept answer of an earlier request.");
     }
-    if route.status == StatusCode::CREATED {
+    let answer = json!(shape.answer);
+    if resolved(&answer, definitions)["properties"]["version"]["type"] == "integer" {
+        headers["ETag"] = text("The version, as `If-Match` takes it.");
+    }
+    if matches!(route.status, StatusCode::CREATED | StatusCode::ACCEPTED) {
         headers["Location"] = text("Where it stands.");
     }
     headers

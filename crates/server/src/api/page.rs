@@ -10,6 +10,7 @@ use crate::Problem;
 #[derive(Debug, Serialize, JsonSchema)]
 #[schemars(rename = "{T}Page")]
 pub(crate) struct Page<T> {
+    /// The rows.
     pub items: Vec<T>,
     /// Gives the page after this one; nothing where there is none.
     pub next: Option<String>,

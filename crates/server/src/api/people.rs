@@ -14,18 +14,24 @@ use crate::{App, Problem};
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "merchant": "cafe", "phone": "+79991234567", "granted": true, "proof": "form at the counter, 2026-11-24" }))]
 pub(super) struct ConsentRequest {
+    /// By id or slug.
     merchant: String,
+    /// Whose word it is.
     phone: String,
+    /// Whether messages are allowed.
     granted: bool,
     /// How and where it was given.
     proof: String,
 }
 
+/// What was recorded.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ConsentView {
     /// Masked.
     phone: String,
+    /// Whether messages are allowed.
     granted: bool,
+    /// Stands for the phone in the audit log.
     record: String,
 }
 
@@ -48,17 +54,24 @@ pub(super) async fn consent(ask: Ask<(), (), ConsentRequest>) -> Answered<Consen
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "phone": "+79991234567" }))]
 pub(super) struct ErasureRequest {
+    /// Of the person.
     phone: String,
 }
 
 /// What was blanked or deleted.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ErasureView {
+    /// Entries of the journal.
     entries: u64,
+    /// Events.
     events: u64,
+    /// Commands.
     commands: u64,
+    /// Calls that were kept.
     exchanges: u64,
+    /// What was known about the person.
     contacts: u64,
+    /// Refused requests.
     refusals: u64,
     /// Calls under way and entries that nobody has read yet, which are left: ask again later.
     busy: u64,

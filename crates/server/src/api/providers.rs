@@ -20,7 +20,9 @@ use crate::{App, Problem};
 /// An outside system.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ProviderView {
+    /// Its id.
     id: &'static str,
+    /// As people call it.
     name: &'static str,
     /// JSON Schema (2020-12) of a connection's `settings`, with titles and help in three languages.
     schema: Value,

@@ -37,6 +37,10 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for Query<T> {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let pairs = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes());
+        // Nothing that is kept holds one, and not every store can be asked for it.
+        if let Some((name, _)) = pairs.into_iter().find(|(_, value)| value.contains('\0')) {
+            return Err(Problem::unreadable("query", Fault::new(name, "holds a zero byte")));
+        }
         let reader = serde_urlencoded::Deserializer::new(pairs);
         serde_path_to_error::deserialize(reader).map(Self).map_err(|error| {
             let field = pointer(error.path());
@@ -67,9 +71,13 @@ pub(crate) async fn bytes(body: Body, bytes_max: usize) -> Result<Bytes, Problem
     })
 }
 
-/// JSON; nothing counts as `{}`.
+/// A JSON object; nothing counts as `{}`.
 pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let text: &[u8] = if bytes.iter().all(u8::is_ascii_whitespace) { b"{}" } else { bytes };
+    // A list would be read as the fields in their order.
+    if text.trim_ascii_start().starts_with(b"[") {
+        return Err(Problem::invalid(vec![Fault::new("", "must be an object, not a list")]));
+    }
     let mut reader = serde_json::Deserializer::from_slice(text);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| match error.inner().classify() {
         serde_json::error::Category::Data => Problem::invalid(vec![unread(pointer(error.path()), error.inner())]),

@@ -28,6 +28,7 @@ pub(super) async fn show(ask: Ask) -> Answered<SecretsView> {
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "new_master_key": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", "data_keys": true }))]
 pub(super) struct RotationRequest {
+    /// The new one; over the own socket only.
     new_master_key: Secret,
     /// Fingerprint of the one that it replaces.
     #[serde(default)]

@@ -14,6 +14,7 @@ use uzel_store::SetupVersion;
 use super::{
     caller::Caller,
     page::Page,
+    part::{New, Patch},
     route::{Answered, Ask, ById, Reply, reply},
 };
 use crate::{App, Problem};
@@ -27,18 +28,6 @@ impl From<Unchanged> for Problem {
             Unchanged::InUse(why) => Self::conflict(why),
             Unchanged::Store(error) => Self::from(error),
         }
-    }
-}
-
-/// What a change names: any of the fields that it was made with; `null` takes one away (RFC 7396).
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(transparent)]
-#[schemars(example = json!({ "name": "Café on the corner" }))]
-pub(super) struct Patch(Map<String, Value>);
-
-impl Patch {
-    pub(super) fn into_value(self) -> Value {
-        Value::Object(self.0)
     }
 }
 
@@ -59,8 +48,11 @@ impl OfMerchant {
 /// A business.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct MerchantView {
+    /// Its id.
     id: Id,
+    /// Its unique name.
     slug: String,
+    /// As people call it.
     name: String,
     /// `ru`, `uz` or `en`.
     language: String,
@@ -68,22 +60,30 @@ pub(super) struct MerchantView {
     country: String,
     /// How many days entries are kept, where that is less than the hub keeps.
     keep_days: Option<u32>,
+    /// Counts up with every change.
     version: i64,
 }
 
 /// A connection to a provider.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct ConnectionView {
+    /// Its id.
     id: Id,
+    /// Its unique name.
     slug: String,
+    /// Whose it is.
     merchant: Id,
+    /// The same, by its slug.
     merchant_slug: String,
+    /// Id of the provider.
     provider: String,
+    /// Where it belongs, if to one outlet.
     outlet: Option<Id>,
     /// Without its secrets.
     settings: Value,
     /// Names of the secrets that are set.
     secrets: Vec<String>,
+    /// Whether no calls are made for now.
     paused: bool,
     /// Whether it reads what was missed, on a schedule.
     polls: bool,
@@ -93,6 +93,7 @@ pub(super) struct ConnectionView {
     breaker: Option<Value>,
     /// Why it cannot be used as it is set up.
     broken: Option<String>,
+    /// Counts up with every change.
     version: i64,
     /// A webhook key that was made with it: shown once.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -102,12 +103,17 @@ pub(super) struct ConnectionView {
 /// A rule from events to messages.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct FlowView {
+    /// Its id.
     id: Id,
+    /// Its unique name.
     slug: String,
+    /// Whose it is.
     merchant: Id,
+    /// Counts up with every change.
     version: i64,
     /// Why it cannot be used as it is set up.
     broken: Option<String>,
+    /// What it says.
     rule: FlowDoc,
 }
 
@@ -166,7 +172,7 @@ fn without_nulls(mut part: Value) -> Value {
     part
 }
 
-async fn change(ask: Ask<ById, (), Patch>, kind: Kind) -> Result<(std::sync::Arc<App>, Id), Problem> {
+async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::sync::Arc<App>, Id), Problem> {
     let version = ask.if_match()?;
     let Ask { app, caller, path, body, .. } = ask;
     let (id, _) = row(&app, &caller, kind, &path.id)?;
@@ -207,12 +213,12 @@ pub(super) mod merchants {
         Ok(merchant_view(id, row))
     }
 
-    pub(in super::super) async fn create(ask: Ask<(), (), MerchantPart>) -> Answered<MerchantView> {
+    pub(in super::super) async fn create(ask: Ask<(), (), New<MerchantPart>>) -> Answered<MerchantView> {
         let (app, id, _) = super::create(ask, Thing::Merchant).await?;
         Ok(merchant_view(id, stored(&app, id)?).at(&format!("/api/v1/merchants/{id}")))
     }
 
-    pub(in super::super) async fn change(ask: Ask<ById, (), Patch>) -> Answered<MerchantView> {
+    pub(in super::super) async fn change(ask: Ask<ById, (), Patch<MerchantPart>>) -> Answered<MerchantView> {
         let (app, id) = super::change(ask, Kind::Merchant).await?;
         Ok(merchant_view(id, stored(&app, id)?))
     }
@@ -258,12 +264,12 @@ pub(super) mod connections {
         Ok(connection_view(&ask.app, id, row, None))
     }
 
-    pub(in super::super) async fn create(ask: Ask<(), (), ConnectionPart>) -> Answered<ConnectionView> {
+    pub(in super::super) async fn create(ask: Ask<(), (), New<ConnectionPart>>) -> Answered<ConnectionView> {
         let (app, id, key) = super::create(ask, Thing::Connection).await?;
         Ok(connection_view(&app, id, stored(&app, id)?, key).at(&format!("/api/v1/connections/{id}")))
     }
 
-    pub(in super::super) async fn change(ask: Ask<ById, (), Patch>) -> Answered<ConnectionView> {
+    pub(in super::super) async fn change(ask: Ask<ById, (), Patch<ConnectionPart>>) -> Answered<ConnectionView> {
         let (app, id) = super::change(ask, Kind::Connection).await?;
         Ok(connection_view(&app, id, stored(&app, id)?, None))
     }
@@ -317,12 +323,12 @@ pub(super) mod flows {
         flow_view(&ask.app, id, row)
     }
 
-    pub(in super::super) async fn create(ask: Ask<(), (), FlowPart>) -> Answered<FlowView> {
+    pub(in super::super) async fn create(ask: Ask<(), (), New<FlowPart>>) -> Answered<FlowView> {
         let (app, id, _) = super::create(ask, Thing::Flow).await?;
         Ok(flow_view(&app, id, stored(&app, id)?)?.at(&format!("/api/v1/flows/{id}")))
     }
 
-    pub(in super::super) async fn change(ask: Ask<ById, (), Patch>) -> Answered<FlowView> {
+    pub(in super::super) async fn change(ask: Ask<ById, (), Patch<FlowPart>>) -> Answered<FlowView> {
         let (app, id) = super::change(ask, Kind::Flow).await?;
         flow_view(&app, id, stored(&app, id)?)
     }
@@ -340,7 +346,9 @@ pub(super) mod flows {
     /// Which version of which flow.
     #[derive(Debug, Deserialize, JsonSchema)]
     pub(in super::super) struct ByVersion {
+        /// The flow, by id or slug.
         id: String,
+        /// Which version.
         version: i64,
     }
 
@@ -370,26 +378,38 @@ pub(super) mod outlets {
     #[derive(Debug, Serialize, JsonSchema)]
     #[serde(rename_all = "camelCase")]
     pub(in super::super) struct OutletView {
+        /// Its id.
         id: Id,
+        /// Its unique name.
         slug: String,
+        /// Whose it is.
         merchant_id: Id,
+        /// As people call it.
         name: String,
         /// Time zone, for instance `Europe/Moscow`.
         zone: String,
+        /// Country of phones without a code.
         country: String,
         /// `PC_POS`, `SMART` or `VIRTUAL`.
         pos_type: String,
+        /// When its till was last heard of.
         pos_last_seen_at: Option<Timestamp>,
+        /// Whether there is a bridge secret.
         bridge_secret_issued: bool,
+        /// Whether there is a next one, to be promoted.
         bridge_secret_next_issued: bool,
+        /// When one of the two was last issued.
         bridge_secret_updated_at: Option<Timestamp>,
+        /// Counts up with every change.
         version: i64,
     }
 
     /// An outlet of a merchant, each by id or slug.
     #[derive(Debug, Deserialize, JsonSchema)]
     pub(in super::super) struct OutletPath {
+        /// The merchant, by id or slug.
         id: String,
+        /// The outlet, by id or slug.
         outlet: String,
     }
 
@@ -398,10 +418,13 @@ pub(super) mod outlets {
     #[serde(deny_unknown_fields)]
     #[schemars(example = json!({ "slug": "arbat", "name": "Café on Arbat", "zone": "Europe/Moscow", "pos_type": "PC_POS" }))]
     pub(in super::super) struct NewOutlet {
+        /// Unique name of `[a-z0-9-]`.
         slug: String,
+        /// As people call it.
         name: Option<String>,
         /// Time zone by name, for instance `Europe/Moscow`.
         zone: String,
+        /// Country of phones without a code; by default the merchant's.
         country: Option<String>,
         /// `PC_POS`, `SMART` or `VIRTUAL`.
         pos_type: Option<String>,
@@ -414,17 +437,21 @@ pub(super) mod outlets {
     pub(in super::super) struct Pos {
         /// `PC_POS`, `SMART` or `VIRTUAL`, in any case; nothing means `VIRTUAL`.
         pos_type: Option<String>,
+        /// When it was last heard of.
         pos_last_seen_at: Option<Timestamp>,
     }
 
     /// A secret, shown once.
     #[derive(Debug, Serialize, JsonSchema)]
     pub(in super::super) struct SecretView {
+        /// The secret itself.
         secret: String,
     }
 
+    /// It is as was asked.
     #[derive(Debug, Serialize, JsonSchema)]
     pub(in super::super) struct Done {
+        /// `true`.
         ok: bool,
     }
 
@@ -478,7 +505,7 @@ pub(super) mod outlets {
         Ok(view(made.id, stored(&app, made.id)?).at(&format!("/api/v1/merchants/{merchant}/outlets/{}", made.id)))
     }
 
-    pub(in super::super) async fn change(ask: Ask<OutletPath, (), Patch>) -> Answered<OutletView> {
+    pub(in super::super) async fn change(ask: Ask<OutletPath, (), Patch<NewOutlet>>) -> Answered<OutletView> {
         let version = ask.if_match()?;
         let Ask { app, caller, path, body, .. } = ask;
         let (id, _) = find(&app, &caller, &path)?;

@@ -346,6 +346,10 @@ async fn a_flow_is_made_what_it_was_before() {
     let world = World::new(json!({})).await;
     let owner = with_role(&world, "m", "owner").await;
     let before = owner.get("/api/v1/flows/review").await.ok();
+    let misspelt = json!({ "merchant": "m", "slug": "x", "on": [], "ground": "service", "vai": "smsru", "text": "Hi" });
+    let misspelt = owner.post("/api/v1/flows", &misspelt).await;
+    let places: Vec<&Value> = misspelt.body["errors"].as_array().unwrap().iter().map(|fault| &fault["pointer"]).collect();
+    assert!(misspelt.status == 422 && places.contains(&&json!("/vai")) && places.contains(&&json!("/via")), "{}", misspelt.body);
     let wrong = owner.patch("/api/v1/flows/review", &json!({ "text": "{{ name | nothing }}" })).await;
     assert_eq!((wrong.status, &wrong.body["errors"][0]["pointer"]), (422, &json!("/text")));
     owner.patch("/api/v1/flows/review", &json!({ "text": "Second", "delay": "2h" })).await.ok();
@@ -421,6 +425,11 @@ async fn an_outlet_has_the_paths_of_the_requirement_and_its_secrets_are_shown_on
     assert_eq!((wrong.status, &wrong.body["errors"][0]["pointer"]), (400, &json!("/posType")));
     let cleared = owner.ask(Method::PUT, &format!("{at}/pos"), Some(&json!({ "posType": null })), &[]).await.ok();
     assert_eq!(cleared["posType"], "VIRTUAL");
+    // Heard of once, it can be changed all the same, and is not forgotten.
+    let heard = json!({ "posType": "SMART", "posLastSeenAt": "2026-11-01T10:00:00Z" });
+    owner.ask(Method::PUT, &format!("{at}/pos"), Some(&heard), &[]).await.ok();
+    let named = owner.patch("/api/v1/merchants/m/outlets/o", &json!({ "name": "The corner" })).await.ok();
+    assert_eq!((&named["name"], &named["posLastSeenAt"]), (&json!("The corner"), &heard["posLastSeenAt"]));
 
     let first = owner.post(&format!("{at}/bridge-secret"), &json!({})).await.ok();
     let next = owner.post(&format!("{at}/bridge-secret/next"), &json!({})).await.ok();

@@ -17,6 +17,7 @@ mod conformance;
 mod copy;
 mod dev;
 mod doctor;
+mod document;
 mod door;
 mod endpoints;
 mod endpoints_ill;
