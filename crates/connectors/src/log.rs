@@ -11,7 +11,8 @@ use uzel_model::{
     port::{MessageStatus, Messages, Sent},
 };
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Log>("log", "Journal only (nothing is sent)");
+pub(crate) const PROVIDER: Provider =
+    Provider::new::<Log>("log", "Journal only (nothing is sent)").with_words(include_str!("log.words.toml"));
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]

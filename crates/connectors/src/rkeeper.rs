@@ -19,7 +19,8 @@ use uzel_model::{
 
 use crate::{form, tree};
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Rkeeper>("rkeeper", "r_keeper");
+pub(crate) const PROVIDER: Provider =
+    Provider::new::<Rkeeper>("rkeeper", "r_keeper").with_words(include_str!("rkeeper.words.toml"));
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
@@ -29,7 +30,7 @@ pub(crate) struct Rkeeper {
     #[garde(length(min = 1, max = 50))]
     #[schemars(length(min = 1, max = 50))]
     completed_statuses: Vec<String>,
-    /// Names of the statuses that mean "cancelled".
+    /// Names of the statuses that mean "cancelled". A text that has not gone yet is then not sent.
     #[serde(default = "cancelled_statuses")]
     #[garde(length(max = 50))]
     #[schemars(length(max = 50))]
@@ -38,11 +39,11 @@ pub(crate) struct Rkeeper {
     #[serde(default)]
     #[garde(skip)]
     template_filters_by_status: bool,
-    /// Client ID of the Delivery API (panel: Integrations, API connection), to ask for phones that a push lacks.
+    /// From the admin panel (Integrations, API connection), to ask for the guest's phone where a push has none.
     #[garde(inner(length(chars, min = 1, max = 200)))]
     #[schemars(length(min = 1, max = 200))]
     client_id: Option<String>,
-    /// Client secret of the Delivery API.
+    /// The secret from the same page as the client ID. It is kept encrypted and not shown again.
     #[garde(skip)]
     client_secret: Option<Secret>,
     /// Where the Delivery API lives.

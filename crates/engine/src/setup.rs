@@ -475,7 +475,7 @@ impl Planner<'_> {
         let before = self.find(Kind::Connection, Some(merchant), &part.slug).cloned();
         let made_at = before.as_ref().and_then(|row| row.doc["made_at"].as_str()?.parse().ok());
         let made_at = Some(made_at.unwrap_or_else(|| self.engine.clock.now()));
-        let (open, hidden) = split(provider.schema().as_value(), &part.settings);
+        let (open, hidden) = split(provider.shape().as_value(), &part.settings);
         let (paused, poll) = (part.paused, part.poll);
         let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused, poll, since, made_at };
         let target = Target::new(provider, &doc.settings);

@@ -14,7 +14,7 @@ pub(crate) struct Target {
 
 impl Target {
     pub(crate) fn new(provider: &Provider, settings: &Map<String, Value>) -> Self {
-        Self::of(provider.id, provider.schema().as_value(), settings)
+        Self::of(provider.id, provider.shape().as_value(), settings)
     }
 
     /// Of the settings that are no secrets. One that is not given is what the schema says; a slash at the end says nothing.

@@ -24,6 +24,7 @@ pub struct Provider {
     pub name: &'static str,
     open: Open,
     schema: fn() -> Schema,
+    pub(crate) words: &'static str,
 }
 
 type Open = fn(Value) -> Result<Box<dyn Connector>, Vec<Fault>>;
@@ -33,11 +34,11 @@ impl Provider {
     where
         C: Connector + DeserializeOwned + JsonSchema + Validate<Context = ()> + 'static,
     {
-        Self { id, name, open: open::<C>, schema: || schemars::schema_for!(C) }
+        Self { id, name, open: open::<C>, schema: || schemars::schema_for!(C), words: "" }
     }
 
-    /// The settings as JSON Schema 2020-12.
-    pub fn schema(&self) -> Schema {
+    /// What the settings struct says of itself, without words for people: all that the hub itself looks at.
+    pub fn shape(&self) -> Schema {
         (self.schema)()
     }
 

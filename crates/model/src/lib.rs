@@ -16,6 +16,7 @@ pub mod schedule;
 pub mod secret;
 pub mod signature;
 pub mod webhook;
+pub mod words;
 
 pub use bytes::Bytes;
 pub use call::{CallError, Client, Outgoing, Refusal, Reply, Transport};

@@ -23,7 +23,7 @@ use uzel_model::{
 
 use crate::form;
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Amocrm>("amocrm", "amoCRM");
+pub(crate) const PROVIDER: Provider = Provider::new::<Amocrm>("amocrm", "amoCRM").with_words(include_str!("words.toml"));
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]

@@ -22,7 +22,7 @@ use uzel_model::{
     signature,
 };
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Iiko>("iiko", "iiko");
+pub(crate) const PROVIDER: Provider = Provider::new::<Iiko>("iiko", "iiko").with_words(include_str!("words.toml"));
 
 const TOKEN_HEADERS: &[&str] = &["authtoken", "x-auth-token", "x-iiko-webhook-token"];
 const FINAL: [&str; 3] = ["Delivered", "Closed", "Cancelled"];

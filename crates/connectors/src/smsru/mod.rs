@@ -21,7 +21,7 @@ use uzel_model::{
 
 use self::callback::{Callback, news};
 
-pub(crate) const PROVIDER: Provider = Provider::new::<SmsRu>("smsru", "SMS.ru");
+pub(crate) const PROVIDER: Provider = Provider::new::<SmsRu>("smsru", "SMS.ru").with_words(include_str!("words.toml"));
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]

@@ -28,7 +28,7 @@ use uzel_model::{
 use self::reading::marketplace;
 use crate::tree;
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Yclients>("yclients", "YCLIENTS");
+pub(crate) const PROVIDER: Provider = Provider::new::<Yclients>("yclients", "YCLIENTS").with_words(include_str!("words.toml"));
 
 /// The name under which events of the Marketplace carry our partner token.
 const TOKEN: &str = "partner_token";

@@ -4,8 +4,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod docs;
 mod requests;
 mod sample;
 mod secrets;
 mod settings;
 mod signed;
+mod words;

@@ -7,12 +7,14 @@ use uzel_model::Provider;
 use crate::sample::{full, is, is_secret, least, properties, text};
 
 /// The words of JSON Schema that the hub's own check knows. Another word would promise what nobody checks.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 26] = [
     "$schema",
     "$defs",
     "$ref",
     "title",
     "description",
+    "x-title",
+    "x-help",
     "default",
     "examples",
     "format",
@@ -41,7 +43,7 @@ fn words(schema: &Value, found: &mut Vec<String>) {
         match word.as_str() {
             "properties" | "$defs" => inner.as_object().into_iter().flatten().for_each(|(_, inner)| words(inner, found)),
             "anyOf" | "oneOf" => inner.as_array().into_iter().flatten().for_each(|inner| words(inner, found)),
-            "default" | "examples" | "enum" | "const" => {}
+            "default" | "examples" | "enum" | "const" | "x-title" | "x-help" => {}
             _ => words(inner, found),
         }
     }

@@ -79,6 +79,8 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/connections/{id}/cost", READER, "Ask what a text would cost", connections::cost).calls_out().repeatable(),
         post("/api/v1/connections/{id}/subscribe", OWNER, "Register the webhook at the provider", connections::subscribe).calls_out(),
         get("/api/v1/connections/{id}/refusals", READER, "List requests that were refused", connections::refusals),
+        get("/api/v1/connections/{id}/setup", READER, "Tell what the merchant has to do at the provider", providers::setup)
+            .says("In three languages, with this connection's addresses. No key is shown: `YOUR_KEY` stands for it."),
         post("/api/v1/connections/{id}/login", OWNER, "Begin a login in a browser", connections::login).or(&["not-found", "bad-request"]),
         get("/api/v1/connections/{id}/webhook-keys", OWNER, "List webhook keys", keys::list_webhook),
         post("/api/v1/connections/{id}/webhook-keys", OWNER, "Make one more webhook key", keys::create_webhook).creates()

@@ -10,6 +10,7 @@ mod endpoints;
 mod migrate;
 mod moment;
 mod places;
+mod providers;
 mod replay;
 mod secrets;
 mod show;
@@ -25,7 +26,9 @@ use anyhow::{Context, bail};
 use ask::Asker;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 pub(crate) use places::line_and_column;
+use providers::ProvidersCommand;
 use serde_json::{Value, json};
+use uzel_model::words::Language;
 
 use crate::{
     bench, demo,
@@ -324,6 +327,13 @@ enum ConnectionsCommand {
         #[arg(long)]
         unmasked: bool,
     },
+    /// What is left to do at the provider for it to work, with its address for webhooks.
+    Setup {
+        connection: String,
+        /// ru, uz or en; by default the merchant's.
+        #[arg(long)]
+        language: Option<Language>,
+    },
     /// Give the URL to open in a browser, once, where a provider wants a login.
     Login {
         connection: String,
@@ -362,22 +372,6 @@ enum ConnectionsCommand {
         connection: String,
         #[arg(long)]
         url: Option<String>,
-    },
-}
-
-#[derive(Debug, Subcommand)]
-enum ProvidersCommand {
-    List,
-    /// Requests that were refused because their key belongs to no connection.
-    Refusals {
-        provider: String,
-        /// Bodies whole.
-        #[arg(long)]
-        unmasked: bool,
-    },
-    /// The settings of a provider as JSON Schema.
-    Schema {
-        provider: String,
     },
 }
 
@@ -435,8 +429,10 @@ impl Cli {
             Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
             Command::Copy(args) => copy::run(&self.load()?, args, self.json).await,
             Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
-            Command::Providers { what: what @ (ProvidersCommand::List | ProvidersCommand::Schema { .. }) } => {
-                providers(what, self.json)
+            Command::Providers { what: ProvidersCommand::List } => providers::list(self.json),
+            Command::Providers { what: ProvidersCommand::Schema { provider } } => providers::schema(provider),
+            Command::Providers { what: ProvidersCommand::Steps { provider, language } } => {
+                providers::steps(provider, *language, &self.load()?, self.json)
             }
             _ => self.ask().await,
         }
@@ -490,6 +486,9 @@ impl Cli {
                 let health = asker.get(&format!("/api/v1/connections/{connection}/health")).await?;
                 self.print(&health)?;
                 return Ok(if health["healthy"] == json!(true) { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+            }
+            Command::Connections { what: ConnectionsCommand::Setup { connection, .. } } => {
+                asker.get(&format!("/api/v1/connections/{connection}/setup")).await?
             }
             Command::Connections { what: ConnectionsCommand::Balance { connection } } => {
                 asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
@@ -586,6 +585,7 @@ impl Cli {
             Command::Fsck { .. } => show::fsck(answer),
             Command::Connections { what: ConnectionsCommand::List } => show::connections(answer),
             Command::Connections { what: ConnectionsCommand::Health { .. } } => show::health(answer),
+            Command::Connections { what: ConnectionsCommand::Setup { language, .. } } => providers::setup(answer, *language),
             Command::Connections { what: ConnectionsCommand::Refusals { .. } }
             | Command::Providers { what: ProvidersCommand::Refusals { .. } } => show::refusals(answer),
             Command::Connections { what: ConnectionsCommand::Login { .. } } => show::login(answer),
@@ -614,28 +614,6 @@ impl Cli {
         };
         say(&text)
     }
-}
-
-fn providers(what: &ProvidersCommand, json: bool) -> anyhow::Result<ExitCode> {
-    match what {
-        ProvidersCommand::List if json => {
-            let list: Vec<Value> =
-                uzel_connectors::PROVIDERS.iter().map(|provider| json!({ "id": provider.id, "name": provider.name })).collect();
-            say(&serde_json::to_string_pretty(&list)?)?;
-        }
-        ProvidersCommand::List => {
-            for provider in uzel_connectors::PROVIDERS {
-                say(&format!("{:<12}{}", provider.id, provider.name))?;
-            }
-        }
-        ProvidersCommand::Schema { provider } => {
-            let found = uzel_connectors::provider(provider)
-                .with_context(|| format!("no provider `{provider}`: `uzel providers list` names them"))?;
-            say(&serde_json::to_string_pretty(&found.schema())?)?;
-        }
-        ProvidersCommand::Refusals { .. } => bail!("refusals are kept by a hub"),
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {

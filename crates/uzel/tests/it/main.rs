@@ -40,6 +40,7 @@ mod oauth;
 mod planted;
 mod polls;
 mod problems;
+mod providers;
 mod readers;
 mod receiver;
 mod replays;
