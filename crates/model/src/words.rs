@@ -41,9 +41,11 @@ impl FromStr for Language {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Said<T = String> {
+    /// In Russian.
     pub ru: T,
     /// In Latin letters.
     pub uz: T,
+    /// In English.
     pub en: T,
 }
 
@@ -186,7 +188,9 @@ impl Ability {
 /// An ability, with what it takes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AbilityView {
+    /// What it is.
     pub ability: Ability,
+    /// The same in words.
     pub says: Said<&'static str>,
     /// Settings that it needs: any one of these sets. Empty: it needs nothing more.
     pub needs: Vec<Vec<String>>,

@@ -62,11 +62,13 @@ pub(super) async fn show(ask: Ask<ById>) -> Answered<ProviderView> {
 /// What is left to do for a connection to work.
 #[derive(Debug, Serialize, JsonSchema)]
 pub(super) struct SetupView {
+    /// Id of the provider.
     provider: &'static str,
     /// The merchant's.
     language: Language,
     /// The connection's own address for webhooks, with `YOUR_KEY` in place of the key, which was shown when it was made.
     hook: Option<String>,
+    /// What it can do, and what of it is on.
     abilities: Vec<AbilityState>,
     /// What the merchant does at the provider, in order, with this connection's addresses.
     steps: Said<Vec<String>>,
