@@ -63,6 +63,14 @@ impl Source {
         }
     }
 
+    /// Makes the file of a new hub's key.
+    pub(crate) fn make(&self) -> anyhow::Result<()> {
+        match self {
+            Self::File(file) if !file.exists() && !new_beside(file).exists() => write_private(file, Master::make().expose()),
+            _ => Ok(()),
+        }
+    }
+
     pub(crate) async fn read(&self) -> anyhow::Result<Master> {
         let key = match self {
             Self::File(file) => return read_file(file),
@@ -80,7 +88,7 @@ impl Source {
             if store.sealed().await?.check.is_some() {
                 self.must_be_there()?;
             }
-            write_private(file, Master::make().expose())?;
+            self.make()?;
         }
         let opened = if file.exists() { Vault::of(store, &read_file(file)?).await } else { Err(VaultError::Wrong.into()) };
         if matches!(opened, Err(OpenError::Key(VaultError::Wrong | VaultError::Before)))

@@ -197,8 +197,10 @@ impl Driven {
     }
 
     /// The answer to a GET of the API.
+    /// What the API answers; of a list its rows.
     pub(crate) async fn get(&self, path: &str) -> anyhow::Result<Value> {
-        self.ask(self.web.get(self.url(path))).await
+        let mut answer = self.ask(self.web.get(self.url(path))).await?;
+        Ok(if answer["items"].is_array() { answer["items"].take() } else { answer })
     }
 
     /// Asks and takes whatever is answered, as long as it is answered.

@@ -7,7 +7,7 @@ use clap::Args;
 use uzel_store::{Migration, Postgres, PostgresOptions, Sqlite, Store};
 
 use super::{DATABASE, say};
-use crate::{hub::Folder, settings::Settings};
+use crate::{hub::Folder, master::Source, settings::Settings};
 
 #[derive(Debug, Args)]
 pub(super) struct MigrateArgs {
@@ -29,7 +29,11 @@ pub(super) async fn run(settings: &Settings, args: &MigrateArgs, as_json: bool) 
                 store.close().await;
             }
             None => {
-                let _folder = Folder::open(&settings.data)?;
+                let folder = Folder::open(&settings.data)?;
+                // A database without its key would be taken for one whose key was lost.
+                if !file.exists() {
+                    Source::of(settings, &folder.path).make()?;
+                }
                 Sqlite::migrate(&file)?;
             }
         }

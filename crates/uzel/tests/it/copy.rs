@@ -256,7 +256,7 @@ async fn a_hub_without_the_master_key_does_not_start_on_what_was_copied() {
     settings.database = Some(Secret::new(&*url));
     (settings.data, settings.master_key_file) = (elsewhere.path().join("data"), None);
     let error = format!("{:#}", Hub::start(&settings, Parts::default()).await.err().unwrap());
-    assert!(error.contains("the master key is not the one that sealed what is stored"), "{error}");
+    assert!(error.contains("without the key that sealed them the stored secrets cannot be opened"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

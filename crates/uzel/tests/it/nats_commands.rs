@@ -89,7 +89,7 @@ async fn a_command_by_a_message_is_sent_once_also_when_it_comes_again() {
         asked["merchant"] = json!("m");
         let request = bus.world.web.post(format!("{}/api/v1/commands", bus.world.hub.url())).bearer_auth(&bus.owner);
         let answer = request.header("Idempotency-Key", "order-1").json(&asked).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.status(), 202);
         // A server that was away brings what came meanwhile.
         bus.nats.kill();
         bus.nats.start_again();

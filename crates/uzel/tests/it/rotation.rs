@@ -60,7 +60,7 @@ async fn whole(binary: &Binary) {
         .await
         .unwrap();
     assert!(!listed.to_string().contains("secrets cannot be read"), "{listed}");
-    let slugs: Vec<&str> = listed.as_array().unwrap().iter().map(|row| row["slug"].as_str().unwrap()).collect();
+    let slugs: Vec<&str> = listed["items"].as_array().unwrap().iter().map(|row| row["slug"].as_str().unwrap()).collect();
     assert!(slugs.contains(&"texts") && slugs.contains(&"till"), "{listed}");
 }
 
