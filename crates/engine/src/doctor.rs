@@ -17,6 +17,9 @@ const DAY_S: i64 = 86_400;
 /// A token that ends sooner is to be replaced.
 const TOKEN_DAYS_MIN: i64 = 30;
 
+/// So soon a key of the API that ends is told of.
+const KEY_DAYS_MIN: i64 = 14;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -59,6 +62,7 @@ impl Engine {
         findings.extend(self.examine_nats().await);
         let world = self.world();
         findings.extend(examine_setup(&world));
+        findings.extend(self.examine_keys(&world));
         findings.extend(self.examine_work().await);
         let mut links: Vec<_> = world.links.values().cloned().collect();
         links.sort_by_key(|link| link.id);
@@ -67,6 +71,23 @@ impl Engine {
         }
         findings.extend(world.all_endpoints().into_iter().map(|endpoint| self.examine_endpoint(endpoint)));
         findings
+    }
+
+    /// Keys of the API that end soon: whoever uses them is let in no more then.
+    fn examine_keys(&self, world: &World) -> Vec<Finding> {
+        let now = self.clock.now();
+        let mut ending: Vec<(Timestamp, &str, &str)> = world
+            .api_keys()
+            .filter_map(|key| Some((key.expires_at?, key.id.as_str(), key.role.word())))
+            .filter(|(end, ..)| (end.as_second() - now.as_second()) < KEY_DAYS_MIN * DAY_S)
+            .collect();
+        ending.sort_unstable();
+        let told = ending.into_iter().map(|(end, id, role)| {
+            let ends = if end > now { "ends" } else { "has ended" };
+            let found = format!("{id} ({role}) {ends} on {end:.0}");
+            Finding::warn("key", found, format!("uzel keys create makes another; uzel keys remove {id} takes it away"))
+        });
+        told.collect()
     }
 
     fn examine_endpoint(&self, endpoint: &Endpoint) -> Finding {

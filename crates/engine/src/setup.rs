@@ -247,6 +247,8 @@ impl Engine {
         planner.plan(&parts);
         let Planner { mut plan, faults: found, sealer, .. } = planner;
         plan.setup.audit = plan.changes().map(|(difference, row)| self.audit_of(by, difference, row)).collect();
+        // What somebody changes between the plan and its end is not overwritten: it is planned anew.
+        plan.setup.expects = plan.changes().map(|(_, row)| (row.id, row.version)).collect();
         plan.made = sealer.made(&old.envelopes);
         plan.before = old;
         // Of a field that was set aside nothing else is told: what stood in for it is not the user's.

@@ -363,6 +363,10 @@ impl World {
         self.credential_headers.get(provider).copied().unwrap_or_default()
     }
 
+    pub(crate) fn api_keys(&self) -> impl Iterator<Item = &ApiKey> {
+        self.api_keys.values()
+    }
+
     /// The API key with this keyed hash, also one that has expired.
     pub fn by_api_hash(&self, hash: &[u8]) -> Option<&ApiKey> {
         self.api_keys.get(hash)

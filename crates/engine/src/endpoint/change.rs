@@ -216,15 +216,20 @@ impl Engine {
         Ok(Ok(view))
     }
 
-    /// Changes what the patch names (a merge patch); headers that are not named stay, unless the URL moves to another host.
+    /// Changes what the patch names (a merge patch), where it still has this version, if one is named; headers that are not named
+    /// stay, unless the URL moves to another host.
     pub async fn change_endpoint(
         self: &Arc<Self>,
         id: Id,
         patch: Value,
+        version: Option<i64>,
         by: &str,
-    ) -> Result<Result<EndpointView, Vec<Fault>>, StoreError> {
+    ) -> Result<EndpointView, Unchanged> {
         let stored = self.store.setup().await?.rows.into_iter().find(|row| row.id == id);
-        let Some(row) = stored else { return Ok(Err(vec![Fault::new("", "it is there no more")])) };
+        let row = stored.ok_or(Unchanged::Missing)?;
+        if version.is_some_and(|version| version != row.version) {
+            return Err(Unchanged::Changed);
+        }
         let hidden = Hidden::open(&row, &self.vault).map_err(StoreError::Failed)?;
         let doc: EndpointDoc = serde_json::from_value(row.doc).map_err(|error| StoreError::Failed(error.to_string()))?;
         let mut part = json!(doc.rule);
@@ -241,11 +246,9 @@ impl Engine {
         if patch.get("headers").is_none() && !moved {
             part["headers"] = json!(hidden.headers);
         }
-        if let Err(faults) = self.put_endpoint(part, row.merchant, by).await? {
-            return Ok(Err(faults));
-        }
+        self.put_endpoint(part, row.merchant, by).await?.map_err(Unchanged::Faults)?;
         let changed = self.world().endpoints.get(&id).map(|endpoint| endpoint.view(self));
-        changed.map(Ok).ok_or_else(|| StoreError::Failed("the endpoint is gone already".to_owned()))
+        changed.ok_or(Unchanged::Missing)
     }
 
     /// By the road that setup files take, with the merchant by its slug and faults told of the request itself.
@@ -303,8 +306,8 @@ impl Engine {
     }
 
     /// Takes it away: its secrets go, and what waits for it is held back.
-    pub async fn remove_endpoint(self: &Arc<Self>, id: Id, by: &str) -> Result<(), Unchanged> {
-        self.remove(id, None, by).await
+    pub async fn remove_endpoint(self: &Arc<Self>, id: Id, version: Option<i64>, by: &str) -> Result<(), Unchanged> {
+        self.remove(id, version, by).await
     }
 
     /// Changes a stored endpoint, alone.

@@ -34,9 +34,15 @@ pub(super) async fn list(ask: Ask<(), OfMerchant>) -> Answered<Page<EndpointView
     reply(Page::whole(seen.map(|endpoint| endpoint.view(&app.engine)).collect()))
 }
 
+/// With the version that `If-Match` may name.
+fn shown(app: &App, view: EndpointView) -> Reply<EndpointView> {
+    let version = app.engine.world().rows.get(&view.id).map_or(0, |row| row.version);
+    Reply::new(view).version(version)
+}
+
 pub(super) async fn show(ask: Ask<ById>) -> Answered<EndpointView> {
     let endpoint = seen(&ask.app, &ask.caller, &ask.path.id)?;
-    reply(endpoint.view(&ask.app.engine))
+    Ok(shown(&ask.app, endpoint.view(&ask.app.engine)))
 }
 
 /// An endpoint to be made; a key of one merchant need not name it.
@@ -56,19 +62,21 @@ pub(super) async fn create(ask: Ask<(), (), NewEndpoint>) -> Answered<EndpointVi
     }
     let made = app.engine.create_endpoint(Value::Object(part), caller.holder.name()).await?.map_err(Problem::invalid)?;
     let path = format!("/api/v1/endpoints/{}", made.id);
-    Ok(Reply::new(made).at(&path))
+    Ok(shown(&app, made).at(&path))
 }
 
 pub(super) async fn change(ask: Ask<ById, (), Patch<EndpointPart>>) -> Answered<EndpointView> {
+    let version = ask.if_match()?;
     let Ask { app, caller, path, body, .. } = ask;
     let endpoint = seen(&app, &caller, &path.id)?;
-    let changed = app.engine.change_endpoint(endpoint.id(), body.into_value(), caller.holder.name()).await?;
-    reply(changed.map_err(Problem::invalid)?)
+    let changed = app.engine.change_endpoint(endpoint.id(), body.into_value(), version, caller.holder.name()).await?;
+    Ok(shown(&app, changed))
 }
 
 pub(super) async fn remove(ask: Ask<ById>) -> Answered<()> {
+    let version = ask.if_match()?;
     let endpoint = seen(&ask.app, &ask.caller, &ask.path.id)?;
-    ask.app.engine.remove_endpoint(endpoint.id(), ask.caller.holder.name()).await?;
+    ask.app.engine.remove_endpoint(endpoint.id(), version, ask.caller.holder.name()).await?;
     reply(())
 }
 

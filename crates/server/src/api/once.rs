@@ -11,6 +11,7 @@ use axum::{
     response::Response,
 };
 use jiff::SignedDuration;
+use serde::{Deserialize, Serialize};
 use uzel_model::{check::Fault, signature::fingerprint};
 use uzel_store::{Begun, KeptAnswer};
 
@@ -78,11 +79,31 @@ pub(super) async fn begin(app: &App, key: Option<&Key>) -> Result<Option<Respons
         Begun::Done(kept) => {
             let unreadable = || Problem::busy("the kept answer cannot be read");
             let status = StatusCode::from_u16(kept.status).map_err(|_| unreadable())?;
-            let bytes = app.engine.vault.open(CONTEXT, &kept.body).map_err(|_| unreadable())?;
-            let mut response = respond(status, bytes);
+            let plain = app.engine.vault.open(CONTEXT, &kept.body).map_err(|_| unreadable())?;
+            let Kept { head, body } = serde_json::from_slice(&plain).map_err(|_| unreadable())?;
+            let mut response = respond(status, body.into_bytes());
+            for (name, value) in head {
+                let (name, value) = (name.parse::<HeaderName>(), value.parse::<HeaderValue>());
+                response.headers_mut().extend(name.ok().zip(value.ok()));
+            }
             response.headers_mut().insert(HeaderName::from_static("idempotency-replayed"), HeaderValue::from_static("true"));
             Ok(Some(response))
         }
+    }
+}
+
+/// An answer as it is sealed: where what was made stands and its version belong to it.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    head: Vec<(String, String)>,
+    body: String,
+}
+
+impl Kept {
+    fn of((_, head, body): &Done) -> Self {
+        let text = |value: &HeaderValue| value.to_str().unwrap_or_default().to_owned();
+        let head = head.iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        Self { head, body: String::from_utf8_lossy(body).into_owned() }
     }
 }
 
@@ -93,7 +114,10 @@ pub(super) type Done = (StatusCode, Vec<(HeaderName, HeaderValue)>, Vec<u8>);
 pub(super) async fn end(app: &Arc<App>, key: Option<&Key>, done: Option<&Done>) {
     let Some(Key { key, .. }) = key else { return };
     // An answer may show a key, once.
-    let kept = done.map(|(status, _, body)| KeptAnswer { status: status.as_u16(), body: app.engine.vault.seal(CONTEXT, body) });
+    let kept = done.map(|done| {
+        let plain = serde_json::to_vec(&Kept::of(done)).expect("texts are JSON");
+        KeptAnswer { status: done.0.as_u16(), body: app.engine.vault.seal(CONTEXT, &plain) }
+    });
     if let Err(error) = app.engine.store.end(*key, kept).await {
         tracing::warn!("the answer under an idempotency key cannot be kept: {error}");
     }

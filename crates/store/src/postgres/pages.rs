@@ -130,9 +130,12 @@ async fn page(
     }
     let newest = match connections {
         None => format!("SELECT j.* FROM {table} j WHERE true{conditions}{status} ORDER BY j.id DESC LIMIT $1"),
+        // As a range, and in the order of connections: only the index of both gives that. For an equality the planner may walk the
+        // whole table by its ids instead, in the hope that every other row is of the connection.
         Some(_) => format!(
             "SELECT j.* FROM unnest(${}::uuid[]) AS c (connection) CROSS JOIN LATERAL (SELECT j.* FROM {table} j
-                 WHERE j.connection = c.connection{conditions}{status} ORDER BY j.id DESC LIMIT $1) AS j
+                 WHERE j.connection >= c.connection AND j.connection <= c.connection{conditions}{status}
+                 ORDER BY j.connection DESC, j.id DESC LIMIT $1) AS j
              ORDER BY j.id DESC LIMIT $1",
             values.len()
         ),

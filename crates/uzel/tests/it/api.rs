@@ -239,6 +239,7 @@ async fn under_one_key_the_same_is_done_once_however_often_and_at_once_it_is_ask
     }
     let again = ask().await;
     assert_eq!((again.status, again.header("idempotency-replayed")), (201, "true"));
+    assert!(again.header("location").starts_with("/api/v1/merchants/mer_"), "{:?}", again.head);
     assert_eq!(again.body, made[0].body);
 
     let other =
@@ -291,6 +292,25 @@ async fn who_changes_what_somebody_else_has_changed_meanwhile_is_told() {
     // The same again is no change, and no version.
     let same = owner.patch("/api/v1/connections/smsru", &change("Cafe")).await;
     assert_eq!(same.header("etag"), first.header("etag"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_is_not_changed_or_taken_away_over_somebody_elses_change() {
+    let world = World::new(json!({})).await;
+    let owner = with_role(&world, "m", "owner").await;
+    let made = owner.post("/api/v1/endpoints", &json!({ "slug": "shop", "url": "https://shop.example/hooks" })).await;
+    let version = made.header("etag").to_owned();
+    let pause = json!({ "paused": true });
+    let first = owner.ask(Method::PATCH, "/api/v1/endpoints/shop", Some(&pause), &[("If-Match", &version)]).await;
+    assert_eq!(first.status, 200, "{}", first.body);
+    for method in [Method::PATCH, Method::DELETE] {
+        let body = (method == Method::PATCH).then_some(&pause);
+        let late = owner.ask(method.clone(), "/api/v1/endpoints/shop", body, &[("If-Match", &version)]).await;
+        assert_eq!((late.status, &late.body["type"]), (412, &json!("/problems/changed-meanwhile")), "{method}");
+    }
+    let now = owner.get("/api/v1/endpoints/shop").await.header("etag").to_owned();
+    assert_eq!(now, first.header("etag"));
+    assert_eq!(owner.ask(Method::DELETE, "/api/v1/endpoints/shop", None, &[("If-Match", &now)]).await.status, 204);
 }
 
 #[tokio::test(flavor = "multi_thread")]

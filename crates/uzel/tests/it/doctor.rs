@@ -165,6 +165,27 @@ async fn the_end_of_a_token_is_told_before_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_key_that_ends_soon_is_told_of() {
+    let world = World::new(json!({})).await;
+    let told = async || {
+        let found = world.api("/api/v1/doctor").await;
+        let findings = found["findings"].as_array().unwrap().clone();
+        findings.into_iter().filter(|finding| finding["about"] == "key").collect::<Vec<Value>>()
+    };
+    let in_days = |days: i64| (world.clock.now() + jiff::SignedDuration::from_hours(24 * days)).to_string();
+    for days in [10, 100] {
+        let key = json!({ "merchant": "m", "role": "till", "expires_at": in_days(days) });
+        assert_eq!(world.ask("/api/v1/keys", &key).await.0, 201);
+    }
+    let soon = told().await;
+    assert_eq!((soon.len(), &soon[0]["verdict"]), (1, &json!("warn")), "{soon:?}");
+    assert!(soon[0]["found"].as_str().unwrap().contains("(till) ends on"), "{soon:?}");
+    world.pass(11 * 24 * 60);
+    let ended = told().await;
+    assert!(ended[0]["found"].as_str().unwrap().contains("(till) has ended on"), "{ended:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_login_that_is_not_renewed_is_told_before_it_dies() {
     let world = oauth::authorized().await;
     assert_eq!(of_amocrm(&world).await, ("ok".to_owned(), "its login was made or renewed 0 days ago".to_owned()));
