@@ -32,6 +32,8 @@ const TAKE_BACK_EVERY: Duration = Duration::from_secs(2);
 const TURN_HOLD_MAX: Duration = Duration::from_secs(120);
 /// Between two rounds of forgetting; within a round a portion goes with each beat.
 const PURGE_EVERY: Duration = Duration::from_secs(3_600);
+/// What could not be had at once is tried for again.
+const PURGE_AGAIN: Duration = Duration::from_secs(60);
 const PURGE_HOLD: Duration = Duration::from_secs(60);
 const PURGED_MAX: usize = 1_000;
 const DAY: Duration = Duration::from_secs(86_400);
@@ -119,7 +121,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut rhythms_kept = Instant::now();
     let mut asked_about = None;
     let mut taken_back = Instant::now();
-    let mut purged = None;
+    let mut purge_at: Option<Instant> = None;
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -149,8 +151,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 Err(error) => tracing::debug!("what nodes left behind cannot be taken back yet: {error}"),
             }
         }
-        if purged.is_none_or(|at: Instant| at.elapsed() >= PURGE_EVERY) && !purge_all(&engine).await {
-            purged = Some(Instant::now());
+        if purge_at.is_none_or(|at| Instant::now() >= at) {
+            purge_at = Some(Instant::now() + purge_all(&engine).await);
         }
         let now = engine.clock.now();
         let world = engine.world();
@@ -180,13 +182,13 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     }
 }
 
-/// Forgets a portion of what is older than the hub's time, and of what is older than that of a merchant; whether there may be
-/// more.
-async fn purge_all(engine: &Engine) -> bool {
+/// Forgets a portion of what is older than the hub's time, and of what is older than that of a merchant; how long until it is
+/// looked for again.
+async fn purge_all(engine: &Engine) -> Duration {
     let keep = engine.options.keep;
-    let mut more = match keep {
+    let mut pause = match keep {
         Some(keep) => purge(engine, None, keep).await,
-        None => false,
+        None => PURGE_EVERY,
     };
     let world = engine.world();
     let mut sooner: Vec<(Id, Duration)> = world
@@ -198,14 +200,14 @@ async fn purge_all(engine: &Engine) -> bool {
     // In one order, so that a simulated hub does the same again.
     sooner.sort_unstable();
     for (merchant, keep) in sooner {
-        more |= purge(engine, Some(merchant), keep).await;
+        pause = pause.min(purge(engine, Some(merchant), keep).await);
     }
-    more
+    pause
 }
 
-async fn purge(engine: &Engine, merchant: Option<Id>, keep: Duration) -> bool {
+async fn purge(engine: &Engine, merchant: Option<Id>, keep: Duration) -> Duration {
     let before = SignedDuration::try_from(keep).ok().and_then(|keep| engine.clock.now().checked_sub(keep).ok());
-    let Some(before) = before else { return false };
+    let Some(before) = before else { return PURGE_EVERY };
     let purged = async {
         let Some(taken) = engine.take("purge".to_owned(), Duration::ZERO, PURGE_HOLD).await? else { return Ok(0) };
         let gone = match merchant {
@@ -216,10 +218,14 @@ async fn purge(engine: &Engine, merchant: Option<Id>, keep: Duration) -> bool {
         gone
     };
     match purged.await {
-        Ok(gone) => gone > 0,
+        Ok(0) => PURGE_EVERY,
+        // There may be more.
+        Ok(_) => Duration::ZERO,
+        // Somebody worked with all of it.
+        Err(StoreError::Busy) => PURGE_AGAIN,
         Err(error) => {
             tracing::warn!("what is older than its time cannot be forgotten yet: {error}");
-            false
+            PURGE_EVERY
         }
     }
 }

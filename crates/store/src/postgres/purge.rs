@@ -45,7 +45,7 @@ pub(super) async fn purge(client: &mut Object, merchant: Option<Id>, before: Tim
             delete(&work, merchant, before, limit).await?
         }
         // Nothing of it is kept, and its locks are given back.
-        Week::InUse => return Ok(0),
+        Week::InUse => return Err(StoreError::Busy),
     };
     work.commit().await.map_err(failed)?;
     Ok(gone)
