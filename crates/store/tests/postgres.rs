@@ -385,7 +385,7 @@ async fn a_step_that_somebody_is_in_the_way_of_makes_nobody_wait_behind_it_and_i
     let url = database().await;
     node(&url).await.close().await;
     let (reader, writer) = (session(&url).await, session(&url).await);
-    reader.batch_execute("ALTER TABLE sending DROP COLUMN called_off; DELETE FROM migration WHERE number = 2").await.unwrap();
+    reader.batch_execute("ALTER TABLE sending DROP COLUMN called_off; DELETE FROM migration WHERE name = 'called_off'").await.unwrap();
     reader.batch_execute("BEGIN; SELECT count(*) FROM sending").await.unwrap();
     writer.batch_execute("SET lock_timeout = '5s'").await.unwrap();
     let opened = tokio::spawn({
