@@ -97,7 +97,7 @@ async fn day(folder: &Path) {
     })
     .await;
     let echo = echo().await;
-    let setup = json!({ "merchant": [{ "slug": CANARY }], "connection": connections(&world.sandbox.url(), &echo, &mut planted),
+    let setup = json!({ "merchant": [{ "slug": CANARY }], "outlet": [{ "merchant": CANARY, "slug": "o", "zone": "Europe/Moscow" }], "connection": connections(&world.sandbox.url(), &echo, &mut planted),
         "flow": [{ "merchant": CANARY, "slug": "f", "on": ["order.completed", "visit.completed", "deal.won"], "ground": "service",
             "ground_by": "t", "via": "smsru", "text": "x", "latest": "3650d" }] });
     let (status, _) = world.ask("/api/v1/apply", &json!({ "setup": setup, "dry_run": true })).await;
@@ -105,6 +105,7 @@ async fn day(folder: &Path) {
     world.apply(&setup).await;
     let hooks = world.hub.engine.world().links.values().map(|link| world.hub.engine.hook_url(link).unwrap()).collect::<Vec<_>>();
     planted.extend(hooks.iter().map(|url| url.split("key=").nth(1).unwrap().to_owned()));
+    made(&world, &mut planted).await;
     fs::write(folder.join("planted.json"), json!(planted).to_string()).unwrap();
 
     webhooks(&world, &heard).await;
@@ -126,6 +127,30 @@ async fn day(folder: &Path) {
         let dump = dump(url.expose()).await;
         assert!(dump.contains(CANARY));
         fs::write(folder.join("dump"), dump).unwrap();
+    }
+}
+
+/// What the API makes and shows once: keys under an idempotency key, whose answer is kept; what signs for outlets and to an endpoint.
+async fn made(world: &World, planted: &mut Vec<String>) {
+    let secret = format!("whsec_{}", base64::engine::general_purpose::STANDARD.encode("pl4nted-secret-of-the-endpoint-1"));
+    let header = "pl4nted-header-of-the-endpoint";
+    let endpoint = json!({ "merchant": CANARY, "slug": "software", "url": format!("{}/hook", world.sandbox.url()), "secret": secret,
+        "headers": { "X-Token": header }, "events": ["*"] });
+    planted.extend([secret, header.to_owned()]);
+    let outlet = format!("/api/v1/merchants/{CANARY}/outlets/o/bridge-secret");
+    for (path, body, shown) in [
+        ("/api/v1/endpoints", endpoint, None),
+        ("/api/v1/endpoints/software/rotate", json!({}), Some("secret")),
+        ("/api/v1/keys", json!({ "merchant": CANARY, "role": "till" }), Some("key")),
+        ("/api/v1/connections/iiko/webhook-keys", json!({}), Some("key")),
+        (outlet.as_str(), json!({}), Some("secret")),
+        (&format!("{outlet}/next"), json!({}), Some("secret")),
+    ] {
+        let post = world.web.post(format!("{}{path}", world.hub.url())).bearer_auth(OWNER_KEY).json(&body);
+        let answer = post.header("idempotency-key", "made").send().await.unwrap();
+        assert!(answer.status().is_success(), "{path}: {}", answer.status());
+        let answer: Value = answer.json().await.unwrap();
+        planted.extend(shown.map(|name| answer[name].as_str().unwrap().to_owned()));
     }
 }
 
@@ -181,6 +206,14 @@ async fn asked(world: &World, heard: &Heard) {
         "doctor?calls=true",
         "providers",
         "connections",
+        "endpoints",
+        "endpoints/software",
+        "flows",
+        "keys",
+        "audit",
+        "merchants",
+        "commands?unmasked=true&limit=1000",
+        "events?unmasked=true",
         "secrets",
         "providers/leaky/refusals?unmasked=true",
         "providers/smsru/refusals?unmasked=true",
