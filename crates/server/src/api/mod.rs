@@ -62,6 +62,17 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/merchants/{id}/outlets/{outlet}", READER, "Show an outlet", outlets::show),
         patch("/api/v1/merchants/{id}/outlets/{outlet}", OWNER, "Change an outlet", outlets::change),
         delete("/api/v1/merchants/{id}/outlets/{outlet}", OWNER, "Take an outlet away", outlets::remove),
+        put("/api/v1/merchants/{id}/outlets/{outlet}/pos", OWNER, "Say what till an outlet has", outlets::pos).also_bare(),
+        post("/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret", OWNER, "Issue a bridge secret", outlets::issue).repeatable().also_bare()
+            .says("It replaces the current one at once, and is shown now and never again."),
+        delete("/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret", OWNER, "Withdraw the bridge secret", outlets::withdraw).also_bare(),
+        post("/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/next", OWNER, "Issue the next bridge secret", outlets::issue_next)
+            .repeatable().also_bare()
+            .says("Both are good from now on: the till is moved to it, then it is promoted."),
+        delete("/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/next", OWNER, "Withdraw the next bridge secret", outlets::withdraw_next)
+            .also_bare(),
+        post("/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/promote", OWNER, "Make the next bridge secret the current one", outlets::promote)
+            .or(&["conflict"]).also_bare(),
 
         get("/api/v1/connections", READER, "List connections", links::list),
         post("/api/v1/connections", OWNER, "Make a connection", links::create).creates()
@@ -154,34 +165,9 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/apply", ADMIN, "Apply a whole setup", flows::apply).up_to(SETUP_BYTES_MAX),
     ];
     // The requirement names these without the prefix.
-    for prefix in ["", "/api/v1"] {
-        let path = |rest: &str| -> &'static str { outlet_path(prefix, rest) };
-        routes.extend([
-            put(path("pos"), OWNER, "Say what till an outlet has", outlets::pos),
-            post(path("bridge-secret"), OWNER, "Issue a bridge secret", outlets::issue).repeatable()
-                .says("It replaces the current one at once, and is shown now and never again."),
-            delete(path("bridge-secret"), OWNER, "Withdraw the bridge secret", outlets::withdraw),
-            post(path("bridge-secret/next"), OWNER, "Issue the next bridge secret", outlets::issue_next).repeatable()
-                .says("Both are good from now on: the till is moved to it, then it is promoted."),
-            delete(path("bridge-secret/next"), OWNER, "Withdraw the next bridge secret", outlets::withdraw_next),
-            post(path("bridge-secret/promote"), OWNER, "Make the next bridge secret the current one", outlets::promote).or(&["conflict"]),
-        ]);
-    }
+    let bare: Vec<Route> = routes.iter().filter_map(Route::without_prefix).collect();
+    routes.extend(bare);
     routes
-}
-
-/// Paths of an outlet, with and without the prefix.
-fn outlet_path(prefix: &str, rest: &str) -> &'static str {
-    match (prefix.is_empty(), rest) {
-        (true, "pos") => "/merchants/{id}/outlets/{outlet}/pos",
-        (true, "bridge-secret") => "/merchants/{id}/outlets/{outlet}/bridge-secret",
-        (true, "bridge-secret/next") => "/merchants/{id}/outlets/{outlet}/bridge-secret/next",
-        (true, _) => "/merchants/{id}/outlets/{outlet}/bridge-secret/promote",
-        (false, "pos") => "/api/v1/merchants/{id}/outlets/{outlet}/pos",
-        (false, "bridge-secret") => "/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret",
-        (false, "bridge-secret/next") => "/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/next",
-        (false, _) => "/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/promote",
-    }
 }
 
 pub(crate) fn router() -> Router<Arc<App>> {

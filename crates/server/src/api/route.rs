@@ -129,6 +129,8 @@ pub(crate) struct Route {
     pub body_bytes_max: usize,
     /// Whether a caller's own key must, may, or need not be given.
     pub once: Once,
+    /// Whether it is also there without the prefix of the API.
+    bare: bool,
     pub shape: fn(&mut SchemaGenerator) -> Shape,
     serve: Arc<dyn Fn(Arc<App>, Route, Request) -> Served + Send + Sync>,
 }
@@ -199,6 +201,7 @@ where
         operation: names.into_iter().rev().collect::<Vec<_>>().join("_"),
         body_bytes_max: crate::BODY_BYTES_MAX,
         once,
+        bare: false,
         shape: shape::<P, Q, B, T>,
         serve: Arc::new(serve),
     }
@@ -258,6 +261,16 @@ impl Route {
     /// A caller's own key must be given.
     pub(crate) fn once_only(self) -> Self {
         Self { once: Once::Must, ..self }
+    }
+
+    pub(crate) fn also_bare(self) -> Self {
+        Self { bare: true, ..self }
+    }
+
+    /// The same without the prefix, where it is there as well.
+    pub(crate) fn without_prefix(&self) -> Option<Self> {
+        let path = self.path.strip_prefix("/api/v1").filter(|_| self.bare)?;
+        Some(Self { path, ..self.clone() })
     }
 
     pub(crate) fn handler(self) -> MethodRouter<Arc<App>> {
