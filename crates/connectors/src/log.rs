@@ -7,8 +7,8 @@ use garde::Validate;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use uzel_model::{
-    CallError, Client, Connector, Malformed, Provider, Reading, Request,
-    port::{MessageStatus, Messages, Sent},
+    CallError, Channel, Client, Connector, Malformed, Outbound, Provider, Reading, Request,
+    port::{Messages, Sent},
 };
 
 pub(crate) const PROVIDER: Provider =
@@ -16,7 +16,16 @@ pub(crate) const PROVIDER: Provider =
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Log {}
+pub(crate) struct Log {
+    /// For which channel it stands: `sms`, `whatsapp`, `email`, `telegram` or `push`.
+    #[serde(default = "sms")]
+    #[garde(skip)]
+    channel: Channel,
+}
+
+fn sms() -> Channel {
+    Channel::Sms
+}
 
 impl Connector for Log {
     /// Nobody is let in by a key here.
@@ -35,11 +44,15 @@ impl Connector for Log {
 
 #[async_trait]
 impl Messages for Log {
-    async fn send(&self, _client: &Client<'_>, _phone: &str, _text: &str, key: &str) -> Result<Sent, CallError> {
-        Ok(Sent::new(format!("dev_logged/{key}")))
+    fn channel(&self) -> Channel {
+        self.channel
     }
 
-    async fn statuses(&self, _client: &Client<'_>, _provider_ids: &[String]) -> Result<Vec<MessageStatus>, CallError> {
-        Ok(Vec::new())
+    fn tells_delivery(&self) -> bool {
+        false
+    }
+
+    async fn send(&self, _client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
+        Ok(Sent::new(format!("dev_logged/{}", message.key)))
     }
 }

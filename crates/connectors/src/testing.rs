@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use async_trait::async_trait;
-use uzel_model::{Bytes, CallError, Outgoing, Reply, Request, Timestamp, Transport};
+use uzel_model::{Address, Bytes, CallError, Content, Outbound, Outgoing, Reply, Request, Timestamp, Transport};
 
 /// A verified request.
 pub(crate) fn post(content_type: &str, body: &str) -> Request {
@@ -49,4 +49,21 @@ impl Transport for Script {
     fn now(&self) -> Timestamp {
         Timestamp::UNIX_EPOCH
     }
+}
+
+/// A message to somebody.
+pub(crate) struct Hello {
+    to: Address,
+    content: Content,
+}
+
+impl Hello {
+    pub(crate) fn outbound(&self) -> Outbound<'_> {
+        Outbound { to: &self.to, content: &self.content, key: "k" }
+    }
+}
+
+/// A text to a Russian phone.
+pub(crate) fn hello() -> Hello {
+    Hello { to: Address::Phone("+79990001122".to_owned()), content: Content::text("Привет") }
 }

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
-    CallError, Client, Event, Id, Job, Refusal, Timestamp as At,
+    CallError, Client, Event, Id, Job, Outbound, Refusal, Timestamp as At,
     id::Kind,
     phone,
     port::{Found, Sent},
@@ -328,8 +328,12 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
 async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, CallError> {
     let client = Client::new(call);
     match &command.job {
-        Job::Send { phone, text, .. } => match link.connector.messages() {
-            Some(messages) => messages.send(&client, phone, text, &command.id.to_string()).await.map(Made::Sent),
+        Job::Send { to, content, .. } => match link.connector.messages() {
+            Some(messages) if messages.channel().takes(to) => {
+                let key = command.id.to_string();
+                messages.send(&client, Outbound { to, content, key: &key }).await.map(Made::Sent)
+            }
+            Some(_) => Err(CallError::refused(Refusal::Ours, "address", "this channel does not take such an address")),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
         },
         Job::LookUp { what } => match link.connector.guests() {
@@ -416,9 +420,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
             later(now + SignedDuration::from_mins(10), reason)
         }
         CallError::Refused { refusal: Refusal::OptOut, .. } => {
-            if let Job::Send { phone, .. } = &command.job {
-                change.opt_outs.push((command.merchant, phone.clone()));
-            }
+            change.opt_outs.extend(command.job.address().map(|to| (command.merchant, to.key())));
             Outcome { counts: true, ..Outcome::held("opt_out") }
         }
         // The provider has seen this text before: after a try of ours that proves it, else it is somebody else's.
@@ -440,7 +442,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
 /// Nothing was called: the journal keeps the text itself.
 fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
     let request = match &command.job {
-        Job::Send { text, .. } => text.clone(),
+        Job::Send { content, .. } => content.text.clone(),
         job => job.name().to_owned(),
     };
     Exchange {
@@ -460,11 +462,11 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
 
 /// The id is the journal's: `journal show` gives all that led to the text.
 fn log_text(engine: &Engine, command: &Command, journal: Id) {
-    let Job::Send { phone, text, .. } = &command.job else { return };
-    let masked = phone::mask(phone);
+    let Job::Send { to, content, .. } = &command.job else { return };
+    let masked = to.masked();
     if engine.options.print_texts {
-        tracing::warn!(journal.id = %journal, phone = masked, text, "development mode: this text was NOT sent");
+        tracing::warn!(journal.id = %journal, to = masked, text = content.text, "development mode: this text was NOT sent");
     } else {
-        tracing::warn!(journal.id = %journal, phone = masked, "no messages are sent: the text is in the journal only");
+        tracing::warn!(journal.id = %journal, to = masked, "no messages are sent: the text is in the journal only");
     }
 }

@@ -7,10 +7,11 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uzel_model::{
-    Id, Job,
+    Address, Content, Id, Job,
     check::{self, Fault},
     id::Kind,
     phone::{self, Kind as PhoneKind, Phone},
+    port::Messages,
     signature::fingerprint,
 };
 use uzel_store::{Change, Command, CommandState, Contact, NewCommand, Once, StoreError};
@@ -189,7 +190,12 @@ fn build(world: &World, holder: &Holder, request: &CommandRequest, now: Timestam
         connection: link.id,
         flow: None,
         event: None,
-        job: Job::Send { phone: phone.e164.clone(), text: text.to_owned(), consent: request.ground == Ground::Consent },
+        job: Job::Send {
+            to: Address::Phone(phone.e164.clone()),
+            content: Content::text(text),
+            consent: request.ground == Ground::Consent,
+            repeatable: link.connector.messages().is_some_and(Messages::repeatable),
+        },
         due_at,
         latest_at: Some(latest_at),
         source: link.id,

@@ -10,7 +10,7 @@ use minijinja::{Environment, UndefinedBehavior, context};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uzel_model::{
-    Event, Id, Job,
+    Address, Content, Event, Id, Job,
     event::kind,
     id::Kind,
     phone::{Kind as PhoneKind, Phone},
@@ -114,6 +114,8 @@ pub struct Place<'a> {
     pub outlet: &'a str,
     /// The sending connection.
     pub via: Id,
+    /// Whether its messages may be sent again ([`uzel_model::port::Messages::repeatable`]).
+    pub repeatable: bool,
     pub now: Timestamp,
 }
 
@@ -301,7 +303,12 @@ impl Flow {
             connection: place.via,
             flow: Some(self.id),
             event: Some(event.id),
-            job: Job::Send { phone: phone.e164.clone(), text, consent: false },
+            job: Job::Send {
+                to: Address::Phone(phone.e164.clone()),
+                content: Content::text(text),
+                consent: false,
+                repeatable: place.repeatable,
+            },
             due_at,
             latest_at: Some(latest_at),
             source: event.connection,

@@ -10,7 +10,7 @@ use uzel_model::{
     event::kind,
     id::Kind,
     phone,
-    port::Delivery,
+    port::{Delivery, Messages},
     signature,
 };
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
@@ -194,7 +194,7 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
 
 fn status_event(link: &Link, entry: &Entry, news: &StatusNews) -> Option<NewEvent> {
     let kind = match news.state {
-        Delivery::Delivered => kind::MESSAGE_DELIVERED,
+        Delivery::Delivered | Delivery::Read => kind::MESSAGE_DELIVERED,
         Delivery::Failed => kind::MESSAGE_FAILED,
         Delivery::OnTheWay => return None,
     };
@@ -304,7 +304,8 @@ pub(crate) fn decide(world: &World, link: &Link, event: &Event, now: Timestamp, 
             notes.push(format!("flow {}: its connection `{}` does not exist or cannot be used", flow.slug, flow.doc.via));
             continue;
         };
-        match flow.decide(event, Place { zone: &link.zone, outlet: &link.outlet_name, via: via.id, now }) {
+        let repeatable = via.connector.messages().is_some_and(Messages::repeatable);
+        match flow.decide(event, Place { zone: &link.zone, outlet: &link.outlet_name, via: via.id, repeatable, now }) {
             Decision::Command(command) => commands.push(*command),
             Decision::Nothing(Some(why)) => notes.push(why),
             Decision::Nothing(None) => {}

@@ -12,8 +12,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use uzel_model::{
     CallError, Client, Id, Request,
-    connector::StatusNews,
-    port::{Cost, Delivery},
+    port::{Cost, Delivery, Messages},
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
@@ -166,7 +165,9 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             {
                 turns.take(&engine, link, "poll", every, |engine, link| async move { poll(&engine, &link).await });
             }
-            if link.connector.messages().is_some() && turns.due(now, link.id, "statuses", STATUSES_EVERY) {
+            if link.connector.messages().is_some_and(Messages::can_be_asked)
+                && turns.due(now, link.id, "statuses", STATUSES_EVERY)
+            {
                 turns.take(
                     &engine,
                     link,
@@ -350,9 +351,7 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
             Ok(found) => found,
             Err(error) => return report(engine, link, "statuses", error, call).await,
         };
-        let news = found.into_iter().filter(|status| status.state != Delivery::OnTheWay).map(|status| {
-            (link.id, StatusNews { provider_id: status.provider_id, state: status.state, code: status.code, at: None })
-        });
+        let news = found.into_iter().filter(|news| news.state != Delivery::OnTheWay).map(|news| (link.id, news));
         let change = Change { statuses: news.collect(), exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
         if let Err(error) = engine.store.apply(change).await {
             return tracing::warn!(connection.id = %link.id, "message statuses cannot be written: {error}");

@@ -121,6 +121,8 @@ pub enum Refusal {
     Account,
     /// The person does not want messages: an opt-out.
     OptOut,
+    /// The person cannot be reached by this channel (now): another one may reach them.
+    NotHere,
     /// It had been accepted before: the repeat proves it.
     Already,
     /// What the merchant wrote is not taken (a forbidden word): this command ends, and the merchant is told.

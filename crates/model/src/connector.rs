@@ -7,13 +7,13 @@ use std::{fmt, net::IpAddr};
 use bytes::Bytes;
 use garde::Validate;
 use schemars::{JsonSchema, Schema};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    Happening, Timestamp,
+    Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
-    port::{Authorization, Balance, Costs, Guests, Login, Messages, Polls, Subscription},
+    port::{Authorization, Balance, Cost, Costs, Delivery, Guests, Login, Messages, Polls, Subscription},
 };
 
 /// A provider: one row of the list `PROVIDERS`.
@@ -25,6 +25,18 @@ pub struct Provider {
     open: Open,
     schema: fn() -> Schema,
     pub(crate) words: &'static str,
+    /// Variables that set up a connection of merchant `default`.
+    pub variables: Variables,
+}
+
+/// Variables of the environment that make a connection of merchant `default`, by the names that people know them by.
+#[derive(Debug, Clone, Copy)]
+pub struct Variables {
+    /// The connection's slug.
+    pub slug: &'static str,
+    /// Name, and the setting that it gives. Without any of these nothing is set up; some without the others are a fault.
+    pub needed: &'static [(&'static str, &'static str)],
+    pub optional: &'static [(&'static str, &'static str)],
 }
 
 type Open = fn(Value) -> Result<Box<dyn Connector>, Vec<Fault>>;
@@ -34,7 +46,19 @@ impl Provider {
     where
         C: Connector + DeserializeOwned + JsonSchema + Validate<Context = ()> + 'static,
     {
-        Self { id, name, open: open::<C>, schema: || schemars::schema_for!(C), words: "" }
+        Self {
+            id,
+            name,
+            open: open::<C>,
+            schema: || schemars::schema_for!(C),
+            words: "",
+            variables: Variables { slug: "", needed: &[], optional: &[] },
+        }
+    }
+
+    pub const fn with_variables(mut self, variables: Variables) -> Self {
+        self.variables = variables;
+        self
     }
 
     /// What the settings struct says of itself, without words for people: all that the hub itself looks at.
@@ -271,16 +295,45 @@ pub struct Reading {
     pub skipped: Vec<String>,
     /// Statuses of messages sent earlier.
     pub statuses: Vec<StatusNews>,
+    /// What people told the provider about messages.
+    pub choices: Vec<Choice>,
     /// The provider says that this connection is switched off (an application removed, a hook disabled).
     pub disconnected: Option<String>,
 }
 
 /// News of a message sent earlier.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusNews {
     pub provider_id: String,
-    pub state: crate::port::Delivery,
+    pub state: Delivery,
+    /// The provider's own word or number.
     pub code: String,
+    pub at: Option<Timestamp>,
+    /// Why it will not come, where that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// What it cost, where that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cost: Option<Cost>,
+    /// The command's own key, where the provider gives it back: it tells of a message whose answer was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+impl StatusNews {
+    pub fn new(provider_id: impl Into<String>, state: Delivery, code: impl fmt::Display) -> Self {
+        Self { provider_id: provider_id.into(), state, code: code.to_string(), at: None, refusal: None, cost: None, key: None }
+    }
+}
+
+/// What a person told the provider about messages from this merchant, by a button or a setting there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Choice {
+    pub who: Address,
+    /// Whether they want messages.
+    pub wants: bool,
+    /// How they said it, for the record.
+    pub how: String,
     pub at: Option<Timestamp>,
 }
 

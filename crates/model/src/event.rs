@@ -21,10 +21,12 @@ pub mod kind {
     pub const RESERVATION_CHANGED: &str = "reservation.changed";
     pub const MESSAGE_DELIVERED: &str = "message.delivered";
     pub const MESSAGE_FAILED: &str = "message.failed";
+    /// A person wrote to the merchant.
+    pub const MESSAGE_RECEIVED: &str = "message.received";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
 
     /// All of them, for checking what a flow listens to.
-    pub const ALL: [&str; 11] = [
+    pub const ALL: [&str; 12] = [
         ORDER_COMPLETED,
         ORDER_CANCELLED,
         VISIT_COMPLETED,
@@ -35,6 +37,7 @@ pub mod kind {
         RESERVATION_CHANGED,
         MESSAGE_DELIVERED,
         MESSAGE_FAILED,
+        MESSAGE_RECEIVED,
         CONNECTION_DISABLED,
     ];
 }

@@ -10,6 +10,7 @@ pub mod connector;
 pub mod endpoint;
 pub mod event;
 pub mod id;
+pub mod message;
 pub mod phone;
 pub mod port;
 pub mod schedule;
@@ -24,5 +25,6 @@ pub use connector::{Connector, Intake, Malformed, Provider, Reading, Rejection, 
 pub use event::{Event, Happening, Person};
 pub use id::Id;
 pub use jiff::Timestamp;
+pub use message::{Address, Channel, Content, Outbound};
 pub use port::Job;
 pub use secret::Secret;

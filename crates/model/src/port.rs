@@ -1,25 +1,35 @@
 //! Ports: what a provider can be asked to do. One outbox row is one port call and one idempotency key; a protocol of
 //! several steps is several rows.
 
+use std::borrow::Cow;
+
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Bytes, CallError, Client, Outgoing, Person, Secret, Timestamp, id::Kind, phone::Named};
+use crate::{
+    Address, Bytes, CallError, Channel, Client, Content, Outbound, Outgoing, Person, Secret, Timestamp, connector::StatusNews,
+    id::Kind, phone::Named,
+};
 
 /// What a command asks of its connection.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(tag = "job", rename_all = "snake_case")]
 pub enum Job {
-    /// Send a text.
+    /// Send a message.
     Send {
-        /// E.164.
-        phone: String,
-        text: String,
+        /// Whom: a phone, an e-mail address, a chat, a device.
+        #[serde(flatten)]
+        to: Address,
+        #[serde(flatten)]
+        content: Content,
         /// Whether it goes only to people who have agreed; a flow says so itself.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         consent: bool,
+        /// The provider takes an idempotency key, or the same message twice is better than none ([`Messages::repeatable`]).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
     },
     /// Find the guest's phone ([`Guests::look_up`]).
     LookUp {
@@ -46,9 +56,9 @@ impl Job {
     /// Takes out whom it is for and what it says. Ids by which somebody is looked up stay.
     pub fn forget_person(&mut self, phone: &Named) {
         match self {
-            Self::Send { phone, text, .. } => {
-                phone.clear();
-                text.clear();
+            Self::Send { to, content, .. } => {
+                *to = Address::Phone(String::new());
+                content.forget();
             }
             Self::LookUp { what } => {
                 if phone.is_in(&what.to_string()) {
@@ -62,7 +72,18 @@ impl Job {
 
     /// Whether it may be sent again when nobody knows what became of it.
     pub fn repeatable(&self) -> bool {
-        matches!(self, Self::LookUp { .. } | Self::Deliver { .. })
+        match self {
+            Self::Send { repeatable, .. } => *repeatable,
+            Self::LookUp { .. } | Self::Deliver { .. } => true,
+        }
+    }
+
+    /// Whom a message goes to.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Self::Send { to, .. } => Some(to),
+            Self::LookUp { .. } | Self::Deliver { .. } => None,
+        }
     }
 
     /// What the command's way out is: an endpoint, or a connection.
@@ -71,13 +92,29 @@ impl Job {
     }
 }
 
-/// Texts to people.
+/// Messages to people by one channel.
 #[async_trait]
 pub trait Messages: Send + Sync {
-    /// Sends a text to an E.164 phone. `key` is the command's idempotency key, for providers that take one.
-    async fn send(&self, client: &Client<'_>, phone: &str, text: &str, key: &str) -> Result<Sent, CallError>;
+    fn channel(&self) -> Channel;
+    /// Whether a message may be sent again when nobody knows what became of it: the provider takes an idempotency key, or the same
+    /// notice twice is better than none.
+    fn repeatable(&self) -> bool {
+        false
+    }
+    /// Whether the provider tells later what became of a message; without that, taken is all that can be known.
+    fn tells_delivery(&self) -> bool {
+        true
+    }
+    /// Sends a message to an address of the channel's kind.
+    async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError>;
+    /// Whether the provider can be asked what became of messages ([`Self::statuses`]).
+    fn can_be_asked(&self) -> bool {
+        false
+    }
     /// What became of messages sent earlier, at most 100 ids a call.
-    async fn statuses(&self, client: &Client<'_>, provider_ids: &[String]) -> Result<Vec<MessageStatus>, CallError>;
+    async fn statuses(&self, _client: &Client<'_>, _provider_ids: &[String]) -> Result<Vec<StatusNews>, CallError> {
+        Ok(Vec::new())
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,19 +122,14 @@ pub struct Sent {
     pub provider_id: String,
     /// What the merchant should see to, though the text went (it went under another sender's name).
     pub remark: Option<String>,
+    /// What it cost, where the provider says so at once.
+    pub cost: Option<Cost>,
 }
 
 impl Sent {
     pub fn new(provider_id: impl Into<String>) -> Self {
-        Self { provider_id: provider_id.into(), remark: None }
+        Self { provider_id: provider_id.into(), remark: None, cost: None }
     }
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MessageStatus {
-    pub provider_id: String,
-    pub state: Delivery,
-    pub code: String,
 }
 
 /// What became of a message that the provider took.
@@ -108,6 +140,8 @@ pub enum Delivery {
     OnTheWay,
     /// The person has it.
     Delivered,
+    /// The person has opened it.
+    Read,
     /// It will not come.
     Failed,
 }
@@ -141,12 +175,12 @@ pub trait Costs: Send + Sync {
     async fn cost(&self, client: &Client<'_>, phone: &str, text: &str) -> Result<Cost, CallError>;
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cost {
     /// Decimal text, as the provider prints it.
     pub cost: String,
     /// ISO 4217.
-    pub currency: &'static str,
+    pub currency: Cow<'static, str>,
     /// How many messages the text is cut into.
     pub segments: u32,
 }

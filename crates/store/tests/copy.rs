@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use serde_json::json;
-use uzel_model::{Bytes, Event, Id, Job, Request, Timestamp, id::Kind};
+use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, Timestamp, id::Kind};
 use uzel_store::{
     Change, Command, CommandState, Contact, CopyError, CopyReport, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand,
     NewEvent, Place, Postgres, PostgresOptions, Settlement, Setup, SetupRow, Source, Sqlite, Store,
@@ -134,7 +134,7 @@ impl World {
 }
 
 fn text(text: &str) -> Job {
-    Job::Send { phone: "+79991234567".to_owned(), text: text.to_owned(), consent: false }
+    Job::Send { to: Address::Phone("+79991234567".to_owned()), content: Content::text(text), consent: false, repeatable: false }
 }
 
 fn mark(entry: &Entry) -> Option<Mark> {

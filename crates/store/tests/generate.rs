@@ -10,7 +10,7 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
-    Bytes, Event, Id, Job, Request,
+    Address, Bytes, Content, Event, Id, Job, Request,
     id::Kind,
     phone::{self, Phone},
 };
@@ -114,7 +114,12 @@ fn text(event: &Event, link: Id, state: CommandState, command: Id, attempt: Id) 
             connection: link,
             flow: Some(Id::new(Kind::Flow)),
             event: Some(event.id),
-            job: Job::Send { phone: e164.clone(), text: "Thank you!".to_owned(), consent: false },
+            job: Job::Send {
+                to: Address::Phone(e164.clone()),
+                content: Content::text("Thank you!"),
+                consent: false,
+                repeatable: false,
+            },
             due_at: event.at,
             latest_at: event.at.checked_add(SignedDuration::from_hours(24)).ok(),
             source: event.connection,

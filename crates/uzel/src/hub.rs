@@ -11,10 +11,11 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::watch;
+use uzel_connectors::PROVIDERS;
 use uzel_engine::{Clock, Engine, Vault, desk::Desk, setup::Leniency};
-use uzel_model::{Id, Provider, Secret, id::Kind};
+use uzel_model::{Id, Provider, Secret, connector::Variables, id::Kind};
 use uzel_server::App;
 use uzel_store::{KeyRow, Postgres, Setup, Sqlite, Store};
 
@@ -240,42 +241,66 @@ async fn first_key(folder: &Folder, engine: &Engine) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Taking the variable away takes no key back: whoever did so should know that texts still go out, and how to end that.
-fn tell_kept_key(engine: &Engine) {
-    let world = engine.world();
-    let texts = world.merchant("default").and_then(|merchant| world.link_of(merchant, "sms"));
-    if texts.is_some_and(|texts| texts.provider.id == "smsru") {
-        tracing::warn!(
-            "SMSRU_API_KEY is not set, but connection default/sms still holds a key of SMS.ru from before: texts are sent with it. \
-             To change the key, start with SMSRU_API_KEY; to send nothing, apply a setup in which connection `sms` of merchant \
-             `default` has provider = \"log\""
-        );
-    }
+/// Taking a variable away takes no key back: whoever did so should know that messages still go out, and how to end that.
+fn tell_kept_key(provider: &Provider) {
+    let (slug, (variable, _)) = (provider.variables.slug, provider.variables.needed[0]);
+    let name = provider.name;
+    tracing::warn!(
+        "{variable} is not set, but connection default/{slug} still holds a key of {name} from before: messages are sent with it. \
+         To change the key, start with {variable}; to send nothing, apply a setup in which connection `{slug}` of merchant \
+         `default` has provider = \"log\""
+    );
 }
 
-/// Merchant `default`, with the connection that the requirement's variables describe.
+/// Merchant `default`, with the connections that the providers' own variables describe.
 async fn defaults(engine: &Arc<Engine>, settings: &Settings) -> anyhow::Result<()> {
-    let mut smsru = json!({ "api_id": settings.smsru_api_key });
-    if let Some(sender) = &settings.smsru_sender {
-        smsru["from"] = json!(sender);
-    }
-    let connection = match &settings.smsru_api_key {
-        Some(_) => json!({ "merchant": "default", "slug": "sms", "provider": "smsru", "settings": smsru }),
-        None if engine.world().merchants.is_empty() => json!({ "merchant": "default", "slug": "sms", "provider": "log" }),
-        None => {
-            tell_kept_key(engine);
-            return Ok(());
+    let mut connections = Vec::new();
+    for provider in PROVIDERS.iter().filter(|provider| !provider.variables.needed.is_empty()) {
+        match connection_of(provider, settings)? {
+            Some(connection) => connections.push(connection),
+            None => {
+                let world = engine.world();
+                let known = world.merchant("default").and_then(|merchant| world.link_of(merchant, provider.variables.slug));
+                if known.is_some_and(|known| known.provider.id == provider.id) {
+                    tell_kept_key(provider);
+                }
+            }
         }
-    };
-    let mut setup = json!({ "connection": [connection] });
+    }
+    if connections.is_empty() && engine.world().merchants.is_empty() {
+        connections.push(json!({ "merchant": "default", "slug": "sms", "provider": "log" }));
+    }
+    if connections.is_empty() {
+        return Ok(());
+    }
+    let mut setup = json!({ "connection": connections });
     if engine.world().merchant("default").is_none() {
         setup["merchant"] = json!([{ "slug": "default", "name": "Default" }]);
     }
     match engine.apply(&setup, Leniency::default()).await? {
         Ok(_) => Ok(()),
         Err(faults) => bail!(
-            "SMSRU_API_KEY, SMSRU_SENDER: {}",
+            "{}: {}",
+            settings.variables.keys().copied().collect::<Vec<_>>().join(", "),
             faults.iter().map(|fault| fault.detail.clone()).collect::<Vec<_>>().join("; ")
         ),
     }
+}
+
+/// The connection that a provider's variables describe; `None` where none of them is set.
+fn connection_of(provider: &Provider, settings: &Settings) -> anyhow::Result<Option<Value>> {
+    let Variables { slug, needed, optional } = provider.variables;
+    let set = |(name, _): &&(&str, &str)| settings.variables.contains_key(name);
+    if !needed.iter().chain(optional).any(|variable| set(&variable)) {
+        return Ok(None);
+    }
+    if let Some((missing, _)) = needed.iter().find(|variable| !set(variable)) {
+        bail!("{missing} is not set: {} needs it beside the variables that are", provider.name);
+    }
+    let given = needed.iter().chain(optional).filter_map(|(name, setting)| {
+        let value = settings.variables.get(name)?;
+        Some(((*setting).to_owned(), json!(value)))
+    });
+    let given: Map<String, Value> = given.collect();
+    Ok(Some(json!({ "merchant": "default", "slug": slug, "provider": provider.id, "settings": given })))
 }

@@ -1,6 +1,7 @@
 //! Settings of the hub: `uzel.toml`, over it variables `UZEL_…`; and the requirement's own variables for messages.
 
 use std::{
+    collections::BTreeMap,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -9,8 +10,9 @@ use std::{
 use anyhow::{Context, bail};
 use serde::Deserialize;
 use toml::de::DeTable;
+use uzel_connectors::PROVIDERS;
 use uzel_engine::{NatsOptions, Networks, Options};
-use uzel_model::Secret;
+use uzel_model::{Provider, Secret};
 use uzel_server::DoorSettings;
 use uzel_store::PostgresOptions;
 
@@ -74,11 +76,9 @@ pub struct Settings {
     /// The master key itself (`UZEL_MASTER_KEY`), where it is to lie in no file.
     #[serde(skip)]
     pub master_key: Option<Secret>,
-    /// SMS.ru's key and sender for merchant `default` (also `SMSRU_API_KEY`, `SMSRU_SENDER`).
+    /// What the providers' own variables say (`SMSRU_API_KEY`), by their names: connections of merchant `default`.
     #[serde(skip)]
-    pub smsru_api_key: Option<String>,
-    #[serde(skip)]
-    pub smsru_sender: Option<String>,
+    pub variables: BTreeMap<&'static str, String>,
 }
 
 impl Default for Settings {
@@ -110,8 +110,7 @@ impl Default for Settings {
             log_json: false,
             dev: false,
             master_key: None,
-            smsru_api_key: None,
-            smsru_sender: None,
+            variables: BTreeMap::new(),
         }
     }
 }
@@ -145,19 +144,27 @@ const EXAMPLES: [(&str, &str); 25] = [
     ("dev", "true"),
 ];
 
+/// The variable of this name that some provider knows.
+fn of_a_provider(name: &str) -> Option<&'static str> {
+    let known = |provider: &'static Provider| provider.variables.needed.iter().chain(provider.variables.optional);
+    PROVIDERS.iter().flat_map(known).map(|(known, _)| *known).find(|known| *known == name)
+}
+
 impl Settings {
     /// Of a file (`uzel.toml` here where none is named) and these variables. Every fault is told at once, with its place.
     pub fn load(file: Option<&Path>, variables: impl Iterator<Item = (String, String)>) -> anyhow::Result<Self> {
         let file = file.or_else(|| Some(Path::new("uzel.toml")).filter(|file| file.exists()));
         let (mut table, mut faults) = file.map(read).transpose()?.unwrap_or_default();
-        let mut own = (None, None);
+        let mut own = BTreeMap::new();
         let mut master_key = None;
         for (name, value) in variables {
             match name.as_str() {
                 "UZEL_MASTER_KEY" if !value.trim().is_empty() => master_key = Some(Secret::new(value)),
-                "SMSRU_API_KEY" if !value.trim().is_empty() => own.0 = Some(value),
-                "SMSRU_SENDER" if !value.trim().is_empty() => own.1 = Some(value),
                 _ => {
+                    if let Some(name) = of_a_provider(&name).filter(|_| !value.trim().is_empty()) {
+                        own.insert(name, value);
+                        continue;
+                    }
                     let Some(setting) = name.strip_prefix("UZEL_").map(str::to_lowercase) else { continue };
                     match variable(&setting, value) {
                         Ok(value) => drop(table.insert(setting, value)),
@@ -170,7 +177,7 @@ impl Settings {
             bail!("the settings are not right, and nothing was started:\n{}", faults.join("\n"));
         }
         let mut settings: Self = table.try_into().context("the settings")?;
-        (settings.smsru_api_key, settings.smsru_sender) = own;
+        settings.variables = own;
         settings.master_key = master_key;
         if settings.master_key_sources() > 1 {
             bail!("the master key comes from one place: set one of master_key_file, master_key_command and UZEL_MASTER_KEY");

@@ -26,12 +26,8 @@ pub(super) fn news(item: &str) -> Result<StatusNews, String> {
         return Err("news of a message without its id or a code".to_owned());
     };
     let time = lines.next().and_then(|time| time.parse().ok());
-    Ok(StatusNews {
-        provider_id: id.to_owned(),
-        state: state(code),
-        code: code.to_string(),
-        at: time.and_then(|time| Timestamp::from_second(time).ok()),
-    })
+    let at = time.and_then(|time| Timestamp::from_second(time).ok());
+    Ok(StatusNews { at, ..StatusNews::new(id, state(code), code) })
 }
 
 /// The fields of a callback.

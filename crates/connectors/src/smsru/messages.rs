@@ -3,8 +3,9 @@
 use async_trait::async_trait;
 use serde_json::Value;
 use uzel_model::{
-    CallError, Client,
-    port::{Cost, Costs, MessageStatus, Messages, Sent},
+    CallError, Channel, Client, Outbound,
+    connector::StatusNews,
+    port::{Cost, Costs, Messages, Sent},
 };
 
 use super::{
@@ -18,15 +19,23 @@ const SENDER_UNKNOWN: &str = "204";
 
 #[async_trait]
 impl Messages for SmsRu {
-    async fn send(&self, client: &Client<'_>, phone: &str, text: &str, _key: &str) -> Result<Sent, CallError> {
-        let (entry, remark) = self.entry(client, "/sms/send", phone, text).await?;
+    fn channel(&self) -> Channel {
+        Channel::Sms
+    }
+
+    async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
+        let (entry, remark) = self.entry(client, "/sms/send", message.phone()?, &message.content.text).await?;
         match tree::text(&entry["sms_id"]) {
-            Some(provider_id) => Ok(Sent { provider_id, remark }),
+            Some(provider_id) => Ok(Sent { remark, ..Sent::new(provider_id) }),
             None => Err(CallError::Unreadable("the entry of the number has no sms_id".to_owned())),
         }
     }
 
-    async fn statuses(&self, client: &Client<'_>, provider_ids: &[String]) -> Result<Vec<MessageStatus>, CallError> {
+    fn can_be_asked(&self) -> bool {
+        true
+    }
+
+    async fn statuses(&self, client: &Client<'_>, provider_ids: &[String]) -> Result<Vec<StatusNews>, CallError> {
         if provider_ids.is_empty() {
             return Ok(Vec::new());
         }
@@ -34,7 +43,7 @@ impl Messages for SmsRu {
         let entries = answer["sms"].as_object().into_iter().flatten();
         let statuses = entries.filter_map(|(id, entry)| {
             let code = code(entry).ok()?;
-            Some(MessageStatus { provider_id: id.clone(), state: state(code), code: code.to_string() })
+            Some(StatusNews::new(id, state(code), code))
         });
         Ok(statuses.collect())
     }
@@ -47,7 +56,7 @@ impl Costs for SmsRu {
         let cost = tree::text(&entry["cost"]).filter(|_| tree::decimal(&entry["cost"]).is_some());
         let segments = tree::integer(&entry["sms"]).and_then(|segments| u32::try_from(segments).ok());
         match cost.zip(segments) {
-            Some((cost, segments)) => Ok(Cost { cost, currency: "RUB", segments }),
+            Some((cost, segments)) => Ok(Cost { cost, currency: "RUB".into(), segments }),
             None => Err(CallError::Unreadable("the entry of the number has no cost or no number of messages".to_owned())),
         }
     }
@@ -106,7 +115,7 @@ mod tests {
     use uzel_model::{Connector, Refusal};
 
     use super::{super::PROVIDER, *};
-    use crate::testing::Script;
+    use crate::testing::{self, Script};
 
     const API_ID: &str = "A1B2C3D4-1111-2222-3333-444455556666";
 
@@ -116,7 +125,7 @@ mod tests {
 
     async fn send(answer: &str) -> Result<Sent, CallError> {
         let script = Script::new(&[(200, answer)]);
-        let sent = open().messages().unwrap().send(&Client::new(&script), "+79990001122", "Привет", "k").await;
+        let sent = open().messages().unwrap().send(&Client::new(&script), testing::hello().outbound()).await;
         assert!(!script.sent()[0].url.contains(API_ID));
         let body = String::from_utf8(script.sent()[0].body.to_vec()).unwrap();
         assert!(body.contains("to=79990001122") && body.contains(API_ID), "{body}");
@@ -180,13 +189,13 @@ mod tests {
         let ours = PROVIDER.open(json!({ "api_id": API_ID, "from": "Kofeynya" })).unwrap();
         let taken = json!({ "status_code": 100, "sms": { "79990001122": { "status_code": 100, "sms_id": "202647-1" } } });
         let script = Script::new(&[(200, &refusal(204)), (200, &taken.to_string())]);
-        let sent = ours.messages().unwrap().send(&Client::new(&script), "+79990001122", "Привет", "k").await.unwrap();
+        let sent = ours.messages().unwrap().send(&Client::new(&script), testing::hello().outbound()).await.unwrap();
         assert!(sent.remark.is_some_and(|remark| remark.contains("Kofeynya")));
         let bodies: Vec<String> = script.sent().into_iter().map(|sent| String::from_utf8(sent.body.to_vec()).unwrap()).collect();
         assert!(bodies[0].contains("from=Kofeynya") && !bodies[1].contains("from="), "{bodies:?}");
 
         let script = Script::new(&[(200, &refusal(204)), (200, &refusal(204))]);
-        let sent = ours.messages().unwrap().send(&Client::new(&script), "+79990001122", "Привет", "k").await;
+        let sent = ours.messages().unwrap().send(&Client::new(&script), testing::hello().outbound()).await;
         assert!(matches!(sent, Err(CallError::Refused { refusal: Refusal::Command, .. })), "{sent:?}");
     }
 
@@ -198,7 +207,7 @@ mod tests {
         let (ours, client) = (open(), Client::new(&script));
         let costs = ours.costs().unwrap();
         let cost = costs.cost(&client, "+79990001122", "Привет").await.unwrap();
-        assert_eq!(cost, Cost { cost: "6.40".to_owned(), currency: "RUB", segments: 2 });
+        assert_eq!(cost, Cost { cost: "6.40".to_owned(), currency: "RUB".into(), segments: 2 });
         assert!(script.sent()[0].url.ends_with("/sms/cost") && script.sent()[0].repeatable);
         assert!(costs.cost(&client, "+79990001122", "Привет").await.is_err());
     }

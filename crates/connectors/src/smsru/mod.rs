@@ -14,14 +14,16 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use uzel_model::{
     Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
-    connector::{Rate, Scope},
+    connector::{Rate, Scope, Variables},
     port::{Balance, Costs, Messages, Subscription},
     signature,
 };
 
 use self::callback::{Callback, news};
 
-pub(crate) const PROVIDER: Provider = Provider::new::<SmsRu>("smsru", "SMS.ru").with_words(include_str!("words.toml"));
+pub(crate) const PROVIDER: Provider = Provider::new::<SmsRu>("smsru", "SMS.ru")
+    .with_words(include_str!("words.toml"))
+    .with_variables(Variables { slug: "sms", needed: &[("SMSRU_API_KEY", "api_id")], optional: &[("SMSRU_SENDER", "from")] });
 
 #[derive(Debug, Deserialize, JsonSchema, Validate)]
 #[serde(deny_unknown_fields)]
@@ -183,12 +185,8 @@ mod tests {
         let request = testing::post("multipart/form-data; boundary=x1", &body);
         assert_eq!(open().verify(&request), Ok(()));
         let reading = open().parse(&request).unwrap();
-        let wanted = StatusNews {
-            provider_id: "202647-1000001".to_owned(),
-            state: Delivery::Delivered,
-            code: "103".to_owned(),
-            at: Some(Timestamp::from_second(1795338960).unwrap()),
-        };
+        let at = Some(Timestamp::from_second(1795338960).unwrap());
+        let wanted = StatusNews { at, ..StatusNews::new("202647-1000001", Delivery::Delivered, 103) };
         assert_eq!(reading.statuses, [wanted]);
     }
 

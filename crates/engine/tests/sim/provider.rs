@@ -9,10 +9,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uzel_model::{
-    CallError, Client, Connector, Happening, Malformed, Outgoing, Person, Provider, Reading, Refusal, Request, Timestamp,
-    connector::{Rate, Scope},
+    CallError, Channel, Client, Connector, Happening, Malformed, Outbound, Outgoing, Person, Provider, Reading, Refusal, Request,
+    Timestamp,
+    connector::{Rate, Scope, StatusNews},
     event::kind,
-    port::{Delivery, Found, Guests, MessageStatus, Messages, Page, Polls, Sent},
+    port::{Delivery, Found, Guests, Messages, Page, Polls, Sent},
 };
 
 use crate::world::{Effect, Life, World, here};
@@ -158,21 +159,30 @@ impl Simulated {
 
 #[async_trait]
 impl Messages for Simulated {
-    async fn send(&self, client: &Client<'_>, phone: &str, text: &str, key: &str) -> Result<Sent, CallError> {
+    fn channel(&self) -> Channel {
+        Channel::Sms
+    }
+
+    async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
+        let (phone, text, key) = (message.phone()?, &message.content.text, message.key);
         let (world, life, fate) = self.begin(client, "send").await?;
         if matches!(fate, Fate::Well | Fate::LostDone | Fate::PanicsDone) {
             let mut ledger = world.ledger.lock();
             let place = ledger.place();
             let command = key.parse().unwrap();
-            ledger.effects.push(Effect { command, phone: phone.to_owned(), text: text.to_owned(), place });
+            ledger.effects.push(Effect { command, phone: phone.to_owned(), text: text.clone(), place });
             world.note(|| format!("provider: {key} is sent to {phone}: {text}"));
         }
         Self::answer(client, &world, &life, fate, Sent::new(format!("p-{key}"))).await
     }
 
-    async fn statuses(&self, client: &Client<'_>, ids: &[String]) -> Result<Vec<MessageStatus>, CallError> {
+    fn can_be_asked(&self) -> bool {
+        true
+    }
+
+    async fn statuses(&self, client: &Client<'_>, ids: &[String]) -> Result<Vec<StatusNews>, CallError> {
         let (world, life, fate) = self.begin(client, "statuses").await?;
-        let status = |id: &String| MessageStatus { provider_id: id.clone(), state: Delivery::Delivered, code: "ok".to_owned() };
+        let status = |id: &String| StatusNews::new(id, Delivery::Delivered, "ok");
         Self::answer(client, &world, &life, fate, ids.iter().map(status).collect()).await
     }
 }

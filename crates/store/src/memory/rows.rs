@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use uzel_model::{Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
+use uzel_model::{Address, Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use super::setup::AnswerRow;
 use crate::{
@@ -404,9 +404,9 @@ impl Rows {
                 self.sending.insert(id, (self.leases, until));
                 let mut command = self.commands[&id].command.clone();
                 command.lease = self.leases;
-                if let Job::Send { phone, .. } = &command.job {
-                    let known = self.contacts.get(&(command.merchant, phone.clone()));
-                    let erased = || Contact { opted_out: self.opted_out_at(command.merchant, phone).is_some(), consented: false };
+                if let Some(to) = command.job.address().map(Address::key) {
+                    let known = self.contacts.get(&(command.merchant, to.clone()));
+                    let erased = || Contact { opted_out: self.opted_out_at(command.merchant, &to).is_some(), consented: false };
                     command.contact = known.map_or_else(erased, |(contact, _)| *contact);
                 }
                 leased.commands.push(command);

@@ -484,9 +484,9 @@ async fn take_due(
 /// Whoever is not known may have been erased: then the phone's hash says whether messages are wanted.
 async fn look_for_opt_outs(core: &Core, client: &Object, commands: &mut [Command], places: &[usize]) -> Result<(), Fault> {
     let Some(hash) = core.phones.get().filter(|_| !places.is_empty()) else { return Ok(()) };
-    let hashed = places.iter().filter_map(|place| match &commands[*place].job {
-        Job::Send { phone, .. } => Some((*place, hash(commands[*place].merchant, phone))),
-        Job::LookUp { .. } | Job::Deliver { .. } => None,
+    let hashed = places.iter().filter_map(|place| {
+        let to = commands[*place].job.address()?;
+        Some((*place, hash(commands[*place].merchant, &to.key())))
     });
     let hashed: Vec<(usize, [u8; 32])> = hashed.collect();
     let hashes: Vec<&[u8]> = hashed.iter().map(|(_, hash)| hash.as_slice()).collect();

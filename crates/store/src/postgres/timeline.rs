@@ -143,6 +143,7 @@ fn delivery(state: i16) -> Delivery {
     match state {
         1 => Delivery::Delivered,
         2 => Delivery::Failed,
+        3 => Delivery::Read,
         _ => Delivery::OnTheWay,
     }
 }

@@ -567,6 +567,7 @@ async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied
             Delivery::OnTheWay => 0,
             Delivery::Delivered => 1,
             Delivery::Failed => 2,
+            Delivery::Read => 3,
         };
         // A final state is never left: states may come out of order.
         let statement = work

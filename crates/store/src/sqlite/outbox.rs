@@ -190,8 +190,8 @@ pub(super) fn lease(
             };
             command.lease = Id::new(Kind::Attempt).ordinal();
             mark_sending(db, command.id, command.lease, ms(now) + lease_ms)?;
-            if let Job::Send { phone, .. } = &command.job {
-                command.contact = setup::contact(db, command.merchant, phone, phones)?;
+            if let Some(to) = command.job.address() {
+                command.contact = setup::contact(db, command.merchant, &to.key(), phones)?;
             }
             leased.commands.push(command);
         }

@@ -12,7 +12,7 @@ use rusqlite::{
     trace::{TraceEvent, TraceEventCodes},
 };
 use serde_json::json;
-use uzel_model::{Bytes, Event, Id, Job, Request, id::Kind, port::Delivery};
+use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, id::Kind, port::Delivery};
 
 use super::{journal, open, outbox, pages, publication, purge, setup, tally::Tally, timeline, work};
 use crate::{
@@ -152,7 +152,12 @@ impl World {
     /// An entry that is read into an event with two texts and a look-up.
     fn read(&mut self, key: &str, call_off: Option<&str>) -> Event {
         let (entry, event) = self.entry(key);
-        let send = |phone: &str| Job::Send { phone: phone.to_owned(), text: "x".to_owned(), consent: false };
+        let send = |phone: &str| Job::Send {
+            to: Address::Phone(phone.to_owned()),
+            content: Content::text("x"),
+            consent: false,
+            repeatable: false,
+        };
         let commands = vec![
             self.command(&event, send("+79991234567")),
             self.command(&event, send("+79991234568")),
@@ -209,12 +214,7 @@ impl World {
         self.read("c", Some("cancelled"));
         let resolved = NewEvent { event: event.clone(), commands: Vec::new(), call_off: None, pending: false };
         self.apply(Change { resolved: Some(resolved), ..Change::default() });
-        let news = uzel_model::connector::StatusNews {
-            provider_id: "p".to_owned(),
-            state: Delivery::Delivered,
-            code: "103".to_owned(),
-            at: None,
-        };
+        let news = uzel_model::connector::StatusNews::new("p".to_owned(), Delivery::Delivered, "103".to_owned());
         let once = Once { key: [1; 16], body: [2; 16], command: Id::new(Kind::Command), until: now() };
         let cursor = Cursor { connection: self.link, was: None, next: "1".to_owned() };
         self.apply(Change {

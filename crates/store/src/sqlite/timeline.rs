@@ -123,6 +123,7 @@ fn delivery(state: i64) -> Delivery {
     match state {
         1 => Delivery::Delivered,
         2 => Delivery::Failed,
+        3 => Delivery::Read,
         _ => Delivery::OnTheWay,
     }
 }

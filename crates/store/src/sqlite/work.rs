@@ -73,6 +73,7 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
             Delivery::OnTheWay => 0,
             Delivery::Delivered => 1,
             Delivery::Failed => 2,
+            Delivery::Read => 3,
         };
         // A final state is never left: states may come out of order.
         db.prepare_cached("UPDATE sent SET state = ?3, code = ?4 WHERE connection = ?1 AND provider_id = ?2 AND state = 0")?

@@ -9,7 +9,7 @@ use std::{
 };
 
 use jiff::{SignedDuration, Timestamp};
-use uzel_model::{Bytes, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
+use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, connector::StatusNews, id::Kind, port::Delivery};
 use uzel_store::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Envelope, Exchange, JournalFilter, KeyRow, Mark,
     NewCommand, NewEvent, Notice, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow,
@@ -112,7 +112,12 @@ impl World {
             connection: self.link,
             flow: None,
             event: Some(event.id),
-            job: Job::Send { phone: "+79991234567".to_owned(), text: key.to_owned(), consent: false },
+            job: Job::Send {
+                to: Address::Phone("+79991234567".to_owned()),
+                content: Content::text(key),
+                consent: false,
+                repeatable: false,
+            },
             due_at,
             latest_at: None,
             source: event.connection,
@@ -211,7 +216,7 @@ async fn commands_of_one_key_go_one_after_another_and_other_keys_do_not_wait() {
     let at = now() + SignedDuration::from_secs(5);
     let first = world.lease(at).await;
     let texts = first.iter().filter_map(|command| match &command.job {
-        Job::Send { text, .. } => Some(text.as_str()),
+        Job::Send { content, .. } => Some(content.text.as_str()),
         Job::LookUp { .. } | Job::Deliver { .. } => None,
     });
     assert_eq!(texts.collect::<Vec<_>>(), ["a", "b"]);
@@ -387,8 +392,7 @@ async fn a_timeline_is_found_by_the_id_of_anything_in_it_and_tells_what_became_o
     let open = async |after, before| world.store.undelivered(world.link, after, before, 10).await.unwrap();
     assert_eq!(open(now(), now() + hour).await, ["p-1"]);
     assert!(open(now() + hour, now() + hour + hour).await.is_empty() && open(now() - hour, now()).await.is_empty());
-    let news =
-        |state, code: &str| (world.link, StatusNews { provider_id: "p-1".to_owned(), state, code: code.to_owned(), at: None });
+    let news = |state, code: &str| (world.link, StatusNews::new("p-1", state, code));
     let statuses = vec![news(Delivery::Delivered, "103"), news(Delivery::Failed, "104")];
     world.store.apply(Change { statuses, ..Change::default() }).await.unwrap();
     let told = world.store.timeline(event.id).await.unwrap().unwrap().commands.remove(0);
@@ -655,7 +659,7 @@ async fn of_an_entry_with_two_subjects_only_the_cancelled_one_is_called_off() {
     world.store.apply(Change { events: vec![new], ..Change::default() }).await.unwrap();
     let due = world.lease(now()).await;
     assert_eq!(due.len(), 1);
-    assert!(matches!(&due[0].job, Job::Send { text, .. } if text == "two"));
+    assert!(matches!(&due[0].job, Job::Send { content, .. } if content.text == "two"));
 }
 
 #[tokio::test]

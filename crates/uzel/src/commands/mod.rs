@@ -619,7 +619,7 @@ impl Cli {
 async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     let hub = Hub::start(settings, Parts::default()).await?;
     tracing::info!(address = %hub.address, data = %settings.data.display(), "the hub answers");
-    if settings.smsru_api_key.is_none()
+    if settings.variables.is_empty()
         && hub.engine.world().links.values().all(|link| link.connector.messages().is_none() || link.provider.id == "log")
     {
         tracing::warn!("no SMS key is set (SMSRU_API_KEY): texts go to the journal and are not sent");

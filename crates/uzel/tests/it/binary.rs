@@ -83,8 +83,10 @@ impl Binary {
         let mut command = Command::new(env!("CARGO_BIN_EXE_uzel"));
         command.current_dir(self.path()).args(arguments).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
-            if name.to_string_lossy().starts_with("UZEL_") || name.to_string_lossy().starts_with("SMSRU_") {
-                command.env_remove(name);
+            let name = name.to_string_lossy();
+            let needed = |provider: &uzel_model::Provider| provider.variables.needed.iter().any(|(known, _)| *known == name);
+            if name.starts_with("UZEL_") || uzel_connectors::PROVIDERS.iter().any(needed) {
+                command.env_remove(&*name);
             }
         }
         command.envs(self.variables.iter().map(|(name, value)| (*name, value.as_str())));

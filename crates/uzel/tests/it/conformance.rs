@@ -10,7 +10,7 @@ use uzel::{
 };
 use uzel_connectors::PROVIDERS;
 use uzel_engine::setup::Leniency;
-use uzel_model::{CallError, Client, Connector, Provider, Request, Timestamp, Transport};
+use uzel_model::{Address, CallError, Channel, Client, Connector, Content, Outbound, Provider, Request, Timestamp, Transport};
 use uzel_sandbox::Sandbox;
 
 use crate::world::{anywhere, web};
@@ -66,13 +66,33 @@ struct Subject {
     cursor: Option<String>,
 }
 
+/// Somebody who is reached by this channel.
+fn address(channel: Channel) -> Address {
+    match channel {
+        Channel::Sms | Channel::Whatsapp => Address::Phone("+79991110001".to_owned()),
+        Channel::Email => Address::Email("maria@example.com".to_owned()),
+        Channel::Telegram => Address::Chat(7_000_000_001),
+        Channel::Push => Address::Device("device".to_owned()),
+    }
+}
+
 /// Makes one call by a port; `None` if the connector has no such port.
 async fn call(port: &str, connector: &dyn Connector, client: &Client<'_>, subject: &Subject) -> Option<Result<(), CallError>> {
     const HOOK: &str = "https://hub.example/hooks/con_1?key=k";
     let (phone, text) = ("+79991110001", "Спасибо");
     Some(match port {
-        "send" => connector.messages()?.send(client, phone, text, "key").await.map(drop),
-        "statuses" => connector.messages()?.statuses(client, &["202647-1000001".to_owned()]).await.map(drop),
+        "send" => {
+            let messages = connector.messages()?;
+            let to = address(messages.channel());
+            let message = Outbound { to: &to, content: &Content::text(text), key: "key" };
+            messages.send(client, message).await.map(drop)
+        }
+        "statuses" => connector
+            .messages()
+            .filter(|messages| messages.can_be_asked())?
+            .statuses(client, &["202647-1000001".to_owned()])
+            .await
+            .map(drop),
         "balance" => connector.balance()?.balance(client).await.map(drop),
         "cost" => connector.costs()?.cost(client, phone, text).await.map(drop),
         "look_up" => {

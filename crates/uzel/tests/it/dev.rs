@@ -60,7 +60,7 @@ async fn without_a_key_the_text_goes_to_the_journal_and_the_log_says_where() {
     for secret in ["79991234567", "9991234567", "Мария", "thank you", KEY] {
         assert!(!log.contains(secret), "{secret} stands in the log: {log}");
     }
-    assert!(field(&log, "phone").starts_with("+7999") && field(&log, "phone").contains('*'), "{log}");
+    assert!(field(&log, "to").starts_with("+7999") && field(&log, "to").contains('*'), "{log}");
     let id = field(&log, "journal.id");
     until("the text to be settled", async || binary.asked(&["counts"])["commands"][0][0] == "done").await;
     let shown = binary.uzel(&["journal", "show", &id]);

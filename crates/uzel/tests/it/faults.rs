@@ -9,9 +9,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use uzel::hub::Parts;
 use uzel_model::{
-    CallError, Client, Connector, Id, Malformed, Provider, Reading, Request,
+    CallError, Channel, Client, Connector, Id, Malformed, Outbound, Provider, Reading, Request,
     id::Kind,
-    port::{MessageStatus, Messages, Sent},
+    port::{Messages, Sent},
 };
 use uzel_store::{Setup, SetupRow, Sqlite, Store, StoreError};
 
@@ -69,12 +69,12 @@ impl Connector for Boom {
 
 #[async_trait]
 impl Messages for Boom {
-    async fn send(&self, _: &Client<'_>, _: &str, _: &str, _: &str) -> Result<Sent, CallError> {
-        panic!("a port that fails")
+    fn channel(&self) -> Channel {
+        Channel::Sms
     }
 
-    async fn statuses(&self, _: &Client<'_>, _: &[String]) -> Result<Vec<MessageStatus>, CallError> {
-        Ok(Vec::new())
+    async fn send(&self, _: &Client<'_>, _: Outbound<'_>) -> Result<Sent, CallError> {
+        panic!("a port that fails")
     }
 }
 

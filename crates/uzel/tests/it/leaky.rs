@@ -9,8 +9,8 @@ use tokio::{
     net::TcpListener,
 };
 use uzel_model::{
-    CallError, Client, Connector, Malformed, Outgoing, Provider, Reading, Refusal, Request, Secret, Timestamp,
-    port::{Login, MessageStatus, Messages, Page, Polls, Sent, Session},
+    CallError, Channel, Client, Connector, Malformed, Outbound, Outgoing, Provider, Reading, Refusal, Request, Secret, Timestamp,
+    port::{Login, Messages, Page, Polls, Sent, Session},
 };
 
 pub(crate) const TOKEN: &str = "pl4nted/token+of the=provider";
@@ -56,8 +56,13 @@ impl Leaky {
 
 #[async_trait]
 impl Messages for Leaky {
+    fn channel(&self) -> Channel {
+        Channel::Sms
+    }
+
     /// The text says what is to happen.
-    async fn send(&self, client: &Client<'_>, _: &str, _: &str, text: &str) -> Result<Sent, CallError> {
+    async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
+        let text = message.content.text.as_str();
         assert!(text != "panic", "a port that fails with {}", self.token.expose());
         let reply = client.send(self.call(text)).await?;
         let words = String::from_utf8_lossy(&reply.body).into_owned();
@@ -67,10 +72,6 @@ impl Messages for Leaky {
             "unauthorized" => CallError::Unauthorized(words),
             _ => CallError::refused(Refusal::Ours, 1, words),
         })
-    }
-
-    async fn statuses(&self, _: &Client<'_>, _: &[String]) -> Result<Vec<MessageStatus>, CallError> {
-        Ok(Vec::new())
     }
 }
 

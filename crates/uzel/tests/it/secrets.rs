@@ -11,8 +11,8 @@ use uzel::{
     settings::Settings,
 };
 use uzel_model::{
-    CallError, Client, Connector, Malformed, Provider, Reading, Refusal, Request, Secret, Timestamp,
-    port::{MessageStatus, Messages, Page, Polls, Sent},
+    CallError, Channel, Client, Connector, Malformed, Outbound, Provider, Reading, Refusal, Request, Secret, Timestamp,
+    port::{Messages, Page, Polls, Sent},
 };
 
 use crate::world::{KEY, World, setup, until};
@@ -42,12 +42,12 @@ impl Connector for Parrot {
 
 #[async_trait]
 impl Messages for Parrot {
-    async fn send(&self, _: &Client<'_>, _: &str, _: &str, _: &str) -> Result<Sent, CallError> {
-        Err(CallError::refused(Refusal::Ours, 1, format!("unknown token {}", self.token.expose())))
+    fn channel(&self) -> Channel {
+        Channel::Sms
     }
 
-    async fn statuses(&self, _: &Client<'_>, _: &[String]) -> Result<Vec<MessageStatus>, CallError> {
-        Ok(Vec::new())
+    async fn send(&self, _: &Client<'_>, _: Outbound<'_>) -> Result<Sent, CallError> {
+        Err(CallError::refused(Refusal::Ours, 1, format!("unknown token {}", self.token.expose())))
     }
 }
 
