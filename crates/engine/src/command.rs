@@ -192,7 +192,7 @@ fn build(world: &World, holder: &Holder, request: &CommandRequest, now: Timestam
         event: None,
         job: Job::Send {
             to: Address::Phone(phone.e164.clone()),
-            content: Content::text(text),
+            content: Content::text(text).into(),
             consent: request.ground == Ground::Consent,
             repeatable: link.connector.messages().is_some_and(Messages::repeatable),
         },

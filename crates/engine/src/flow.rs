@@ -305,7 +305,7 @@ impl Flow {
             event: Some(event.id),
             job: Job::Send {
                 to: Address::Phone(phone.e164.clone()),
-                content: Content::text(text),
+                content: Content::text(text).into(),
                 consent: false,
                 repeatable: place.repeatable,
             },

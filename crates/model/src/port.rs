@@ -23,7 +23,7 @@ pub enum Job {
         #[serde(flatten)]
         to: Address,
         #[serde(flatten)]
-        content: Content,
+        content: Box<Content>,
         /// Whether it goes only to people who have agreed; a flow says so itself.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         consent: bool,

@@ -134,7 +134,12 @@ impl World {
 }
 
 fn text(text: &str) -> Job {
-    Job::Send { to: Address::Phone("+79991234567".to_owned()), content: Content::text(text), consent: false, repeatable: false }
+    Job::Send {
+        to: Address::Phone("+79991234567".to_owned()),
+        content: Content::text(text).into(),
+        consent: false,
+        repeatable: false,
+    }
 }
 
 fn mark(entry: &Entry) -> Option<Mark> {

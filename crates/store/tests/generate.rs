@@ -116,7 +116,7 @@ fn text(event: &Event, link: Id, state: CommandState, command: Id, attempt: Id) 
             event: Some(event.id),
             job: Job::Send {
                 to: Address::Phone(e164.clone()),
-                content: Content::text("Thank you!"),
+                content: Content::text("Thank you!").into(),
                 consent: false,
                 repeatable: false,
             },

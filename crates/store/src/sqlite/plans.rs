@@ -154,7 +154,7 @@ impl World {
         let (entry, event) = self.entry(key);
         let send = |phone: &str| Job::Send {
             to: Address::Phone(phone.to_owned()),
-            content: Content::text("x"),
+            content: Content::text("x").into(),
             consent: false,
             repeatable: false,
         };

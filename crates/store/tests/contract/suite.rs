@@ -114,7 +114,7 @@ impl World {
             event: Some(event.id),
             job: Job::Send {
                 to: Address::Phone("+79991234567".to_owned()),
-                content: Content::text(key),
+                content: Content::text(key).into(),
                 consent: false,
                 repeatable: false,
             },
