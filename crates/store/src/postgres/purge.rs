@@ -51,6 +51,10 @@ pub(super) async fn purge(client: &mut Object, merchant: Option<Id>, before: Tim
     Ok(gone)
 }
 
+/// Held by whoever looks through a week to drop it; those share it who make old entries and events be looked at again.
+const REOPENING: &str = "SELECT pg_advisory_xact_lock(2054841707, 3)";
+pub(super) const REOPENING_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(2054841707, 3)";
+
 /// What became of the oldest week.
 enum Week {
     Gone(u64),
@@ -98,8 +102,9 @@ async fn drop_week(work: &Transaction<'_>, before: Timestamp) -> Result<Week, St
         return Ok(Week::Open);
     }
     let (outcome, event, command) = (name("outcome", week), name("event", week), name("command", week));
-    // Nothing of it is read again or settled meanwhile.
-    match work.batch_execute(&format!("LOCK TABLE {oldest}, {outcome}, {event}, {command} IN SHARE MODE")).await {
+    // Nothing of it is read again meanwhile; what is over is not settled either. A lock on the week itself would stop whoever has one
+    // on the whole table, and then never let go: each would wait for the other.
+    match work.batch_execute(REOPENING).await {
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(Week::InUse),
         locked => locked.map_err(failed)?,
     }

@@ -18,7 +18,7 @@ use super::{
     journal::{self, text},
     lanes::Fault,
     outbox::{self, Ended, Queued},
-    uuid,
+    purge, uuid,
 };
 use crate::{
     Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError, Verdict,
@@ -88,6 +88,9 @@ pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Ve
     let mut locks = locks(&client, run).await?;
     loop {
         let work = client.build_transaction().start().await?;
+        if run.iter().any(|ready| reopens(&ready.change)) {
+            work.batch_execute(purge::REOPENING_SHARED).await?;
+        }
         lock(&work, &locks).await?;
         // What is to be called off may have come since: its keys are locked as well, or all is begun again.
         let mut keys = called_off_keys(&work, run).await?;
@@ -99,6 +102,11 @@ pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Ve
         work.rollback().await?;
         locks.extend(more);
     }
+}
+
+/// Whether something old may wait again: a replay, or commands that follow from an event told before.
+fn reopens(change: &Change) -> bool {
+    change.mark.as_ref().is_some_and(|mark| mark.again) || change.commands.iter().any(|new| new.command.event.is_some())
 }
 
 async fn carry_out(
