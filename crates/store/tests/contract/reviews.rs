@@ -273,7 +273,7 @@ async fn retention_forgets_links_and_reviews_and_keeps_their_counts() {
     let world = world().await;
     let link = world.link(1, PHONE).await;
     let id = world.leave(&link, 0, 4, None).await.unwrap();
-    let days = |days| later(24 * days);
+    let days = |days: i64| later(24 * days);
     let purge = async |before| while world.store.purge(before, 100).await.unwrap() > 0 {};
     purge(days(-1)).await;
     assert!(world.store.review(id).await.unwrap().is_some());
