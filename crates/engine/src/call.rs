@@ -24,7 +24,9 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, trace};
+use crate::{
+    Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, review, trace,
+};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -231,6 +233,9 @@ pub(crate) async fn finish(
     }
     // A provider's words may repeat what it was sent.
     outcome.reason = outcome.reason.map(|reason| link.without_secrets(&reason));
+    if outcome.state == CommandState::Done {
+        change.link_news.extend(review::sent(&engine.world(), link, command, engine.clock.now()));
+    }
     change.settlement = Some(settlement(command, outcome, exchanges));
     settle(engine, change).await;
 }
@@ -284,11 +289,12 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
         let at = now + SignedDuration::from_mins(1);
         return Some(Outcome { counts: false, ..Outcome::again(at, "its flow cannot be used".to_owned()) });
     }
-    if command.contact.opted_out {
+    let channel = link.connector.messages().map(|messages| messages.channel());
+    if command.contact.refuses(channel) {
         return Some(Outcome::held("opt_out"));
     }
     let needs_consent = *consent || flow.as_ref().is_some_and(|flow| flow.doc.ground == Ground::Consent);
-    if needs_consent && !command.contact.consented {
+    if needs_consent && !command.contact.agrees(channel) {
         return Some(Outcome::held("no_consent"));
     }
     if command.latest_at.is_some_and(|latest| latest < now) {
@@ -377,6 +383,7 @@ async fn looked_up(engine: &Engine, link: &Link, command: &Command, found: Found
             NewEvent { event, commands, call_off: None, pending: false }
         }
     };
+    change.links = review::made(&engine.world(), [&resolved], now);
     change.resolved = Some(resolved);
     Outcome::ended(CommandState::Done, reason, "ok")
 }

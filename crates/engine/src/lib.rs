@@ -7,6 +7,7 @@ pub mod bridge;
 mod call;
 mod clock;
 mod command;
+pub mod consent;
 pub mod desk;
 pub mod doctor;
 pub mod endpoint;
@@ -21,10 +22,12 @@ mod masks;
 mod metrics;
 mod networks;
 mod nodes;
+pub mod opt_outs;
 mod outward;
 mod rate;
 mod read;
 mod replay;
+pub mod review;
 mod rhythm;
 pub mod setup;
 mod target;
@@ -144,7 +147,7 @@ impl Engine {
     ) -> Result<Arc<Self>, StoreError> {
         let setup = store.setup().await?;
         vault.take_up(&setup.envelopes);
-        let world = World::build(setup, providers, &vault);
+        let world = World::build(setup, providers, &vault).at(options.public_url.clone());
         store.hash_phones_by(erase::phone_hash(&vault));
         let outward = outward::Outward::new(&options, !clock.is_simulated());
         let mut metrics = Metrics::default();
@@ -236,7 +239,7 @@ impl Engine {
     async fn stored_world(&self) -> Result<World, StoreError> {
         let setup = self.store.setup().await?;
         self.vault.take_up(&setup.envelopes);
-        Ok(World::build(setup, self.providers, &self.vault))
+        Ok(World::build(setup, self.providers, &self.vault).at(self.options.public_url.clone()))
     }
 
     /// Uses what is stored from now on. No call carries the login of where its connection pointed before to where it points

@@ -23,6 +23,7 @@ use crate::{
     flow::{Flow, FlowDoc},
     keys::ApiKey,
     masks::Masks,
+    review::Maps,
     target::Target,
 };
 
@@ -50,6 +51,9 @@ pub struct Outlet {
     pub pos_seen_at: Option<Timestamp>,
     #[serde(default)]
     pub bridge: Issued,
+    /// Its pages on maps.
+    #[serde(default, skip_serializing_if = "Maps::is_empty")]
+    pub maps: Maps,
 }
 
 /// A connection as stored: settings without their secrets.
@@ -153,6 +157,8 @@ pub struct Stored {
 /// All that is set up.
 #[derive(Debug, Default)]
 pub struct World {
+    /// The hub's own address, below which short links lie.
+    pub(crate) public_url: Option<String>,
     pub merchants: HashMap<Id, (String, Merchant)>,
     pub outlets: HashMap<Id, (Id, String, Outlet)>,
     pub links: HashMap<Id, Arc<Link>>,
@@ -255,6 +261,11 @@ impl World {
             }
         }
         world
+    }
+
+    /// The same for a hub with this address.
+    pub(crate) fn at(self, public_url: Option<String>) -> Self {
+        Self { public_url, ..self }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the columns of one row, taken apart once")]

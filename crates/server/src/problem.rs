@@ -217,6 +217,10 @@ impl Problem {
         Self::new("unsupported-media-type", "send the body as `Content-Type: application/json`")
     }
 
+    pub(crate) fn no_csv() -> Self {
+        Self::new("unsupported-media-type", "send the body as `Content-Type: text/csv`")
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new("method-not-allowed", "this path has other methods: `Allow` names them")
     }

@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod commands;
 mod connections;
+mod consents;
 mod endpoints;
 mod events;
 mod flows;
@@ -22,6 +23,7 @@ mod part;
 mod people;
 mod providers;
 mod read;
+mod reviews;
 mod route;
 mod secrets;
 mod setup;
@@ -43,6 +45,8 @@ use crate::App;
 
 /// What a setup may carry.
 const SETUP_BYTES_MAX: usize = 8 << 20;
+/// What a stop list may carry.
+const STOP_LIST_BYTES_MAX: usize = 4 << 20;
 
 /// Everything that can be asked, and by whom.
 #[rustfmt::skip]
@@ -142,7 +146,17 @@ pub(crate) fn routes() -> Vec<Route> {
 
         post("/api/v1/merchants/{id}/erasures", OWNER, "Forget a person", people::erase).repeatable()
             .says("Bodies, names and phones go, numbers, times and ids stay; an opt-out stays as a keyed hash. What no erasure reaches is told."),
-        post("/api/v1/consents", OPERATOR, "Record what a person says about messages", people::consent),
+        post("/api/v1/consents", OPERATOR, "Record what a person says about messages", consents::record),
+        get("/api/v1/consents", READER, "Show what a person said about messages", consents::show),
+        get("/api/v1/opt-outs", READER, "List who wants no messages", consents::opt_outs),
+        post("/api/v1/opt-outs/import", OWNER, "Take a stop list over", consents::import).repeatable().csv().up_to(STOP_LIST_BYTES_MAX)
+            .says("One address a line; the first line may name the columns (`phone`, `email` or `address`, `channel`, `reason`)."),
+
+        get("/api/v1/reviews", READER, "List reviews", reviews::list),
+        get("/api/v1/reviews/{id}", READER, "Show a review", reviews::show),
+        post("/api/v1/reviews/{id}/answer", OPERATOR, "Answer a review", reviews::answer).or(&["conflict"])
+            .says("The guest gets it by the channel that they were asked by, unless they want no messages."),
+        get("/api/v1/merchants/{id}/reviews/stats", READER, "Count what came of review requests", reviews::stats),
 
         get("/api/v1/keys", OWNER, "List keys", keys::list),
         post("/api/v1/keys", OWNER, "Make a key", keys::create).creates().says("The key itself is shown now and never again."),

@@ -175,6 +175,48 @@ pub(crate) const TABLES: &[Table] = {
                 column("consented", Flag),
                 column("proof", Text),
                 column("at", Time),
+                column("refused", Small),
+                column("agreed", Small),
+            ],
+        ),
+        plain(
+            "consent",
+            &[column("key", Id), column("merchant", Id), column("address", Text), column("at", Time), column("doc", Text)],
+        ),
+        plain(
+            "short_link",
+            &[
+                column("code", Id),
+                column("merchant", Id),
+                column("address", Text),
+                column("expires_at", Time),
+                column("doc", Text),
+            ],
+        ),
+        plain(
+            "review",
+            &[
+                column("id", Id),
+                column("merchant", Id),
+                column("outlet", Id),
+                column("source", Id),
+                column("stars", Small),
+                column("answered", Flag),
+                column("address", Text),
+                column("left_at", Time),
+                column("doc", Text),
+            ],
+        ),
+        plain(
+            "review_count",
+            &[
+                column("merchant", Id),
+                column("outlet", Id),
+                column("source", Id),
+                column("channel", Text),
+                column("day", Int),
+                column("what", Text),
+                column("count", Big),
             ],
         ),
         plain(

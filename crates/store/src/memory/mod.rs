@@ -3,6 +3,7 @@
 
 mod look;
 mod people;
+mod reviews;
 mod rows;
 mod sealed;
 mod setup;
@@ -17,9 +18,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Contact, Counts, Entry, Erased,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased,
     ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
+    Once, OpenBreaker, OptOut, PhoneHash, Review, ReviewCount, ReviewFilter, ShortLink, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
 
@@ -139,18 +140,37 @@ impl Store for Memory {
         Ok(events.map(|event| (event.clone(), states(event))).collect())
     }
 
-    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, _: &str, at: Timestamp) -> Result<bool, StoreError> {
+    async fn put_words(&self, words: Vec<Consent>) -> Result<Vec<bool>, StoreError> {
         let mut rows = self.rows.lock();
-        if granted && rows.opted_out_at(merchant, phone).is_some_and(|opted_out_at| at < opted_out_at) {
-            return Ok(false);
-        }
-        rows.forget_opt_out(merchant, phone);
-        let known = rows.contacts.entry((merchant, phone.to_owned())).or_insert((Contact::default(), Timestamp::MIN));
-        if granted && at < known.1 {
-            return Ok(false);
-        }
-        *known = (Contact { opted_out: !granted, consented: granted }, at.max(known.1));
-        Ok(true)
+        Ok(words.into_iter().map(|word| rows.put_word(word)).collect())
+    }
+
+    async fn words(&self, merchant: Id, address: &str, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        Ok(self.rows.lock().words_of(merchant, address, limit))
+    }
+
+    async fn contact(&self, merchant: Id, address: &str) -> Result<Contact, StoreError> {
+        Ok(self.rows.lock().contact_of(merchant, address))
+    }
+
+    async fn opt_outs(&self, merchant: Id, after: &str, limit: usize) -> Result<Vec<OptOut>, StoreError> {
+        Ok(self.rows.lock().opt_outs_of(merchant, after, limit))
+    }
+
+    async fn short_link(&self, code: [u8; 16]) -> Result<Option<(ShortLink, Option<Review>)>, StoreError> {
+        Ok(self.rows.lock().short_link(code))
+    }
+
+    async fn review(&self, id: Id) -> Result<Option<Review>, StoreError> {
+        Ok(self.rows.lock().reviews.get(&id).cloned())
+    }
+
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError> {
+        Ok(self.rows.lock().reviews_of(&filter))
+    }
+
+    async fn review_counts(&self, merchant: Id, from: i32, to: i32) -> Result<Vec<ReviewCount>, StoreError> {
+        Ok(self.rows.lock().review_counts_of(merchant, from, to))
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {

@@ -10,6 +10,7 @@ use uzel_model::{Id, Timestamp};
 use super::{
     events, failed, get,
     partitions::{TABLES, least_id, name, start_of, week_of},
+    review,
 };
 use crate::StoreError;
 
@@ -261,6 +262,7 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
     let forget = work.prepare_cached("DELETE FROM exchange WHERE id = ANY($1)").await.map_err(failed)?;
     gone += work.execute(&forget, &[&exchanges]).await.map_err(failed)?;
     if gone == 0 {
+        review::purge(work, merchant, before).await?;
         let day = before.as_millisecond().div_euclid(86_400_000) as i32;
         let notices = "DELETE FROM notice WHERE day < $1 AND ($2::uuid IS NULL OR merchant = $2)";
         work.execute(notices, &[&day, &merchant.map(super::uuid)]).await.map_err(failed)?;

@@ -12,6 +12,7 @@ mod moment;
 mod places;
 mod providers;
 mod replay;
+mod reviews;
 mod secrets;
 mod show;
 
@@ -114,13 +115,38 @@ enum Command {
     Consent {
         #[arg(long)]
         merchant: String,
-        phone: String,
+        /// A phone or an e-mail address.
+        address: String,
         /// Withdraws it.
         #[arg(long)]
         revoke: bool,
         /// How and where it was given.
         #[arg(long)]
         proof: String,
+        /// Only about this channel: sms, whatsapp, email, telegram or push.
+        #[arg(long)]
+        channel: Option<String>,
+        /// marketing or service.
+        #[arg(long, default_value = "marketing")]
+        purpose: String,
+        /// form, till, spoken, import, message, link or provider.
+        #[arg(long, default_value = "spoken")]
+        how: String,
+    },
+    /// What people said about messages.
+    Consents {
+        #[command(subcommand)]
+        what: reviews::ConsentsCommand,
+    },
+    /// Stop lists: whoever wants no messages.
+    OptOuts {
+        #[command(subcommand)]
+        what: reviews::OptOutsCommand,
+    },
+    /// Reviews that guests left by the links of review requests.
+    Reviews {
+        #[command(subcommand)]
+        what: reviews::ReviewsCommand,
     },
     /// Send a text to one person.
     Send {
@@ -456,6 +482,9 @@ impl Cli {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
             Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
+            Command::Reviews { what } => return reviews::reviews(asker, what, self.json).await,
+            Command::OptOuts { what } => return reviews::opt_outs(asker, what, self.json).await,
+            Command::Consents { what } => return reviews::consents(asker, what, self.json).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
                     ("merchant", &args.merchant),
@@ -511,8 +540,12 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Subscribe { connection, url } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/subscribe"), &json!({ "url": url })).await?
             }
-            Command::Consent { merchant, phone, revoke, proof } => {
-                let request = json!({ "merchant": merchant, "phone": phone, "granted": !revoke, "proof": proof });
+            Command::Consent { merchant, address, revoke, proof, channel, purpose, how } => {
+                let field = if address.contains('@') { "email" } else { "phone" };
+                let request = json!({
+                    "merchant": merchant, field: address, "granted": !revoke, "proof": proof, "channel": channel,
+                    "purpose": purpose, "how": how,
+                });
                 asker.post("/api/v1/consents", &request).await?
             }
             Command::Send { merchant, via, to, text, if_agreed, key } => {

@@ -268,7 +268,8 @@ pub(super) fn subscribed(answer: &Value) -> String {
 
 pub(super) fn consent(answer: &Value) -> String {
     let words = if answer["granted"] == true { "agrees to messages" } else { "wants no messages" };
-    format!("recorded: {} {words} (record {})", text(answer, "phone"), text(answer, "record"))
+    let who = if answer["email"].is_string() { "email" } else { "phone" };
+    format!("recorded: {} {words} (record {})", text(answer, who), text(answer, "record"))
 }
 
 pub(super) fn keys(answer: &Value) -> String {
