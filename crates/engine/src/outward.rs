@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind};
@@ -367,7 +367,7 @@ impl Transport for Call<'_> {
             login.apply(&session, &mut again);
             reply = self.send(&again).await?;
         }
-        judge(reply, outgoing.repeatable, self.engine.clock.now())
+        judge(reply, &outgoing, self.engine.clock.now())
     }
 
     fn now(&self) -> Timestamp {
@@ -376,22 +376,17 @@ impl Transport for Call<'_> {
 }
 
 /// Turns statuses that mean the same everywhere into errors.
-fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallError> {
+fn judge(reply: Reply, outgoing: &Outgoing, now: Timestamp) -> Result<Reply, CallError> {
     let status = reply.status;
     match status {
         401 => Err(CallError::Unauthorized("the provider answers 401: the login is not good".to_owned())),
-        429 => {
-            let wait = reply
-                .header("retry-after")
-                .and_then(|value| value.trim().parse::<i64>().ok())
-                .filter(|wait| (0..=86_400).contains(wait));
-            let at = wait.map(|wait| now + SignedDuration::from_secs(wait));
-            Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at })
+        429 if !outgoing.reads_429 => {
+            Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at: reply.retry_at(now) })
         }
         503 => Err(CallError::Unreachable("the provider answers 503: not available".to_owned())),
         300..=399 => Err(CallError::Unreadable(format!("the provider answers {status}: redirects are not followed"))),
         // Behind these the work may have been done.
-        500.. if !repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
+        500.. if !outgoing.repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
         500.. => Err(CallError::Unreachable(format!("the provider answers {status}"))),
         _ => Ok(reply),
     }
