@@ -30,9 +30,11 @@ pub enum Kind {
     Endpoint,
     /// Who changed what.
     Audit,
+    /// A code by which somebody proves an address.
+    Code,
 }
 
-const KINDS: [(Kind, &str); 11] = [
+const KINDS: [(Kind, &str); 12] = [
     (Kind::Merchant, "mer"),
     (Kind::Outlet, "out"),
     (Kind::Connection, "con"),
@@ -44,6 +46,7 @@ const KINDS: [(Kind, &str); 11] = [
     (Kind::Key, "key"),
     (Kind::Endpoint, "end"),
     (Kind::Audit, "aud"),
+    (Kind::Code, "cod"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
