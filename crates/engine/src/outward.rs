@@ -11,7 +11,7 @@ use futures::StreamExt;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
-use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind};
+use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind, message::HIDDEN};
 use uzel_store::Exchange;
 
 use crate::{
@@ -167,6 +167,8 @@ pub(crate) struct Call<'a> {
     /// From then on another node may renew the login.
     pub(crate) login_until: Mutex<Option<Instant>>,
     exchanges: Mutex<Vec<Exchange>>,
+    /// A code in what is sent: it is hidden in what is journalled.
+    hidden: Mutex<Option<String>>,
 }
 
 impl<'a> Call<'a> {
@@ -180,6 +182,7 @@ impl<'a> Call<'a> {
             lease_until: None,
             login_until: Mutex::default(),
             exchanges: Mutex::default(),
+            hidden: Mutex::default(),
         }
     }
 
@@ -209,6 +212,11 @@ impl<'a> Call<'a> {
     /// Whether anything went out, a connection that was not made included.
     pub(crate) fn has_tried(&self) -> bool {
         !self.exchanges.lock().is_empty()
+    }
+
+    /// From now on this code is hidden in what is journalled.
+    pub(crate) fn hide(&self, code: Option<String>) {
+        *self.hidden.lock() = code;
     }
 
     pub(crate) fn trace(&self) -> &str {
@@ -332,6 +340,9 @@ impl<'a> Call<'a> {
     fn mask(&self, text: &str) -> String {
         // Before it is cut: a piece of a secret at the cut would not be known as one.
         let mut masked = self.link.without_secrets(text);
+        if let Some(code) = &*self.hidden.lock() {
+            masked = masked.replace(code.as_str(), HIDDEN);
+        }
         if let Some((end, _)) = masked.char_indices().nth(KEPT_BYTES_MAX) {
             masked.truncate(end);
             masked.push('…');
