@@ -10,6 +10,7 @@ mod fixtures;
 mod form;
 mod iiko;
 mod log;
+mod resend;
 mod rkeeper;
 mod smsru;
 #[cfg(test)]
@@ -19,7 +20,7 @@ mod yclients;
 
 /// Every provider that the hub knows.
 pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
+    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, resend::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

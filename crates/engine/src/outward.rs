@@ -8,10 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
-use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind};
+use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind, message::HIDDEN};
 use uzel_store::Exchange;
 
 use crate::{
@@ -167,6 +167,8 @@ pub(crate) struct Call<'a> {
     /// From then on another node may renew the login.
     pub(crate) login_until: Mutex<Option<Instant>>,
     exchanges: Mutex<Vec<Exchange>>,
+    /// A code in what is sent: it is hidden in what is journalled.
+    hidden: Mutex<Option<String>>,
 }
 
 impl<'a> Call<'a> {
@@ -180,6 +182,7 @@ impl<'a> Call<'a> {
             lease_until: None,
             login_until: Mutex::default(),
             exchanges: Mutex::default(),
+            hidden: Mutex::default(),
         }
     }
 
@@ -209,6 +212,11 @@ impl<'a> Call<'a> {
     /// Whether anything went out, a connection that was not made included.
     pub(crate) fn has_tried(&self) -> bool {
         !self.exchanges.lock().is_empty()
+    }
+
+    /// From now on this code is hidden in what is journalled.
+    pub(crate) fn hide(&self, code: Option<String>) {
+        *self.hidden.lock() = code;
     }
 
     pub(crate) fn trace(&self) -> &str {
@@ -332,6 +340,9 @@ impl<'a> Call<'a> {
     fn mask(&self, text: &str) -> String {
         // Before it is cut: a piece of a secret at the cut would not be known as one.
         let mut masked = self.link.without_secrets(text);
+        if let Some(code) = &*self.hidden.lock() {
+            masked = masked.replace(code.as_str(), HIDDEN);
+        }
         if let Some((end, _)) = masked.char_indices().nth(KEPT_BYTES_MAX) {
             masked.truncate(end);
             masked.push('…');
@@ -367,7 +378,7 @@ impl Transport for Call<'_> {
             login.apply(&session, &mut again);
             reply = self.send(&again).await?;
         }
-        judge(reply, outgoing.repeatable, self.engine.clock.now())
+        judge(reply, &outgoing, self.engine.clock.now())
     }
 
     fn now(&self) -> Timestamp {
@@ -376,22 +387,17 @@ impl Transport for Call<'_> {
 }
 
 /// Turns statuses that mean the same everywhere into errors.
-fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallError> {
+fn judge(reply: Reply, outgoing: &Outgoing, now: Timestamp) -> Result<Reply, CallError> {
     let status = reply.status;
     match status {
         401 => Err(CallError::Unauthorized("the provider answers 401: the login is not good".to_owned())),
-        429 => {
-            let wait = reply
-                .header("retry-after")
-                .and_then(|value| value.trim().parse::<i64>().ok())
-                .filter(|wait| (0..=86_400).contains(wait));
-            let at = wait.map(|wait| now + SignedDuration::from_secs(wait));
-            Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at })
+        429 if !outgoing.reads_429 => {
+            Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at: reply.retry_at(now) })
         }
         503 => Err(CallError::Unreachable("the provider answers 503: not available".to_owned())),
         300..=399 => Err(CallError::Unreadable(format!("the provider answers {status}: redirects are not followed"))),
         // Behind these the work may have been done.
-        500.. if !repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
+        500.. if !outgoing.repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
         500.. => Err(CallError::Unreachable(format!("the provider answers {status}"))),
         _ => Ok(reply),
     }

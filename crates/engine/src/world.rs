@@ -364,6 +364,11 @@ impl World {
         self.links_of.get(&merchant)?.get(slug)
     }
 
+    /// A merchant's connections.
+    pub(crate) fn links_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Link>> {
+        self.links_of.get(&merchant).into_iter().flat_map(HashMap::values)
+    }
+
     /// The connection of this provider that the key belongs to, and the key's id.
     pub fn by_webhook_key(&self, vault: &Vault, provider: &str, key: &str) -> Option<(Arc<Link>, String)> {
         let (connection, id) = self.webhook_keys.get(&vault.key_hash(provider, key))?;

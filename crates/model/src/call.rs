@@ -7,6 +7,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Timestamp;
@@ -22,6 +23,8 @@ pub struct Outgoing {
     pub repeatable: bool,
     /// A login of its own: no session is applied and bodies are not journalled.
     pub login: bool,
+    /// The connector reads 429 itself: some providers say by it that a quota is used up.
+    pub reads_429: bool,
 }
 
 impl fmt::Debug for Outgoing {
@@ -34,7 +37,7 @@ impl fmt::Debug for Outgoing {
 impl Outgoing {
     pub fn new(method: &'static str, url: impl Into<String>) -> Self {
         let repeatable = method == "GET";
-        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false }
+        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false, reads_429: false }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -66,6 +69,11 @@ impl Outgoing {
         self.login = true;
         self
     }
+
+    pub fn reads_429(mut self) -> Self {
+        self.reads_429 = true;
+        self
+    }
 }
 
 /// What the provider answered.
@@ -85,6 +93,12 @@ impl Reply {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// When the provider wants us back: `Retry-After` in seconds, of a day at the most.
+    pub fn retry_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let wait_s = self.header("retry-after").and_then(|value| value.trim().parse::<i64>().ok());
+        wait_s.filter(|wait_s| (0..=86_400).contains(wait_s)).map(|wait_s| now + SignedDuration::from_secs(wait_s))
     }
 }
 
@@ -141,7 +155,7 @@ impl CallError {
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request and gives any answer with a status below 300 or a 4xx that is the connector's to read (400,
-    /// 402–428). 401, 429 and 5xx have become errors; a redirect is never followed.
+    /// 402–428). 401, 429 (but for [`Outgoing::reads_429`]) and 5xx have become errors; a redirect is never followed.
     async fn exchange(&self, outgoing: Outgoing) -> Result<Reply, CallError>;
     fn now(&self) -> Timestamp;
 }

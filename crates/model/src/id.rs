@@ -32,6 +32,8 @@ pub enum Kind {
     Audit,
     /// What a guest thought of a visit.
     Review,
+    /// A code by which somebody proves an address.
+    Code,
 }
 
 const KINDS: [(Kind, &str); 12] = [
@@ -47,6 +49,7 @@ const KINDS: [(Kind, &str); 12] = [
     (Kind::Endpoint, "end"),
     (Kind::Audit, "aud"),
     (Kind::Review, "rev"),
+    (Kind::Code, "cod"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

@@ -12,6 +12,7 @@ mod faults;
 mod iiko;
 mod limit;
 mod record;
+mod resend;
 mod rkeeper;
 mod serve;
 mod smsru;
@@ -40,6 +41,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("amocrm", || Box::new(amocrm::AmoCrm::default())),
     ("yclients", || Box::new(yclients::Yclients::default())),
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
+    ("resend", || Box::new(resend::Resend::default())),
 ];
 
 /// A running sandbox; it stops when this is dropped.

@@ -4,6 +4,7 @@
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
 mod consent;
+mod code;
 mod copy;
 mod erasure;
 mod feed;
@@ -25,6 +26,7 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
 pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
+pub use code::{CodeLimit, CodeTry, NewCode};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
@@ -517,6 +519,13 @@ pub trait Store: Send + Sync {
     ) -> Result<Begun, StoreError>;
     /// Ends it with its answer, or gives the key back (`None`). The first answer stands.
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError>;
+    /// Keeps a code, if all limits allow it; else nothing is kept, and it gives the moment at which they do.
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError>;
+    /// Counts a try at a code, whatever comes of it. Nothing, where it has ended, was used, or has had all its tries: of many
+    /// at once no more than these are counted.
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError>;
+    /// Uses a code up; `false`: somebody has.
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError>;
     /// What tells the master key, and the sealed logins.
     async fn sealed(&self) -> Result<Sealed, StoreError>;
     /// Changes the keys that seal; a conflict where what it was worked out from has changed since.

@@ -7,10 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
-    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Review, ReviewCount, ReviewFilter, ShortLink, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};
@@ -267,6 +264,15 @@ impl Store for NodeStore {
     }
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         pass!(self, end(key, answer))
+    }
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        pass!(self, put_code(new, limits))
+    }
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        pass!(self, try_code(code, now, tries_max))
+    }
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        pass!(self, spend_code(code))
     }
     async fn sealed(&self) -> Result<Sealed, StoreError> {
         pass!(self, sealed())

@@ -5,6 +5,7 @@
 
 mod audit;
 mod caller;
+mod codes;
 mod commands;
 mod connections;
 mod consents;
@@ -60,6 +61,9 @@ pub(crate) fn routes() -> Vec<Route> {
         patch("/api/v1/merchants/{id}", OWNER, "Change a merchant", merchants::change),
         delete("/api/v1/merchants/{id}", ADMIN, "Take a merchant away", merchants::remove)
             .says("Only one that has no outlets, connections, flows or endpoints any more."),
+
+        get("/api/v1/merchants/{id}/channels", READER, "Tell by which channels messages can go", codes::channels)
+            .says("For each channel its connections, which of them sends where none is named, and why it is not ready."),
 
         get("/api/v1/merchants/{id}/outlets", READER, "List outlets", outlets::list),
         post("/api/v1/merchants/{id}/outlets", OWNER, "Make an outlet", outlets::create).creates(),
@@ -124,13 +128,20 @@ pub(crate) fn routes() -> Vec<Route> {
             .says("Both sign for a while, so that nothing is refused while your software is moved to it."),
         post("/api/v1/endpoints/{id}/enable", OPERATOR, "Send to it again", endpoints::enable),
 
-        post("/api/v1/commands", OPERATOR, "Send a text to one person", commands::ask).accepts().once_only(),
+        post("/api/v1/commands", OPERATOR, "Send a message to one person", commands::ask).accepts().once_only()
+            .says("By a connection that is named, or by the merchant's first of a `channel`. Where only the journal stands for a provider, the \
+                   answer says `dev`: nobody gets it."),
         get("/api/v1/commands", READER, "List commands", commands::list),
         get("/api/v1/commands/{id}", READER, "Show a command", commands::show),
         post("/api/v1/commands/{id}/cancel", OPERATOR, "Call a command off", commands::cancel).or(&["conflict"])
             .says("While it waits; what is being sent or has ended stays as it is."),
 
         post("/api/v1/commands/{id}/settle", OWNER, "Say what became of a command of unknown outcome", commands::settle),
+
+        post("/api/v1/codes", OPERATOR, "Send a code to a phone or a mailbox", codes::send).accepts().or(&["no-channel", "too-many-codes"])
+            .says("Six digits, good for ten minutes and five checks. The code stands in no answer, journal or log."),
+        post("/api/v1/codes/check", OPERATOR, "Check a code that a person typed", codes::check).repeatable()
+            .says("Each check counts. A right one uses the code up; give `to`, and it is right only for the address that it went to."),
 
         get("/api/v1/events", READER, "List events", events::list),
         get("/api/v1/events/feed", READER, "Read on in the feed of events", events::feed)

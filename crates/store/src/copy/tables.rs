@@ -450,15 +450,16 @@ pub(crate) const TABLES: &[Table] = {
 /// Tables of SQLite that are made out of the others: counts, and references that are not in order yet.
 #[cfg_attr(not(test), expect(dead_code, reason = "for the test that compares the lists with the schema"))]
 pub(crate) const SQLITE_MADE: &[&str] = &["tally", "reference_new"];
-/// What says nothing at another place: how far retention has gone, and what SQLite keeps for itself.
+/// What says nothing at another place: how far retention has gone, what SQLite keeps for itself, and codes, which end within
+/// minutes.
 #[cfg_attr(not(test), expect(dead_code, reason = "for the test that compares the lists with the schema"))]
-pub(crate) const SQLITE_LEFT: &[&str] = &["purged", "sqlite_sequence"];
+pub(crate) const SQLITE_LEFT: &[&str] = &["purged", "sqlite_sequence", "code"];
 
 /// Tables of PostgreSQL that are made out of the others.
 pub(crate) const POSTGRES_MADE: &[&str] = &["waiting", "trouble", "tally"];
 /// What says nothing at another place: how far retention has gone, who works on the database and in what turn, moments of late
-/// calls, and cancellations that matter only until what came before them has been read.
-pub(crate) const POSTGRES_LEFT: &[&str] = &["purged", "node", "turn", "moment", "called_off"];
+/// calls, cancellations that matter only until what came before them has been read, and codes, which end within minutes.
+pub(crate) const POSTGRES_LEFT: &[&str] = &["purged", "node", "turn", "moment", "called_off", "code"];
 /// What the schema itself is kept in, and from where the server's places in the feed count.
 #[cfg_attr(not(test), expect(dead_code, reason = "for the test that compares the lists with the schema"))]
 pub(crate) const POSTGRES_OWN: &[&str] = &["migration", "feed_base"];

@@ -1,6 +1,7 @@
 //! The store as a model: what a store shared by nodes must do, in memory and in plain words. It keeps nothing and serves tests
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
+mod code;
 mod look;
 mod people;
 mod reviews;
@@ -18,10 +19,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, OptOut, PhoneHash, Review, ReviewCount, ReviewFilter, ShortLink, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -223,6 +221,18 @@ impl Store for Memory {
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         self.rows.lock().end(key, answer);
         Ok(())
+    }
+
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.rows.lock().put_code(new, &limits))
+    }
+
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        Ok(self.rows.lock().try_code(code, now, tries_max))
+    }
+
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        Ok(self.rows.lock().spend_code(code))
     }
 
     async fn sealed(&self) -> Result<Sealed, StoreError> {

@@ -73,6 +73,7 @@ pub(super) struct Rows {
     pub(super) removed: BTreeSet<Id>,
     pub(super) audit: BTreeMap<Id, Audit>,
     pub(super) answers: BTreeMap<[u8; 16], AnswerRow>,
+    pub(super) codes: BTreeMap<Id, super::code::CodeRow>,
     pub(super) envelopes: BTreeMap<Id, Envelope>,
     pub(super) sessions: BTreeMap<Id, Vec<u8>>,
     pub(super) cursors: BTreeMap<Id, String>,

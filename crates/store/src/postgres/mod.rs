@@ -6,6 +6,7 @@
 
 mod answer;
 mod audit;
+mod code;
 mod commands;
 mod consent;
 pub(crate) mod copy;
@@ -54,10 +55,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand, Consent, Contact, OptOut, Review, ReviewCount, ReviewFilter, ShortLink,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
@@ -69,6 +67,7 @@ pub(crate) const STEPS: [(u32, &str, &str); 6] = [
     (4, "called_off", include_str!("migrations/4_called_off.sql")),
     (5, "envelope", include_str!("migrations/5_envelope.sql")),
     (6, "reviews", include_str!("migrations/6_reviews.sql")),
+    (7, "code", include_str!("migrations/7_code.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -396,6 +395,18 @@ impl Store for Postgres {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         answer::end(&self.core.writer().await?, key, answer.as_ref()).await
+    }
+
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        code::put(&mut self.core.writer().await?, &new, &limits).await
+    }
+
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        code::try_one(&self.core.writer().await?, code, now, tries_max).await
+    }
+
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        code::spend(&self.core.writer().await?, code).await
     }
 
     async fn sealed(&self) -> Result<Sealed, StoreError> {

@@ -4,6 +4,7 @@
 
 mod answer;
 mod audit;
+mod code;
 mod commands;
 mod consent;
 pub(crate) mod copy;
@@ -51,10 +52,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, OptOut, PhoneHash, Review, ReviewCount, ReviewFilter, ShortLink, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -196,6 +194,7 @@ pub(crate) const STEPS: [(&str, &str); 8] = [
     ("called_off", include_str!("migrations/6_called_off.sql")),
     ("envelope", include_str!("migrations/7_envelope.sql")),
     ("reviews", include_str!("migrations/8_reviews.sql")),
+    ("code", include_str!("migrations/9_code.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -441,6 +440,18 @@ impl Store for Sqlite {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         self.write(move |db, _| answer::end(db, key, answer.as_ref())).await
+    }
+
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        self.write(move |db, _| code::put(db, &new, &limits)).await
+    }
+
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        self.write(move |db, _| code::try_one(db, code, now, tries_max)).await
+    }
+
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        self.write(move |db, _| code::spend(db, code)).await
     }
 
     async fn sealed(&self) -> Result<Sealed, StoreError> {

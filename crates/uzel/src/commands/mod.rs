@@ -7,6 +7,7 @@ mod backup;
 mod copy;
 mod doctor;
 mod endpoints;
+mod messages;
 mod migrate;
 mod moment;
 mod places;
@@ -148,23 +149,14 @@ enum Command {
         #[command(subcommand)]
         what: reviews::ReviewsCommand,
     },
-    /// Send a text to one person.
-    Send {
-        #[arg(long)]
-        merchant: String,
-        /// The connection that sends.
-        #[arg(long)]
-        via: String,
-        #[arg(long)]
-        to: String,
-        #[arg(long)]
-        text: String,
-        /// Only if this person has agreed to messages; without it you say that the text is service, not advertising.
-        #[arg(long)]
-        if_agreed: bool,
-        /// A key of your own: with the same key the same text goes once, however often it is asked for within three days.
-        #[arg(long)]
-        key: Option<String>,
+    /// Send a message to one person: by a channel (sms, whatsapp, email …) or a connection (--via).
+    Send(messages::SendArgs),
+    /// By which channels messages can go.
+    Channels(messages::ChannelsArgs),
+    /// Codes by which people prove a phone or a mailbox.
+    Codes {
+        #[command(subcommand)]
+        what: messages::CodesCommand,
     },
     /// Commands: calls that must be made.
     Commands {
@@ -548,12 +540,9 @@ impl Cli {
                 });
                 asker.post("/api/v1/consents", &request).await?
             }
-            Command::Send { merchant, via, to, text, if_agreed, key } => {
-                let ground = if *if_agreed { "consent" } else { "service" };
-                let request = json!({ "merchant": merchant, "via": via, "to": to, "text": text, "ground": ground });
-                let key = key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-                asker.post_once("/api/v1/commands", &request, &key).await?
-            }
+            Command::Send(args) => messages::send(asker, args).await?,
+            Command::Channels(args) => messages::channels(asker, args).await?,
+            Command::Codes { what } => return messages::codes(asker, what, self.json).await,
             Command::Connections { what: ConnectionsCommand::Pause { connection } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/pause"), &json!({})).await?
             }
@@ -626,7 +615,8 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
-            Command::Send { .. } | Command::Commands { .. } => show::asked(answer),
+            Command::Send(_) | Command::Commands { .. } => show::asked(answer),
+            Command::Channels(_) => messages::show_channels(answer),
             Command::Nats { .. } => show::unpublished(answer),
             Command::Keys { what: KeysCommand::List { .. } } | Command::Connections { what: ConnectionsCommand::Keys { .. } } => {
                 show::keys(answer)

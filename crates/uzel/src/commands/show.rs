@@ -44,7 +44,8 @@ pub(super) fn journal(rows: &Value) -> String {
 }
 
 pub(super) fn asked(command: &Value) -> String {
-    format!("{}  {}", text(command, "id"), text(command, "state"))
+    let dev = if command["dev"] == true { "  NOT sent to anybody: only the journal stands for a provider" } else { "" };
+    format!("{}  {}{dev}", text(command, "id"), text(command, "state"))
 }
 
 pub(super) fn unpublished(answer: &Value) -> String {
