@@ -36,7 +36,7 @@ pub enum Kind {
     Code,
 }
 
-const KINDS: [(Kind, &str); 12] = [
+const KINDS: &[(Kind, &str)] = &[
     (Kind::Merchant, "mer"),
     (Kind::Outlet, "out"),
     (Kind::Connection, "con"),
@@ -166,7 +166,7 @@ impl JsonSchema for Id {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let prefixes = KINDS.map(|(_, prefix)| prefix).join("|");
+        let prefixes = KINDS.iter().map(|(_, prefix)| *prefix).collect::<Vec<_>>().join("|");
         json_schema!({ "type": "string", "pattern": format!("^({prefixes})_[0-7][0-9a-hjkmnp-tv-z]{{25}}$") })
     }
 }

@@ -60,7 +60,7 @@ use crate::{
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
 /// that a program must know to work on beside it.
-pub(crate) const STEPS: [(u32, &str, &str); 6] = [
+pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (1, "first", include_str!("migrations/1_first.sql")),
     (2, "setup", include_str!("migrations/2_setup.sql")),
     (3, "feed", include_str!("migrations/3_feed.sql")),

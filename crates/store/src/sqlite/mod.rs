@@ -185,7 +185,7 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 8] = [
+pub(crate) const STEPS: &[(&str, &str)] = &[
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),

@@ -1,4 +1,4 @@
--- needs 5: a program that does not know it makes and checks no codes, and does no harm.
+-- needs 6: a program that does not know it makes and checks no codes, and does no harm.
 
 -- Codes by which people prove an address: only hashes, for a day. `to_hash` stands for whom it went to.
 CREATE TABLE code (
