@@ -5,6 +5,7 @@ use uzel_model::Provider;
 
 mod amocrm;
 mod cursor;
+mod exolve;
 #[cfg(test)]
 mod fixtures;
 mod form;
@@ -18,8 +19,16 @@ mod tree;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[
+    amocrm::PROVIDER,
+    rkeeper::PROVIDER,
+    log::PROVIDER,
+    yclients::PROVIDER,
+    smsru::PROVIDER,
+    iiko::PROVIDER,
+    exolve::SMS,
+    exolve::WHATSAPP,
+];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

@@ -23,10 +23,12 @@ pub mod kind {
     pub const MESSAGE_FAILED: &str = "message.failed";
     /// A person wrote to the merchant.
     pub const MESSAGE_RECEIVED: &str = "message.received";
+    /// A call that was to prove a phone has come, or did not come in time.
+    pub const CALL_CHECK_ENDED: &str = "call_check.ended";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
 
     /// All of them, for checking what a flow listens to.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         ORDER_COMPLETED,
         ORDER_CANCELLED,
         VISIT_COMPLETED,
@@ -38,6 +40,7 @@ pub mod kind {
         MESSAGE_DELIVERED,
         MESSAGE_FAILED,
         MESSAGE_RECEIVED,
+        CALL_CHECK_ENDED,
         CONNECTION_DISABLED,
     ];
 }

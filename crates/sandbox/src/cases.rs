@@ -107,6 +107,10 @@ pub const CASES: &[CaseInfo] = cases! {
     "rkeeper" "carbis_status_callback" "carbis_status_callback.json" "the callback of a dealer's product";
     "rkeeper" "ws_event_order_status_changed" "ws_event_order_status_changed.json" "a White Server event";
     "rkeeper" "ws_v1_event" "ws_v1_event.xml" "an older White Server event, in XML";
+    "exolvesms" "event" "event_outgoing_delivered.json" "what became of the messages that were accepted; `message_ids`, `state`, `without_date` choose others";
+    "exolvesms" "event_outgoing_delivered" "event_outgoing_delivered.json" "a message delivered";
+    "exolvesms" "event_outgoing_retries_exceeded" "event_outgoing_retries_exceeded.json" "a message that never arrived";
+    "exolvesms" "event_incoming" "event_incoming.json" "a person wrote";
 };
 
 /// The request of a case; `None` when the provider has no such case.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::World;
+use crate::world::{FIXTURE_KEY, World, setup};
 
 fn fixtures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
@@ -20,6 +20,22 @@ fn fixtures() -> Vec<PathBuf> {
     }
     files.sort();
     files
+}
+
+/// Sets a connection up for the fixture's provider, with the settings beside it, where the world has none.
+async fn connect(world: &World, file: &Path) {
+    let folder = file.parent().unwrap();
+    let provider = folder.file_name().unwrap().to_string_lossy().into_owned();
+    let mut setup = setup(&world.sandbox.url(), &json!({ "delay": "3000d" }));
+    let connections = setup["connection"].as_array_mut().unwrap();
+    if connections.iter().any(|known| known["provider"] == provider.as_str()) {
+        return;
+    }
+    let settings: Value = serde_json::from_slice(&std::fs::read(folder.join("settings.json")).unwrap()).unwrap();
+    connections.push(
+        json!({ "merchant": "m", "outlet": "o", "slug": provider, "provider": provider, "settings": settings, "webhook_keys": [FIXTURE_KEY] }),
+    );
+    world.apply(&setup).await;
 }
 
 /// Sends the bytes as they are and gives status line and body of the answer.
@@ -89,6 +105,7 @@ async fn every_fixture_is_answered_and_read_as_its_snapshot_says() {
     for file in fixtures() {
         // A hub of its own for each: what one told must not be a repeat for the next. The delay keeps all texts waiting.
         let world = World::new(json!({ "delay": "3000d" })).await;
+        connect(&world, &file).await;
         let (status, body) = send(&world, &std::fs::read(&file).unwrap()).await;
         crate::world::until("the entry to be read", async || world.api("/api/v1/journal?status=unread").await == json!([])).await;
         let provider = file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
