@@ -5,6 +5,7 @@ use uzel_model::Provider;
 
 mod amocrm;
 mod cursor;
+mod exolve;
 #[cfg(test)]
 mod fixtures;
 mod form;
@@ -19,8 +20,18 @@ mod tree;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, resend::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[
+    amocrm::PROVIDER,
+    rkeeper::PROVIDER,
+    log::PROVIDER,
+    yclients::PROVIDER,
+    smsru::PROVIDER,
+    iiko::PROVIDER,
+    // Of one channel the first is chosen that a merchant has.
+    exolve::SMS,
+    exolve::WHATSAPP,
+    resend::PROVIDER,
+];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

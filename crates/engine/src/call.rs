@@ -25,6 +25,7 @@ use uzel_model::{
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
 use crate::{Engine, Link, RequestLabel, breaker, code, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, review, trace};
+use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, trace};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -341,7 +342,10 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
-        Err(error) => failed(engine, link, command, error, change),
+        Err(error) => match lost::once_more(engine, link, command, &error).await {
+            Some(outcome) => outcome,
+            None => failed(engine, link, command, error, change),
+        },
     }
 }
 

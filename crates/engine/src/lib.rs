@@ -2,6 +2,7 @@
 //!
 //! The engine is handed the list of providers and names none of them; it knows no status codes and no SQL.
 
+mod account;
 mod breaker;
 pub mod bridge;
 mod call;
@@ -19,6 +20,7 @@ mod jetstream;
 mod keys;
 mod lane;
 mod login;
+mod lost;
 mod masks;
 mod metrics;
 mod networks;
@@ -49,6 +51,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
+pub use account::Imported;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
 pub use endpoint::Endpoint;

@@ -19,6 +19,7 @@ use crate::{
     Engine, Link, ProviderLabel, World, consent, endpoint,
     flow::{Decision, Place},
     review, trace,
+    lost, trace,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -100,6 +101,8 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     });
     let changes: Vec<Change> = changes.collect();
     let ended: Vec<Option<Id>> = changes.iter().map(|change| change.ends_login).collect();
+    let named = changes.iter().flat_map(|change| &change.statuses).filter(|(_, news)| news.to.is_some());
+    let named: Vec<(Id, StatusNews)> = named.cloned().collect();
     let outcomes = engine.store.apply_all(changes).await;
     let (mut queued, mut told) = (0, 0);
     let mut left = Vec::new();
@@ -124,6 +127,7 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     if told > 0 {
         engine.told.notify_one();
     }
+    lost::recognise(engine, named).await;
     left
 }
 

@@ -16,7 +16,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, outward::Call, rhythm};
+use crate::{Engine, Link, ProviderLabel, lost, outward::Call, rhythm};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -175,6 +175,9 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                     STATUSES_EVERY,
                     |engine, link| async move { statuses(&engine, &link).await },
                 );
+            }
+            if link.connector.messages().is_some_and(Messages::can_find) && turns.due(now, link.id, "lost", STATUSES_EVERY) {
+                turns.take(&engine, link, "lost", STATUSES_EVERY, |engine, link| async move { lost::look(&engine, &link).await });
             }
             if link.connector.subscription().is_some() && turns.due(now, link.id, "check", CHECK_EVERY) {
                 turns.take(&engine, link, "check", CHECK_EVERY, |engine, link| async move { check(&engine, &link).await });
@@ -373,7 +376,7 @@ async fn check(engine: &Engine, link: &Arc<Link>) {
     }
 }
 
-async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallError, call: Call<'_>) {
+pub(crate) async fn report(engine: &Engine, link: &Link, what: &'static str, error: CallError, call: Call<'_>) {
     let text = link.without_secrets(&error.to_string());
     tracing::warn!(trace.id = call.trace(), connection.id = %link.id, what, "a scheduled call failed: {text}");
     let kind = if matches!(error, CallError::Unauthorized(_)) { "unauthorized" } else { what };

@@ -63,7 +63,7 @@ impl Engine {
             duration_ms: 0,
             trace: crate::tick::new_trace(),
         };
-        let verdict = Verdict { command, state, reason, exchange };
+        let verdict = Verdict { command, state, reason, provider_id: None, exchange };
         match self.store.apply(Change { verdict: Some(verdict), now: Some(now), ..Change::default() }).await {
             Ok(_) => Ok(state),
             Err(StoreError::Conflict) => {

@@ -13,7 +13,9 @@ use serde_json::{Value, json};
 use crate::{
     Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
-    port::{Authorization, Balance, Cost, Costs, Delivery, Guests, Login, Messages, Polls, Subscription},
+    port::{
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Login, Messages, Polls, StopList, Subscription,
+    },
 };
 
 /// A provider: one row of the list `PROVIDERS`.
@@ -161,6 +163,15 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
     fn costs(&self) -> Option<&dyn Costs> {
+        None
+    }
+    fn account(&self) -> Option<&dyn Account> {
+        None
+    }
+    fn stop_list(&self) -> Option<&dyn StopList> {
+        None
+    }
+    fn call_checks(&self) -> Option<&dyn CallChecks> {
         None
     }
     fn login(&self) -> Option<&dyn Login> {
@@ -318,11 +329,27 @@ pub struct StatusNews {
     /// The command's own key, where the provider gives it back: it tells of a message whose answer was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
+    /// Whom the message went to, where that is told: it tells of a message whose answer was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<Address>,
+    /// When the message was sent, where that is told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sent_at: Option<Timestamp>,
 }
 
 impl StatusNews {
     pub fn new(provider_id: impl Into<String>, state: Delivery, code: impl fmt::Display) -> Self {
-        Self { provider_id: provider_id.into(), state, code: code.to_string(), at: None, refusal: None, cost: None, key: None }
+        Self {
+            provider_id: provider_id.into(),
+            state,
+            code: code.to_string(),
+            at: None,
+            refusal: None,
+            cost: None,
+            key: None,
+            to: None,
+            sent_at: None,
+        }
     }
 }
 

@@ -27,10 +27,12 @@ pub mod kind {
     pub const REVIEW_LEFT: &str = "review.left";
     /// The guest changed their stars, or wrote a comment.
     pub const REVIEW_CHANGED: &str = "review.changed";
+    /// A call that was to prove a phone has come, or did not come in time.
+    pub const CALL_CHECK_ENDED: &str = "call_check.ended";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
 
     /// All of them, for checking what a flow listens to.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: &[&str] = &[
         ORDER_COMPLETED,
         ORDER_CANCELLED,
         VISIT_COMPLETED,
@@ -42,8 +44,7 @@ pub mod kind {
         MESSAGE_DELIVERED,
         MESSAGE_FAILED,
         MESSAGE_RECEIVED,
-        REVIEW_LEFT,
-        REVIEW_CHANGED,
+        CALL_CHECK_ENDED, REVIEW_CHANGED, REVIEW_LEFT,
         CONNECTION_DISABLED,
     ];
 }

@@ -1,8 +1,11 @@
 //! Ports: what a provider can be asked to do. One outbox row is one port call and one idempotency key; a protocol of
 //! several steps is several rows.
 
+mod account;
+
 use std::borrow::Cow;
 
+pub use account::{Account, CallCheck, CallCheckState, CallChecks, Limit, Standing, StopList, Stopped};
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use schemars::JsonSchema;
@@ -114,6 +117,11 @@ pub trait Messages: Send + Sync {
     fn tells_delivery(&self) -> bool {
         true
     }
+    /// After how many seconds a message whose answer was lost may be sent once more, where the provider knows the same words to the
+    /// same person again and then says so ([`crate::Refusal::Already`]). `None`: it stays unknown.
+    fn again_after_s(&self) -> Option<u32> {
+        None
+    }
     /// Sends a message to an address of the channel's kind.
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError>;
     /// Whether the provider can be asked what became of messages ([`Self::statuses`]).
@@ -123,6 +131,20 @@ pub trait Messages: Send + Sync {
     /// What became of messages sent earlier, at most 100 ids a call.
     async fn statuses(&self, _client: &Client<'_>, _provider_ids: &[String]) -> Result<Vec<StatusNews>, CallError> {
         Ok(Vec::new())
+    }
+    /// Whether a message whose answer was lost can be looked for ([`Self::find`]).
+    fn can_find(&self) -> bool {
+        false
+    }
+    /// What the provider took for this person, with these words, at about this time; `None` where there is no such message, or more
+    /// than one.
+    async fn find(
+        &self,
+        _client: &Client<'_>,
+        _message: Outbound<'_>,
+        _sent_at: Timestamp,
+    ) -> Result<Option<StatusNews>, CallError> {
+        Ok(None)
     }
 }
 
@@ -190,7 +212,7 @@ pub struct Cost {
     pub cost: String,
     /// ISO 4217.
     pub currency: Cow<'static, str>,
-    /// How many messages the text is cut into.
+    /// How many messages the text is cut into; 0 where nobody says.
     pub segments: u32,
 }
 

@@ -108,12 +108,18 @@ pub enum Ability {
     Balance,
     /// Tells what a text would cost.
     Costs,
+    /// Tells how the account stands: money, limits, senders.
+    Account,
+    /// Keeps a list of phones that it writes to no more.
+    StopList,
+    /// Proves phones by a call.
+    CallChecks,
     /// A person logs in in a browser.
     BrowserLogin,
 }
 
 impl Ability {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Webhooks,
         Self::WebhookKey,
         Self::Subscription,
@@ -122,6 +128,9 @@ impl Ability {
         Self::Messages,
         Self::Balance,
         Self::Costs,
+        Self::Account,
+        Self::StopList,
+        Self::CallChecks,
         Self::BrowserLogin,
     ];
 
@@ -136,6 +145,9 @@ impl Ability {
             Self::Messages => connector.messages().is_some(),
             Self::Balance => connector.balance().is_some(),
             Self::Costs => connector.costs().is_some(),
+            Self::Account => connector.account().is_some(),
+            Self::StopList => connector.stop_list().is_some(),
+            Self::CallChecks => connector.call_checks().is_some(),
             Self::BrowserLogin => connector.authorization().is_some(),
         }
     }
@@ -174,6 +186,21 @@ impl Ability {
                 "Заранее говорит, сколько будет стоить сообщение",
                 "Xabar narxini oldindan aytadi",
                 "Tells beforehand what a message would cost",
+            ),
+            Self::Account => (
+                "Показывает остаток, лимиты и имена отправителя",
+                "Qoldiq, cheklovlar va yuboruvchi nomlarini ko‘rsatadi",
+                "Shows the money left, limits and senders",
+            ),
+            Self::StopList => (
+                "Ведёт стоп-лист сервиса: кому он больше не пишет",
+                "Xizmatning stop-ro‘yxatini yuritadi: u endi yozmaydigan raqamlar",
+                "Keeps the provider's stop list: whom it writes to no more",
+            ),
+            Self::CallChecks => (
+                "Подтверждает телефон звонком самого гостя",
+                "Raqamni mijozning o‘z qo‘ng‘irog‘i bilan tasdiqlaydi",
+                "Proves a phone by a call of its owner",
             ),
             Self::BrowserLogin => (
                 "Владелец аккаунта разрешает доступ в браузере, пароль никому не нужен",

@@ -114,6 +114,10 @@ pub const CASES: &[CaseInfo] = cases! {
     "resend" "webhook_failed" "webhook_failed.json" "an e-mail that failed, without a signature";
     "resend" "webhook_received" "webhook_received.json" "an e-mail that came in, without a signature";
     "resend" "webhook_suppressed" "webhook_suppressed.json" "an e-mail to a suppressed address, without a signature";
+    "exolvesms" "event" "event_outgoing_delivered.json" "what became of the messages that were accepted; `message_ids`, `state`, `without_date` choose others";
+    "exolvesms" "event_outgoing_delivered" "event_outgoing_delivered.json" "a message delivered";
+    "exolvesms" "event_outgoing_retries_exceeded" "event_outgoing_retries_exceeded.json" "a message that never arrived";
+    "exolvesms" "event_incoming" "event_incoming.json" "a person wrote";
 };
 
 /// The request of a case; `None` when the provider has no such case.

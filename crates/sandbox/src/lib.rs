@@ -8,6 +8,7 @@
 mod amocrm;
 mod cases;
 mod control;
+mod exolve;
 mod faults;
 mod iiko;
 mod limit;
@@ -42,6 +43,8 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("yclients", || Box::new(yclients::Yclients::default())),
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
     ("resend", || Box::new(resend::Resend::default())),
+    ("exolvesms", || Box::new(exolve::ExolveSms::default())),
+    ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),
 ];
 
 /// A running sandbox; it stops when this is dropped.

@@ -323,13 +323,15 @@ impl Change {
     }
 }
 
-/// What a person found out of a command whose outcome was unknown; of any other it is a conflict.
+/// What was found out of a command whose outcome was unknown; of any other it is a conflict.
 #[derive(Debug, Clone)]
 pub struct Verdict {
     pub command: Id,
     /// Done or dead. What is dead has asked nobody: its slot is free again.
     pub state: CommandState,
     pub reason: String,
+    /// The provider's id of the message, where it was found out; one that is another command's is a conflict.
+    pub provider_id: Option<String>,
     /// How the journal tells of it.
     pub exchange: Exchange,
 }

@@ -1,33 +1,69 @@
 //! Callbacks: forms of news about messages.
 
 use jiff::Timestamp;
-use uzel_model::{Request, connector::StatusNews};
+use serde_json::json;
+use uzel_model::{Happening, Person, Reading, Request, connector::StatusNews, event::kind, port::CallCheckState};
 
-use super::wire::state;
+use super::{callcheck, wire::state};
 
 /// A callback carries up to 100 items; fields beyond this are nobody's.
 const FIELDS: usize = 1_000;
 
 /// Reads one item of a callback: its type, an id, a code and a time, each on a line.
-pub(super) fn news(item: &str) -> Result<StatusNews, String> {
+pub(super) fn read(item: &str, reading: &mut Reading) {
+    match news(item) {
+        Ok(News::Message(news)) => reading.statuses.push(news),
+        Ok(News::Check(happening)) => reading.happenings.push(*happening),
+        Err(why) => reading.skip(why),
+    }
+}
+
+enum News {
+    Message(StatusNews),
+    Check(Box<Happening>),
+}
+
+fn news(item: &str) -> Result<News, String> {
     let mut lines = item.lines().map(str::trim);
-    match lines.next() {
-        Some("sms_status") => {}
-        Some("callcheck_status") => return Err("the result of a call check: the hub makes none".to_owned()),
+    let is_check = match lines.next() {
+        Some("sms_status") => false,
+        Some("callcheck_status") => true,
         Some(other) => {
             let start: String = other.chars().take(40).collect();
             return Err(format!("«{start}» is no news of a message"));
         }
         None => return Err("an empty item".to_owned()),
-    }
+    };
     let id = lines.next().filter(|id| !id.is_empty() && id.len() <= 100);
     let code = lines.next().and_then(|code| code.parse::<i64>().ok());
     let Some((id, code)) = id.zip(code) else {
-        return Err("news of a message without its id or a code".to_owned());
+        return Err("news of a message or a call without its id or a code".to_owned());
     };
     let time = lines.next().and_then(|time| time.parse().ok());
     let at = time.and_then(|time| Timestamp::from_second(time).ok());
-    Ok(StatusNews { at, ..StatusNews::new(id, state(code), code) })
+    if is_check {
+        return check(id, code, at).map(|happening| News::Check(Box::new(happening)));
+    }
+    Ok(News::Message(StatusNews { at, ..StatusNews::new(id, state(code), code) }))
+}
+
+/// How a call check ended. Whose phone it was about only whoever began it knows.
+fn check(id: &str, code: i64, at: Option<Timestamp>) -> Result<Happening, String> {
+    let confirmed = match callcheck::state(code) {
+        Some(CallCheckState::Confirmed) => true,
+        Some(CallCheckState::Ended) => false,
+        Some(CallCheckState::Waiting) | None => return Err(format!("a call check with code {code}, which ends nothing")),
+    };
+    Ok(Happening {
+        key: Some(format!("call_check/{id}/{code}")),
+        kind: kind::CALL_CHECK_ENDED,
+        subject: format!("call_check/{id}"),
+        at,
+        person: Person::default(),
+        refs: vec![id.to_owned()],
+        data: json!({ "check": id, "confirmed": confirmed }),
+        look_up: None,
+    })
 }
 
 /// The fields of a callback.

@@ -16,6 +16,10 @@ use crate::tree;
 
 /// The sender's name is not registered with the operator of this number.
 const SENDER_UNKNOWN: &str = "204";
+/// The same text to a number is refused for a minute (231), and for a day (232): after that minute the code is 232 for sure, whatever
+/// the clocks.
+const AGAIN_AFTER_S: u32 = 61;
+const CURRENCY: &str = "RUB";
 
 #[async_trait]
 impl Messages for SmsRu {
@@ -24,11 +28,18 @@ impl Messages for SmsRu {
     }
 
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
-        let (entry, remark) = self.entry(client, "/sms/send", message.phone()?, &message.content.text).await?;
+        let (phone, text) = (message.phone()?, &message.content.text);
+        // A price that cannot be had keeps no text back.
+        let cost = if self.ask_cost { self.cost(client, phone, text).await.ok() } else { None };
+        let (entry, remark) = self.entry(client, "/sms/send", phone, text).await?;
         match tree::text(&entry["sms_id"]) {
-            Some(provider_id) => Ok(Sent { remark, ..Sent::new(provider_id) }),
+            Some(provider_id) => Ok(Sent { remark, cost, ..Sent::new(provider_id) }),
             None => Err(CallError::Unreadable("the entry of the number has no sms_id".to_owned())),
         }
+    }
+
+    fn again_after_s(&self) -> Option<u32> {
+        self.resend_lost.then_some(AGAIN_AFTER_S)
     }
 
     fn can_be_asked(&self) -> bool {
@@ -43,7 +54,9 @@ impl Messages for SmsRu {
         let entries = answer["sms"].as_object().into_iter().flatten();
         let statuses = entries.filter_map(|(id, entry)| {
             let code = code(entry).ok()?;
-            Some(StatusNews::new(id, state(code), code))
+            let cost = tree::decimal(&entry["cost"]).and_then(|_| tree::text(&entry["cost"]));
+            let cost = cost.map(|cost| Cost { cost, currency: CURRENCY.into(), segments: 0 });
+            Some(StatusNews { cost, ..StatusNews::new(id, state(code), code) })
         });
         Ok(statuses.collect())
     }
@@ -56,7 +69,7 @@ impl Costs for SmsRu {
         let cost = tree::text(&entry["cost"]).filter(|_| tree::decimal(&entry["cost"]).is_some());
         let segments = tree::integer(&entry["sms"]).and_then(|segments| u32::try_from(segments).ok());
         match cost.zip(segments) {
-            Some((cost, segments)) => Ok(Cost { cost, currency: "RUB".into(), segments }),
+            Some((cost, segments)) => Ok(Cost { cost, currency: CURRENCY.into(), segments }),
             None => Err(CallError::Unreadable("the entry of the number has no cost or no number of messages".to_owned())),
         }
     }
@@ -210,6 +223,39 @@ mod tests {
         assert_eq!(cost, Cost { cost: "6.40".to_owned(), currency: "RUB".into(), segments: 2 });
         assert!(script.sent()[0].url.ends_with("/sms/cost") && script.sent()[0].repeatable);
         assert!(costs.cost(&client, "+79990001122", "Привет").await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_status_tells_the_cost_where_smsru_does() {
+        let answer = json!({ "status_code": 100, "sms": {
+            "202647-1": { "status_code": 103, "cost": "3.20" }, "202647-2": { "status_code": 104, "cost": 0.5 },
+            "202647-3": { "status_code": 102, "cost": "free" }, "202647-4": { "status_code": -1 }, "202647-5": [] } });
+        let script = Script::new(&[(200, &answer.to_string())]);
+        let ids = ["202647-1".to_owned()];
+        let told = open().messages().unwrap().statuses(&Client::new(&script), &ids).await.unwrap();
+        let costs: Vec<Option<&str>> = told.iter().map(|news| news.cost.as_ref().map(|cost| cost.cost.as_str())).collect();
+        assert_eq!(costs, [Some("3.20"), Some("0.5"), None, None]);
+    }
+
+    #[tokio::test]
+    async fn a_price_is_asked_first_where_it_is_wanted_and_keeps_no_text_back() {
+        let ours = PROVIDER.open(json!({ "api_id": API_ID, "ask_cost": true })).unwrap();
+        let price = json!({ "status_code": 100, "sms": { "79990001122": { "status_code": 100, "cost": "3.20", "sms": 1 } } });
+        let taken = json!({ "status_code": 100, "sms": { "79990001122": { "status_code": 100, "sms_id": "202647-1" } } });
+        for (price, wanted) in [(price.to_string(), Some("3.20")), ("<html>".to_owned(), None)] {
+            let script = Script::new(&[(200, &price), (200, &taken.to_string())]);
+            let sent = ours.messages().unwrap().send(&Client::new(&script), testing::hello().outbound()).await.unwrap();
+            assert_eq!(sent.cost.map(|cost| cost.cost).as_deref(), wanted);
+            let paths: Vec<bool> = script.sent().iter().map(|sent| sent.url.ends_with("/sms/send")).collect();
+            assert_eq!(paths, [false, true]);
+        }
+    }
+
+    #[test]
+    fn a_lost_text_goes_again_only_where_it_is_wanted() {
+        assert_eq!(open().messages().unwrap().again_after_s(), None);
+        let ours = PROVIDER.open(json!({ "api_id": API_ID, "resend_lost": true })).unwrap();
+        assert_eq!(ours.messages().unwrap().again_after_s(), Some(61));
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@
 
 mod account;
 mod callback;
+mod callcheck;
 mod messages;
 mod wire;
 
@@ -15,11 +16,11 @@ use serde::Deserialize;
 use uzel_model::{
     Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
     connector::{Rate, Scope, Variables},
-    port::{Balance, Costs, Messages, Subscription},
+    port::{Account, Balance, CallChecks, Costs, Messages, StopList, Subscription},
     signature,
 };
 
-use self::callback::{Callback, news};
+use self::callback::Callback;
 
 pub(crate) const PROVIDER: Provider = Provider::new::<SmsRu>("smsru", "SMS.ru")
     .with_words(include_str!("words.toml"))
@@ -43,6 +44,15 @@ pub(crate) struct SmsRu {
     #[serde(default)]
     #[garde(skip)]
     test: bool,
+    /// Where SMS.ru took a text perhaps and its answer was lost: send the same text once more after a minute. SMS.ru knows it again
+    /// and sends nothing twice within a day, but if it never had the text the guest gets it after all.
+    #[serde(default)]
+    #[garde(skip)]
+    resend_lost: bool,
+    /// Ask for the price of each text before it goes, so that the hub can count what messages cost; one more call for each.
+    #[serde(default)]
+    #[garde(skip)]
+    ask_cost: bool,
     /// Calls a second at the most; SMS.ru publishes no limit.
     #[serde(default = "calls_per_s")]
     #[garde(range(min = 1, max = 100_000))]
@@ -100,10 +110,7 @@ impl Connector for SmsRu {
         }
         let mut reading = Reading::default();
         for (_, item) in &callback.items {
-            match news(item) {
-                Ok(news) => reading.statuses.push(news),
-                Err(why) => reading.skip(why),
-            }
+            callback::read(item, &mut reading);
         }
         Ok(reading)
     }
@@ -117,6 +124,18 @@ impl Connector for SmsRu {
     }
 
     fn costs(&self) -> Option<&dyn Costs> {
+        Some(self)
+    }
+
+    fn account(&self) -> Option<&dyn Account> {
+        Some(self)
+    }
+
+    fn stop_list(&self) -> Option<&dyn StopList> {
+        Some(self)
+    }
+
+    fn call_checks(&self) -> Option<&dyn CallChecks> {
         Some(self)
     }
 
@@ -168,7 +187,8 @@ mod tests {
         let three = format!("data[2]={third}&{one}&data[1]={second}&hash={THREE}");
         assert_eq!(verify(&three), Ok(()));
         let reading = open().parse(&testing::post(FORM, &three)).unwrap();
-        assert_eq!((reading.statuses.len(), reading.skipped.len()), (2, 1));
+        assert_eq!((reading.statuses.len(), reading.happenings.len(), reading.skipped.len()), (2, 1, 0));
+        assert_eq!(reading.happenings[0].data, json!({ "check": "202647-542", "confirmed": true }));
         assert_eq!(reading.statuses[1].state, Delivery::Failed);
 
         assert_eq!(verify(one), Err(Rejection::Unsigned));

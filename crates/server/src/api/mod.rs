@@ -3,6 +3,7 @@
 //! [`routes`] is the one table of what there is and which role may call it; the router, the OpenAPI document and the readable page
 //! are made of it.
 
+mod accounts;
 mod audit;
 mod caller;
 mod codes;
@@ -96,6 +97,19 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/connections/{id}/health", READER, "Ask the provider whether it works", connections::health),
         get("/api/v1/connections/{id}/balance", READER, "Ask for the money left", connections::balance).calls_out(),
         post("/api/v1/connections/{id}/cost", READER, "Ask what a text would cost", connections::cost).calls_out().repeatable(),
+        get("/api/v1/connections/{id}/account", READER, "Ask how the account at the provider stands", accounts::account).calls_out()
+            .says("Money left, limits of the day, senders."),
+        get("/api/v1/connections/{id}/stop-list", READER, "List whom the provider writes to no more", accounts::stop_list).calls_out(),
+        post("/api/v1/connections/{id}/stop-list", OPERATOR, "Put a phone on the provider's stop list", accounts::stop)
+            .calls_out().repeatable(),
+        post("/api/v1/connections/{id}/stop-list/remove", OPERATOR, "Take a phone off the provider's stop list", accounts::unstop)
+            .calls_out().repeatable(),
+        post("/api/v1/connections/{id}/stop-list/import", OWNER, "Take the provider's stop list over as opt-outs", accounts::import)
+            .calls_out().repeatable()
+            .says("Whoever is on it gets no messages of this merchant by any connection."),
+        post("/api/v1/connections/{id}/call-checks", OPERATOR, "Begin to prove a phone by a call", accounts::begin_check).calls_out()
+            .says("Show `call` to the person: the call from the phone that is to be proved is dropped, and costs nothing."),
+        get("/api/v1/connections/{id}/call-checks/{check}", OPERATOR, "Ask whether the call has come", accounts::check).calls_out(),
         post("/api/v1/connections/{id}/subscribe", OWNER, "Register the webhook at the provider", connections::subscribe).calls_out(),
         get("/api/v1/connections/{id}/refusals", READER, "List requests that were refused", connections::refusals),
         get("/api/v1/connections/{id}/setup", READER, "Tell what the merchant has to do at the provider", providers::setup)

@@ -128,10 +128,14 @@ impl Rows {
         let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
         let lost = |settlement: &Settlement| self.sending.get(&settlement.command).map(|held| held.0) != Some(settlement.lease);
         let unread = |entry: Id| self.entries.get(&entry).is_some_and(|row| row.state == EntryState::Unread);
+        let taken = |verdict: &Verdict| {
+            let connection = verdict.exchange.connection;
+            verdict.provider_id.as_ref().is_some_and(|id| self.sent.contains_key(&(connection, id.clone())))
+        };
         let unknown = |command: Id| self.commands.get(&command).is_some_and(|row| row.state == CommandState::Unknown);
         if change.settlement.as_ref().is_some_and(lost)
             || change.mark.as_ref().is_some_and(|mark| !mark.again && !unread(mark.entry))
-            || change.verdict.as_ref().is_some_and(|verdict| !unknown(verdict.command))
+            || change.verdict.as_ref().is_some_and(|verdict| !unknown(verdict.command) || taken(verdict))
             || change.cursor.as_ref().is_some_and(|cursor| self.cursors.get(&cursor.connection) != cursor.was.as_ref())
             || change.left_review.as_ref().is_some_and(|left| !self.may_leave(left))
             || change.review_reply.as_ref().is_some_and(|reply| !self.may_reply(reply))
@@ -232,6 +236,12 @@ impl Rows {
     fn judge(&mut self, verdict: Verdict) {
         let row = self.commands.get_mut(&verdict.command).expect("it was just found");
         row.reason = Some(verdict.reason);
+        if let Some(provider_id) = verdict.provider_id {
+            let (id, at) = (verdict.command, verdict.exchange.at);
+            let message = Message { command: id, at, state: Delivery::OnTheWay, code: String::new() };
+            self.sent.insert((verdict.exchange.connection, provider_id.clone()), message);
+            row.provider_id = Some(provider_id);
+        }
         row.exchanges.push(verdict.exchange);
         if verdict.state == CommandState::Dead {
             self.slots.retain(|_, (_, command)| *command != verdict.command);

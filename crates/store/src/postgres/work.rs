@@ -414,12 +414,30 @@ async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gat
     outbox::leave(work, &ended, gathered).await
 }
 
-/// Whether the command's outcome was unknown; if so, it is what a person found out.
+/// Whether the command's outcome was unknown, and the message is no other command's; if so, it is what was found out.
 async fn judge(work: &Transaction<'_>, verdict: &Verdict, gathered: &mut Gathered) -> Result<bool, Fault> {
     let (command, state) = (uuid(verdict.command), i16::from(command_number(verdict.state)));
-    let end =
-        work.prepare_cached("UPDATE command SET state = $2, reason = $3 WHERE id = $1 AND state = 4 RETURNING attempts").await?;
-    let Some(row) = work.query_opt(&end, &[&command, &state, &text(&verdict.reason)]).await? else { return Ok(false) };
+    let end = work
+        .prepare_cached(
+            "UPDATE command SET state = $2, reason = $3, provider_id = coalesce($4, provider_id) WHERE id = $1 AND state = 4
+             RETURNING attempts",
+        )
+        .await?;
+    let provider_id = verdict.provider_id.as_deref().map(text);
+    let Some(row) = work.query_opt(&end, &[&command, &state, &text(&verdict.reason), &provider_id]).await? else {
+        return Ok(false);
+    };
+    if let Some(provider_id) = provider_id {
+        let put = work
+            .prepare_cached(
+                "INSERT INTO sent (connection, provider_id, command, at, state) VALUES ($1, $2, $3, $4, 0) ON CONFLICT DO NOTHING",
+            )
+            .await?;
+        let connection = uuid(verdict.exchange.connection);
+        if work.execute(&put, &[&connection, &provider_id, &command, &verdict.exchange.at]).await? == 0 {
+            return Ok(false);
+        }
+    }
     let list = if verdict.state == CommandState::Dead {
         "UPDATE trouble SET state = 3 WHERE command = $1"
     } else {

@@ -285,8 +285,7 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     if let (CommandState::Done, Some(provider_id), Some(exchange)) =
         (settlement.state, &settlement.provider_id, settlement.exchanges.last())
     {
-        db.prepare_cached("INSERT OR IGNORE INTO sent (connection, provider_id, command, at, state) VALUES (?1, ?2, ?3, ?4, 0)")?
-            .execute(params![exchange.connection.as_bytes(), provider_id, command, ms(exchange.at)])?;
+        put_sent(db, exchange.connection, provider_id, command, ms(exchange.at))?;
     }
     if matches!(settlement.state, CommandState::Dead | CommandState::Unknown | CommandState::Held) {
         events::tell_unresolved(db, command)?;
@@ -297,14 +296,35 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     Ok(true)
 }
 
-/// Whether the command's outcome was unknown.
+/// Keeps that a provider took a message.
+fn put_sent(db: &Connection, connection: Id, provider_id: &str, command: i64, at: i64) -> Result<()> {
+    db.prepare_cached("INSERT OR IGNORE INTO sent (connection, provider_id, command, at, state) VALUES (?1, ?2, ?3, ?4, 0)")?
+        .execute(params![connection.as_bytes(), provider_id, command, at])?;
+    Ok(())
+}
+
+/// Whether the command's outcome was unknown, and the message is no other command's.
 fn judge(db: &Connection, verdict: &Verdict, tally: &mut Tally) -> Result<bool> {
     let command = verdict.command.ordinal();
+    let connection = verdict.exchange.connection;
+    if let Some(provider_id) = &verdict.provider_id
+        && db
+            .prepare_cached("SELECT 1 FROM sent WHERE connection = ?1 AND provider_id = ?2")?
+            .exists(params![connection.as_bytes(), provider_id])?
+    {
+        return Ok(false);
+    }
     let attempts: Option<i64> = db
-        .prepare_cached("UPDATE command SET state = ?2, reason = ?3 WHERE ordinal = ?1 AND state = 4 RETURNING attempts")?
-        .query_row(params![command, command_number(verdict.state), verdict.reason], |row| row.get(0))
+        .prepare_cached(
+            "UPDATE command SET state = ?2, reason = ?3, provider_id = coalesce(?4, provider_id) WHERE ordinal = ?1 AND state = 4
+             RETURNING attempts",
+        )?
+        .query_row(params![command, command_number(verdict.state), verdict.reason, verdict.provider_id], |row| row.get(0))
         .optional()?;
     let Some(attempts) = attempts else { return Ok(false) };
+    if let Some(provider_id) = &verdict.provider_id {
+        put_sent(db, connection, provider_id, command, ms(verdict.exchange.at))?;
+    }
     tally.shift(command_tally(CommandState::Unknown), command_tally(verdict.state));
     if verdict.state == CommandState::Dead {
         db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;

@@ -888,6 +888,7 @@ async fn what_is_unknown_is_ended_by_a_persons_word_and_nothing_else_is() {
         command,
         state,
         reason: "the provider said so".to_owned(),
+        provider_id: None,
         exchange: Exchange { endpoint: "settled by hand".to_owned(), ..world.exchange() },
     };
     let apply = async |verdict| world.store.apply(Change { verdict: Some(verdict), ..Change::default() }).await;
@@ -915,6 +916,38 @@ async fn what_is_unknown_is_ended_by_a_persons_word_and_nothing_else_is() {
     assert!(!counts.commands.iter().any(|(state, count)| *state == Unknown && *count > 0), "{counts:?}");
     assert!(world.store.fsck(false).await.unwrap().is_empty());
     assert!(matches!(apply(verdict(Id::new(Kind::Command), Done)).await, Err(StoreError::Conflict)), "there is none such");
+}
+
+#[tokio::test]
+async fn a_message_that_was_found_again_is_known_by_its_id_and_is_no_other_commands() {
+    use CommandState::{Done, Unknown};
+    let world = world().await;
+    let mut commands = Vec::new();
+    for key in ["a", "b"] {
+        world.read(key, |event| vec![world.command(event, key, now())]).await;
+        let command = world.lease(now()).await.remove(0);
+        world.settle(Settlement { exchanges: vec![world.exchange()], ..World::settlement(&command, Unknown) }).await.unwrap();
+        commands.push(command.id);
+    }
+    let found = async |command: Id, state| {
+        let news = StatusNews::new("m-1", state, "delivered");
+        let verdict = Verdict {
+            command,
+            state: Done,
+            reason: "found".to_owned(),
+            provider_id: Some("m-1".to_owned()),
+            exchange: world.exchange(),
+        };
+        let statuses = vec![(world.link, news)];
+        world.store.apply(Change { verdict: Some(verdict), statuses, ..Change::default() }).await
+    };
+    found(commands[0], Delivery::Delivered).await.unwrap();
+    assert!(matches!(found(commands[1], Delivery::Failed).await, Err(StoreError::Conflict)), "it is the other's");
+    let (_, shown) = world.store.command(commands[0]).await.unwrap().unwrap();
+    assert_eq!((shown.state, shown.provider_id.as_deref(), shown.delivery), (Done, Some("m-1"), Some(Delivery::Delivered)));
+    let (_, other) = world.store.command(commands[1]).await.unwrap().unwrap();
+    assert_eq!((other.state, other.provider_id, other.delivery), (Unknown, None, None));
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
 }
 
 #[tokio::test]

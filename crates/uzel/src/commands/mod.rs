@@ -1,6 +1,7 @@
 //! The commands. What concerns a hub's data is asked of the running hub over its socket; when none runs, the command opens
 //! the data folder and asks the same API in its own process.
 
+mod accounts;
 mod apply;
 mod ask;
 mod backup;
@@ -338,6 +339,20 @@ enum ConnectionsCommand {
     Balance {
         connection: String,
     },
+    /// How the account at the provider stands: money, limits, senders.
+    Account {
+        connection: String,
+    },
+    /// The provider's own list of phones that it writes to no more.
+    StopList {
+        #[command(subcommand)]
+        what: accounts::StopListCommand,
+    },
+    /// Prove a phone by a call of its owner.
+    CallCheck {
+        #[command(subcommand)]
+        what: accounts::CallCheckCommand,
+    },
     /// Requests to it that were refused.
     Refusals {
         connection: String,
@@ -514,6 +529,11 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Balance { connection } } => {
                 asker.get(&format!("/api/v1/connections/{connection}/balance")).await?
             }
+            Command::Connections { what: ConnectionsCommand::Account { connection } } => {
+                asker.get(&format!("/api/v1/connections/{connection}/account")).await?
+            }
+            Command::Connections { what: ConnectionsCommand::StopList { what } } => accounts::stop_list(asker, what).await?,
+            Command::Connections { what: ConnectionsCommand::CallCheck { what } } => accounts::call_check(asker, what).await?,
             Command::Connections { what: ConnectionsCommand::Refusals { connection, unmasked } } => {
                 asker.list(&format!("/api/v1/connections/{connection}/refusals?unmasked={unmasked}")).await?
             }
@@ -613,6 +633,9 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Login { .. } } => show::login(answer),
             Command::Connections { what: ConnectionsCommand::Balance { .. } } => show::balance(answer),
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
+            Command::Connections { what: ConnectionsCommand::Account { .. } } => accounts::show_account(answer),
+            Command::Connections { what: ConnectionsCommand::StopList { what } } => accounts::show_stop_list(what, answer),
+            Command::Connections { what: ConnectionsCommand::CallCheck { what } } => accounts::show_call_check(what, answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
             Command::Send(_) | Command::Commands { .. } => show::asked(answer),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::world::World;
+use crate::world::{FIXTURE_KEY, World, setup};
 
 fn fixtures() -> Vec<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures");
@@ -51,7 +51,10 @@ async fn connect(world: &World, provider: &str) {
     }
     let known = uzel_connectors::provider(provider).unwrap();
     let settings = crate::conformance::settings(known, &world.sandbox.url());
-    let connection = json!({ "merchant": "m", "outlet": "o", "slug": provider, "provider": provider, "settings": settings });
+    let mut connection = json!({ "merchant": "m", "outlet": "o", "slug": provider, "provider": provider, "settings": settings });
+    if known.open(connection["settings"].clone()).unwrap().keyed() {
+        connection["webhook_keys"] = json!([FIXTURE_KEY]);
+    }
     world.apply(&json!({ "connection": [connection] })).await;
 }
 

@@ -19,7 +19,7 @@ use uzel_sandbox::Sandbox;
 pub(crate) const KEY: &str = "test-key-of-twenty-four-characters";
 
 /// The key that fixtures carry.
-const FIXTURE_KEY: &str = "demo-key";
+pub(crate) const FIXTURE_KEY: &str = "demo-key";
 
 pub(crate) struct World {
     pub hub: Hub,
