@@ -18,8 +18,7 @@ use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, 
 use crate::{
     Engine, Link, ProviderLabel, World, consent, endpoint,
     flow::{Decision, Place},
-    review, trace,
-    lost, trace,
+    lost, review, trace,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
