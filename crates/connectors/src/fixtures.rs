@@ -10,6 +10,7 @@ use crate::{PROVIDERS, provider, testing};
 fn open(id: &str) -> Box<dyn Connector> {
     let settings = match id {
         "smsru" => json!({ "api_id": "A1B2C3D4-1111-2222-3333-444455556666" }),
+        "whatsappmeta" => json!({ "access_token": "t", "phone_number_id": "106540352242922", "app_secret": "s" }),
         _ => json!({}),
     };
     provider(id).unwrap().open(settings).unwrap()
@@ -122,7 +123,7 @@ fn the_methods_of_each_provider_are_told() {
     for id in ["iiko", "rkeeper", "yclients", "log"] {
         assert_eq!(methods(id), ["POST"], "{id}");
     }
-    for id in ["amocrm", "smsru"] {
+    for id in ["amocrm", "smsru", "whatsappmeta"] {
         assert_eq!(methods(id), ["POST", "GET"], "{id}");
     }
 }

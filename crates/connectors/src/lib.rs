@@ -15,11 +15,12 @@ mod smsru;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod whatsappmeta;
 mod yclients;
 
 /// Every provider that the hub knows.
 pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
+    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, whatsappmeta::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

@@ -24,7 +24,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, trace};
+use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, trace, window};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -331,7 +331,8 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
         Job::Send { to, content, .. } => match link.connector.messages() {
             Some(messages) if messages.channel().takes(to) => {
                 let key = command.id.to_string();
-                messages.send(&client, Outbound { to, content, key: &key }).await.map(Made::Sent)
+                let content = window::fit(call.engine, link, messages, command, to, content).await;
+                messages.send(&client, Outbound { to, content: &content, key: &key }).await.map(Made::Sent)
             }
             Some(_) => Err(CallError::refused(Refusal::Ours, "address", "this channel does not take such an address")),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),

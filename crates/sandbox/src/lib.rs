@@ -16,6 +16,7 @@ mod rkeeper;
 mod serve;
 mod smsru;
 mod token;
+mod whatsappmeta;
 mod wire;
 mod yclients;
 
@@ -40,6 +41,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("amocrm", || Box::new(amocrm::AmoCrm::default())),
     ("yclients", || Box::new(yclients::Yclients::default())),
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
+    ("whatsappmeta", || Box::new(whatsappmeta::WhatsApp::default())),
 ];
 
 /// A running sandbox; it stops when this is dropped.

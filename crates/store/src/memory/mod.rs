@@ -2,6 +2,7 @@
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
 mod look;
+mod lost;
 mod people;
 mod rows;
 mod sealed;
@@ -227,6 +228,10 @@ impl Store for Memory {
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         Ok(self.rows.lock().cursors.get(&connection).cloned())
+    }
+
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.rows.lock().heard.get(&(merchant, who.to_owned(), connection)).copied())
     }
 
     async fn undelivered(

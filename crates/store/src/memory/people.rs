@@ -177,6 +177,7 @@ impl Rows {
                 erased.exchanges += 1;
             }
         }
+        self.heard.retain(|(of, who, _), _| *of != merchant || who != phone);
         if let Some((contact, at)) = self.contacts.remove(&(merchant, phone.to_owned())) {
             erased.contacts += 1;
             if contact.opted_out {
@@ -196,6 +197,7 @@ impl Rows {
         let gone: Vec<Id> = gone.filter(|id| !waits(*id) && !told(*id)).take(limit).collect();
         gone.iter().for_each(|id| self.forget(*id));
         self.exchanges.retain(|_, exchange| exchange.at >= before || !is_own(exchange.merchant));
+        self.heard.retain(|(of, ..), at| *at >= before || !is_own(*of));
         let waits = |state| state == CommandState::Waiting;
         self.commands.retain(|_, row| {
             row.entry.is_some() || row.command.due_at >= before || waits(row.state) || !is_own(row.command.merchant)

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind, phone::Named};
 
 use super::{
-    Core, commands, doc, events, failed, get, id,
+    Core, commands, doc, events, failed, get, heard, id,
     journal::text,
     lanes::{self, Fault},
     uuid,
@@ -336,6 +336,7 @@ async fn forget_rest(
             work.execute(&keep, &[&uuid(merchant), &hash.as_slice(), &get::<Timestamp>(&row, 1)?]).await?;
         }
     }
+    heard::forget(work, merchant, phone.e164()).await?;
     let own: Vec<String> = events::connections(work, Some(merchant), None)
         .await?
         .into_iter()

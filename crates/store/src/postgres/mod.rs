@@ -13,8 +13,10 @@ mod events;
 mod fsck;
 mod generate;
 mod handover;
+mod heard;
 mod journal;
 mod lanes;
+mod lost;
 mod nodes;
 mod outbox;
 mod pages;
@@ -60,12 +62,14 @@ use crate::{
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
 /// that a program must know to work on beside it.
-pub(crate) const STEPS: [(u32, &str, &str); 5] = [
+pub(crate) const STEPS: [(u32, &str, &str); 7] = [
     (1, "first", include_str!("migrations/1_first.sql")),
     (2, "setup", include_str!("migrations/2_setup.sql")),
     (3, "feed", include_str!("migrations/3_feed.sql")),
     (4, "called_off", include_str!("migrations/4_called_off.sql")),
     (5, "envelope", include_str!("migrations/5_envelope.sql")),
+    (6, "heard", include_str!("migrations/6_heard.sql")),
+    (7, "told", include_str!("migrations/7_told.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -374,6 +378,10 @@ impl Store for Postgres {
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         setup::cursor(&self.core.reader().await?, connection).await
+    }
+
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError> {
+        heard::last(&self.core.reader().await?, merchant, connection, who).await
     }
 
     async fn undelivered(

@@ -12,7 +12,9 @@ mod file;
 mod fresh;
 mod fsck;
 mod generate;
+mod heard;
 mod journal;
+mod lost;
 mod outbox;
 mod pages;
 #[cfg(test)]
@@ -183,7 +185,7 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 7] = [
+pub(crate) const STEPS: [(&str, &str); 9] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
@@ -191,6 +193,8 @@ pub(crate) const STEPS: [(&str, &str); 7] = [
     ("feed", include_str!("migrations/5_feed.sql")),
     ("called_off", include_str!("migrations/6_called_off.sql")),
     ("envelope", include_str!("migrations/7_envelope.sql")),
+    ("heard", include_str!("migrations/8_heard.sql")),
+    ("told", include_str!("migrations/9_told.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -429,6 +433,11 @@ impl Store for Sqlite {
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         self.read(move |db| setup::one(db, "SELECT value FROM cursor WHERE connection = ?1", connection)).await
+    }
+
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError> {
+        let who = who.to_owned();
+        self.read(move |db| heard::last(db, merchant, connection, &who)).await
     }
 
     async fn undelivered(

@@ -1058,3 +1058,5 @@ async fn the_keys_that_seal_change_all_at_once_and_only_if_nothing_has_changed_s
 
 #[path = "people.rs"]
 mod people;
+#[path = "heard.rs"]
+mod heard;
