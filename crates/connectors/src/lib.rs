@@ -19,8 +19,15 @@ mod whatsappmeta;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, whatsappmeta::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[
+    amocrm::PROVIDER,
+    rkeeper::PROVIDER,
+    log::PROVIDER,
+    yclients::PROVIDER,
+    smsru::PROVIDER,
+    iiko::PROVIDER,
+    whatsappmeta::PROVIDER,
+];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

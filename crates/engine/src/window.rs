@@ -33,7 +33,8 @@ pub(crate) async fn fit<'a>(
     to: &Address,
     content: &'a Content,
 ) -> Cow<'a, Content> {
-    let Some(window_h) = messages.reply_window_h().filter(|_| content.template.is_some() && !content.text.trim().is_empty()) else {
+    let Some(window_h) = messages.reply_window_h().filter(|_| content.template.is_some() && !content.text.trim().is_empty())
+    else {
         return Cow::Borrowed(content);
     };
     let open_for = SignedDuration::from_hours(i64::from(window_h)) - CLOSES_BEFORE;

@@ -36,7 +36,8 @@ async fn told(url: &str, hub: &Hub, case: &str, options: Value) -> Value {
     let got = hub.last();
     let (head, body) = got.split_once("\r\n\r\n").expect("a head");
     let signature = head.lines().find_map(|line| line.strip_prefix("x-hub-signature-256: sha256=")).expect("a signature");
-    let mut mac = <hmac::Hmac<sha2::Sha256> as hmac::KeyInit>::new_from_slice(b"0f5c1d7e9a3b48c6b2d41e6f7a8095cd").expect("a key");
+    let mut mac =
+        <hmac::Hmac<sha2::Sha256> as hmac::KeyInit>::new_from_slice(b"0f5c1d7e9a3b48c6b2d41e6f7a8095cd").expect("a key");
     hmac::Mac::update(&mut mac, body.as_bytes());
     assert_eq!(signature, hex::encode(hmac::Mac::finalize(mac).into_bytes()));
     assert!(body.is_ascii() && !body.contains("whatsapp\\u"), "Meta escapes what is not ASCII");
@@ -98,7 +99,8 @@ async fn free_words_fail_later_unless_the_person_has_written() {
     set(&url, &json!({"failing": {"79990001133": 131_026}})).await;
     post(&url, NUMBER, "t", &text("79990001133")).await;
     assert_eq!(status(&told(&url, &hub, "statuses", json!({})).await)["errors"][0]["code"], 131_026);
-    let several = told(&url, &hub, "statuses", json!({"message_ids": ["a", "b"], "statuses": ["read", "sent"], "batch": true})).await;
+    let several =
+        told(&url, &hub, "statuses", json!({"message_ids": ["a", "b"], "statuses": ["read", "sent"], "batch": true})).await;
     assert_eq!(several["entry"].as_array().map(Vec::len), Some(4));
 }
 
@@ -113,7 +115,10 @@ async fn an_address_is_greeted_and_known_after_it_was_set() {
     let sent = json_of(client().post(format!("{url}/_sandbox/whatsappmeta/send/verify")).json(&json!({}))).await;
     assert_eq!(sent["body"], "1158201444");
     let line = hub.last().lines().next().unwrap_or_default().to_owned();
-    assert!(line.starts_with("GET /hook?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=my-verify-token "), "{line}");
+    assert!(
+        line.starts_with("GET /hook?hub.mode=subscribe&hub.challenge=1158201444&hub.verify_token=my-verify-token "),
+        "{line}"
+    );
     let templates = format!("{url}/whatsappmeta/v23.0/102290129340398/message_templates?name=review_request");
     let found = json_of(client().get(templates).bearer_auth("t")).await;
     assert_eq!(found["data"].as_array().map(Vec::len), Some(2));

@@ -17,7 +17,11 @@ impl Subscription for WhatsApp {
         let word = self.verify_token.as_ref().map_or("", |token| token.expose());
         let body = json!({ "override_callback_uri": url, "verify_token": word });
         let answer = self.call(client, Outgoing::new("POST", self.subscribed()).json(&body)).await?;
-        if tree::flag(&answer["success"]) { Ok(()) } else { Err(CallError::Unreadable("the answer does not say success".to_owned())) }
+        if tree::flag(&answer["success"]) {
+            Ok(())
+        } else {
+            Err(CallError::Unreadable("the answer does not say success".to_owned()))
+        }
     }
 
     async fn check(&self, client: &Client<'_>, url: &str) -> Result<Option<String>, CallError> {
@@ -76,7 +80,10 @@ mod tests {
         for well in ["APPROVED", "PENDING"] {
             assert_eq!(check(&ours, &template(well)).await, Ok(None), "{well}");
         }
-        assert_eq!(check(&ours, &template("PAUSED")).await.unwrap().unwrap(), "templates that cannot be used: review (ru) is PAUSED");
+        assert_eq!(
+            check(&ours, &template("PAUSED")).await.unwrap().unwrap(),
+            "templates that cannot be used: review (ru) is PAUSED"
+        );
         assert!(check(&other, "").await.unwrap().unwrap().contains("our address"));
         assert!(matches!(check("{}", "").await, Err(CallError::Unreadable(_))));
         assert!(matches!(check(&ours, "{}").await, Err(CallError::Unreadable(_))));

@@ -122,7 +122,9 @@ fn read_message(message: &Value, contacts: &[Value], reading: &mut Reading) {
     let form = tree::text(&message["type"]).unwrap_or_else(|| "unknown".to_owned());
     match form.as_str() {
         "reaction" => return reading.skip("a reaction to a message"),
-        "system" => return reading.skip(format!("WhatsApp tells: {}", short(message["system"]["type"].as_str().unwrap_or("nothing")))),
+        "system" => {
+            return reading.skip(format!("WhatsApp tells: {}", short(message["system"]["type"].as_str().unwrap_or("nothing"))));
+        }
         _ => {}
     }
     if message.get("group_id").is_some_and(|group| !group.is_null()) {
@@ -147,7 +149,9 @@ fn read_message(message: &Value, contacts: &[Value], reading: &mut Reading) {
     };
     let mut data = Map::new();
     let reply_to = tree::text(&message["context"]["id"]);
-    for (name, value) in [("type", Some(form)), ("text", text), ("payload", payload), ("reply_to", reply_to), ("user_id", user.clone())] {
+    for (name, value) in
+        [("type", Some(form)), ("text", text), ("payload", payload), ("reply_to", reply_to), ("user_id", user.clone())]
+    {
         data.extend(value.map(|value| (name.to_owned(), json!(value))));
     }
     let who = from.clone().or(user).unwrap_or_else(|| "unknown".to_owned());
@@ -203,7 +207,11 @@ mod tests {
     fn every_entry_change_status_and_message_is_read() {
         let statuses = json!([{ "id": "a", "status": "sent" }, { "id": "b", "status": "delivered" }]);
         let messages = json!([{ "id": "m", "from": "79990001122", "type": "text", "text": { "body": "да" } }, { "id": "n", "type": "image" }]);
-        let changes = json!([about(NUMBER, "statuses", statuses), about(NUMBER, "messages", messages), about("7", "statuses", json!([{}]))]);
+        let changes = json!([
+            about(NUMBER, "statuses", statuses),
+            about(NUMBER, "messages", messages),
+            about("7", "statuses", json!([{}]))
+        ]);
         let entry = json!({ "changes": changes });
         let reading = read(&json!({ "entry": [entry, { "changes": [] }, entry, null, {}] }), NUMBER).unwrap();
         assert_eq!((reading.statuses.len(), reading.happenings.len(), reading.skipped.len()), (4, 4, 2));
@@ -264,9 +272,15 @@ mod tests {
             ("text", json!("odd"), Value::Null, Value::Null),
         ] {
             let happening = from(form, body).happenings.remove(0);
-            assert_eq!((&happening.data["text"], &happening.data["payload"], &happening.data["type"]), (&text, &payload, &json!(form)));
+            assert_eq!(
+                (&happening.data["text"], &happening.data["payload"], &happening.data["type"]),
+                (&text, &payload, &json!(form))
+            );
             assert_eq!((happening.key.as_deref(), happening.kind), (Some("message/wamid.2"), kind::MESSAGE_RECEIVED));
-            assert_eq!((happening.person.name.as_deref(), &happening.person.phones[..]), (Some("Олим"), &[json!("+998901234567")][..]));
+            assert_eq!(
+                (happening.person.name.as_deref(), &happening.person.phones[..]),
+                (Some("Олим"), &[json!("+998901234567")][..])
+            );
             assert_eq!((happening.subject.as_str(), &happening.data["reply_to"]), ("chat/998901234567", &json!("wamid.1")));
         }
         for (form, body) in [("reaction", json!({ "emoji": "x" })), ("system", json!({ "type": "user_changed_number" }))] {
@@ -294,8 +308,10 @@ mod tests {
             json!({ "field": "message_template_status_update", "value": { "event": event, "message_template_name": "review",
                 "message_template_language": "ru", "reason": "INVALID_FORMAT" } })
         };
-        let reading = read_all(json!([template("PAUSED"), template("APPROVED"), { "field": "account_update", "value": { "event": "DISABLED_UPDATE" } },
-            { "field": "flows", "value": {} }, about(NUMBER, "errors", json!([{ "code": 131031, "message": "locked" }])), 7]));
+        let reading = read_all(
+            json!([template("PAUSED"), template("APPROVED"), { "field": "account_update", "value": { "event": "DISABLED_UPDATE" } },
+            { "field": "flows", "value": {} }, about(NUMBER, "errors", json!([{ "code": 131031, "message": "locked" }])), 7]),
+        );
         let told: Vec<(&str, &str)> = reading.warnings.iter().map(|told| (told.kind.as_str(), told.text.as_str())).collect();
         assert_eq!(
             told,
@@ -313,7 +329,9 @@ mod tests {
         for body in [json!({}), json!([]), json!(null), json!({ "entry": {} }), json!({ "entry": "x" })] {
             assert!(read(&body, NUMBER).is_err(), "{body}");
         }
-        for body in [json!({ "entry": [7] }), json!({ "entry": [{ "changes": {} }] }), json!({ "entry": [{ "changes": [null] }] })] {
+        for body in
+            [json!({ "entry": [7] }), json!({ "entry": [{ "changes": {} }] }), json!({ "entry": [{ "changes": [null] }] })]
+        {
             assert!(read(&body, NUMBER).is_ok(), "{body}");
         }
     }

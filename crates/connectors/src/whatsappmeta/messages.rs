@@ -3,7 +3,8 @@
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use uzel_model::{
-    CallError, Channel, Client, Outbound, Outgoing, Refusal, Template,
+    CallError, Channel, Client, Outbound, Outgoing, Refusal,
+    message::Template,
     port::{Messages, Sent},
 };
 
@@ -137,14 +138,19 @@ mod tests {
         assert_eq!((&template["name"], &template["language"]["code"]), (&json!("review_request"), &json!("ru")));
         assert_eq!(template["components"][0]["parameters"][0]["text"], "Кофейня «У моря» 1 2");
         assert_eq!(template["components"][1]["index"], "0");
-        assert_eq!(template["components"][2]["parameters"], json!([{ "type": "image", "image": { "link": "https://x" } }, "odd", null]));
+        assert_eq!(
+            template["components"][2]["parameters"],
+            json!([{ "type": "image", "image": { "link": "https://x" } }, "odd", null])
+        );
     }
 
     #[tokio::test]
     async fn what_is_held_back_is_told_and_what_nobody_understands_is_not_taken_for_sent() {
         let held = TAKEN.replace(r#""wamid.HBgL==""#, r#""w","message_status":"held_for_quality_assessment""#);
         assert!(send(&Content::text("a"), &held).await.1.unwrap().remark.unwrap().contains("held_for_quality_assessment"));
-        for answer in ["{}", "null", "[]", r#"{"messages":[]}"#, r#"{"messages":[{"id":""}]}"#, r#"{"messages":{}}"#, "<html>", ""] {
+        for answer in
+            ["{}", "null", "[]", r#"{"messages":[]}"#, r#"{"messages":[{"id":""}]}"#, r#"{"messages":{}}"#, "<html>", ""]
+        {
             assert!(matches!(send(&Content::text("a"), answer).await.1, Err(CallError::Unreadable(_))), "{answer}");
         }
         let (body, sent) = send(&Content::text("я".repeat(4_097)), TAKEN).await;

@@ -21,8 +21,9 @@ use uzel_model::{
     signature,
 };
 
-pub(crate) const PROVIDER: Provider =
-    Provider::new::<WhatsApp>("whatsappmeta", "WhatsApp (Meta)").with_words(include_str!("words.toml")).with_variables(Variables {
+pub(crate) const PROVIDER: Provider = Provider::new::<WhatsApp>("whatsappmeta", "WhatsApp (Meta)")
+    .with_words(include_str!("words.toml"))
+    .with_variables(Variables {
         slug: "whatsapp",
         needed: &[("META_WHATSAPP_ACCESS_TOKEN", "access_token"), ("META_WHATSAPP_PHONE_NUMBER_ID", "phone_number_id")],
         optional: &[("META_WHATSAPP_APP_SECRET", "app_secret"), ("META_WHATSAPP_VERIFY_TOKEN", "verify_token")],
@@ -174,7 +175,8 @@ mod tests {
     const SECRET: &str = "0f5c1d7e9a3b48c6b2d41e6f7a8095cd";
 
     fn open() -> Box<dyn Connector> {
-        let settings = json!({ "access_token": "t", "phone_number_id": "1", "app_secret": SECRET, "verify_token": "my-verify-token" });
+        let settings =
+            json!({ "access_token": "t", "phone_number_id": "1", "app_secret": SECRET, "verify_token": "my-verify-token" });
         PROVIDER.open(settings).unwrap()
     }
 
@@ -193,14 +195,22 @@ mod tests {
     #[test]
     fn the_signature_is_over_the_bytes_as_they_came() {
         let vectors = [
-            (r#"{"object":"whatsapp_business_account","entry":[]}"#, "6d42070ac8634c69533e2c01fb169a802d191938d0be85f8d49b7a5295948c0f"),
-            (r#"{"text":"\u041f\u0440\u0438\u0432\u0435\u0442"}"#, "1dca75ddac3b186a041bab3800dd5f94782580291a3c953090bb144dd88f7156"),
+            (
+                r#"{"object":"whatsapp_business_account","entry":[]}"#,
+                "6d42070ac8634c69533e2c01fb169a802d191938d0be85f8d49b7a5295948c0f",
+            ),
+            (
+                r#"{"text":"\u041f\u0440\u0438\u0432\u0435\u0442"}"#,
+                "1dca75ddac3b186a041bab3800dd5f94782580291a3c953090bb144dd88f7156",
+            ),
             (r#"{"text":"Привет"}"#, "ecaa72ac64362849ff9492d4e57d3ff864688dc279e47cce7d4720d3d8d9fe54"),
         ];
         for (body, hash) in vectors {
             assert_eq!(open().verify(&signed(body, &format!("sha256={hash}"))), Ok(()), "{body}");
             assert_eq!(open().verify(&signed(body, &format!("sha256={}", hash.to_uppercase()))), Ok(()), "{body}");
-            for wrong in [hash.to_owned(), format!("sha1={hash}"), format!("sha256={}", &hash[1..]), "sha256=".to_owned(), String::new()] {
+            for wrong in
+                [hash.to_owned(), format!("sha1={hash}"), format!("sha256={}", &hash[1..]), "sha256=".to_owned(), String::new()]
+            {
                 assert_eq!(open().verify(&signed(body, &wrong)), Err(Rejection::Forged), "{wrong}");
             }
             assert_eq!(open().verify(&signed(&format!("{body} "), &format!("sha256={hash}"))), Err(Rejection::Forged));

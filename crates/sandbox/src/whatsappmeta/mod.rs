@@ -29,7 +29,8 @@ impl WhatsApp {
             Some(_) => {}
         }
         let segments = call.segments();
-        let ["v17.0" | "v18.0" | "v19.0" | "v20.0" | "v21.0" | "v22.0" | "v23.0" | "v24.0" | "v25.0", id, what] = segments[..] else {
+        let ["v17.0" | "v18.0" | "v19.0" | "v20.0" | "v21.0" | "v22.0" | "v23.0" | "v24.0" | "v25.0", id, what] = segments[..]
+        else {
             return Err(fail(400, 2500, "Unknown path components"));
         };
         let mut state = self.0.lock();
@@ -64,8 +65,10 @@ impl WhatsApp {
                 Ok(json!({"data": [app]}))
             }
             _ => {
-                let message = format!("Unsupported request. Object with ID '{id}' does not exist, cannot be loaded due to missing permissions");
-                Err(Failure { subcode: Some(33), ..fail(400, 100, &message) })
+                let message = format!(
+                    "Unsupported request. Object with ID '{id}' does not exist, cannot be loaded due to missing permissions"
+                );
+                Err(fail(400, 100, &message).with_subcode(33))
             }
         }
     }
@@ -96,7 +99,7 @@ impl Provider for WhatsApp {
 
     fn token_expired(&self) -> Answer {
         let message = "Error validating access token: Session has expired on Sunday, 22-Nov-26 01:00:00 PST.";
-        Failure { subcode: Some(463), ..fail(401, 190, message) }.write()
+        fail(401, 190, message).with_subcode(463).write()
     }
 
     fn settings(&self, patch: &Value) -> Result<Value, String> {

@@ -8,7 +8,7 @@ use crate::wire::Answer;
 pub(super) struct Failure {
     status: u16,
     code: i64,
-    pub(super) subcode: Option<i64>,
+    subcode: Option<i64>,
     message: String,
     details: Option<String>,
 }
@@ -25,6 +25,10 @@ pub(super) fn refuse(code: i64, title: &str, details: impl Into<String>) -> Fail
 }
 
 impl Failure {
+    pub(super) fn with_subcode(self, subcode: i64) -> Failure {
+        Failure { subcode: Some(subcode), ..self }
+    }
+
     pub(super) fn write(&self) -> Answer {
         let mut error = json!({
             "message": self.message, "type": "OAuthException", "code": self.code, "fbtrace_id": "A1b2C3d4E5f6G7h8I9j0K1l",
@@ -88,11 +92,15 @@ pub(super) fn fill(template: &Value, sent: &Value) -> Result<String, Failure> {
     for place in approved {
         let kind = place["type"].as_str().unwrap_or_default().to_lowercase();
         let wanted = places(place);
-        let of_kind = given.iter().find(|component| component["type"].as_str().is_some_and(|given| given.eq_ignore_ascii_case(&kind)));
+        let of_kind =
+            given.iter().find(|component| component["type"].as_str().is_some_and(|given| given.eq_ignore_ascii_case(&kind)));
         let parameters = of_kind.and_then(|component| component["parameters"].as_array()).map_or(&[][..], Vec::as_slice);
         if kind == "body" || kind == "header" {
             if parameters.len() != wanted {
-                let details = format!("{kind}: number of localizable_params ({}) does not match the expected number of params ({wanted})", parameters.len());
+                let details = format!(
+                    "{kind}: number of localizable_params ({}) does not match the expected number of params ({wanted})",
+                    parameters.len()
+                );
                 return Err(refuse(132_000, "Number of parameters does not match the expected number of params", details));
             }
             said.push(with(place["text"].as_str().unwrap_or_default(), parameters)?);
@@ -116,7 +124,8 @@ fn with(text: &str, parameters: &[Value]) -> Result<String, Failure> {
             Some("date_time") => parameter["date_time"]["fallback_value"].as_str(),
             _ => None,
         };
-        let value = value.ok_or_else(|| refuse(132_012, "Parameter format does not match format in the created template", "expected TEXT"))?;
+        let value = value
+            .ok_or_else(|| refuse(132_012, "Parameter format does not match format in the created template", "expected TEXT"))?;
         if value.contains(['\n', '\r', '\t']) || value.contains("     ") {
             let details = "Param text cannot have new-line/tab characters or more than 4 consecutive spaces";
             return Err(refuse(132_018, "There's an issue with the parameters in your template", details));

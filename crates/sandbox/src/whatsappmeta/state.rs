@@ -100,7 +100,8 @@ pub(super) struct State {
 impl Default for State {
     fn default() -> State {
         let body = json!({"type": "BODY", "text": "Спасибо, что были в {{1}}! Как всё прошло?"});
-        let buttons = json!({"type": "BUTTONS", "buttons": [{"type": "URL", "text": "Оценить", "url": "https://otz.example/{{1}}"}]});
+        let buttons =
+            json!({"type": "BUTTONS", "buttons": [{"type": "URL", "text": "Оценить", "url": "https://otz.example/{{1}}"}]});
         let review = |language: &str, category: &str| {
             json!({"id": "1689556908129832", "name": "review_request", "language": language, "category": category,
                 "status": "APPROVED", "components": [body, buttons]})
@@ -141,7 +142,8 @@ impl State {
         };
         let now = wire::now_ms();
         if self.settings.recipients.as_ref().is_some_and(|known| !known.contains(&phone)) {
-            let details = "Recipient phone number not in allowed list: Add recipient phone number to recipient list and try again.";
+            let details =
+                "Recipient phone number not in allowed list: Add recipient phone number to recipient list and try again.";
             return Err(refuse(131_030, "Recipient phone number not in allowed list", details));
         }
         if !self.calls.entry(from.to_owned()).or_default().fits(now, 1_000, self.settings.messages_per_s) {
@@ -184,11 +186,19 @@ impl State {
     fn template(&self, sent: &Value) -> Result<(Value, String), Failure> {
         let (name, language) = (sent["name"].as_str().unwrap_or_default(), sent["language"]["code"].as_str().unwrap_or_default());
         if name.is_empty() || language.is_empty() {
-            return Err(refuse(131_008, "Required parameter is missing", "template['name'] and template['language']['code'] are required."));
+            return Err(refuse(
+                131_008,
+                "Required parameter is missing",
+                "template['name'] and template['language']['code'] are required.",
+            ));
         }
         let known = self.templates.iter().find(|known| known["name"] == name && known["language"] == language);
         let missing = || {
-            refuse(132_001, "Template name does not exist in the translation", format!("template name ({name}) does not exist in {language}"))
+            refuse(
+                132_001,
+                "Template name does not exist in the translation",
+                format!("template name ({name}) does not exist in {language}"),
+            )
         };
         let known = known.ok_or_else(missing)?;
         match known["status"].as_str() {

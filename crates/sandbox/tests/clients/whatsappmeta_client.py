@@ -75,7 +75,7 @@ def by_pywa(url: str) -> None:
         try:
             client_of(url, token).send_message(to=to, text="Hi")
         except errors.WhatsAppError as error:
-            assert error.error_code == expected, error
+            assert error.code == expected, error
         else:
             raise AssertionError(f"{expected} was to come")
     control(url, "settings", {"pair_burst": 45}, "PUT")
@@ -103,7 +103,7 @@ def webhooks(url: str) -> None:
     statuses = [update for update in read if isinstance(update, types.MessageStatus)]
     assert statuses and all(status.id.startswith("wamid.") for status in statuses), statuses
     # Nobody had written: free words fail, and the template goes its way.
-    assert any(status.error is not None and status.error.error_code == WINDOW_CLOSED for status in statuses), statuses
+    assert any(status.error is not None and status.error.code == WINDOW_CLOSED for status in statuses), statuses
     assert any(status.tracker == "cmd_1" for status in statuses), statuses
     assert any(isinstance(update, types.Message) and update.text == "да" for update in read), read
     assert any(isinstance(update, types.CallbackButton) and update.data == "RATE_5" for update in read), read

@@ -22,7 +22,12 @@ impl World {
     }
 
     /// A status of a message of this key, and how the command stands after it.
-    async fn known_after(&self, command: Id, connection: Id, state: Delivery) -> (CommandState, Option<String>, Option<Delivery>) {
+    async fn known_after(
+        &self,
+        command: Id,
+        connection: Id,
+        state: Delivery,
+    ) -> (CommandState, Option<String>, Option<Delivery>) {
         let news = StatusNews { key: Some(command.to_string()), ..StatusNews::new("wamid.1", state, "a") };
         self.store.apply(Change { statuses: vec![(connection, news)], now: Some(now()), ..Change::default() }).await.unwrap();
         self.stands(command).await

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use uzel::{hub::Parts, settings::Settings};
-use uzel_model::{Address, Content, Id, Job, Template, id::Kind};
+use uzel_model::{Address, Content, Id, Job, id::Kind, message::Template};
 use uzel_store::{Change, Command, Contact, NewCommand};
 
 use crate::{
@@ -72,12 +72,7 @@ async fn queue(world: &World, phone: &str, text: &str) {
     let parameters = json!({ "type": "body", "parameters": [{ "type": "text", "text": "Кофейня" }] });
     let template = Template { name: "review_request".to_owned(), language: "ru".to_owned(), components: vec![parameters] };
     let content = Content { template: Some(template), ..Content::text(text) };
-    let job = Job::Send {
-        to: Address::Phone(phone.to_owned()),
-        content: content.into(),
-        consent: false,
-        repeatable: false,
-    };
+    let job = Job::Send { to: Address::Phone(phone.to_owned()), content: content.into(), consent: false, repeatable: false };
     let command = Command {
         id: Id::new(Kind::Command),
         merchant: link.merchant,
@@ -109,7 +104,8 @@ async fn statuses_that_come_late_twice_or_out_of_order_take_nothing_back() {
     assert_eq!((&ours["state"], &ours["delivery"]), (&json!("done"), &json!("on_the_way")));
     told(&world, "statuses", json!({ "message_ids": [sent["id"]], "statuses": ["sent"] })).await;
     assert_eq!(command(&world).await["delivery"], "on_the_way");
-    told(&world, "statuses", json!({ "message_ids": [sent["id"]], "statuses": ["read", "delivered", "sent"], "batch": true })).await;
+    told(&world, "statuses", json!({ "message_ids": [sent["id"]], "statuses": ["read", "delivered", "sent"], "batch": true }))
+        .await;
     for again in [json!(["delivered"]), json!(["sent"]), json!(["read"]), json!(["failed"])] {
         told(&world, "statuses", json!({ "message_ids": [sent["id"]], "statuses": again, "count": 2 })).await;
         assert_eq!(command(&world).await["delivery"], "read", "{again}");
@@ -145,7 +141,8 @@ async fn a_message_whose_answer_was_lost_is_done_when_a_status_brings_its_key() 
         told(&world, "statuses", json!({ "message_ids": ["wamid.x"], "callback_data": "msg_1", "statuses": ["sent"] })).await;
         assert_eq!(world.commands("unknown").await, 1);
         let message = accepted(&world).await.pop().map_or(json!("wamid.told"), |message| message["id"].clone());
-        told(&world, "statuses", json!({ "message_ids": [message], "callback_data": id, "statuses": ["sent", "delivered"] })).await;
+        told(&world, "statuses", json!({ "message_ids": [message], "callback_data": id, "statuses": ["sent", "delivered"] }))
+            .await;
         let text = command(&world).await;
         assert_eq!((&text["state"], &text["delivery"], &text["provider_id"]), (&json!("done"), &json!("delivered"), &message));
         assert_eq!(world.commands("unknown").await, 0);
@@ -316,7 +313,10 @@ async fn only_who_knows_the_secret_or_the_word_is_let_in_and_neither_is_written_
     all_read(&world).await;
     let entry = world.newest("whatsappmeta").await;
     let kept = entry.to_string();
-    assert!(kept.contains("79990001122") && !kept.contains(WORD) && !kept.contains(SECRET) && !kept.contains(signature), "{kept}");
+    assert!(
+        kept.contains("79990001122") && !kept.contains(WORD) && !kept.contains(SECRET) && !kept.contains(signature),
+        "{kept}"
+    );
     let columns = world.texts_of("SELECT query || headers FROM inbox").await.join("\n");
     assert!(columns.contains("\"b\"") && !columns.contains(WORD) && !columns.contains(signature), "{columns}");
 
@@ -345,6 +345,10 @@ async fn the_hub_sets_its_address_and_looks_after_templates() {
     for call in world.calls("whatsappmeta", "/v23.0").await {
         calls.insert(format!("{} {}", call["method"].as_str().unwrap(), call["path"].as_str().unwrap()), json!(call["status"]));
     }
-    let known = ["GET /v23.0/102290129340398/message_templates", "GET /v23.0/102290129340398/subscribed_apps", "POST /v23.0/102290129340398/subscribed_apps"];
+    let known = [
+        "GET /v23.0/102290129340398/message_templates",
+        "GET /v23.0/102290129340398/subscribed_apps",
+        "POST /v23.0/102290129340398/subscribed_apps",
+    ];
     assert_eq!(calls.keys().map(String::as_str).collect::<Vec<_>>(), known);
 }
