@@ -130,7 +130,7 @@ fn the_methods_of_each_provider_are_told() {
     for id in ["iiko", "rkeeper", "yclients", "log", "resend"] {
         assert_eq!(methods(id), ["POST"], "{id}");
     }
-    for id in ["amocrm", "smsru"] {
+    for id in ["amocrm", "smsru", "whatsappmeta"] {
         assert_eq!(methods(id), ["POST", "GET"], "{id}");
     }
 }

@@ -17,6 +17,7 @@ mod smsru;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod whatsappmeta;
 mod yclients;
 
 /// Every provider that the hub knows.
@@ -28,6 +29,7 @@ pub const PROVIDERS: &[Provider] = &[
     smsru::PROVIDER,
     iiko::PROVIDER,
     // Of one channel the first is chosen that a merchant has.
+    whatsappmeta::PROVIDER,
     exolve::SMS,
     exolve::WHATSAPP,
     resend::PROVIDER,

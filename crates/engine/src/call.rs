@@ -25,7 +25,7 @@ use uzel_model::{
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
 use crate::{
-    Engine, Link, RequestLabel, breaker, code, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, review, trace,
+    Engine, Link, RequestLabel, breaker, code, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, review, trace, window,
 };
 
 /// Looked at again within this, since breakers close and clocks move.
@@ -358,6 +358,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
                 let key = command.id.to_string();
                 let (content, secret) = code::opened(call.engine, command, content)?;
                 call.hide(secret.clone());
+                let content = window::fit(call.engine, link, messages, command, to, &content).await;
                 let sent = messages.send(&client, Outbound { to, content: &content, key: &key }).await;
                 match secret {
                     Some(secret) => sent.map(Made::Sent).map_err(|error| code::without(error, &secret)),

@@ -40,6 +40,7 @@ pub mod trace;
 mod trial;
 mod vault;
 mod verdict;
+mod window;
 mod world;
 
 use std::{

@@ -18,7 +18,7 @@ use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, 
 use crate::{
     Engine, Link, ProviderLabel, World, consent, endpoint,
     flow::{Decision, Place},
-    lost, review, trace,
+    lost, review, trace, window,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -197,6 +197,11 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
         change.ends_login = Some(link.id);
         change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "disconnected".to_owned(), text: why });
     }
+    for warning in reading.warnings {
+        let text = format!("{}: {}", link.provider.name, warning.text);
+        change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: warning.kind, text });
+    }
+    change.heard.extend(change.events.iter().filter_map(|new| window::heard(&new.event, now)));
     for new in &mut change.events {
         let told = endpoint::told(world, new, now, &mut mark.notes);
         new.commands.extend(told);

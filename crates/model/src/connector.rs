@@ -107,6 +107,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// Parameters of the query, beside `key`, in which this provider puts secrets: they are never journalled.
+    fn credential_parameters(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// The HTTP methods of its requests; others are not let in.
     fn methods(&self) -> &'static [&'static str] {
         &["POST"]
@@ -310,6 +315,17 @@ pub struct Reading {
     pub choices: Vec<Choice>,
     /// The provider says that this connection is switched off (an application removed, a hook disabled).
     pub disconnected: Option<String>,
+    /// What the merchant should know of the account or its templates.
+    pub warnings: Vec<Warning>,
+}
+
+/// Something that a provider tells of a merchant's account there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Warning {
+    /// What it is about, for programs; the same thing is told once a day.
+    pub kind: String,
+    /// What has happened, for people.
+    pub text: String,
 }
 
 /// News of a message sent earlier.

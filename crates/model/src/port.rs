@@ -122,7 +122,11 @@ pub trait Messages: Send + Sync {
     fn again_after_s(&self) -> Option<u32> {
         None
     }
-    /// Sends a message to an address of the channel's kind.
+    /// For how many hours after a person has written anything may be said to them; later only what the provider has approved.
+    fn reply_window_h(&self) -> Option<u32> {
+        None
+    }
+    /// Sends a message to an address of the channel's kind: the template, where it has one.
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError>;
     /// Whether the provider can be asked what became of messages ([`Self::statuses`]).
     fn can_be_asked(&self) -> bool {

@@ -18,6 +18,7 @@ mod rkeeper;
 mod serve;
 mod smsru;
 mod token;
+mod whatsappmeta;
 mod wire;
 mod yclients;
 
@@ -45,6 +46,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("resend", || Box::new(resend::Resend::default())),
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),
     ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),
+    ("whatsappmeta", || Box::new(whatsappmeta::WhatsApp::default())),
 ];
 
 /// A running sandbox; it stops when this is dropped.

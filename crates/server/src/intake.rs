@@ -16,7 +16,7 @@ use axum::{
 };
 use tracing::Instrument;
 use uzel_engine::{Link, World, trace};
-use uzel_model::{Intake, Rejection, Request, Response};
+use uzel_model::{Connector, Intake, Rejection, Request, Response};
 
 use crate::{
     App, BODY_BYTES_MAX, Problem,
@@ -121,7 +121,7 @@ async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: Strin
     if let Some(body) = link.connector.scrub(&request) {
         request.body = body;
     }
-    take_credentials_out(&mut request, link.connector.credential_headers());
+    take_credentials_out(&mut request, link.connector.as_ref());
     match intake {
         Intake::Asks { deadline_ms } => {
             let question = request.clone();
@@ -173,8 +173,9 @@ fn first_key<'a>(world: &World, provider: &str, request: &'a Request) -> &'a str
 }
 
 /// What proved the request is named by the key's id; the key itself is never journalled.
-fn take_credentials_out(request: &mut Request, own: &[&str]) {
-    request.query.retain(|(name, _)| name != "key");
+fn take_credentials_out(request: &mut Request, connector: &dyn Connector) {
+    let (own, parameters) = (connector.credential_headers(), connector.credential_parameters());
+    request.query.retain(|(name, _)| name != "key" && !parameters.contains(&name.as_str()));
     request.headers.retain(|(name, _)| {
         let name = name.as_str();
         !KEY_HEADERS.contains(&name) && !COOKIE_HEADERS.contains(&name) && !own.contains(&name)

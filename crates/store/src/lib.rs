@@ -9,6 +9,8 @@ mod copy;
 mod erasure;
 mod feed;
 mod generate;
+mod heard;
+mod lost;
 #[cfg(feature = "memory")]
 mod memory;
 mod numbers;
@@ -31,6 +33,7 @@ pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
 pub use generate::{Generator, Past, Text};
+pub use heard::Heard;
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
@@ -218,10 +221,11 @@ pub struct Settlement {
 
 impl Settlement {
     /// What it comes to where the command was called off while it was being sent: what is done or unknown stays so, nothing is
-    /// tried again, and no replay takes it up.
-    fn after(&self, called_off: Option<String>) -> Cow<'_, Self> {
-        match (self.state, called_off) {
-            (CommandState::Waiting | CommandState::Dead, Some(reason)) => Cow::Owned(Self {
+    /// tried again, and no replay takes it up. What is unknown is done where a status has told the provider's id of it.
+    fn after(&self, called_off: Option<String>, told: Option<String>) -> Cow<'_, Self> {
+        match (self.state, called_off, told) {
+            (CommandState::Unknown, _, Some(provider_id)) => Cow::Owned(self.taken(provider_id)),
+            (CommandState::Waiting | CommandState::Dead, Some(reason), _) => Cow::Owned(Self {
                 state: CommandState::Held,
                 retry_at: None,
                 reason: Some(reason),
@@ -271,6 +275,8 @@ pub struct Change {
     /// Commands that follow from an event told before (a replay).
     pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
+    /// People who wrote.
+    pub heard: Vec<Heard>,
     pub settlement: Option<Settlement>,
     pub verdict: Option<Verdict>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
@@ -535,6 +541,8 @@ pub trait Store: Send + Sync {
     async fn session(&self, connection: Id) -> Result<Option<Vec<u8>>, StoreError>;
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError>;
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError>;
+    /// When a person, by the key of their address, last wrote to a connection.
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError>;
     /// Messages sent by this connection between two moments whose fate is not known yet.
     async fn undelivered(
         &self,

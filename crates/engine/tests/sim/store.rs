@@ -289,6 +289,9 @@ impl Store for NodeStore {
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         pass!(self, cursor(connection))
     }
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError> {
+        pass!(self, last_heard(merchant, connection, who))
+    }
     async fn undelivered(
         &self,
         connection: Id,

@@ -220,6 +220,10 @@ pub(crate) const TABLES: &[Table] = {
             ],
         ),
         plain(
+            "heard",
+            &[column("merchant", Id), column("who", Text), column("connection", Id), column("at", Time)],
+        ),
+        plain(
             "notice",
             &[
                 column("merchant", Id),
@@ -368,19 +372,19 @@ pub(crate) const TABLES: &[Table] = {
         // Whoever held these leases is dead: they are over.
         Table {
             sqlite: Way {
-                write: Some("INSERT INTO sending (command, lease, until, called_off) VALUES (?1, ?1, 0, ?2)"),
+                write: Some("INSERT INTO sending (command, lease, until, called_off, told) VALUES (?1, ?1, 0, ?2, ?3)"),
                 made: &["lease", "until"],
                 ..PLAIN
             },
             postgres: Way {
                 write: Some(
-                    "INSERT INTO sending (command, lease, until, batch, called_off)
-                     SELECT command, nextval('lease'), '-infinity', gen_random_uuid(), called_off FROM r",
+                    "INSERT INTO sending (command, lease, until, batch, called_off, told)
+                     SELECT command, nextval('lease'), '-infinity', gen_random_uuid(), called_off, told FROM r",
                 ),
                 made: &["lease", "until", "batch"],
                 ..PLAIN
             },
-            ..plain("sending", &[column("command", Of(Thing::Command)), column("called_off", Text)])
+            ..plain("sending", &[column("command", Of(Thing::Command)), column("called_off", Text), column("told", Text)])
         },
         Table {
             sqlite: BY_ORDINAL,

@@ -3,6 +3,7 @@
 
 mod code;
 mod look;
+mod lost;
 mod people;
 mod reviews;
 mod rows;
@@ -257,6 +258,10 @@ impl Store for Memory {
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         Ok(self.rows.lock().cursors.get(&connection).cloned())
+    }
+
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.rows.lock().heard.get(&(merchant, who.to_owned(), connection)).copied())
     }
 
     async fn undelivered(

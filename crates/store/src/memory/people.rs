@@ -178,6 +178,7 @@ impl Rows {
             }
         }
         self.forget_reviews(merchant, phone);
+        self.heard.retain(|(of, who, _), _| *of != merchant || who != phone);
         if let Some((contact, at)) = self.contacts.remove(&(merchant, phone.to_owned())) {
             erased.contacts += 1;
             if contact.opted_out {
@@ -198,6 +199,7 @@ impl Rows {
         gone.iter().for_each(|id| self.forget(*id));
         self.purge_reviews(merchant, before);
         self.exchanges.retain(|_, exchange| exchange.at >= before || !is_own(exchange.merchant));
+        self.heard.retain(|(of, ..), at| *at >= before || !is_own(*of));
         let waits = |state| state == CommandState::Waiting;
         self.commands.retain(|_, row| {
             row.entry.is_some() || row.command.due_at >= before || waits(row.state) || !is_own(row.command.merchant)

@@ -58,12 +58,16 @@ pub(super) struct Rows {
     pub(super) sending: BTreeMap<Id, (i64, Timestamp)>,
     /// Why some of those are not to be tried again.
     sending_off: BTreeMap<Id, String>,
+    /// The provider's ids of some of those, which statuses have told.
+    pub(super) told: BTreeMap<Id, String>,
     leases: i64,
     called_off: HashMap<String, (i64, String)>,
     pub(super) references: HashMap<String, BTreeSet<Id>>,
     pub(super) slots: BTreeMap<[u8; 16], (Timestamp, Id)>,
     pub(super) sent: BTreeMap<(Id, String), Message>,
     pub(super) contacts: HashMap<(Id, String), (Contact, Timestamp)>,
+    /// When people last wrote, by merchant, address and connection.
+    pub(super) heard: HashMap<(Id, String, Id), Timestamp>,
     pub(super) exchanges: BTreeMap<Id, Exchange>,
     pub(super) notices: BTreeMap<(i64, Id, Id, String), Notice>,
     pub(super) setup: BTreeMap<Id, SetupRow>,
@@ -172,7 +176,12 @@ impl Rows {
         if let Some(mark) = change.mark {
             self.mark(mark, &applied, told_statuses);
         }
+        for heard in change.heard {
+            let last = self.heard.entry((heard.merchant, heard.who, heard.connection)).or_insert(heard.at);
+            *last = heard.at.max(*last);
+        }
         for (connection, news) in change.statuses {
+            self.recognise(connection, &news, now);
             if let Some(message) = self.sent.get_mut(&(connection, news.provider_id))
                 && message.state == Delivery::OnTheWay
             {
@@ -208,7 +217,7 @@ impl Rows {
     fn settle(&mut self, settlement: Settlement) {
         let id = settlement.command;
         self.sending.remove(&id);
-        let settlement = settlement.after(self.sending_off.remove(&id)).into_owned();
+        let settlement = settlement.after(self.sending_off.remove(&id), self.told.remove(&id)).into_owned();
         let row = self.commands.get_mut(&id).expect("what is being sent is a command");
         row.command.attempts += u32::from(settlement.counts);
         row.next_at = settlement.retry_at.unwrap_or(row.next_at);
@@ -447,6 +456,7 @@ impl Rows {
         for id in over {
             self.sending.remove(&id);
             let called_off = self.sending_off.remove(&id);
+            self.told.remove(&id);
             let Some(row) = self.commands.get_mut(&id) else { continue };
             if row.command.job.repeatable() && called_off.is_some() {
                 row.reason = called_off;

@@ -15,8 +15,10 @@ mod events;
 mod fsck;
 mod generate;
 mod handover;
+mod heard;
 mod journal;
 mod lanes;
+mod lost;
 mod nodes;
 mod outbox;
 mod pages;
@@ -68,6 +70,8 @@ pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (5, "envelope", include_str!("migrations/5_envelope.sql")),
     (6, "reviews", include_str!("migrations/6_reviews.sql")),
     (7, "code", include_str!("migrations/7_code.sql")),
+    (8, "heard", include_str!("migrations/8_heard.sql")),
+    (9, "told", include_str!("migrations/9_told.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -429,6 +433,10 @@ impl Store for Postgres {
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         setup::cursor(&self.core.reader().await?, connection).await
+    }
+
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError> {
+        heard::last(&self.core.reader().await?, merchant, connection, who).await
     }
 
     async fn undelivered(

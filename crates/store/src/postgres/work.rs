@@ -14,9 +14,10 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, port::Delivery, signature::fingerprint};
 
 use super::{
-    Core, consent, events, get,
+    Core, consent, events, get, heard,
     journal::{self, text},
     lanes::Fault,
+    lost,
     outbox::{self, Ended, Queued},
     purge, review, uuid,
 };
@@ -118,7 +119,7 @@ async fn carry_out(
     shard: i32,
 ) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
     let mut outcomes: Vec<Result<Applied, StoreError>> = run.iter().map(|_| Ok(Applied::default())).collect();
-    let (late, mut called_off) = fence(&work, run).await?;
+    let (late, mut meanwhile) = fence(&work, run).await?;
     for place in late {
         outcomes[place] = Err(StoreError::Conflict);
     }
@@ -136,8 +137,12 @@ async fn carry_out(
     let going: Vec<(usize, &Ready)> =
         run.iter().enumerate().filter(|(place, _)| outcomes[*place].is_ok()).map(|(place, ready)| (place, *ready)).collect();
     let settlements = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref());
-    let settlements: Vec<Cow<'_, Settlement>> =
-        settlements.map(|settlement| settlement.after(called_off.remove(&uuid(settlement.command)))).collect();
+    let mut ended: Vec<Cow<'_, Settlement>> = Vec::new();
+    for settlement in settlements {
+        let (called_off, told) = meanwhile.remove(&uuid(settlement.command)).unwrap_or_default();
+        ended.push(settlement.after(called_off, told));
+    }
+    let settlements = ended;
     if !settlements.is_empty() {
         settle(&work, &settlements, &mut gathered).await?;
     }
@@ -252,10 +257,13 @@ async fn ending_keys(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<i64>,
     work.query(&statement, &[&again]).await?.iter().map(|row| Ok(get(row, 0)?)).collect()
 }
 
-/// Takes what only one may take. Gives the places of the changes that came too late, and why commands were called off while
-/// they were being sent.
-async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, HashMap<Uuid, String>), Fault> {
-    let (mut late, mut called_off) = (Vec::new(), HashMap::new());
+/// What came of a command while it was being sent: why it was called off, and the provider's id that a status told.
+type Meanwhile = (Option<String>, Option<String>);
+
+/// Takes what only one may take. Gives the places of the changes that came too late, and what came of commands while they were
+/// being sent.
+async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, HashMap<Uuid, Meanwhile>), Fault> {
+    let (mut late, mut meanwhile) = (Vec::new(), HashMap::new());
     let settlements: Vec<(usize, &Settlement)> =
         run.iter().enumerate().filter_map(|(place, ready)| Some((place, ready.change.settlement.as_ref()?))).collect();
     if !settlements.is_empty() {
@@ -266,14 +274,14 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, Ha
             .prepare_cached(
                 "DELETE FROM sending USING unnest($1::uuid[], $2::bigint[]) AS ended (command, lease)
                  WHERE sending.command = ended.command AND sending.lease = ended.lease
-                 RETURNING sending.command, sending.lease, sending.called_off",
+                 RETURNING sending.command, sending.lease, sending.called_off, sending.told",
             )
             .await?;
         let mut held = HashSet::new();
         for row in work.query(&statement, &[&commands, &leases]).await? {
             let command: Uuid = get(&row, 0)?;
             held.insert((command, get::<i64>(&row, 1)?));
-            called_off.extend(get::<Option<String>>(&row, 2)?.map(|reason| (command, reason)));
+            meanwhile.insert(command, (get(&row, 2)?, get(&row, 3)?));
         }
         let lost = settlements.iter().filter(|(_, ended)| !held.remove(&(uuid(ended.command), ended.lease)));
         late.extend(lost.map(|(place, _)| *place));
@@ -299,7 +307,7 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, Ha
             late.push(place);
         }
     }
-    Ok((late, called_off))
+    Ok((late, meanwhile))
 }
 
 async fn move_cursor(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
@@ -613,7 +621,9 @@ async fn one_by_one(
     if let (Some(new), Some(documents)) = (&change.resolved, &ready.resolved) {
         resolve(work, new, documents, applied, gathered).await?;
     }
+    heard::put(work, &change.heard).await?;
     for (connection, news) in &change.statuses {
+        lost::recognise(work, *connection, news, change.now.unwrap_or(Timestamp::UNIX_EPOCH), gathered).await?;
         let state: i16 = match news.state {
             Delivery::OnTheWay => 0,
             Delivery::Delivered => 1,

@@ -14,7 +14,9 @@ mod file;
 mod fresh;
 mod fsck;
 mod generate;
+mod heard;
 mod journal;
+mod lost;
 mod outbox;
 mod pages;
 #[cfg(test)]
@@ -195,6 +197,8 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("envelope", include_str!("migrations/7_envelope.sql")),
     ("reviews", include_str!("migrations/8_reviews.sql")),
     ("code", include_str!("migrations/9_code.sql")),
+    ("heard", include_str!("migrations/10_heard.sql")),
+    ("told", include_str!("migrations/11_told.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -473,6 +477,11 @@ impl Store for Sqlite {
 
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         self.read(move |db| setup::one(db, "SELECT value FROM cursor WHERE connection = ?1", connection)).await
+    }
+
+    async fn last_heard(&self, merchant: Id, connection: Id, who: &str) -> Result<Option<Timestamp>, StoreError> {
+        let who = who.to_owned();
+        self.read(move |db| heard::last(db, merchant, connection, &who)).await
     }
 
     async fn undelivered(

@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
-use super::{consent, events, failed, journal, ms, outbox, publication, reference, review, setup, tally::Tally};
+use super::{consent, events, failed, heard, journal, lost, ms, outbox, publication, reference, review, setup, tally::Tally};
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{
@@ -83,7 +83,11 @@ fn write(db: &Connection, ready: &Ready, phones: Option<&PhoneHash>, tally: &mut
     if let Some(mark) = &change.mark {
         mark_entry(db, mark, &applied, change, tally)?;
     }
+    for heard in &change.heard {
+        heard::put(db, heard)?;
+    }
     for (connection, news) in &change.statuses {
+        lost::recognise(db, *connection, news, change.now.map_or(0, ms), tally)?;
         let state = match news.state {
             Delivery::OnTheWay => 0,
             Delivery::Delivered => 1,
@@ -248,12 +252,12 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
 /// Whether the lease still held.
 fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result<bool> {
     let command = settlement.command.ordinal();
-    let held: Option<Option<String>> = db
-        .prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2 RETURNING called_off")?
-        .query_row([command, settlement.lease], |row| row.get(0))
+    let held: Option<(Option<String>, Option<String>)> = db
+        .prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2 RETURNING called_off, told")?
+        .query_row([command, settlement.lease], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some(called_off) = held else { return Ok(false) };
-    let settlement = settlement.after(called_off);
+    let Some((called_off, told)) = held else { return Ok(false) };
+    let settlement = settlement.after(called_off, told);
     let (attempts, entry, order_key): (i64, Option<i64>, i64) = db
         .prepare_cached("SELECT attempts, entry, order_key FROM command WHERE ordinal = ?1")?
         .query_row([command], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;

@@ -1094,5 +1094,7 @@ async fn the_keys_that_seal_change_all_at_once_and_only_if_nothing_has_changed_s
     assert_eq!(sealed.sessions, [(link, b"login two".to_vec())]);
 }
 
+#[path = "heard.rs"]
+mod heard;
 #[path = "people.rs"]
 mod people;

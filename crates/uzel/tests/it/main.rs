@@ -52,4 +52,5 @@ mod smsru;
 mod subscriptions;
 mod tracing;
 mod watch;
+mod whatsappmeta;
 mod world;
