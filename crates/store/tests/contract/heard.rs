@@ -12,7 +12,7 @@ fn at(hours: i64) -> Timestamp {
 }
 
 impl World {
-    async fn hear(&self, connection: Id, who: &str, at: Timestamp) {
+    async fn heard_from(&self, connection: Id, who: &str, at: Timestamp) {
         let heard = vec![Heard { merchant: self.merchant, connection, who: who.to_owned(), at }];
         self.store.apply(Change { heard, now: Some(now()), ..Change::default() }).await.unwrap();
     }
@@ -54,11 +54,11 @@ async fn it_is_remembered_when_somebody_last_wrote_to_a_connection() {
     let world = world().await;
     assert_eq!(world.last(PHONE).await, None);
     for (told, known) in [(at(1), at(1)), (at(3), at(3)), (at(2), at(3))] {
-        world.hear(world.link, PHONE, told).await;
+        world.heard_from(world.link, PHONE, told).await;
         assert_eq!(world.last(PHONE).await, Some(known), "what is told late changes nothing");
     }
-    world.hear(Id::new(Kind::Connection), PHONE, at(9)).await;
-    world.hear(world.link, "chat/7", at(8)).await;
+    world.heard_from(Id::new(Kind::Connection), PHONE, at(9)).await;
+    world.heard_from(world.link, "chat/7", at(8)).await;
     assert_eq!((world.last(PHONE).await, world.last("chat/7").await), (Some(at(3)), Some(at(8))));
     assert_eq!(world.store.last_heard(Id::new(Kind::Merchant), world.link, PHONE).await.unwrap(), None);
 }
@@ -67,7 +67,7 @@ async fn it_is_remembered_when_somebody_last_wrote_to_a_connection() {
 async fn who_wrote_is_forgotten_in_time_and_when_the_person_is_erased() {
     let world = world().await;
     for (who, hours) in [("old", -1), (PHONE, 1), ("+79990000000", 1)] {
-        world.hear(world.link, who, at(hours)).await;
+        world.heard_from(world.link, who, at(hours)).await;
     }
     while world.store.purge_merchant(Id::new(Kind::Merchant), at(9), 10).await.unwrap() > 0 {}
     assert_eq!(world.last("old").await, Some(at(-1)), "another merchant's time is not this one's");
