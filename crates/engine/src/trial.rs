@@ -38,6 +38,7 @@ pub(crate) fn sample(kind: &str) -> Event {
             repaired: false,
         }),
         phone_error: None,
+        email: None,
         refs: vec!["5001".to_owned()],
         data: json!({}),
         history: false,
