@@ -3,6 +3,7 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod chain;
 mod copy;
 mod erasure;
 mod feed;
@@ -22,6 +23,7 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+pub use chain::{Early, Message, Next, Spent, Step};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
@@ -271,6 +273,10 @@ pub struct Change {
     pub commands: Vec<NewCommand>,
     pub statuses: Vec<(Id, StatusNews)>,
     pub settlement: Option<Settlement>,
+    /// What the settlement says of a message.
+    pub step: Option<Step>,
+    /// Where news stand of messages that are not known.
+    pub early: Vec<Early>,
     pub verdict: Option<Verdict>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
@@ -392,6 +398,8 @@ pub struct Applied {
     pub new_events: u32,
     pub duplicates: u32,
     pub queued: u32,
+    /// Entries that are unread again, since what they told of is known now.
+    pub read_again: u32,
 }
 
 /// The store, as the engine sees it. Every method that writes has committed when it returns `Ok`.
@@ -471,6 +479,11 @@ pub trait Store: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> Result<Vec<String>, StoreError>;
+
+    /// Messages that this connection sent, by the provider's ids; those that are not known are left out.
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError>;
+    /// What a merchant's messages of a month (`2026-11`, UTC) cost, as far as providers tell.
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError>;
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
     /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.

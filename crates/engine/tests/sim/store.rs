@@ -8,8 +8,8 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
-    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, News,
+    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Spent, Store, StoreError,
     StoredEvent, Timeline, TimelineCommand,
 };
 
@@ -265,6 +265,12 @@ impl Store for NodeStore {
     }
     async fn put_session(&self, connection: Id, sealed: Vec<u8>) -> Result<(), StoreError> {
         pass!(self, put_session(connection, sealed))
+    }
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError> {
+        pass!(self, messages(connection, provider_ids))
+    }
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError> {
+        pass!(self, costs(merchant, month))
     }
     async fn cursor(&self, connection: Id) -> Result<Option<String>, StoreError> {
         pass!(self, cursor(connection))

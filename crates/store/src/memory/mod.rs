@@ -1,6 +1,7 @@
 //! The store as a model: what a store shared by nodes must do, in memory and in plain words. It keeps nothing and serves tests
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
+mod chain;
 mod look;
 mod people;
 mod rows;
@@ -18,8 +19,8 @@ use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Contact, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Spent, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
 
@@ -96,7 +97,7 @@ impl Store for Memory {
             let mut rows = self.rows.lock();
             changes.into_iter().map(|change| rows.apply(change, now)).collect()
         };
-        if brings {
+        if brings || applied.iter().flatten().any(|applied| applied.read_again > 0) {
             self.appended.notify_one();
         }
         if applied.iter().flatten().any(|applied| applied.queued > 0) {
@@ -237,6 +238,14 @@ impl Store for Memory {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         Ok(self.rows.lock().undelivered(connection, after, before, limit))
+    }
+
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError> {
+        Ok(self.rows.lock().messages(connection, &provider_ids))
+    }
+
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError> {
+        Ok(self.rows.lock().costs(merchant, month))
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {

@@ -6,6 +6,7 @@
 
 mod answer;
 mod audit;
+mod chain;
 mod commands;
 pub(crate) mod copy;
 mod erase;
@@ -53,19 +54,20 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Spent, Stats, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
 /// that a program must know to work on beside it.
-pub(crate) const STEPS: [(u32, &str, &str); 5] = [
+pub(crate) const STEPS: [(u32, &str, &str); 6] = [
     (1, "first", include_str!("migrations/1_first.sql")),
     (2, "setup", include_str!("migrations/2_setup.sql")),
     (3, "feed", include_str!("migrations/3_feed.sql")),
     (4, "called_off", include_str!("migrations/4_called_off.sql")),
     (5, "envelope", include_str!("migrations/5_envelope.sql")),
+    (6, "chain", include_str!("migrations/6_chain.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -384,6 +386,14 @@ impl Store for Postgres {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         watch::undelivered(&self.core.reader().await?, connection, after, before, limit).await
+    }
+
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError> {
+        chain::messages(&self.core.reader().await?, connection, &provider_ids).await
+    }
+
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError> {
+        chain::costs(&self.core.reader().await?, merchant, month).await
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {

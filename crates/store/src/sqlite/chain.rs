@@ -10,8 +10,7 @@ use crate::{
     numbers::{command_state, entry_tally},
 };
 
-/// Notes which command follows a settled one. `held`: the settled command was called off meanwhile. Gives what is to be queued
-/// as held back.
+/// Notes which command follows a settled one. `held`: the settled one was called off meanwhile.
 pub(super) fn follow(db: &Connection, settled: Id, ends: CommandState, step: &Step, held: Option<&str>) -> Result<()> {
     let Some(next) = &step.next else { return Ok(()) };
     db.prepare_cached("INSERT INTO step (command, after, why) VALUES (?1, ?2, ?3)")?.execute(params![

@@ -4,6 +4,7 @@
 
 mod answer;
 mod audit;
+mod chain;
 mod commands;
 pub(crate) mod copy;
 mod erase;
@@ -50,8 +51,8 @@ use writer::{Queue, Task};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, News, Notice,
+    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Spent, Stats, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
 
@@ -183,7 +184,7 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 7] = [
+pub(crate) const STEPS: [(&str, &str); 8] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
@@ -191,6 +192,7 @@ pub(crate) const STEPS: [(&str, &str); 7] = [
     ("feed", include_str!("migrations/5_feed.sql")),
     ("called_off", include_str!("migrations/6_called_off.sql")),
     ("envelope", include_str!("migrations/7_envelope.sql")),
+    ("chain", include_str!("migrations/8_chain.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -439,6 +441,15 @@ impl Store for Sqlite {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         self.read(move |db| work::undelivered(db, connection, after, before, limit)).await
+    }
+
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError> {
+        self.read(move |db| chain::messages(db, connection, &provider_ids)).await
+    }
+
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError> {
+        let month = month.to_owned();
+        self.read(move |db| chain::costs(db, merchant, &month)).await
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {
