@@ -6,18 +6,17 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
     Event, Happening, Id, Job,
-    connector::{Reading, StatusNews},
+    connector::Reading,
     event::kind,
     id::Kind,
-    phone,
-    port::{Delivery, Messages},
-    signature,
+    phone, signature,
 };
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
 
 use crate::{
-    Engine, Link, ProviderLabel, World, endpoint,
+    Engine, Link, ProviderLabel, World, chain, endpoint,
     flow::{Decision, Place},
+    status::{self, Known},
     trace,
 };
 
@@ -86,9 +85,16 @@ async fn read_all(engine: &Engine, mut entries: Vec<Entry>) -> Vec<Entry> {
 async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     let world = engine.world();
     let now = engine.clock.now();
+    let known = match status::known(engine.store.as_ref(), &world, &entries).await {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::warn!("messages cannot be looked for yet: {error}");
+            return entries;
+        }
+    };
     let changes = entries.iter().map(|entry| {
         let change = trace::reading(entry).in_scope(|| {
-            let change = change(&world, entry, now);
+            let change = change(&world, entry, &known, now);
             tracing::debug!(events = change.events.len(), "an entry is read");
             change
         });
@@ -100,6 +106,8 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     });
     let changes: Vec<Change> = changes.collect();
     let ended: Vec<Option<Id>> = changes.iter().map(|change| change.ends_login).collect();
+    // What waits for a message's fate may be due now.
+    let hastens = changes.iter().any(|change| !change.statuses.is_empty());
     let outcomes = engine.store.apply_all(changes).await;
     let (mut queued, mut told) = (0, 0);
     let mut left = Vec::new();
@@ -118,7 +126,7 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
             }
         }
     }
-    if queued > 0 {
+    if queued > 0 || hastens {
         engine.due.notify_one();
     }
     if told > 0 {
@@ -130,15 +138,15 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
 /// Everything that follows from an entry. The same entry in the same world gives the same keys.
 ///
 /// What panics on the way (a reader, a flow's condition) makes a dead letter, not a dead hub.
-pub(crate) fn change(world: &World, entry: &Entry, now: Timestamp) -> Change {
-    std::panic::catch_unwind(AssertUnwindSafe(|| read(world, entry, now))).unwrap_or_else(|_| {
+pub(crate) fn change(world: &World, entry: &Entry, known: &Known, now: Timestamp) -> Change {
+    std::panic::catch_unwind(AssertUnwindSafe(|| read(world, entry, known, now))).unwrap_or_else(|_| {
         let notes = vec!["reading it failed: this is a fault of the hub".to_owned()];
         let mark = Mark { entry: entry.id, again: false, state: EntryState::Dead, notes, refs: Vec::new() };
         Change { mark: Some(mark), now: Some(now), ..Change::default() }
     })
 }
 
-fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
+fn read(world: &World, entry: &Entry, known: &Known, now: Timestamp) -> Change {
     let mut change = Change { now: Some(now), ..Change::default() };
     let mut mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
     match world.links.get(&entry.connection) {
@@ -147,29 +155,34 @@ fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
             mark.state = EntryState::Dead;
             mark.notes.push("its connection does not exist or cannot be used".to_owned());
         }
-        Some(link) => match link.connector.parse(&entry.request) {
+        Some(link) => match status::parse(link.connector.as_ref(), entry) {
             Err(malformed) => {
                 mark.state = EntryState::Dead;
                 mark.notes.push(malformed.to_string());
             }
-            Ok(reading) => follow(world, link, entry, reading, now, &mut mark, &mut change),
+            Ok(reading) => follow(world, link, entry, reading, known, now, &mut mark, &mut change),
         },
     }
     change.mark = Some(mark);
     change
 }
 
-fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Timestamp, mark: &mut Mark, change: &mut Change) {
+#[expect(clippy::too_many_arguments, reason = "what is read, in what it is read, and what is made of it")]
+fn follow(
+    world: &World,
+    link: &Link,
+    entry: &Entry,
+    reading: Reading,
+    known: &Known,
+    now: Timestamp,
+    mark: &mut Mark,
+    change: &mut Change,
+) {
     mark.notes.extend(reading.skipped);
     for happening in reading.happenings {
         change.events.push(event(world, link, entry, happening, now, &mut mark.notes));
     }
-    for news in reading.statuses {
-        if let Some(event) = status_event(link, entry, &news) {
-            change.events.push(event);
-        }
-        change.statuses.push((link.id, news));
-    }
+    status::follow(world, link, entry, reading.statuses, known, mark, change);
     if let Some(why) = reading.disconnected {
         let happening = Happening {
             key: Some(format!("disabled/{}", entry.id)),
@@ -192,38 +205,9 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
     }
 }
 
-fn status_event(link: &Link, entry: &Entry, news: &StatusNews) -> Option<NewEvent> {
-    let kind = match news.state {
-        Delivery::Delivered | Delivery::Read => kind::MESSAGE_DELIVERED,
-        Delivery::Failed => kind::MESSAGE_FAILED,
-        Delivery::OnTheWay => return None,
-    };
-    let event = Event {
-        id: Id::new(Kind::Event),
-        merchant: link.merchant,
-        connection: link.id,
-        provider: link.provider.id.to_owned(),
-        outlet: link.outlet,
-        kind: kind.to_owned(),
-        subject: format!("message/{}", news.provider_id),
-        key: format!("status/{}/{}", news.provider_id, news.code),
-        weak_key: false,
-        at: news.at.unwrap_or(entry.request.received_at),
-        name: None,
-        phone: None,
-        phone_error: None,
-        email: None,
-        refs: vec![news.provider_id.clone()],
-        data: serde_json::json!({ "code": news.code }),
-        history: false,
-        entry: entry.id,
-        trace: entry.trace.clone(),
-    };
-    Some(NewEvent { event, commands: Vec::new(), call_off: None, pending: false })
-}
-
 fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: Timestamp, notes: &mut Vec<String>) -> NewEvent {
     let phone = phone::first(&happening.person.phones, &link.country);
+    let email = happening.person.email();
     let weak_key = happening.key.is_none();
     let received_at = entry.request.received_at;
     let key = happening.key.unwrap_or_else(|| {
@@ -250,7 +234,7 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
         at: happening.at.unwrap_or(received_at),
         name: happening.person.name,
         phone_error: phone.as_ref().err().copied(),
-        email: None,
+        email,
         phone: phone.ok(),
         refs: happening.refs,
         data: happening.data,
@@ -302,15 +286,13 @@ pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: 
 pub(crate) fn decide(world: &World, link: &Link, event: &Event, now: Timestamp, notes: &mut Vec<String>) -> Vec<NewCommand> {
     let mut commands = Vec::new();
     for flow in world.flows_of(event.merchant).filter(|flow| flow.listens(event)) {
-        let Some(via) = world.link_of(flow.merchant, &flow.doc.via) else {
-            notes.push(format!("flow {}: its connection `{}` does not exist or cannot be used", flow.slug, flow.doc.via));
-            continue;
-        };
-        let repeatable = via.connector.messages().is_some_and(Messages::repeatable);
-        match flow.decide(event, Place { zone: &link.zone, outlet: &link.outlet_name, via: via.id, repeatable, now }) {
-            Decision::Command(command) => commands.push(*command),
-            Decision::Nothing(Some(why)) => notes.push(why),
-            Decision::Nothing(None) => {}
+        let ways = chain::ways(world, flow);
+        match flow.decide(event, Place { zone: &link.zone, outlet: &link.outlet_name, ways: &ways, now }) {
+            Decision::Command(command, skipped) => {
+                notes.extend(skipped);
+                commands.push(*command);
+            }
+            Decision::Nothing(why) => notes.extend(why),
         }
     }
     commands

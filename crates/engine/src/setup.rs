@@ -399,7 +399,9 @@ impl Planner<'_> {
             for (field, fault) in part.rule.faults() {
                 self.fault(&format!("{at}/{field}"), fault);
             }
-            self.via(&format!("{at}/via"), part, merchant);
+            for (field, slug) in part.rule.ways_out().into_iter().filter(|(field, slug)| field != "via" || !slug.is_empty()) {
+                self.via(&format!("{at}/{field}"), slug, part, merchant);
+            }
             let mut rule = part.rule.clone();
             if rule.ground_at.is_none() {
                 // When the decision was made is part of its record: the first time it was applied.
@@ -416,14 +418,14 @@ impl Planner<'_> {
     }
 
     /// A flow's way out must be there and send messages.
-    fn via(&mut self, at: &str, part: &FlowPart, merchant: Id) {
-        let FlowPart { merchant: of, rule, .. } = part;
-        match self.find(Kind::Connection, Some(merchant), &rule.via).map(|row| row.id) {
+    fn via(&mut self, at: &str, via: &str, part: &FlowPart, merchant: Id) {
+        let of = &part.merchant;
+        match self.find(Kind::Connection, Some(merchant), via).map(|row| row.id) {
             Some(connection) if !self.sends(connection) => {
-                self.fault(at, format!("`{}` sends no messages: name a connection whose provider does", rule.via));
+                self.fault(at, format!("`{}` sends no messages: name a connection whose provider does", via));
             }
             None if !self.strangers.contains(&merchant) => {
-                self.fault(at, format!("no connection `{}` of merchant `{of}`", rule.via));
+                self.fault(at, format!("no connection `{}` of merchant `{of}`", via));
             }
             _ => {}
         }

@@ -33,7 +33,7 @@ impl Rows {
         }
         let of_it = |(link, id, _): &&(Id, String, Id)| *link == connection && id == provider_id;
         let found: Vec<_> = self.early.keys().filter(of_it).cloned().collect();
-        found.iter().for_each(|key| drop(self.early.remove(key)));
+        self.early.retain(|key, _| !found.contains(key));
         found.into_iter().map(|(.., entry)| u32::from(self.read_again(entry))).sum()
     }
 
