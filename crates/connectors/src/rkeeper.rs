@@ -142,7 +142,7 @@ impl Rkeeper {
             kind,
             subject: format!("order/{}", id.map_or("-", String::as_str)),
             at: all(body, TIMES, |time| tree::text(time)?.parse::<Timestamp>().ok()).into_iter().next(),
-            person: Person { name: name(body), phones },
+            person: Person { name: name(body), phones, emails: Vec::new() },
             data: tree::object([
                 ("status", status),
                 ("sum", all(body, SUMS, tree::decimal).into_iter().next()),
@@ -184,7 +184,7 @@ impl Guests for Rkeeper {
         if phones.is_empty() {
             return Ok(Found::Nobody(format!("order {id} names no phone")));
         }
-        Ok(Found::Person(Person { name: name(result), phones }))
+        Ok(Found::Person(Person { name: name(result), phones, emails: tree::emails(result, &[&["guest", "email"]]) }))
     }
 }
 
@@ -381,7 +381,7 @@ mod tests {
         rkeeper.login().unwrap().renew(&client, None).await.unwrap();
         let guests = rkeeper.guests().unwrap();
         let found = guests.look_up(&client, &json!({ "order": "59707" })).await.unwrap();
-        assert_eq!(found, Found::Person(Person { name: Some("Мария".into()), phones: vec![json!("79990002201")] }));
+        assert_eq!(found, Found::Person(Person { name: Some("Мария".into()), phones: vec![json!("79990002201")], emails: Vec::new() }));
         assert!(matches!(guests.look_up(&client, &json!({ "order": "59707" })).await, Err(CallError::Later { .. })));
         assert!(guests.look_up(&client, &json!({ "order": "../admin" })).await.is_err());
         assert_eq!(script.sent()[1].url, "https://delivery.ucs.ru/orders/api/v1/orders/59707");

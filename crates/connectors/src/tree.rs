@@ -42,6 +42,11 @@ pub(crate) fn phones(value: &Value, paths: &[&[&str]]) -> Vec<Value> {
     paths.iter().map(|path| at(value, path)).filter(|phone| !phone.is_null()).cloned().collect()
 }
 
+/// The same of e-mail addresses; empty texts are left out too.
+pub(crate) fn emails(value: &Value, paths: &[&[&str]]) -> Vec<Value> {
+    paths.iter().map(|path| at(value, path)).filter(|email| !is_blank(email)).cloned().collect()
+}
+
 /// Whether nothing stands there.
 pub(crate) fn is_blank(value: &Value) -> bool {
     match value {

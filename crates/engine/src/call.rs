@@ -16,17 +16,15 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
-    CallError, Client, Event, Id, Job, Outbound, Refusal, Timestamp as At,
+    CallError, Client, Event, Id, Job, Outbound, Price, Refusal, Timestamp as At,
     id::Kind,
     phone,
     port::{Found, Messages, Sent},
     schedule::backoff,
 };
-use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
+use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Step, StoreError};
 
-use crate::{
-    Engine, Link, RequestLabel, breaker, code, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, review, trace, window,
-};
+use crate::{Engine, Link, RequestLabel, breaker, chain, code, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, review, trace, window};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -164,12 +162,14 @@ pub(crate) struct Outcome {
     pub(crate) provider_id: Option<String>,
     pub(crate) counts: bool,
     pub(crate) frees_slot: bool,
+    /// It waits for the merchant: where the flow has another step, that goes instead.
+    pub(crate) gives_way: bool,
     pub(crate) label: &'static str,
 }
 
 impl Outcome {
     pub(crate) fn ended(state: CommandState, reason: Option<String>, label: &'static str) -> Self {
-        Self { state, retry_at: None, reason, provider_id: None, counts: true, frees_slot: false, label }
+        Self { state, retry_at: None, reason, provider_id: None, counts: true, frees_slot: false, gives_way: false, label }
     }
 
     pub(crate) fn held(reason: &str) -> Self {
@@ -196,14 +196,26 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
     };
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &link, &command.trace).in_place(lease_until);
-    let outcome = match before(engine, &link, &command) {
-        Some(outcome) => outcome,
-        None if is_forgotten(&link, &command, engine.clock.now()) => {
-            failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change)
+    let (outcome, chain) = match chain::of(engine, &link, &command).await {
+        // What follows a message is known before it goes: afterwards nothing may fail.
+        Err(error) => {
+            let at = engine.clock.now() + SignedDuration::from_secs(5);
+            (Outcome { counts: false, ..Outcome::again(at, format!("its flow's steps cannot be read: {error}")) }, None)
         }
-        None => make(engine, &link, &command, &call, &mut change).await,
+        Ok(Some(chain)) if chain.has_arrived() => (Outcome::held("delivered"), None),
+        Ok(chain) => match before(engine, &link, &command) {
+            Some(outcome) => (outcome, None),
+            None if is_forgotten(&link, &command, engine.clock.now()) => {
+                (failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change), chain)
+            }
+            None => (make(engine, &link, &command, &call, &mut change).await, chain),
+        },
     };
+    let mut outcome = outcome;
     let has_tried = call.has_tried();
+    if let Some(chain) = chain {
+        chain.follow(engine, &link, &command, has_tried, &mut outcome, &mut change);
+    }
     let mut exchanges = call.into_exchanges();
     if exchanges.is_empty() && outcome.state == CommandState::Done {
         let told = told_nobody(&link, &command, engine.clock.now());
@@ -239,7 +251,10 @@ pub(crate) async fn finish(
     if outcome.state == CommandState::Done {
         change.link_news.extend(review::sent(&engine.world(), link, command, engine.clock.now()));
     }
-    change.settlement = Some(settlement(command, outcome, exchanges));
+    let mut settlement = settlement(command, outcome, exchanges);
+    // The place that a chain holds goes over to its next step.
+    settlement.frees_slot &= change.step.as_ref().is_none_or(|step| step.next.is_none());
+    change.settlement = Some(settlement);
     settle(engine, change).await;
 }
 
@@ -267,6 +282,9 @@ async fn settle(engine: &Engine, change: Change) {
             Ok(_) => {
                 if change.resolved.is_some() {
                     engine.told.notify_one();
+                }
+                if !change.commands.is_empty() {
+                    engine.due.notify_one();
                 }
                 return;
             }
@@ -339,6 +357,10 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             if let Some(remark) = sent.remark {
                 let text = link.without_secrets(&format!("{}: {remark}", link.provider.name));
                 change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "remark".to_owned(), text });
+            }
+            if let Some(messages) = link.connector.messages() {
+                let price = sent.cost.as_ref().and_then(Price::read);
+                change.step = Some(Step { channel: messages.channel(), price, next: None });
             }
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
@@ -418,6 +440,7 @@ fn name_person(event: &mut Event, person: uzel_model::Person, country: &str) {
     let phone = phone::first(&person.phones, country);
     event.phone_error = phone.as_ref().err().copied();
     event.phone = phone.ok();
+    event.email = person.email().or(event.email.take());
     event.name = person.name.or(event.name.take());
 }
 
@@ -452,7 +475,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
         }
         CallError::Refused { refusal: Refusal::Account, .. } => {
             notice("account");
-            later(now + SignedDuration::from_mins(10), reason)
+            Outcome { gives_way: true, ..later(now + SignedDuration::from_mins(10), reason) }
         }
         CallError::Refused { refusal: Refusal::OptOut, .. } => {
             change.opt_outs.extend(command.job.address().map(|to| (command.merchant, to.key())));

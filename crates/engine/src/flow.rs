@@ -2,23 +2,26 @@
 //!
 //! [`Flow::decide`] is pure: the same event and the same moment give the same command.
 
-use std::collections::BTreeMap;
+mod step;
+
+use std::{borrow::Cow, collections::BTreeMap};
 
 use cel::{Context, ExecutionError, Program};
 use jiff::{SignedDuration, Timestamp, civil::DateTime, civil::Time, tz::TimeZone};
-use minijinja::{Environment, UndefinedBehavior, context};
+use minijinja::{Environment, context};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uzel_model::{
     Address, Content, Event, Id, Job,
     event::kind,
     id::Kind,
-    phone::{Kind as PhoneKind, Phone},
     schedule::QuietHours,
     signature::fingerprint,
 };
 use uzel_store::{Command, Contact, NewCommand, Slot};
 
+pub use self::step::{StepDoc, TemplateDoc, Via, Way};
+use self::step::{Fault, Step};
 use crate::{review::Links, trial};
 
 /// On what ground people are written to.
@@ -69,11 +72,22 @@ pub struct FlowDoc {
     /// A message later than this after the visit is held back.
     #[serde(default = "day")]
     pub latest: String,
-    /// The connection that sends, by its slug.
-    pub via: String,
+    /// The connection that sends, by its slug; or several, the next where the one before reaches nobody.
+    #[serde(default, skip_serializing_if = "Via::is_empty")]
+    pub via: Via,
     /// The text, a template: `{{ name }}`, `{{ outlet }}`, `{{ event.data.sum }}`. Names may be missing. `{{ link }}` leads to the
     /// page that asks for a review, `{{ unsubscribe }}` to the one that ends messages.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub text: String,
+    /// Instead of `via`: the steps of a chain, each with what it says.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub step: Vec<StepDoc>,
+    /// A message that is not delivered after so long goes by the next step too: `10m`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undelivered_after: Option<String>,
+    /// The next step goes also where nobody knows whether the one before was sent: then a person may get both.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub also_if_unknown: bool,
     /// Also for events read from before the connection was set up.
     #[serde(default)]
     pub history: bool,
@@ -99,6 +113,7 @@ pub struct Flow {
     quiet: Option<QuietHours>,
     texts: Environment<'static>,
     holds_links: bool,
+    pub(crate) steps: Vec<Step>,
 }
 
 impl std::fmt::Debug for Flow {
@@ -110,9 +125,10 @@ impl std::fmt::Debug for Flow {
 /// What a flow makes of an event.
 #[derive(Debug)]
 pub enum Decision {
-    Command(Box<NewCommand>),
-    /// Nothing follows, and why; `None` where the flow does not listen to such events at all.
-    Nothing(Option<String>),
+    /// What is to be sent, and why steps before it were skipped.
+    Command(Box<NewCommand>, Vec<String>),
+    /// Nothing follows, and why; no word where the flow does not listen to such events at all.
+    Nothing(Vec<String>),
 }
 
 /// What else a decision needs to know.
@@ -126,11 +142,16 @@ pub struct Place<'a> {
     pub source: &'a str,
     /// The hub's own address, below which short links lie.
     pub public_url: Option<&'a str>,
-    /// The sending connection.
-    pub via: Id,
-    /// Whether its messages may be sent again ([`uzel_model::port::Messages::repeatable`]).
-    pub repeatable: bool,
+    /// Of each step the connection by which it goes, where that can be used.
+    pub ways: &'a [Option<Way>],
     pub now: Timestamp,
+}
+
+/// A step by which a guest can be reached.
+struct Reached {
+    way: Way,
+    to: Address,
+    content: Content,
 }
 
 /// Reads a duration as people write it: `90s`, `30m`, `2h`, `1d`.
@@ -172,46 +193,54 @@ pub(crate) fn judge(program: &Program, event: &Event) -> Result<cel::Value, Exec
     program.execute(&context)
 }
 
-/// The text for an event.
-pub(crate) fn render(texts: &Environment<'_>, event: &Event, outlet: &str, links: &Links) -> Result<String, minijinja::Error> {
+/// One of the texts for an event.
+pub(crate) fn render(
+    texts: &Environment<'_>,
+    template: &str,
+    event: &Event,
+    outlet: &str,
+    links: &Links,
+) -> Result<String, minijinja::Error> {
     let name = event.name.as_deref().unwrap_or_default();
     let Links { link, unsubscribe } = links;
-    texts.get_template("text")?.render(context! { name, outlet, link, unsubscribe, event => minijinja::value::Serde(event) })
+    texts.get_template(template)?.render(context! { name, outlet, link, unsubscribe, event => minijinja::value::Serde(event) })
 }
 
 impl FlowDoc {
     /// Everything that is wrong with it, by field.
-    pub fn faults(&self) -> Vec<(&'static str, String)> {
-        let mut faults = Vec::new();
+    pub fn faults(&self) -> Vec<(Cow<'static, str>, String)> {
+        let mut faults: Vec<Fault> = Vec::new();
         for name in &self.on {
             if !kind::ALL.contains(&name.as_str()) {
-                faults.push(("on", format!("`{name}` is no type of event: {} are", kind::ALL.join(", "))));
+                faults.push(("on".into(), format!("`{name}` is no type of event: {} are", kind::ALL.join(", "))));
             }
         }
         if self.on.is_empty() {
-            faults.push(("on", "at least one type of event is needed".to_owned()));
+            faults.push(("on".into(), "at least one type of event is needed".to_owned()));
         }
         if self.ground == Ground::Service && self.ground_by.as_deref().is_none_or(|who| who.trim().is_empty()) {
-            faults.push(("ground_by", "is missing: `service` is the merchant's own decision, so say who made it".to_owned()));
+            let why = "is missing: `service` is the merchant's own decision, so say who made it";
+            faults.push(("ground_by".into(), why.to_owned()));
         }
-        let mut check = |field, result: Result<(), String>| faults.extend(result.err().map(|fault| (field, fault)));
+        let mut check =
+            |field: &'static str, result: Result<(), String>| faults.extend(result.err().map(|fault| (field.into(), fault)));
         check("ground_at", self.ground_at.as_deref().map_or(Ok(()), moment));
         check("when", self.program().and_then(|program| program.map_or(Ok(()), |program| trial::condition(&program, &self.on))));
         check("delay", duration(&self.delay).map(drop));
         check("latest", self.latest_after_delay());
         check("quiet_from", self.quiet().map(drop));
-        check("text", self.texts().and_then(|texts| trial::text(&texts, &self.on)));
-        if self.text.trim().is_empty() {
-            faults.push(("text", "is empty".to_owned()));
-        }
+        faults.extend(self.step_faults());
         faults
     }
 
     /// Whether its text holds links of the hub.
     pub(crate) fn holds_links(&self) -> bool {
-        let texts = self.texts().ok();
-        let names = texts.and_then(|texts| Some(texts.get_template("text").ok()?.undeclared_variables(false)));
-        names.is_some_and(|names| names.contains("link") || names.contains("unsubscribe"))
+        self.texts().is_ok_and(|texts| {
+            texts.templates().any(|(_, text)| {
+                let names = text.undeclared_variables(false);
+                names.contains("link") || names.contains("unsubscribe")
+            })
+        })
     }
 
     fn program(&self) -> Result<Option<Program>, String> {
@@ -241,15 +270,6 @@ impl FlowDoc {
             _ => Err("quiet_from and quiet_to go together".to_owned()),
         }
     }
-
-    fn texts(&self) -> Result<Environment<'static>, String> {
-        let mut texts = Environment::new();
-        texts.set_undefined_behavior(UndefinedBehavior::Chainable);
-        texts.set_fuel(Some(50_000));
-        texts.set_auto_escape_callback(|_| minijinja::AutoEscape::None);
-        texts.add_template_owned("text", self.text.clone()).map_err(|error| format!("is no template: {error}"))?;
-        Ok(texts)
-    }
 }
 
 impl Flow {
@@ -267,6 +287,7 @@ impl Flow {
             quiet: doc.quiet()?,
             texts: doc.texts()?,
             holds_links: doc.holds_links(),
+            steps: doc.steps()?,
             doc,
         })
     }
@@ -278,9 +299,9 @@ impl Flow {
     /// What follows from an event.
     pub fn decide(&self, event: &Event, place: Place<'_>) -> Decision {
         if !self.listens(event) {
-            return Decision::Nothing(None);
+            return Decision::Nothing(Vec::new());
         }
-        let nothing = |why: String| Decision::Nothing(Some(format!("flow {}: {why}", self.slug)));
+        let nothing = |why: String| Decision::Nothing(vec![format!("flow {}: {why}", self.slug)]);
         if event.history && !self.doc.history {
             return nothing("from before the connection was set up".to_owned());
         }
@@ -292,21 +313,67 @@ impl Flow {
             Ok(false) => return nothing("its condition is not met".to_owned()),
             Err(why) => return nothing(format!("its condition cannot be judged: {why}")),
         }
-        let Some(phone) = &event.phone else {
-            let why = event.phone_error.map_or_else(|| "no phone".to_owned(), |error| format!("no phone: {error}"));
-            return nothing(why);
-        };
         if self.holds_links && place.public_url.is_none() {
             return nothing("its text holds a link, and the hub does not know its public address: set `public_url`".to_owned());
         }
-        let links = Links::new(place.public_url);
-        let text = match self.text(event, place.outlet, &links) {
-            Ok(text) => text,
-            Err(why) => return nothing(format!("its text cannot be made: {why}")),
+        match self.reach(0, event, place) {
+            (Some(reached), skipped) => Decision::Command(Box::new(self.command(event, reached, place)), skipped),
+            (None, skipped) => Decision::Nothing(skipped),
+        }
+    }
+
+    /// The first step from this place on by which the guest can be reached, and why those before it are skipped.
+    fn reach(&self, from: usize, event: &Event, place: Place<'_>) -> (Option<Reached>, Vec<String>) {
+        let mut skipped = Vec::new();
+        for (number, step) in self.steps.iter().enumerate().skip(from) {
+            match self.try_step(number, step, event, place) {
+                Ok(reached) => return (Some(reached), skipped),
+                Err(why) if self.steps.len() == 1 => skipped.push(format!("flow {}: {why}", self.slug)),
+                Err(why) => {
+                    skipped.push(format!("flow {}: step {} (`{}`) is skipped: {why}", self.slug, number + 1, step.doc.via));
+                }
+            }
+        }
+        (None, skipped)
+    }
+
+    fn try_step(&self, number: usize, step: &Step, event: &Event, place: Place<'_>) -> Result<Reached, String> {
+        let Some(way) = place.ways.get(number).copied().flatten() else {
+            return Err(format!("its connection `{}` does not exist or cannot be used", step.doc.via));
         };
-        let unsubscribe_url = links.unsubscribe.filter(|url| text.contains(url.as_str()));
-        let content = Content { unsubscribe_url, ..Content::text(text) };
-        Decision::Command(Box::new(self.command(event, phone, content, place)))
+        let to = step::address(way.channel, event)?;
+        // Where there is one step only, it is held back where people can see it.
+        if self.steps.len() > 1 && !step::is_mobile(&to, event) {
+            return Err("the number takes no SMS".to_owned());
+        }
+        let content = step
+            .content(number, &self.texts, way.channel, event, place.outlet, &Links::new(place.public_url))
+            .map_err(|why| format!("its text cannot be made: {why}"))?;
+        Ok(Reached { way, to, content })
+    }
+
+    /// The place of a connection's step among them all.
+    pub(crate) fn place_of(&self, via: &str) -> Option<usize> {
+        self.steps.iter().position(|step| step.doc.via == via)
+    }
+
+    /// What goes where the step at this place reaches nobody: at this moment, or later in quiet hours. Also why steps are skipped.
+    pub(crate) fn next(
+        &self,
+        after: usize,
+        before: &Command,
+        event: &Event,
+        place: Place<'_>,
+        at: Timestamp,
+    ) -> (Option<NewCommand>, Vec<String>) {
+        let (reached, mut skipped) = self.reach(after + 1, event, place);
+        let Some(reached) = reached else { return (None, skipped) };
+        let due_at = self.open_at(at, place.zone);
+        if before.latest_at.is_some_and(|latest| latest < due_at) {
+            skipped.push(format!("flow {}: nothing goes after `{}`: it would be too late", self.slug, self.steps[after].doc.via));
+            return (None, skipped);
+        }
+        (Some(self.queued(event, reached, due_at, before.latest_at)), skipped)
     }
 
     /// Why it is not for this place, if so.
@@ -319,48 +386,50 @@ impl Flow {
         (!is_in(sources, Some(place.source))).then(|| "it is for other sources".to_owned())
     }
 
-    fn command(&self, event: &Event, phone: &Phone, content: Content, place: Place<'_>) -> NewCommand {
+    fn command(&self, event: &Event, reached: Reached, place: Place<'_>) -> NewCommand {
         // What happens in the provider's future is a wrong clock there.
         let happened = event.at.min(place.now);
         let wanted = happened.saturating_add(self.delay).unwrap_or(place.now).max(place.now);
         let due_at = self.open_at(wanted, place.zone);
         let latest_at = happened.saturating_add(self.latest).unwrap_or(Timestamp::MAX);
-        let held = if !matches!(phone.kind, PhoneKind::Mobile) {
+        let held = if !step::is_mobile(&reached.to, event) {
             Some("not_mobile".to_owned())
         } else if due_at > latest_at {
             Some("too_old".to_owned())
         } else {
             None
         };
+        // By whatever step it goes, the place is the person's.
+        let person = event.phone.as_ref().map_or_else(|| reached.to.key(), |phone| phone.e164.clone());
         let slot = (self.doc.once_in_days > 0).then(|| Slot {
-            key: fingerprint([b"review".as_slice(), self.merchant.as_bytes(), phone.e164.as_bytes()]),
+            key: fingerprint([b"review".as_slice(), self.merchant.as_bytes(), person.as_bytes()]),
             until: due_at
                 .saturating_add(SignedDuration::from_hours(24 * i64::from(self.doc.once_in_days)))
                 .unwrap_or(Timestamp::MAX),
             reason: "asked_recently".to_owned(),
         });
+        NewCommand { held, slot, ..self.queued(event, reached, due_at, Some(latest_at)) }
+    }
+
+    fn queued(&self, event: &Event, reached: Reached, due_at: Timestamp, latest_at: Option<Timestamp>) -> NewCommand {
+        let Reached { way, to, content } = reached;
+        let ordering_key = format!("{}/{}", way.id, to.key());
         let command = Command {
             id: Id::new(Kind::Command),
             merchant: event.merchant,
-            connection: place.via,
+            connection: way.id,
             flow: Some(self.id),
             event: Some(event.id),
-            job: Job::Send {
-                to: Address::Phone(phone.e164.clone()),
-                content: content.into(),
-                consent: false,
-                repeatable: place.repeatable,
-            },
+            job: Job::Send { to, content: content.into(), consent: false, repeatable: way.repeatable },
             due_at,
-            latest_at: Some(latest_at),
+            latest_at,
             source: event.connection,
             attempts: 0,
             contact: Contact::default(),
             lease: 0,
             trace: event.trace.clone(),
         };
-        let ordering_key = format!("{}/{}", place.via, phone.e164);
-        NewCommand { command, ordering_key, subject: event.subject.clone(), held, slot }
+        NewCommand { command, ordering_key, subject: event.subject.clone(), held: None, slot: None }
     }
 
     /// The earliest moment that is not quiet.
@@ -376,12 +445,6 @@ impl Flow {
             Err(error) => Err(error.to_string()),
         }
     }
-
-    fn text(&self, event: &Event, outlet: &str, links: &Links) -> Result<String, String> {
-        let text = render(&self.texts, event, outlet, links).map_err(|error| error.to_string())?;
-        let text = text.trim().to_owned();
-        if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text) }
-    }
 }
 
 /// The reasons by which commands are held back, in words for people.
@@ -393,6 +456,7 @@ pub fn reasons() -> BTreeMap<&'static str, &'static str> {
         ("opt_out", "this person wants no messages"),
         ("no_consent", "this person has not agreed to messages"),
         ("cancelled", "the order was cancelled meanwhile"),
+        ("delivered", "the message has arrived by the step before"),
         ("erased", "what was known of this person was erased"),
     ])
 }

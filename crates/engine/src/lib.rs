@@ -6,6 +6,7 @@ mod account;
 mod breaker;
 pub mod bridge;
 mod call;
+mod chain;
 mod clock;
 pub mod code;
 mod command;
@@ -34,6 +35,7 @@ pub mod review;
 mod rhythm;
 mod sender;
 pub mod setup;
+mod status;
 mod target;
 mod tick;
 pub mod trace;
@@ -278,7 +280,9 @@ impl Engine {
             let dead = Some(read::ERASED.to_owned());
             return Ok(Some(ReplayOutcome { new_events: 0, known_events: 0, queued: 0, dead }));
         }
-        let mut change = read::change(&self.world(), &entry, self.clock.now());
+        let world = self.world();
+        let known = status::known(self.store.as_ref(), &world, std::slice::from_ref(&entry)).await?;
+        let mut change = read::change(&world, &entry, &known, self.clock.now());
         if let Some(mark) = &mut change.mark {
             mark.again = true;
         }
@@ -446,7 +450,7 @@ pub struct ReplayOutcome {
 impl Engine {
     /// What an entry would cause, without causing it.
     pub fn dry_run(&self, entry: &Entry) -> serde_json::Value {
-        let change = read::change(&self.world(), entry, self.clock.now());
+        let change = read::change(&self.world(), entry, &status::Known::new(), self.clock.now());
         let mark = change.mark.as_ref();
         let events: Vec<serde_json::Value> = change
             .events

@@ -9,16 +9,12 @@ use uzel_model::{
     connector::{Reading, StatusNews},
     event::kind,
     id::Kind,
-    phone,
-    port::{Delivery, Messages},
-    signature,
+    phone, signature,
 };
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
 
 use crate::{
-    Engine, Link, ProviderLabel, World, consent, endpoint,
-    flow::{Decision, Place},
-    lost, review, trace, window,
+    Engine, Link, ProviderLabel, World, chain, consent, endpoint, flow::{Decision, Place}, lost, review, status::{Known, self}, trace, window,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -86,9 +82,16 @@ async fn read_all(engine: &Engine, mut entries: Vec<Entry>) -> Vec<Entry> {
 async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     let world = engine.world();
     let now = engine.clock.now();
+    let known = match status::known(engine.store.as_ref(), &world, &entries).await {
+        Ok(known) => known,
+        Err(error) => {
+            tracing::warn!("messages cannot be looked for yet: {error}");
+            return entries;
+        }
+    };
     let changes = entries.iter().map(|entry| {
         let change = trace::reading(entry).in_scope(|| {
-            let change = change(&world, entry, now);
+            let change = change(&world, entry, &known, now);
             tracing::debug!(events = change.events.len(), "an entry is read");
             change
         });
@@ -102,6 +105,8 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
     let ended: Vec<Option<Id>> = changes.iter().map(|change| change.ends_login).collect();
     let named = changes.iter().flat_map(|change| &change.statuses).filter(|(_, news)| news.to.is_some());
     let named: Vec<(Id, StatusNews)> = named.cloned().collect();
+    // What waits for a message's fate may be due now.
+    let hastens = changes.iter().any(|change| !change.statuses.is_empty());
     let outcomes = engine.store.apply_all(changes).await;
     let (mut queued, mut told) = (0, 0);
     let mut left = Vec::new();
@@ -120,7 +125,7 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
             }
         }
     }
-    if queued > 0 {
+    if queued > 0 || hastens {
         engine.due.notify_one();
     }
     if told > 0 {
@@ -133,15 +138,15 @@ async fn read_portion(engine: &Engine, entries: Vec<Entry>) -> Vec<Entry> {
 /// Everything that follows from an entry. The same entry in the same world gives the same keys.
 ///
 /// What panics on the way (a reader, a flow's condition) makes a dead letter, not a dead hub.
-pub(crate) fn change(world: &World, entry: &Entry, now: Timestamp) -> Change {
-    std::panic::catch_unwind(AssertUnwindSafe(|| read(world, entry, now))).unwrap_or_else(|_| {
+pub(crate) fn change(world: &World, entry: &Entry, known: &Known, now: Timestamp) -> Change {
+    std::panic::catch_unwind(AssertUnwindSafe(|| read(world, entry, known, now))).unwrap_or_else(|_| {
         let notes = vec!["reading it failed: this is a fault of the hub".to_owned()];
         let mark = Mark { entry: entry.id, again: false, state: EntryState::Dead, notes, refs: Vec::new() };
         Change { mark: Some(mark), now: Some(now), ..Change::default() }
     })
 }
 
-fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
+fn read(world: &World, entry: &Entry, known: &Known, now: Timestamp) -> Change {
     let mut change = Change { now: Some(now), ..Change::default() };
     let mut mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
     match world.links.get(&entry.connection) {
@@ -151,12 +156,12 @@ fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
             mark.state = EntryState::Dead;
             mark.notes.push("its connection does not exist or cannot be used".to_owned());
         }
-        Some(link) => match link.connector.parse(&entry.request) {
+        Some(link) => match status::parse(link.connector.as_ref(), entry) {
             Err(malformed) => {
                 mark.state = EntryState::Dead;
                 mark.notes.push(malformed.to_string());
             }
-            Ok(reading) => follow(world, link, entry, reading, now, &mut mark, &mut change),
+            Ok(reading) => follow(world, link, entry, reading, known, now, &mut mark, &mut change),
         },
     }
     change.links = review::made(world, &change.events, now);
@@ -164,7 +169,17 @@ fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
     change
 }
 
-fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Timestamp, mark: &mut Mark, change: &mut Change) {
+#[expect(clippy::too_many_arguments, reason = "what is read, in what it is read, and what is made of it")]
+fn follow(
+    world: &World,
+    link: &Link,
+    entry: &Entry,
+    reading: Reading,
+    known: &Known,
+    now: Timestamp,
+    mark: &mut Mark,
+    change: &mut Change,
+) {
     mark.notes.extend(reading.skipped);
     change.words = consent::chosen(link, entry, reading.choices);
     for happening in reading.happenings {
@@ -175,12 +190,7 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
         }
         change.events.push(new);
     }
-    for news in reading.statuses {
-        if let Some(event) = status_event(link, entry, &news) {
-            change.events.push(event);
-        }
-        change.statuses.push((link.id, news));
-    }
+    status::follow(world, link, entry, reading.statuses, known, mark, change);
     if let Some(why) = reading.disconnected {
         let happening = Happening {
             key: Some(format!("disabled/{}", entry.id)),
@@ -208,37 +218,9 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
     }
 }
 
-fn status_event(link: &Link, entry: &Entry, news: &StatusNews) -> Option<NewEvent> {
-    let kind = match news.state {
-        Delivery::Delivered | Delivery::Read => kind::MESSAGE_DELIVERED,
-        Delivery::Failed => kind::MESSAGE_FAILED,
-        Delivery::OnTheWay => return None,
-    };
-    let event = Event {
-        id: Id::new(Kind::Event),
-        merchant: link.merchant,
-        connection: link.id,
-        provider: link.provider.id.to_owned(),
-        outlet: link.outlet,
-        kind: kind.to_owned(),
-        subject: format!("message/{}", news.provider_id),
-        key: format!("status/{}/{}", news.provider_id, news.code),
-        weak_key: false,
-        at: news.at.unwrap_or(entry.request.received_at),
-        name: None,
-        phone: None,
-        phone_error: None,
-        refs: vec![news.provider_id.clone()],
-        data: serde_json::json!({ "code": news.code }),
-        history: false,
-        entry: entry.id,
-        trace: entry.trace.clone(),
-    };
-    Some(NewEvent { event, commands: Vec::new(), call_off: None, pending: false })
-}
-
 fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: Timestamp, notes: &mut Vec<String>) -> NewEvent {
     let phone = phone::first(&happening.person.phones, &link.country);
+    let email = happening.person.email();
     let weak_key = happening.key.is_none();
     let received_at = entry.request.received_at;
     let key = happening.key.unwrap_or_else(|| {
@@ -265,6 +247,7 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
         at: happening.at.unwrap_or(received_at),
         name: happening.person.name,
         phone_error: phone.as_ref().err().copied(),
+        email,
         phone: phone.ok(),
         refs: happening.refs,
         data: happening.data,
@@ -316,25 +299,22 @@ pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: 
 pub(crate) fn decide(world: &World, link: &Link, event: &Event, now: Timestamp, notes: &mut Vec<String>) -> Vec<NewCommand> {
     let mut commands = Vec::new();
     for flow in world.flows_of(event.merchant).filter(|flow| flow.listens(event)) {
-        let Some(via) = world.link_of(flow.merchant, &flow.doc.via) else {
-            notes.push(format!("flow {}: its connection `{}` does not exist or cannot be used", flow.slug, flow.doc.via));
-            continue;
-        };
-        let repeatable = via.connector.messages().is_some_and(Messages::repeatable);
+        let ways = chain::ways(world, flow);
         let place = Place {
             zone: &link.zone,
             outlet: &link.outlet_name,
             outlet_slug: world.slugs(event).1,
             source: &link.slug,
             public_url: world.public_url.as_deref(),
-            via: via.id,
-            repeatable,
+            ways: &ways,
             now,
         };
         match flow.decide(event, place) {
-            Decision::Command(command) => commands.push(*command),
-            Decision::Nothing(Some(why)) => notes.push(why),
-            Decision::Nothing(None) => {}
+            Decision::Command(command, skipped) => {
+                notes.extend(skipped);
+                commands.push(*command);
+            }
+            Decision::Nothing(why) => notes.extend(why),
         }
     }
     commands

@@ -406,7 +406,9 @@ impl Planner<'_> {
             for (field, fault) in part.rule.faults() {
                 self.fault(&format!("{at}/{field}"), fault);
             }
-            self.via(&format!("{at}/via"), part, merchant);
+            for (field, slug) in part.rule.ways_out().into_iter().filter(|(field, slug)| field != "via" || !slug.is_empty()) {
+                self.via(&format!("{at}/{field}"), slug, part, merchant);
+            }
             self.places(&at, part, merchant);
             if part.rule.holds_links() && self.engine.options.public_url.is_none() {
                 let why = "holds `{{ link }}` or `{{ unsubscribe }}`, and the hub does not know its public address: set `public_url`";
@@ -428,14 +430,14 @@ impl Planner<'_> {
     }
 
     /// A flow's way out must be there and send messages.
-    fn via(&mut self, at: &str, part: &FlowPart, merchant: Id) {
-        let FlowPart { merchant: of, rule, .. } = part;
-        match self.find(Kind::Connection, Some(merchant), &rule.via).map(|row| row.id) {
+    fn via(&mut self, at: &str, via: &str, part: &FlowPart, merchant: Id) {
+        let of = &part.merchant;
+        match self.find(Kind::Connection, Some(merchant), via).map(|row| row.id) {
             Some(connection) if !self.sends(connection) => {
-                self.fault(at, format!("`{}` sends no messages: name a connection whose provider does", rule.via));
+                self.fault(at, format!("`{}` sends no messages: name a connection whose provider does", via));
             }
             None if !self.strangers.contains(&merchant) => {
-                self.fault(at, format!("no connection `{}` of merchant `{of}`", rule.via));
+                self.fault(at, format!("no connection `{}` of merchant `{of}`", via));
             }
             _ => {}
         }

@@ -16,7 +16,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, lost, outward::Call, rhythm};
+use crate::{Engine, Link, ProviderLabel, lost, outward::Call, rhythm, status};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -354,8 +354,11 @@ async fn statuses(engine: &Engine, link: &Arc<Link>) {
             Ok(found) => found,
             Err(error) => return report(engine, link, "statuses", error, call).await,
         };
-        let news = found.into_iter().filter(|news| news.state != Delivery::OnTheWay).map(|news| (link.id, news));
-        let change = Change { statuses: news.collect(), exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
+        let news: Vec<_> = found.into_iter().filter(|news| news.state != Delivery::OnTheWay).collect();
+        // Read like what comes in by webhook: by whichever road the news come, the same follows.
+        let told = (!news.is_empty()).then(|| engine.entry(link, status::request(&news, now), Source::Poll, trace.clone()));
+        let entries = told.into_iter().collect();
+        let change = Change { entries, exchanges: call.into_exchanges(), now: Some(now), ..Change::default() };
         if let Err(error) = engine.store.apply(change).await {
             return tracing::warn!(connection.id = %link.id, "message statuses cannot be written: {error}");
         }

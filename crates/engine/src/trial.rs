@@ -38,6 +38,7 @@ pub(crate) fn sample(kind: &str) -> Event {
             repaired: false,
         }),
         phone_error: None,
+        email: None,
         refs: vec!["5001".to_owned()],
         data: json!({}),
         history: false,
@@ -63,9 +64,9 @@ pub(crate) fn condition(program: &Program, kinds: &[String]) -> Result<(), Strin
 }
 
 /// What makes this text fail for every event of these types.
-pub(crate) fn text(texts: &Environment<'_>, kinds: &[String]) -> Result<(), String> {
+pub(crate) fn text(texts: &Environment<'_>, template: &str, kinds: &[String]) -> Result<(), String> {
     for kind in kinds {
-        let Err(error) = flow::render(texts, &sample(kind), "Café", &Links::sample()) else { continue };
+        let Err(error) = flow::render(texts, template, &sample(kind), "Café", &Links::sample()) else { continue };
         // The other kinds of error may hang on the data.
         let unknown = matches!(
             error.kind(),
@@ -159,11 +160,13 @@ fn declared_path(expression: &IdedExpr) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
     use serde_json::{Value, json};
 
     use crate::flow::FlowDoc;
 
-    fn faulty(changes: &Value) -> Vec<(&'static str, String)> {
+    fn faulty(changes: &Value) -> Vec<(Cow<'static, str>, String)> {
         let mut doc = json!({
             "on": ["order.completed", "visit.completed"], "ground": "service", "ground_by": "Anna", "via": "sms", "text": "{{ name }}"
         });

@@ -56,6 +56,8 @@ struct Person<'a> {
     phone_kind: Option<&'a PhoneKind>,
     #[serde(skip_serializing_if = "Option::is_none")]
     phone_error: Option<PhoneError>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    email: Option<&'a str>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
@@ -90,6 +92,7 @@ impl<'a> CloudEvent<'a> {
                     phone: phone.map(|phone| phone.e164.as_str()),
                     phone_kind: phone.map(|phone| &phone.kind),
                     phone_error: event.phone_error,
+                    email: event.email.as_deref(),
                 },
                 details: Some(&event.data),
                 cut: false,
@@ -137,6 +140,7 @@ mod tests {
             name: Some("Иван".to_owned()),
             phone: crate::phone::read_text("+79991234567", "RU").ok(),
             phone_error: None,
+            email: Some("ivan@example.com".to_owned()),
             refs: vec!["5001".to_owned()],
             data: json!({ "sum": "1500.00" }),
             history: false,
@@ -168,7 +172,7 @@ mod tests {
                 "key": "order/5001/completed",
                 "entry": "inb_050m2ga1850m2ga1850m2ga185",
                 "refs": ["5001"],
-                "person": { "name": "Иван", "phone": "+79991234567", "phone_kind": "mobile" },
+                "person": { "name": "Иван", "phone": "+79991234567", "phone_kind": "mobile", "email": "ivan@example.com" },
                 "details": { "sum": "1500.00" }
             }
         });

@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use crate::{
     Id, Timestamp,
+    message::read_email,
     phone::{Named, Phone, PhoneError},
 };
 
@@ -77,6 +78,16 @@ pub struct Person {
     pub name: Option<String>,
     /// What stands in the places for a phone, in order; the first that normalises wins.
     pub phones: Vec<Value>,
+    /// What stands in the places for an e-mail address, in order; the first that is one wins.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub emails: Vec<Value>,
+}
+
+impl Person {
+    /// The first of its e-mail addresses, in lower case.
+    pub fn email(&self) -> Option<String> {
+        self.emails.iter().filter_map(Value::as_str).find_map(|email| read_email(email).ok())
+    }
 }
 
 /// An event as the hub keeps it.
@@ -108,6 +119,9 @@ pub struct Event {
     pub phone: Option<Phone>,
     /// Why there is no phone.
     pub phone_error: Option<PhoneError>,
+    /// The guest's e-mail address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub email: Option<String>,
     /// Numbers that people search by: the order's, the deal's, the record's.
     pub refs: Vec<String>,
     /// What flows may ask about and templates may show.
@@ -147,10 +161,10 @@ const IMPERSONAL: [&str; 22] = [
 ];
 
 impl Event {
-    /// Takes out what is told of the guest: name, phone, and every text of the data that may be about a person. Amounts, times and
+    /// Takes out what is told of the guest: name, phone, e-mail address, and every text of the data that may be about a person. Amounts, times and
     /// ids stay.
     pub fn forget_person(&mut self, phone: &Named) {
-        (self.name, self.phone, self.phone_error) = (None, None, None);
+        (self.name, self.phone, self.phone_error, self.email) = (None, None, None, None);
         self.refs.retain(|value| !phone.is_in(value));
         if self.weak_key || phone.is_in(&self.key) {
             // It is made of a hash of the phone.

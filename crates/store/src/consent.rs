@@ -2,7 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uzel_model::{Channel, Id, Timestamp};
+use uzel_model::{Channel, Id, Timestamp, signature::fingerprint};
 
 /// What messages a word is about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -56,6 +56,22 @@ pub struct Consent {
     /// Who wrote it down: id of a key, `local`, `hub`.
     pub by: String,
     pub at: Timestamp,
+}
+
+/// The word that a provider's refusal is.
+pub(crate) fn refused(merchant: Id, address: &str, at: Timestamp) -> Consent {
+    Consent {
+        key: fingerprint([b"refused".as_slice(), merchant.as_bytes(), address.as_bytes(), &at.as_millisecond().to_be_bytes()]),
+        merchant,
+        address: address.to_owned(),
+        channel: None,
+        purpose: ConsentPurpose::Marketing,
+        granted: false,
+        how: ConsentHow::Provider,
+        text: "the provider refused a message: this person wants none".to_owned(),
+        by: "hub".to_owned(),
+        at,
+    }
 }
 
 fn nobody() -> Id {

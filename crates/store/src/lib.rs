@@ -5,6 +5,7 @@
 
 mod consent;
 mod code;
+mod chain;
 mod copy;
 mod erasure;
 mod feed;
@@ -29,6 +30,7 @@ use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 use async_trait::async_trait;
 pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use code::{CodeLimit, CodeTry, NewCode};
+pub use chain::{Early, Message, Next, Spent, Step};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
@@ -47,7 +49,7 @@ pub use setup::{Audit, AuditFilter, Begun, KeptAnswer, KeyRow, Setup, SetupRow, 
 pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};
 use tokio::sync::{Notify, broadcast, watch as watched};
-use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews, signature::fingerprint};
+use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
 pub use watch::{OpenBreaker, Refusal, Rhythm, WrongKey};
 
@@ -278,6 +280,10 @@ pub struct Change {
     /// People who wrote.
     pub heard: Vec<Heard>,
     pub settlement: Option<Settlement>,
+    /// What the settlement says of a message.
+    pub step: Option<Step>,
+    /// Where news stand of messages that are not known.
+    pub early: Vec<Early>,
     pub verdict: Option<Verdict>,
     /// A look-up has ended: the event with what was found, and the commands that follow.
     pub resolved: Option<NewEvent>,
@@ -307,19 +313,7 @@ impl Change {
     /// What providers refused since a person wants no messages, as the words of those people.
     pub(crate) fn opt_out_words(&self) -> Vec<Consent> {
         let at = self.now.unwrap_or(Timestamp::UNIX_EPOCH);
-        let word = |(merchant, address): &(Id, String)| Consent {
-            key: fingerprint([b"refused".as_slice(), merchant.as_bytes(), address.as_bytes(), &at.as_millisecond().to_be_bytes()]),
-            merchant: *merchant,
-            address: address.clone(),
-            channel: None,
-            purpose: ConsentPurpose::Marketing,
-            granted: false,
-            how: ConsentHow::Provider,
-            text: "the provider refused a message: this person wants none".to_owned(),
-            by: "hub".to_owned(),
-            at,
-        };
-        self.opt_outs.iter().map(word).collect()
+        self.opt_outs.iter().map(|(merchant, address)| consent::refused(*merchant, address, at)).collect()
     }
 
     /// Whether events may be whole by it.
@@ -427,6 +421,8 @@ pub struct Applied {
     pub new_events: u32,
     pub duplicates: u32,
     pub queued: u32,
+    /// Entries that are unread again, since what they told of is known now.
+    pub read_again: u32,
 }
 
 /// The store, as the engine sees it. Every method that writes has committed when it returns `Ok`.
@@ -551,6 +547,11 @@ pub trait Store: Send + Sync {
         before: Timestamp,
         limit: usize,
     ) -> Result<Vec<String>, StoreError>;
+
+    /// Messages that this connection sent, by the provider's ids; those that are not known are left out.
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError>;
+    /// What a merchant's messages of a month (`2026-11`, UTC) cost, as far as providers tell.
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError>;
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError>;
     /// All that followed from an entry; also found by the id of an event, a command or an attempt in it.

@@ -138,6 +138,14 @@ pub struct TimelineCommand {
     pub delivery: Option<Delivery>,
     /// The provider's code for that.
     pub delivery_code: Option<String>,
+    /// What the message cost, decimal text.
+    pub cost: Option<String>,
+    /// ISO 4217.
+    pub currency: Option<String>,
+    /// The message that this one follows, in case that reaches nobody.
+    pub after: Option<Id>,
+    /// Why it follows.
+    pub why: Option<String>,
     /// What was sent and answered; lists of commands leave it out.
     pub exchanges: Vec<Exchange>,
 }

@@ -101,6 +101,7 @@ impl World {
             name: None,
             phone: None,
             phone_error: None,
+            email: None,
             refs: vec![format!("order {tail}")],
             data: json!({}),
             history: false,

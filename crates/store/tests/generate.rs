@@ -71,6 +71,7 @@ fn pasts(merchant: Id, link: Id) -> Vec<Past> {
             name: Some("Guest".to_owned()),
             phone: Some(phone(number)),
             phone_error: None,
+            email: None,
             refs: vec![format!("{number:06}")],
             data: serde_json::json!({ "status": "Completed" }),
             history: false,

@@ -107,6 +107,7 @@ impl Business {
             name: None,
             phone: None,
             phone_error: None,
+            email: None,
             refs: vec![key.to_owned()],
             data: serde_json::json!({}),
             history: false,

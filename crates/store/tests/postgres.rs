@@ -89,6 +89,7 @@ fn event(entry: &Entry) -> Event {
         name: None,
         phone: None,
         phone_error: None,
+        email: None,
         refs: Vec::new(),
         data: json!({}),
         history: false,

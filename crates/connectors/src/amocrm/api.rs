@@ -79,10 +79,11 @@ impl Guests for Amocrm {
             return Ok(Found::Nobody(format!("amoCRM does not know contact {id}")));
         };
         let phones = self.phones(&contact["custom_fields_values"]);
-        if phones.is_empty() {
+        let emails = reading::email_fields(&contact["custom_fields_values"]);
+        if phones.is_empty() && emails.is_empty() {
             return Ok(Found::Nobody(format!("contact {id} has no phone")));
         }
-        Ok(Found::Person(Person { name: reading::name(&contact), phones }))
+        Ok(Found::Person(Person { name: reading::name(&contact), phones, emails }))
     }
 }
 
@@ -135,7 +136,7 @@ mod tests {
         let guests = amocrm.guests().unwrap();
         let Found::Next(next) = guests.look_up(&client, &json!({ "lead": 40331001 })).await.unwrap() else { panic!() };
         let found = guests.look_up(&client, &next).await.unwrap();
-        assert_eq!(found, Found::Person(Person { name: Some("Мария".into()), phones: vec![json!("4"), json!("3"), json!("2")] }));
+        assert_eq!(found, Found::Person(Person { name: Some("Мария".into()), phones: vec![json!("4"), json!("3"), json!("2")], emails: Vec::new() }));
         assert_eq!(script.sent()[0].url, "https://example.amocrm.ru/api/v4/leads/40331001?with=contacts");
         assert_eq!(script.sent()[1].url, "https://example.amocrm.ru/api/v4/contacts/52171001");
     }

@@ -79,7 +79,10 @@ impl Amocrm {
         let main = &deal["main_contact"];
         let owner = owners.owner(id.as_deref());
         let mut phones: Vec<Value> = Some(&main["phone"]).filter(|phone| !tree::is_blank(phone)).cloned().into_iter().collect();
+        let mut emails = tree::emails(main, &[&["email"]]);
         if let Some(contact) = owner {
+            emails.extend(email_fields(&contact["custom_fields_values"]));
+            emails.extend(email_fields(&contact["custom_fields"]));
             phones.extend(self.phones(&contact["custom_fields_values"]));
             phones.extend(self.phones(&contact["custom_fields"]));
             phones.extend(Some(&contact["phone"]).filter(|phone| !tree::is_blank(phone)).cloned());
@@ -93,7 +96,7 @@ impl Amocrm {
             kind,
             subject: format!("deal/{}", id.as_deref().unwrap_or("-")),
             at: at.and_then(|second| Timestamp::from_second(second).ok()),
-            person: Person { name: name(main).or_else(|| name(owner?)), phones },
+            person: Person { name: name(main).or_else(|| name(owner?)), phones, emails },
             refs: id.into_iter().collect(),
             data: tree::object([
                 ("status", status),
@@ -158,6 +161,17 @@ impl<'a> Owners<'a> {
     fn owner(&self, deal: Option<&str>) -> Option<&'a Value> {
         self.alone.or_else(|| self.by_deal.get(deal?).copied())
     }
+}
+
+/// A contact's e-mail addresses, in their order.
+pub(super) fn email_fields(fields: &Value) -> Vec<Value> {
+    let named = |field: &&Value| {
+        let codes = [&field["field_code"], &field["code"]].into_iter().filter_map(tree::text);
+        let mut names = codes.chain([&field["field_name"], &field["name"]].into_iter().filter_map(tree::text));
+        names.any(|name| ["email", "e-mail"].contains(&name.to_lowercase().as_str()))
+    };
+    let values = items(fields).into_iter().filter(named).flat_map(|field| items(&field["values"]));
+    values.map(|value| if value.is_object() { &value["value"] } else { value }).filter(|email| !tree::is_blank(email)).cloned().collect()
 }
 
 fn is_phone(field: &Value) -> bool {

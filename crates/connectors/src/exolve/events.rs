@@ -70,7 +70,7 @@ fn received(id: &str, row: &Value) -> Option<Happening> {
         kind: kind::MESSAGE_RECEIVED,
         subject: format!("message/{id}"),
         at: date(row),
-        person: Person { name: None, phones: vec![json!(to_phone(&sender).unwrap_or(sender))] },
+        person: Person { name: None, phones: vec![json!(to_phone(&sender).unwrap_or(sender))], ..Person::default() },
         refs: vec![id.to_owned()],
         data: json!({ "text": text }),
         look_up: None,

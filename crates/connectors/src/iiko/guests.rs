@@ -39,7 +39,10 @@ impl Iiko {
         let mut phones = tree::phones(order, &[&["phone"], &["customer", "phone"]]);
         phones.retain(|phone| !tree::is_blank(phone));
         match (phones.is_empty(), uuid(&order["customer"]["id"])) {
-            (false, _) => Ok(Found::Person(Person { name: tree::text(&order["customer"]["name"]), phones })),
+            (false, _) => {
+                let emails = tree::emails(order, &[&["customer", "email"]]);
+                Ok(Found::Person(Person { name: tree::text(&order["customer"]["name"]), phones, emails }))
+            }
             (true, Some(customer)) => Ok(Found::Next(json!({ "customer": customer, "organization": organization }))),
             (true, None) => Ok(Found::Nobody(format!("order {id} names neither a phone nor a known guest"))),
         }
@@ -61,10 +64,11 @@ impl Iiko {
         if tree::integer(&guest["consentStatus"]) == Some(2) {
             return nobody("took back the consent to use personal data");
         }
-        if tree::is_blank(&guest["phone"]) {
+        let emails = tree::emails(&guest, &[&["email"]]);
+        if tree::is_blank(&guest["phone"]) && emails.is_empty() {
             return nobody("has no phone in iiko");
         }
-        Ok(Found::Person(Person { name: tree::text(&guest["name"]), phones: vec![guest["phone"].clone()] }))
+        Ok(Found::Person(Person { name: tree::text(&guest["name"]), phones: vec![guest["phone"].clone()], emails }))
     }
 }
 

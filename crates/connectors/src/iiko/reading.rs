@@ -76,7 +76,7 @@ impl Iiko {
             kind,
             subject: format!("order/{}", id.as_deref().unwrap_or("-")),
             at: utc(&event["eventTime"]),
-            person: Person { name: name(event, order), phones },
+            person: Person { name: name(event, order), phones, emails: tree::emails(order, &[&["customer", "email"]]) },
             refs: number.into_iter().chain(tree::text(&info["externalNumber"])).chain(id).collect(),
             data,
             look_up: look_up.and_then(|(name, id)| self.asked(name, &id, organization.as_deref())),
@@ -217,7 +217,11 @@ fn reserve(event: &Value) -> Result<Happening, String> {
         kind: kind::RESERVATION_CHANGED,
         subject: format!("reserve/{}", id.as_deref().unwrap_or("-")),
         at: utc(&event["eventTime"]),
-        person: Person { name: tree::text(&reserve["customer"]["name"]), phones: tree::phones(event, PHONES) },
+        person: Person {
+            name: tree::text(&reserve["customer"]["name"]),
+            phones: tree::phones(event, PHONES),
+            emails: tree::emails(reserve, &[&["customer", "email"]]),
+        },
         refs: tree::text(&info["externalNumber"]).into_iter().chain(id).collect(),
         data: tree::object([
             ("status", status),

@@ -160,7 +160,7 @@ fn read_message(message: &Value, contacts: &[Value], reading: &mut Reading) {
         kind: kind::MESSAGE_RECEIVED,
         subject: format!("chat/{who}"),
         at: moment(&message["timestamp"]),
-        person: Person { name, phones: phone(&message["from"]).map(Value::String).into_iter().collect() },
+        person: Person { name, phones: phone(&message["from"]).map(Value::String).into_iter().collect(), ..Person::default() },
         refs: vec![id],
         data: Value::Object(data),
         look_up: None,

@@ -84,7 +84,11 @@ impl Yclients {
             kind,
             subject,
             at: self.time(record),
-            person: Person { name: tree::text(&client["name"]).or_else(|| tree::text(&client["display_name"])), phones },
+            person: Person {
+                name: tree::text(&client["name"]).or_else(|| tree::text(&client["display_name"])),
+                phones,
+                emails: tree::emails(client, &[&["email"]]),
+            },
             refs: id.into_iter().chain(visit).collect(),
             data,
             look_up,

@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use uzel_model::{Content, Id, Job, signature::fingerprint};
-use uzel_store::{Command, LinkNews, LinkPurpose, NewEvent, ShortLink};
+use uzel_store::{Command, LinkNews, LinkPurpose, NewCommand, NewEvent, ShortLink};
 
 use crate::{Link, World};
 
@@ -69,34 +69,42 @@ fn codes(content: &Content, public_url: &str, purpose: LinkPurpose) -> Vec<[u8; 
 
 /// The links that were made with the messages of these events.
 pub(crate) fn made<'a>(world: &World, events: impl IntoIterator<Item = &'a NewEvent>, now: Timestamp) -> Vec<ShortLink> {
+    events.into_iter().flat_map(|new| made_for(world, new.event.outlet, &new.commands, now)).collect()
+}
+
+/// The links that were made with these messages of an outlet.
+pub(crate) fn made_for<'a>(
+    world: &World,
+    outlet: Option<Id>,
+    commands: impl IntoIterator<Item = &'a NewCommand>,
+    now: Timestamp,
+) -> Vec<ShortLink> {
     let Some(public_url) = &world.public_url else { return Vec::new() };
     let mut links = Vec::new();
-    for new in events {
-        for command in new.commands.iter().map(|new| &new.command) {
-            let Job::Send { to, content, .. } = &command.job else { continue };
-            for purpose in [LinkPurpose::Review, LinkPurpose::Unsubscribe] {
-                for code in codes(content, public_url, purpose) {
-                    links.push(ShortLink {
-                        code,
-                        purpose,
-                        merchant: command.merchant,
-                        outlet: new.event.outlet,
-                        source: command.source,
-                        via: command.connection,
-                        channel: world.channel(command.connection),
-                        flow: command.flow,
-                        event: command.event,
-                        command: command.id,
-                        to: to.clone(),
-                        day: day(now, &world.zone(new.event.outlet)),
-                        made_at: now,
-                        expires_at: command.due_at.max(now).saturating_add(way(purpose).1).unwrap_or(Timestamp::MAX),
-                        sent_at: None,
-                        opened_at: None,
-                        clicks: 0,
-                        review: None,
-                    });
-                }
+    for command in commands.into_iter().map(|new| &new.command) {
+        let Job::Send { to, content, .. } = &command.job else { continue };
+        for purpose in [LinkPurpose::Review, LinkPurpose::Unsubscribe] {
+            for code in codes(content, public_url, purpose) {
+                links.push(ShortLink {
+                    code,
+                    purpose,
+                    merchant: command.merchant,
+                    outlet,
+                    source: command.source,
+                    via: command.connection,
+                    channel: world.channel(command.connection),
+                    flow: command.flow,
+                    event: command.event,
+                    command: command.id,
+                    to: to.clone(),
+                    day: day(now, &world.zone(outlet)),
+                    made_at: now,
+                    expires_at: command.due_at.max(now).saturating_add(way(purpose).1).unwrap_or(Timestamp::MAX),
+                    sent_at: None,
+                    opened_at: None,
+                    clicks: 0,
+                    review: None,
+                });
             }
         }
     }

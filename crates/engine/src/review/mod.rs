@@ -9,7 +9,7 @@ mod reading;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-pub(crate) use links::{Links, made, sent};
+pub(crate) use links::{Links, made, made_for, sent};
 pub use maps::Maps;
 pub(crate) use reading::{SOURCE, follow};
 use reading::Left;

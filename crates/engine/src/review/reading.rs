@@ -80,6 +80,7 @@ fn event(world: &World, entry: &Entry, left: &Left) -> Event {
         at: entry.request.received_at,
         name: None,
         phone,
+        email: None,
         phone_error: None,
         refs: vec![left.review.to_string()],
         data: json!({

@@ -263,11 +263,18 @@ fn needed(setup: &Setup, row: &SetupRow) -> Option<String> {
         Kind::Merchant => other.merchant == Some(row.id),
         Kind::Outlet => other.id.kind() == Kind::Connection && other.doc["outlet"] == id,
         Kind::Connection => {
-            other.id.kind() == Kind::Flow && other.merchant == row.merchant && other.doc["via"] == json!(row.slug)
+            other.id.kind() == Kind::Flow && other.merchant == row.merchant && goes_by(&other.doc, &row.slug)
         }
         _ => false,
     };
     setup.rows.iter().find(needs).map(|other| format!("{} still needs it: take that away first", named(other)))
+}
+
+/// Whether a flow sends by this connection, at whatever step.
+fn goes_by(flow: &Value, slug: &str) -> bool {
+    let named = |value: &Value| value.as_str() == Some(slug);
+    let list = |name: &str| flow[name].as_array().into_iter().flatten();
+    named(&flow["via"]) || list("via").any(named) || list("step").any(|step| named(&step["via"]))
 }
 
 #[cfg(test)]

@@ -49,7 +49,7 @@ impl Connector for Simulated {
                 kind: if told == "done" { kind::ORDER_COMPLETED } else { kind::ORDER_CANCELLED },
                 subject: format!("order/{order}"),
                 at: None,
-                person: Person { name: None, phones },
+                person: Person { name: None, phones, emails: Vec::new() },
                 refs: Vec::new(),
                 data: json!({}),
                 look_up: (told == "done").then(|| json!({ "order": order, "step": 0 })),
@@ -195,7 +195,7 @@ impl Guests for Simulated {
         let phone = world.phones.lock().get(&order).cloned().flatten();
         let found = match phone {
             _ if order.is_multiple_of(3) && what["step"] == 0 => Found::Next(json!({ "order": order, "step": 1 })),
-            Some(phone) => Found::Person(Person { name: None, phones: vec![json!(phone)] }),
+            Some(phone) => Found::Person(Person { name: None, phones: vec![json!(phone)], emails: Vec::new() }),
             None => Found::Nobody("simulated: nobody".to_owned()),
         };
         Self::answer(client, &world, &life, fate, found).await

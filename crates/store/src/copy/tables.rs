@@ -437,6 +437,28 @@ pub(crate) const TABLES: &[Table] = {
                 column("at", Time),
                 column("state", Small),
                 column("code", Text),
+                column("channel", Text),
+                column("provider", Text),
+                column("cost_micro", Big),
+                column("currency", Text),
+            ],
+        ),
+        plain("step", &[column("command", Of(Thing::Command)), column("after", Of(Thing::Command)), column("why", Text)]),
+        plain(
+            "early",
+            &[column("connection", Id), column("provider_id", Text), column("entry", Of(Thing::Entry)), column("at", Time)],
+        ),
+        plain(
+            "spent",
+            &[
+                column("merchant", Id),
+                column("month", Text),
+                column("flow", Text),
+                column("channel", Text),
+                column("provider", Text),
+                column("currency", Text),
+                column("micro", Big),
+                column("messages", Big),
             ],
         ),
         plain(

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
-use uzel_model::{Id, Timestamp, port::Delivery};
+use uzel_model::{Id, Price, Timestamp, port::Delivery};
 
 use super::rows::{CommandRow, EntryRow, Rows};
 use crate::{CommandState, Counts, Direction, EntryState, JournalFilter, JournalRow, Timeline, TimelineCommand, numbers};
@@ -100,6 +100,10 @@ impl Rows {
             provider_id: row.provider_id.clone(),
             delivery: message.map(|message| message.state),
             delivery_code: message.map(|message| message.code.clone()).filter(|code| !code.is_empty()),
+            cost: message.and_then(|message| message.price.as_ref()).map(Price::text),
+            currency: message.and_then(|message| message.price.as_ref()).map(|price| price.currency.clone()),
+            after: self.steps.get(&command.id).map(|(after, _)| *after),
+            why: self.steps.get(&command.id).map(|(_, why)| why.clone()),
             exchanges: row.exchanges.clone(),
         }
     }

@@ -17,7 +17,8 @@ impl Rows {
             self.told.insert(id, news.provider_id.clone());
         } else if row.state == CommandState::Unknown {
             (row.reason, row.provider_id) = (Some(TAKEN.to_owned()), Some(news.provider_id.clone()));
-            let message = Message { command: id, at: now, state: Delivery::OnTheWay, code: String::new() };
+            let message =
+                Message { command: id, at: now, state: Delivery::OnTheWay, code: String::new(), way: None, price: None };
             self.sent.entry((connection, news.provider_id.clone())).or_insert(message);
             self.stands(id, CommandState::Done);
         }

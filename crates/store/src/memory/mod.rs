@@ -2,6 +2,7 @@
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
 mod code;
+mod chain;
 mod look;
 mod lost;
 mod people;
@@ -20,7 +21,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -96,7 +97,7 @@ impl Store for Memory {
             let mut rows = self.rows.lock();
             changes.into_iter().map(|change| rows.apply(change, now)).collect()
         };
-        if brings {
+        if brings || applied.iter().flatten().any(|applied| applied.read_again > 0) {
             self.appended.notify_one();
         }
         if applied.iter().flatten().any(|applied| applied.queued > 0) {
@@ -272,6 +273,14 @@ impl Store for Memory {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         Ok(self.rows.lock().undelivered(connection, after, before, limit))
+    }
+
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError> {
+        Ok(self.rows.lock().messages(connection, &provider_ids))
+    }
+
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError> {
+        Ok(self.rows.lock().costs(merchant, month))
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {

@@ -1,14 +1,14 @@
 //! What is kept, and the laws of it in plain words: who is first of a key, what a change does, whose lease holds.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque, btree_map};
 
-use uzel_model::{Address, Channel, Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
+use uzel_model::{Address, Channel, Event, Id, Job, Price, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use super::setup::AnswerRow;
 use crate::{
     Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand,
-    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, ShortLink, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
-    Verdict,
+    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow, SetupVersion, ShortLink, Source, Step,
+    StoreError, Verdict, chain::Purse,
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -42,6 +42,9 @@ pub(super) struct Message {
     pub(super) at: Timestamp,
     pub(super) state: Delivery,
     pub(super) code: String,
+    /// By which channel it went, and through which provider.
+    pub(super) way: Option<(Channel, String)>,
+    pub(super) price: Option<Price>,
 }
 
 #[derive(Default)]
@@ -57,7 +60,7 @@ pub(super) struct Rows {
     /// The lease of each, and until when it holds.
     pub(super) sending: BTreeMap<Id, (i64, Timestamp)>,
     /// Why some of those are not to be tried again.
-    sending_off: BTreeMap<Id, String>,
+    pub(super) sending_off: BTreeMap<Id, String>,
     /// The provider's ids of some of those, which statuses have told.
     pub(super) told: BTreeMap<Id, String>,
     leases: i64,
@@ -65,6 +68,11 @@ pub(super) struct Rows {
     pub(super) references: HashMap<String, BTreeSet<Id>>,
     pub(super) slots: BTreeMap<[u8; 16], (Timestamp, Id)>,
     pub(super) sent: BTreeMap<(Id, String), Message>,
+    /// By the command that follows: which one it follows, and why.
+    pub(super) steps: BTreeMap<Id, (Id, String)>,
+    /// Where news stand of messages that are not known, and since when.
+    pub(super) early: BTreeMap<(Id, String, Id), i64>,
+    pub(super) spent: BTreeMap<(Purse, String), (i64, i64)>,
     pub(super) contacts: HashMap<(Id, String), (Contact, Timestamp)>,
     /// When people last wrote, by merchant, address and connection.
     pub(super) heard: HashMap<(Id, String, Id), Timestamp>,
@@ -149,8 +157,9 @@ impl Rows {
         }
         let mut applied = Applied::default();
         let refused = change.opt_out_words();
+        let mut held = None;
         if let Some(settlement) = change.settlement {
-            self.settle(settlement);
+            (held, applied.read_again) = self.settle(settlement, change.step.as_ref());
         }
         if let Some(verdict) = change.verdict {
             self.judge(verdict);
@@ -165,7 +174,12 @@ impl Rows {
         for new in change.events {
             self.tell(new, &mut applied);
         }
-        for new in change.commands {
+        for mut new in change.commands {
+            if let (Some(next), Some(reason)) = (change.step.as_ref().and_then(|step| step.next.as_ref()), &held)
+                && next.command == new.command.id
+            {
+                (new.held, new.slot) = (Some(reason.clone()), None);
+            }
             let entry = new.command.event.and_then(|event| Some(self.events.get(&event)?.event.entry));
             self.queue(new, entry);
             applied.queued += 1;
@@ -182,12 +196,9 @@ impl Rows {
         }
         for (connection, news) in change.statuses {
             self.recognise(connection, &news, now);
-            if let Some(message) = self.sent.get_mut(&(connection, news.provider_id))
-                && message.state == Delivery::OnTheWay
-            {
-                (message.state, message.code) = (news.state, news.code);
-            }
+            self.news(connection, &news, now);
         }
+        applied.read_again += self.keep_early(change.early, now);
         if let Some(cursor) = change.cursor {
             self.cursors.insert(cursor.connection, cursor.next);
         }
@@ -213,20 +224,28 @@ impl Rows {
         Ok(applied)
     }
 
-    /// How a lease ended that holds.
-    fn settle(&mut self, settlement: Settlement) {
+    /// How a lease ended that holds. Gives why it was called off meanwhile, and how many entries are unread again.
+    fn settle(&mut self, settlement: Settlement, step: Option<&Step>) -> (Option<String>, u32) {
         let id = settlement.command;
         self.sending.remove(&id);
-        let settlement = settlement.after(self.sending_off.remove(&id), self.told.remove(&id)).into_owned();
+        let called_off = self.sending_off.remove(&id);
+        let settlement = settlement.after(called_off.clone(), self.told.remove(&id)).into_owned();
         let row = self.commands.get_mut(&id).expect("what is being sent is a command");
         row.command.attempts += u32::from(settlement.counts);
         row.next_at = settlement.retry_at.unwrap_or(row.next_at);
         row.reason = settlement.reason;
+        let mut taken = None;
         if let (CommandState::Done, Some(provider_id), Some(last)) =
             (settlement.state, &settlement.provider_id, settlement.exchanges.last())
         {
-            let message = Message { command: id, at: last.at, state: Delivery::OnTheWay, code: String::new() };
-            self.sent.entry((last.connection, provider_id.clone())).or_insert(message);
+            let way = step.map(|step| (step.channel, last.provider.clone()));
+            let message =
+                Message { command: id, at: last.at, state: Delivery::OnTheWay, code: String::new(), way, price: None };
+            let place = (last.connection, provider_id.clone());
+            if let btree_map::Entry::Vacant(free) = self.sent.entry(place.clone()) {
+                free.insert(message);
+                taken = Some(place);
+            }
         }
         row.provider_id = settlement.provider_id.or(row.provider_id.take());
         row.exchanges.extend(settlement.exchanges);
@@ -239,6 +258,13 @@ impl Rows {
             self.slots.retain(|_, (_, command)| *command != id);
         }
         self.stands(id, settlement.state);
+        if let Some(step) = step {
+            self.follows(id, settlement.state, step, called_off.is_some());
+        }
+        let read_again = taken.map_or(0, |(connection, provider_id)| {
+            self.taken(connection, &provider_id, step.and_then(|step| step.price.as_ref()))
+        });
+        (called_off, read_again)
     }
 
     /// How a command ended whose outcome was unknown.
@@ -247,7 +273,7 @@ impl Rows {
         row.reason = Some(verdict.reason);
         if let Some(provider_id) = verdict.provider_id {
             let (id, at) = (verdict.command, verdict.exchange.at);
-            let message = Message { command: id, at, state: Delivery::OnTheWay, code: String::new() };
+            let message = Message { command: id, at, state: Delivery::OnTheWay, code: String::new(), way: None, price: None };
             self.sent.insert((verdict.exchange.connection, provider_id.clone()), message);
             row.provider_id = Some(provider_id);
         }
@@ -484,6 +510,7 @@ impl Rows {
         let commands = &self.commands;
         self.sent.retain(|_, message| commands.contains_key(&message.command));
         self.slots.retain(|_, (_, command)| commands.contains_key(command));
+        self.steps.retain(|command, _| commands.contains_key(command));
     }
 
     /// The entry whose timeline a thing stands in.

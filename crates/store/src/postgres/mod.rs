@@ -7,6 +7,7 @@
 mod answer;
 mod audit;
 mod code;
+mod chain;
 mod commands;
 mod consent;
 pub(crate) mod copy;
@@ -57,7 +58,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
@@ -72,6 +73,7 @@ pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (7, "code", include_str!("migrations/7_code.sql")),
     (8, "heard", include_str!("migrations/8_heard.sql")),
     (9, "told", include_str!("migrations/9_told.sql")),
+    (10, "chain", include_str!("migrations/10_chain.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -447,6 +449,14 @@ impl Store for Postgres {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         watch::undelivered(&self.core.reader().await?, connection, after, before, limit).await
+    }
+
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError> {
+        chain::messages(&self.core.reader().await?, connection, &provider_ids).await
+    }
+
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError> {
+        chain::costs(&self.core.reader().await?, merchant, month).await
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {

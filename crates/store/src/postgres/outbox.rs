@@ -77,6 +77,15 @@ impl Queued {
     }
 }
 
+impl Queued {
+    /// It is held back where it follows a command that was called off: why, by its id.
+    pub(super) fn hold(&mut self, held: &HashMap<Id, String>) {
+        if let Some(reason) = held.get(&self.new.command.id) {
+            self.held.get_or_insert_with(|| reason.clone());
+        }
+    }
+}
+
 /// A command that waits no more.
 pub(super) struct Ended {
     pub(super) command: Uuid,

@@ -145,6 +145,7 @@ async fn drop_week(work: &Transaction<'_>, before: Timestamp) -> Result<Week, St
          ON CONFLICT (what, shard) DO UPDATE SET count = tally.count + excluded.count;
          DELETE FROM trouble WHERE command IN (SELECT id FROM {command} WHERE state >= 3);
          DELETE FROM slot WHERE command IN (SELECT id FROM {command});
+         DELETE FROM step WHERE command IN (SELECT id FROM {command});
          DELETE FROM sent WHERE command IN (SELECT id FROM {command})"
     ))
     .await
@@ -186,6 +187,7 @@ async fn forget_commands(work: &Transaction<'_>, ended: &[Uuid]) -> Result<(), S
         count.as_str(),
         "DELETE FROM trouble WHERE command = ANY($1)",
         "DELETE FROM slot WHERE command = ANY($1)",
+        "DELETE FROM step WHERE command = ANY($1)",
         // By its own key: no index leads from a command to what was sent.
         "DELETE FROM sent s USING command c WHERE c.id = ANY($1) AND s.connection = c.connection
          AND s.provider_id = c.provider_id AND s.command = c.id",

@@ -6,11 +6,12 @@ use deadpool_postgres::{GenericClient, Object, Transaction};
 use serde_json::Value;
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
-use uzel_model::{Event, Id, id::Kind, port::Delivery};
+use uzel_model::{Event, Id, id::Kind, price};
 
 use super::{doc, failed, get, id, journal, maybe_id, uuid};
 use crate::{
     CommandState, Exchange, StoreError, Timeline, TimelineCommand,
+    chain::delivery,
     numbers::{command_state, way_out, way_out_of},
 };
 
@@ -89,8 +90,9 @@ pub(super) async fn rows(
 ) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
     let sql = format!(
         "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, coalesce(w.next_at, c.due_at),
-             c.attempts, c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending x WHERE x.command = c.id), c.merchant
-         FROM command c LEFT JOIN waiting w ON w.command = c.id
+             c.attempts, c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending x WHERE x.command = c.id), c.merchant,
+             s.cost_micro, s.currency, f.after, f.why
+         FROM command c LEFT JOIN waiting w ON w.command = c.id LEFT JOIN step f ON f.command = c.id
          LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id WHERE {which} ORDER BY c.id"
     );
     let statement = work.prepare_cached(&sql).await.map_err(failed)?;
@@ -133,19 +135,14 @@ fn read_command(row: &Row) -> Result<TimelineCommand, StoreError> {
         next_at: get(row, 8)?,
         attempts: get::<i32>(row, 9)?.unsigned_abs(),
         provider_id: get(row, 10)?,
-        delivery: get::<Option<i16>>(row, 11)?.map(delivery),
+        delivery: get::<Option<i16>>(row, 11)?.map(|state| delivery(state.into())),
         delivery_code: get(row, 12)?,
+        cost: get::<Option<i64>>(row, 15)?.map(price::text),
+        currency: get(row, 16)?,
+        after: maybe_id(Kind::Command, row, 17)?,
+        why: get(row, 18)?,
         exchanges: Vec::new(),
     })
-}
-
-fn delivery(state: i16) -> Delivery {
-    match state {
-        1 => Delivery::Delivered,
-        2 => Delivery::Failed,
-        3 => Delivery::Read,
-        _ => Delivery::OnTheWay,
-    }
 }
 
 pub(super) async fn exchange(client: &impl GenericClient, id: Id) -> Result<Option<Exchange>, StoreError> {

@@ -6,15 +6,16 @@
 
 use std::{
     borrow::Cow,
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 };
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
-use uzel_model::{Event, Id, Timestamp, port::Delivery, signature::fingerprint};
+use uzel_model::{Event, Id, Price, Timestamp, signature::fingerprint};
 
 use super::{
-    Core, consent, events, get, heard,
+    Core, chain, consent, events, get, heard,
     journal::{self, text},
     lanes::Fault,
     lost,
@@ -22,7 +23,8 @@ use super::{
     purge, review, uuid,
 };
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError, Verdict,
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, Step, StoreError, Verdict,
+    chain::Purse,
     numbers::{command_number, command_tally, entry_number, entry_state, entry_tally, key, subject},
     ready::{Documents, EntryRow, Ready},
 };
@@ -59,6 +61,12 @@ pub(super) struct Gathered {
     tell: Vec<Uuid>,
     queue: Vec<Queued>,
     exchanges: Vec<ExchangeRow>,
+    /// What messages cost: sums and how many messages, by purse and currency.
+    pub(super) spent: BTreeMap<(Purse, String), (i64, i64)>,
+    /// Entries that are unread again.
+    pub(super) read_again: u32,
+    /// Something that waited is due at once.
+    pub(super) wakes: bool,
 }
 
 /// An exchange, and whose it is.
@@ -98,6 +106,7 @@ pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Ve
         // What is to be called off may have come since: its keys are locked as well, or all is begun again.
         let mut keys = called_off_keys(&work, run).await?;
         keys.extend(ending_keys(&work, run).await?);
+        keys.extend(chain::keys(&work, run.iter().map(|ready| &ready.change)).await?);
         let more: BTreeSet<i64> = keys.difference(&locks).copied().collect();
         if more.is_empty() {
             return carry_out(core, work, run, shard).await;
@@ -136,15 +145,18 @@ async fn carry_out(
     }
     let going: Vec<(usize, &Ready)> =
         run.iter().enumerate().filter(|(place, _)| outcomes[*place].is_ok()).map(|(place, ready)| (place, *ready)).collect();
-    let settlements = going.iter().filter_map(|(_, ready)| ready.change.settlement.as_ref());
-    let mut ended: Vec<Cow<'_, Settlement>> = Vec::new();
-    for settlement in settlements {
+    let mut settlements: Vec<(Cow<'_, Settlement>, Option<&Step>)> = Vec::new();
+    // What follows a command that was called off is called off too.
+    let mut held = HashMap::new();
+    for change in going.iter().map(|(_, ready)| &ready.change) {
+        let Some(settlement) = &change.settlement else { continue };
         let (called_off, told) = meanwhile.remove(&uuid(settlement.command)).unwrap_or_default();
-        ended.push(settlement.after(called_off, told));
+        let step = change.step.as_ref();
+        held.extend(step.and_then(|step| step.next.as_ref()).and_then(|next| Some((next.command, called_off.clone()?))));
+        settlements.push((settlement.after(called_off, told), step));
     }
-    let settlements = ended;
     if !settlements.is_empty() {
-        settle(&work, &settlements, &mut gathered).await?;
+        settle(&work, &settlements, &held, &mut gathered).await?;
     }
     let mut entries: Vec<&EntryRow> = Vec::new();
     for (_, ready) in &going {
@@ -159,8 +171,12 @@ async fn carry_out(
         one_by_one(core, &work, ready, applied, &mut gathered).await?;
     }
     mark_read(&work, &going, &applied, &mut gathered).await?;
-    let queued = std::mem::take(&mut gathered.queue);
-    let due = !queued.is_empty();
+    for change in going.iter().map(|(_, ready)| &ready.change) {
+        chain::keep_early(&work, &change.early, change.now.unwrap_or(Timestamp::UNIX_EPOCH), &mut gathered).await?;
+    }
+    let mut queued = std::mem::take(&mut gathered.queue);
+    queued.iter_mut().for_each(|queued| queued.hold(&held));
+    let (due, unread) = (!queued.is_empty() || gathered.wakes, gathered.read_again > 0);
     outbox::queue(&work, queued, &mut gathered).await?;
     for link in going.iter().flat_map(|(_, ready)| &ready.change.links) {
         review::add(&work, link).await?;
@@ -180,7 +196,7 @@ async fn carry_out(
         }
         outcomes[place] = Ok(applied);
     }
-    if !entries.is_empty() {
+    if !entries.is_empty() || unread {
         core.handover.left_some();
     }
     Ok(outcomes)
@@ -195,6 +211,7 @@ async fn locks(client: &Object, run: &[&Ready]) -> Result<BTreeSet<i64>, Fault> 
         if let Some(settlement) = change.settlement.as_ref().filter(|settlement| settlement.state != CommandState::Waiting) {
             ended.push(uuid(settlement.command));
         }
+        chain::locks(change, &mut locks);
         let events = change.events.iter().chain(&change.resolved);
         locks.extend(events.clone().map(|new| key(&subject(new.event.connection, &new.event.subject))));
         for new in events.flat_map(|new| &new.commands).chain(&change.commands) {
@@ -350,7 +367,14 @@ async fn put_once(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault
 }
 
 /// Ends of calls.
-async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gathered: &mut Gathered) -> Result<(), Fault> {
+async fn settle(
+    work: &Transaction<'_>,
+    called: &[(Cow<'_, Settlement>, Option<&Step>)],
+    held: &HashMap<Id, String>,
+    gathered: &mut Gathered,
+) -> Result<(), Fault> {
+    let settlements: Vec<&Settlement> = called.iter().map(|(settlement, _)| settlement.as_ref()).collect();
+    let steps = called.iter().map(|(_, step)| *step);
     let commands: Vec<Uuid> = settlements.iter().map(|ended| uuid(ended.command)).collect();
     let states: Vec<i16> = settlements.iter().map(|ended| command_number(ended.state).into()).collect();
     let reasons: Vec<Option<String>> =
@@ -375,7 +399,7 @@ async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gat
     }
     let mut ended = Vec::new();
     let (mut sent, mut freed, mut again) = (Sent::default(), Vec::new(), (Vec::new(), Vec::new(), Vec::new()));
-    for ((settlement, command), retry_at) in settlements.iter().zip(&commands).zip(&retries) {
+    for (((settlement, step), command), retry_at) in settlements.iter().zip(steps).zip(&commands).zip(&retries) {
         let Some((entry, order_key, subject_key, attempts)) = rows.get(command).copied() else {
             return Err(StoreError::Failed("a command that was being sent does not exist".to_owned()).into());
         };
@@ -392,7 +416,7 @@ async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gat
         if let (CommandState::Done, Some(provider_id), Some(exchange)) =
             (settlement.state, &settlement.provider_id, settlement.exchanges.last())
         {
-            sent.push(uuid(exchange.connection), text(provider_id).into_owned(), *command, exchange.at);
+            sent.push(exchange, text(provider_id).into_owned(), *command, step);
         }
         if settlement.state == CommandState::Waiting {
             again.0.push(*command);
@@ -417,7 +441,11 @@ async fn settle(work: &Transaction<'_>, settlements: &[Cow<'_, Settlement>], gat
         let statement = work.prepare_cached("DELETE FROM slot WHERE command = ANY($1)").await?;
         work.execute(&statement, &[&freed]).await?;
     }
-    sent.write(work).await?;
+    sent.write(work, gathered).await?;
+    for (settlement, step) in called.iter().filter_map(|(settlement, step)| Some((settlement, (*step)?))) {
+        let is_held = step.next.as_ref().is_some_and(|next| held.contains_key(&next.command));
+        chain::follow(work, settlement, step, is_held).await?;
+    }
     tell_unresolved(work, &ended, gathered).await?;
     outbox::leave(work, &ended, gathered).await
 }
@@ -463,35 +491,54 @@ async fn judge(work: &Transaction<'_>, verdict: &Verdict, gathered: &mut Gathere
 
 /// Messages that a provider took.
 #[derive(Default)]
-struct Sent {
+struct Sent<'a> {
+    ids: Vec<Id>,
     connections: Vec<Uuid>,
     provider_ids: Vec<String>,
     commands: Vec<Uuid>,
     at: Vec<Timestamp>,
+    channels: Vec<Option<&'static str>>,
+    providers: Vec<Option<String>>,
+    prices: Vec<Option<&'a Price>>,
 }
 
-impl Sent {
-    fn push(&mut self, connection: Uuid, provider_id: String, command: Uuid, at: Timestamp) {
-        self.connections.push(connection);
+impl<'a> Sent<'a> {
+    fn push(&mut self, exchange: &Exchange, provider_id: String, command: Uuid, step: Option<&'a Step>) {
+        self.ids.push(exchange.connection);
+        self.connections.push(uuid(exchange.connection));
         self.provider_ids.push(provider_id);
         self.commands.push(command);
-        self.at.push(at);
+        self.at.push(exchange.at);
+        self.channels.push(step.map(|step| step.channel.name()));
+        self.providers.push(step.map(|_| exchange.provider.clone()));
+        self.prices.push(step.and_then(|step| step.price.as_ref()));
     }
 
-    async fn write(&self, work: &Transaction<'_>) -> Result<(), Fault> {
+    async fn write(&self, work: &Transaction<'_>, gathered: &mut Gathered) -> Result<(), Fault> {
         if self.commands.is_empty() {
             return Ok(());
         }
         let statement = work
             .prepare_cached(
-                "INSERT INTO sent (connection, provider_id, command, at, state)
-                 SELECT connection, provider_id, command, at, 0
-                 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[]) AS s (connection, provider_id, command, at)
-                 ON CONFLICT DO NOTHING",
+                "INSERT INTO sent (connection, provider_id, command, at, state, channel, provider)
+                 SELECT connection, provider_id, command, at, 0, channel, provider
+                 FROM unnest($1::uuid[], $2::text[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[])
+                     AS s (connection, provider_id, command, at, channel, provider)
+                 ON CONFLICT DO NOTHING RETURNING connection, provider_id",
             )
             .await?;
-        work.execute(&statement, &[&self.connections, &self.provider_ids, &self.commands, &self.at]).await?;
-        Ok(())
+        let values: [&(dyn ToSql + Sync); 6] =
+            [&self.connections, &self.provider_ids, &self.commands, &self.at, &self.channels, &self.providers];
+        let mut put = HashSet::new();
+        for row in work.query(&statement, &values).await? {
+            put.insert((get::<Uuid>(&row, 0)?, get::<String>(&row, 1)?));
+        }
+        for ((connection, provider_id), price) in self.ids.iter().zip(&self.provider_ids).zip(&self.prices) {
+            if let Some(price) = price.filter(|_| put.contains(&(uuid(*connection), provider_id.clone()))) {
+                chain::spend(work, *connection, provider_id, price, gathered).await?;
+            }
+        }
+        chain::known(work, &self.connections, &self.provider_ids, gathered).await
     }
 }
 
@@ -622,25 +669,15 @@ async fn one_by_one(
         resolve(work, new, documents, applied, gathered).await?;
     }
     heard::put(work, &change.heard).await?;
+    let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
     for (connection, news) in &change.statuses {
-        lost::recognise(work, *connection, news, change.now.unwrap_or(Timestamp::UNIX_EPOCH), gathered).await?;
-        let state: i16 = match news.state {
-            Delivery::OnTheWay => 0,
-            Delivery::Delivered => 1,
-            Delivery::Failed => 2,
-            Delivery::Read => 3,
-        };
-        // A final state is never left: states may come out of order.
-        let statement = work
-            .prepare_cached("UPDATE sent SET state = $3, code = $4 WHERE connection = $1 AND provider_id = $2 AND state = 0")
-            .await?;
-        work.execute(&statement, &[&uuid(*connection), &text(&news.provider_id), &state, &text(&news.code)]).await?;
+        lost::recognise(work, *connection, news, now, gathered).await?;
+        chain::news(work, *connection, news, now, core.phones.get(), gathered).await?;
     }
     if let Some(connection) = change.ends_login.filter(|_| applied.new_events > 0) {
         let statement = work.prepare_cached("DELETE FROM session WHERE connection = $1").await?;
         work.execute(&statement, &[&uuid(connection)]).await?;
     }
-    let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
     for word in change.opt_out_words().iter().chain(&change.words) {
         consent::put(work, word, core.phones.get()).await?;
     }
@@ -751,7 +788,8 @@ async fn before(work: &Transaction<'_>, mark: &Mark) -> Result<EntryState, Fault
 }
 
 /// What was gathered, in a statement each.
-pub(super) async fn write_gathered(work: &Transaction<'_>, gathered: Gathered, shard: i32) -> Result<(), Fault> {
+pub(super) async fn write_gathered(work: &Transaction<'_>, mut gathered: Gathered, shard: i32) -> Result<(), Fault> {
+    chain::write_spent(work, &mut gathered).await?;
     put_exchanges(work, &gathered.exchanges).await?;
     events::tell(work, &gathered.tell).await?;
     if !gathered.references.is_empty() {

@@ -58,6 +58,12 @@ impl Fresh {
         }
     }
 
+    /// Entries on disk are unread again.
+    pub(super) fn on_disk(&self) {
+        let mut state = self.state.lock();
+        (state.behind, state.news) = (true, true);
+    }
+
     /// Events have been committed.
     pub(super) fn events(&self) {
         self.state.lock().events = true;

@@ -5,6 +5,7 @@
 mod answer;
 mod audit;
 mod code;
+mod chain;
 mod commands;
 mod consent;
 pub(crate) mod copy;
@@ -54,7 +55,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -199,6 +200,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("code", include_str!("migrations/9_code.sql")),
     ("heard", include_str!("migrations/10_heard.sql")),
     ("told", include_str!("migrations/11_told.sql")),
+    ("chain", include_str!("migrations/12_chain.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -492,6 +494,15 @@ impl Store for Sqlite {
         limit: usize,
     ) -> Result<Vec<String>, StoreError> {
         self.read(move |db| work::undelivered(db, connection, after, before, limit)).await
+    }
+
+    async fn messages(&self, connection: Id, provider_ids: Vec<String>) -> Result<Vec<Message>, StoreError> {
+        self.read(move |db| chain::messages(db, connection, &provider_ids)).await
+    }
+
+    async fn costs(&self, merchant: Id, month: &str) -> Result<Vec<Spent>, StoreError> {
+        let month = month.to_owned();
+        self.read(move |db| chain::costs(db, merchant, &month)).await
     }
 
     async fn journal(&self, filter: JournalFilter) -> Result<Vec<JournalRow>, StoreError> {

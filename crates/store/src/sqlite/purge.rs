@@ -236,6 +236,7 @@ pub(super) fn delete(db: &Connection, portion: &Portion, tally: &mut Tally) -> R
              CROSS JOIN command c ON c.ordinal = g.value WHERE c.provider_id IS NOT NULL)",
             &commands,
         ),
+        ("DELETE FROM step WHERE command IN (SELECT value FROM json_each(?1))", &commands),
         ("DELETE FROM slot WHERE command IN (SELECT value FROM json_each(?1))", &commands),
         ("DELETE FROM exchange WHERE command IN (SELECT value FROM json_each(?1))", &commands),
         ("DELETE FROM exchange WHERE ordinal IN (SELECT value FROM json_each(?1))", &portion.exchanges),

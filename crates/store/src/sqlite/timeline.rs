@@ -2,17 +2,20 @@
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use serde_json::Value;
-use uzel_model::{Event, Id, id::Kind, port::Delivery};
+use uzel_model::{Event, Id, id::Kind, price};
 
 use super::{doc, id, journal, maybe_id, time};
+use crate::chain::delivery;
 use crate::numbers::{command_state, way_out, way_out_of};
 use crate::{CommandState, Exchange, Timeline, TimelineCommand};
 
 const EXCHANGE: &str = "id, merchant, connection, provider, at, endpoint, request, response, error, duration_ms, trace";
 
 const COMMAND: &str = "SELECT c.id, c.event, c.connection, c.flow, c.job, c.state, c.reason, c.due_at, c.next_at, c.attempts,
-    c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending WHERE command = c.ordinal), c.merchant FROM command c
-    LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id";
+    c.provider_id, s.state, s.code, EXISTS (SELECT 1 FROM sending WHERE command = c.ordinal), c.merchant, s.cost_micro, s.currency,
+    (SELECT b.id FROM command b WHERE b.ordinal = f.after), f.why FROM command c
+    LEFT JOIN sent s ON s.connection = c.connection AND s.provider_id = c.provider_id
+    LEFT JOIN step f ON f.command = c.ordinal";
 
 pub(super) fn of(db: &Connection, id: Id) -> Result<Option<Timeline>> {
     let Some(entry_id) = entry_of(db, id)? else { return Ok(None) };
@@ -109,6 +112,10 @@ fn read_command(row: &Row<'_>) -> Result<TimelineCommand> {
         provider_id: row.get(10)?,
         delivery: row.get::<_, Option<i64>>(11)?.map(delivery),
         delivery_code: row.get(12)?,
+        cost: row.get::<_, Option<i64>>(15)?.map(price::text),
+        currency: row.get(16)?,
+        after: maybe_id(Kind::Command, 17, row)?,
+        why: row.get(18)?,
         exchanges: Vec::new(),
     })
 }
@@ -117,15 +124,6 @@ fn exchanges_of(db: &Connection, command: Id) -> Result<Vec<Exchange>> {
     db.prepare_cached(&format!("SELECT {EXCHANGE} FROM exchange WHERE command = ?1 ORDER BY ordinal"))?
         .query_map([command.ordinal()], read_exchange)?
         .collect()
-}
-
-fn delivery(state: i64) -> Delivery {
-    match state {
-        1 => Delivery::Delivered,
-        2 => Delivery::Failed,
-        3 => Delivery::Read,
-        _ => Delivery::OnTheWay,
-    }
 }
 
 pub(super) fn exchange(db: &Connection, id: Id) -> Result<Option<Exchange>> {

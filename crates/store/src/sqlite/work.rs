@@ -1,13 +1,13 @@
 //! Changes: what the loops commit.
 
 use rusqlite::{Connection, OptionalExtension, Result, params};
-use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
+use uzel_model::{Event, Id, Timestamp, id::Kind, signature::fingerprint};
 
-use super::{consent, events, failed, heard, journal, lost, ms, outbox, publication, reference, review, setup, tally::Tally};
+use super::{chain, consent, events, failed, heard, journal, lost, ms, outbox, publication, reference, review, setup, tally::Tally};
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, PhoneHash, Settlement,
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, PhoneHash, Settlement, Step,
     StoreError, Verdict,
 };
 
@@ -19,11 +19,12 @@ pub(super) fn apply(
 ) -> std::result::Result<Applied, StoreError> {
     let change = &ready.change;
     // What can conflict goes first: nothing has been written when it does.
-    if let Some(settlement) = &change.settlement
-        && !settle(db, settlement, tally).map_err(failed)?
-    {
-        return Err(StoreError::Conflict);
-    }
+    let settled = match &change.settlement {
+        Some(settlement) => {
+            Some(settle(db, settlement, change.step.as_ref(), tally).map_err(failed)?.ok_or(StoreError::Conflict)?)
+        }
+        None => None,
+    };
     if let Some(verdict) = &change.verdict
         && !judge(db, verdict, tally).map_err(failed)?
     {
@@ -60,12 +61,20 @@ pub(super) fn apply(
     {
         return Err(StoreError::Conflict);
     }
-    write(db, ready, phones, tally).map_err(failed)
+    write(db, ready, settled.unwrap_or_default(), phones, tally).map_err(failed)
 }
 
-fn write(db: &Connection, ready: &Ready, phones: Option<&PhoneHash>, tally: &mut Tally) -> Result<Applied> {
+/// What a settlement came to.
+#[derive(Default)]
+struct Settled {
+    /// Why the command was called off while it was being sent.
+    called_off: Option<String>,
+    read_again: u32,
+}
+
+fn write(db: &Connection, ready: &Ready, settled: Settled, phones: Option<&PhoneHash>, tally: &mut Tally) -> Result<Applied> {
     let change = &ready.change;
-    let mut applied = Applied::default();
+    let mut applied = Applied { read_again: settled.read_again, ..Applied::default() };
     for row in &ready.entries {
         journal::insert(db, row, tally)?;
     }
@@ -74,7 +83,8 @@ fn write(db: &Connection, ready: &Ready, phones: Option<&PhoneHash>, tally: &mut
     }
     for (command, job) in change.commands.iter().zip(&ready.jobs) {
         let entry = command.command.event.map(|event| journal::entry_of(db, event)).transpose()?.flatten();
-        outbox::queue(db, command, job, entry, tally)?;
+        let command = chain::queued(command, change.step.as_ref(), settled.called_off.as_deref());
+        outbox::queue(db, &command, job, entry, tally)?;
         applied.queued += 1;
     }
     if let (Some(event), Some(documents)) = (&change.resolved, &ready.resolved) {
@@ -87,17 +97,11 @@ fn write(db: &Connection, ready: &Ready, phones: Option<&PhoneHash>, tally: &mut
         heard::put(db, heard)?;
     }
     for (connection, news) in &change.statuses {
-        lost::recognise(db, *connection, news, change.now.map_or(0, ms), tally)?;
-        let state = match news.state {
-            Delivery::OnTheWay => 0,
-            Delivery::Delivered => 1,
-            Delivery::Failed => 2,
-            Delivery::Read => 3,
-        };
-        // A final state is never left: states may come out of order.
-        db.prepare_cached("UPDATE sent SET state = ?3, code = ?4 WHERE connection = ?1 AND provider_id = ?2 AND state = 0")?
-            .execute(params![connection.as_bytes(), news.provider_id, state, news.code])?;
+        let now = change.now.map_or(0, ms);
+        lost::recognise(db, *connection, news, now, tally)?;
+        chain::news(db, *connection, news, now, phones, tally)?;
     }
+    applied.read_again += chain::keep_early(db, &change.early, change.now.map_or(0, ms), tally)?;
     if let Some(cursor) = &change.cursor {
         db.prepare_cached("INSERT INTO cursor VALUES (?1, ?2) ON CONFLICT DO UPDATE SET value = excluded.value")?
             .execute(params![cursor.connection.as_bytes(), cursor.next])?;
@@ -249,15 +253,16 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
     Ok(())
 }
 
-/// Whether the lease still held.
-fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result<bool> {
+/// What came of it, if the lease still held.
+fn settle(db: &Connection, settlement: &Settlement, step: Option<&Step>, tally: &mut Tally) -> Result<Option<Settled>> {
     let command = settlement.command.ordinal();
     let held: Option<(Option<String>, Option<String>)> = db
         .prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2 RETURNING called_off, told")?
         .query_row([command, settlement.lease], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
-    let Some((called_off, told)) = held else { return Ok(false) };
-    let settlement = settlement.after(called_off, told);
+    let Some((called_off, told)) = held else { return Ok(None) };
+    let mut settled = Settled { called_off, read_again: 0 };
+    let settlement = settlement.after(settled.called_off.clone(), told);
     let (attempts, entry, order_key): (i64, Option<i64>, i64) = db
         .prepare_cached("SELECT attempts, entry, order_key FROM command WHERE ordinal = ?1")?
         .query_row([command], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
@@ -289,7 +294,11 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     if let (CommandState::Done, Some(provider_id), Some(exchange)) =
         (settlement.state, &settlement.provider_id, settlement.exchanges.last())
     {
-        put_sent(db, exchange.connection, provider_id, command, ms(exchange.at))?;
+        let way_out = (exchange.connection, exchange.provider.as_str());
+        settled.read_again = chain::sent(db, way_out, provider_id, command, exchange.at, step, tally)?;
+    }
+    if let Some(step) = step {
+        chain::follow(db, settlement.command, settlement.state, step, settled.called_off.as_deref())?;
     }
     if matches!(settlement.state, CommandState::Dead | CommandState::Unknown | CommandState::Held) {
         events::tell_unresolved(db, command)?;
@@ -297,7 +306,7 @@ fn settle(db: &Connection, settlement: &Settlement, tally: &mut Tally) -> Result
     if settlement.state != CommandState::Waiting {
         outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }
-    Ok(true)
+    Ok(Some(settled))
 }
 
 /// Keeps that a provider took a message.

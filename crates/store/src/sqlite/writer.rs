@@ -84,6 +84,9 @@ impl Task {
                 if changes.iter().any(|ready| ready.change.may_tell()) {
                     fresh.events();
                 }
+                if applied.iter().flatten().any(|applied| applied.read_again > 0) {
+                    fresh.on_disk();
+                }
                 changes.into_iter().flat_map(|ready| ready.entries).for_each(|row| fresh.push(row.entry));
                 drop(ended.send(applied));
             }

@@ -99,6 +99,7 @@ impl World {
             name: None,
             phone: None,
             phone_error: None,
+            email: None,
             refs: vec!["77".to_owned()],
             data: serde_json::json!({}),
             history: false,
