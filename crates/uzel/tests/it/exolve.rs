@@ -161,7 +161,10 @@ async fn what_a_person_writes_is_told_once_by_event_or_by_poll() {
     let received = async || world.api("/api/v1/events?type=message.received&unmasked=true").await;
     let events = received().await;
     assert_eq!(events.as_array().unwrap().len(), 1, "{events}");
-    assert_eq!((&events[0]["data"]["person"]["phone"], &events[0]["data"]["details"]["text"]), (&json!("+79990001122"), &json!("Спасибо!")));
+    assert_eq!(
+        (&events[0]["data"]["person"]["phone"], &events[0]["data"]["details"]["text"]),
+        (&json!("+79990001122"), &json!("Спасибо!"))
+    );
     // The first poll says from when on; what comes after it and is not told of is read by the next.
     until("the first poll", async || {
         let cursors = world.texts_of("SELECT value FROM cursor").await;

@@ -52,6 +52,7 @@ mod rules;
 mod secrets;
 mod smsru;
 mod smsru_account;
+mod smsru_faults;
 mod subscriptions;
 mod tracing;
 mod watch;
