@@ -33,7 +33,8 @@ async fn a_limit_of_the_day_ends_at_the_next_midnight_in_moscow() {
         }
         world.control("smsru/settings", &limit).await;
         serve(&world, 2).await;
-        until("the refusal", async || text(&world).await["attempts"] == 1 && world.commands("waiting").await == 1).await;
+        let refused = |text: &Value| text["attempts"] == 1 && text["state"] == "waiting";
+        until("the refusal", async || refused(&text(&world).await)).await;
         let waiting = text(&world).await;
         let now = world.clock.now().in_tz("Europe/Moscow").unwrap();
         let midnight = now.date().checked_add(1.day()).unwrap().in_tz("Europe/Moscow").unwrap();
