@@ -53,8 +53,8 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
 pub use account::Imported;
+use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
 pub use endpoint::Endpoint;

@@ -4,9 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use jiff::{SignedDuration, Timestamp};
-use uzel_model::{
-    Address, CallError, Client, Id, Job, Outbound, connector::StatusNews, id::Kind, port::Delivery, signature,
-};
+use uzel_model::{Address, CallError, Client, Id, Job, Outbound, connector::StatusNews, id::Kind, port::Delivery, signature};
 use uzel_store::{Begun, Change, Command, CommandFilter, CommandState, Exchange, StoreError, TimelineCommand, Verdict};
 
 use crate::{Engine, Link, call::Outcome, outward::Call, tick};

@@ -14,7 +14,8 @@ use crate::{
     Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
     port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Login, Messages, Polls, StopList, Subscription,
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Login, Messages, Polls, StopList,
+        Subscription,
     },
 };
 

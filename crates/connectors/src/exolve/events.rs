@@ -2,9 +2,7 @@
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use uzel_model::{
-    Address, Happening, Malformed, Person, Reading, connector::StatusNews, event::kind, phone,
-};
+use uzel_model::{Address, Happening, Malformed, Person, Reading, connector::StatusNews, event::kind, phone};
 
 use super::wire;
 use crate::tree;

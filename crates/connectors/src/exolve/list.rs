@@ -40,7 +40,8 @@ impl ExolveSms {
     pub(super) async fn statuses_of(&self, client: &Client<'_>, ids: &[String]) -> Result<Vec<StatusNews>, CallError> {
         let mut found = Vec::new();
         let mut take = |rows: &[Value]| {
-            let news = rows.iter().filter_map(|row| events::news(&wire::id(row)?, row)).filter(|news| ids.contains(&news.provider_id));
+            let news =
+                rows.iter().filter_map(|row| events::news(&wire::id(row)?, row)).filter(|news| ids.contains(&news.provider_id));
             found.extend(news);
         };
         if ids.len() <= 5 {

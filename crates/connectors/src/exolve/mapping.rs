@@ -29,9 +29,13 @@ impl TryFrom<String> for Mapping {
             return Err("must be a JSON object, such as {\"destination\": \"{phone}\", \"text\": \"{text}\"}".to_owned());
         }
         let mut unknown = Vec::new();
-        each_text(&body, &mut |text| unknown.extend(places(text).into_iter().filter(|place| !PLACES.contains(place)).map(str::to_owned)));
+        each_text(&body, &mut |text| {
+            unknown.extend(places(text).into_iter().filter(|place| !PLACES.contains(place)).map(str::to_owned))
+        });
         match unknown.first() {
-            Some(place) => Err(format!("`{{{place}}}` is no place: {} are", PLACES.map(|place| format!("{{{place}}}")).join(", "))),
+            Some(place) => {
+                Err(format!("`{{{place}}}` is no place: {} are", PLACES.map(|place| format!("{{{place}}}")).join(", ")))
+            }
             None => Ok(Self(body)),
         }
     }
@@ -119,14 +123,20 @@ mod tests {
         let wanted = json!({ "to": "tel:79990001122", "from": "12", "t": ["{phone} says \"hi\"", "{phone} says \"hi\"!", 5, null],
             "c": components, "n": "review/ru", "own": "{ }{Äh}" });
         assert_eq!(filled(&mapping, &content), wanted);
-        assert_eq!(filled(&json!({ "n": "{template}", "c": "{components}" }), &Content::text("x")), json!({ "n": null, "c": [] }));
+        assert_eq!(
+            filled(&json!({ "n": "{template}", "c": "{components}" }), &Content::text("x")),
+            json!({ "n": null, "c": [] })
+        );
     }
 
     #[test]
     fn a_mapping_that_cannot_be_filled_is_refused_with_the_reason() {
-        for (wrong, why) in
-            [("", "not JSON"), ("[]", "object"), ("7", "object"), (r#"{"a":{"b":["{who}"]}}"#, "`{who}` is no place: {sender}, {phone}")]
-        {
+        for (wrong, why) in [
+            ("", "not JSON"),
+            ("[]", "object"),
+            ("7", "object"),
+            (r#"{"a":{"b":["{who}"]}}"#, "`{who}` is no place: {sender}, {phone}"),
+        ] {
             let error = Mapping::try_from(wrong.to_owned()).unwrap_err();
             assert!(error.contains(why), "{wrong}: {error}");
         }

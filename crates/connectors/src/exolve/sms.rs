@@ -162,7 +162,9 @@ mod tests {
             assert_eq!(send(200, answer).await.unwrap().provider_id, "439166538239448536");
         }
         assert_eq!(send(200, r#"{"success":true,"messageId":"7"}"#).await.unwrap().provider_id, "7");
-        for answer in ["{}", "[]", "null", r#"{"message_id":null}"#, r#"{"message_id":""}"#, r#"{"message_id":"0"}"#, "<html>", ""] {
+        for answer in
+            ["{}", "[]", "null", r#"{"message_id":null}"#, r#"{"message_id":""}"#, r#"{"message_id":"0"}"#, "<html>", ""]
+        {
             assert!(matches!(send(200, answer).await, Err(CallError::Unreadable(_))), "{answer}");
         }
     }
@@ -251,13 +253,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_lost_message_is_the_only_one_to_that_phone_with_those_words() {
-        let row = |id: &str, receiver: &str, text: &str| {
-            json!({ "message_id": id, "receiver": receiver, "text": text, "direction": 2, "delivery_status": 3 })
-        };
+        let row = |id: &str, receiver: &str, text: &str| json!({ "message_id": id, "receiver": receiver, "text": text, "direction": 2, "delivery_status": 3 });
         let find = async |rows: Vec<Value>| {
             let script = Script::new(&[(200, &json!({ "messages": rows }).to_string())]);
             let ours = open();
-            let found = ours.messages().unwrap().find(&Client::new(&script), testing::hello().outbound(), Timestamp::UNIX_EPOCH).await;
+            let found =
+                ours.messages().unwrap().find(&Client::new(&script), testing::hello().outbound(), Timestamp::UNIX_EPOCH).await;
             found.unwrap().map(|news| (news.provider_id, news.state, news.to))
         };
         let (mine, theirs) = (row("7", "79990001122", "Привет "), row("8", "79990001123", "Привет"));
@@ -270,10 +271,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_list_that_is_left_out_is_empty_and_one_of_another_kind_is_unreadable() {
-        for (answer, fine) in [("{}", true), (r#"{"messages":null}"#, true), (r#"{"messages":{}}"#, false), ("[]", false), ("7", false)] {
+        for (answer, fine) in
+            [("{}", true), (r#"{"messages":null}"#, true), (r#"{"messages":{}}"#, false), ("[]", false), ("7", false)]
+        {
             let script = Script::new(&[(200, answer)]);
             let ours = open();
-            let page = ours.polls().unwrap().poll(&Client::new(&script), Some("1970-01-01T00:00:00Z"), Timestamp::UNIX_EPOCH).await;
+            let page =
+                ours.polls().unwrap().poll(&Client::new(&script), Some("1970-01-01T00:00:00Z"), Timestamp::UNIX_EPOCH).await;
             assert_eq!(page.is_ok(), fine, "{answer}");
         }
     }

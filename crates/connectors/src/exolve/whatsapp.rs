@@ -178,7 +178,9 @@ mod tests {
     async fn without_an_address_it_says_whom_to_ask_and_calls_nobody() {
         let (sent, bodies) = send(json!({}), &Content::text("Привет"), "{}").await;
         match sent {
-            Err(CallError::Refused { refusal: Refusal::Account, reason, .. }) => assert!(reason.contains("ask Exolve for the address")),
+            Err(CallError::Refused { refusal: Refusal::Account, reason, .. }) => {
+                assert!(reason.contains("ask Exolve for the address"))
+            }
             other => panic!("{other:?}"),
         }
         assert!(bodies.is_empty());

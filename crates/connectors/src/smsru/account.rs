@@ -103,9 +103,14 @@ mod tests {
 
     #[tokio::test]
     async fn counters_may_be_texts_numbers_or_null() {
-        let (balance, free) = (r#"{"status_code":100,"balance":"4122.56"}"#, r#"{"status_code":100,"total_free":5,"used_today":null}"#);
-        for day in [r#"{"status_code":100,"total_limit":"500","used_today":"15"}"#, r#"{"status_code":100,"total_limit":500,"used_today":15}"#] {
-            for senders in [r#"{"status_code":100,"senders":["Kofeynya"]}"#, r#"{"status_code":100,"senders":{"0":"Kofeynya"}}"#] {
+        let (balance, free) =
+            (r#"{"status_code":100,"balance":"4122.56"}"#, r#"{"status_code":100,"total_free":5,"used_today":null}"#);
+        for day in [
+            r#"{"status_code":100,"total_limit":"500","used_today":"15"}"#,
+            r#"{"status_code":100,"total_limit":500,"used_today":15}"#,
+        ] {
+            for senders in [r#"{"status_code":100,"senders":["Kofeynya"]}"#, r#"{"status_code":100,"senders":{"0":"Kofeynya"}}"#]
+            {
                 let found = standing(&[(200, balance), (200, day), (200, free), (200, senders)]).await.unwrap();
                 assert_eq!(found.balance.as_deref(), Some("4122.56"));
                 let limits: Vec<_> = found.limits.iter().map(|limit| (limit.total, limit.used)).collect();
@@ -129,7 +134,9 @@ mod tests {
         let stopped = |phone: &str, note: Option<&str>| Stopped { phone: phone.to_owned(), note: note.map(str::to_owned) };
         assert_eq!(found, [stopped("79990005566", Some("asked us")), stopped("79990005567", None)]);
         assert_eq!(list(r#"{"status_code":100,"stoplist":[]}"#).await.unwrap(), []);
-        for odd in [r#"{"status_code":100}"#, r#"{"status_code":100,"stoplist":["79990005566"]}"#, r#"{"status_code":100,"stoplist":7}"#] {
+        for odd in
+            [r#"{"status_code":100}"#, r#"{"status_code":100,"stoplist":["79990005566"]}"#, r#"{"status_code":100,"stoplist":7}"#]
+        {
             assert!(matches!(list(odd).await, Err(CallError::Unreadable(_))), "{odd}");
         }
     }

@@ -122,7 +122,9 @@ impl State {
         }
         match message.underfunded {
             true => ("FAILED", "UNDERFUNDED"),
-            false if message.incoming || wire::now_ms() >= message.at_ms + self.settings.delivered_after_ms => ("DELIVERED", "DELIVERED"),
+            false if message.incoming || wire::now_ms() >= message.at_ms + self.settings.delivered_after_ms => {
+                ("DELIVERED", "DELIVERED")
+            }
             false => ("TRANSMITTED", "TRANSMITTED"),
         }
     }
@@ -227,7 +229,11 @@ impl ExolveSms {
         let number = |name: &str| wire::number(body.get(name)).and_then(|number| usize::try_from(number).ok());
         let (limit, offset) = (number("limit").unwrap_or(100), number("offset").unwrap_or(0));
         if limit > 2000 {
-            return error(400, state.settings.error_shape, "invalid GetListRequest.Limit: value must be less than or equal to 2000");
+            return error(
+                400,
+                state.settings.error_shape,
+                "invalid GetListRequest.Limit: value must be less than or equal to 2000",
+            );
         }
         let rows = found.into_iter().skip(offset).take(limit).map(|message| state.row(message, state.settings.enums_as_names));
         Answer::json(200, &json!({"messages": rows.collect::<Vec<_>>()}))
@@ -288,11 +294,12 @@ impl Provider for ExolveSms {
         let state = self.0.lock();
         let sent = state.messages.iter().filter(|message| !message.incoming);
         (what == "accepted").then(|| {
-            json!(sent
-                .map(|message| json!({
+            json!(
+                sent.map(|message| json!({
                     "message_id": message.id.to_string(), "to": message.receiver, "text": message.text, "from": message.sender,
                 }))
-                .collect::<Vec<_>>())
+                .collect::<Vec<_>>()
+            )
         })
     }
 
@@ -315,7 +322,9 @@ impl Provider for ExolveSms {
         let messages: Vec<Message> = state.messages.iter().filter(wanted).cloned().collect();
         let mut events: Vec<Value> = messages.iter().map(|message| state.row(message, true)).collect();
         for id in ids.iter().flatten().filter(|id| !messages.iter().any(|message| message.id.to_string() == **id)) {
-            events.push(json!({"message_id": id, "direction": "DIRECTION_OUTGOING", "sender": "Kofeynya", "receiver": "79990009900"}));
+            events.push(
+                json!({"message_id": id, "direction": "DIRECTION_OUTGOING", "sender": "Kofeynya", "receiver": "79990009900"}),
+            );
         }
         if let Some(word) = options["state"].as_str() {
             for event in &mut events {

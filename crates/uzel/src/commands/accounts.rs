@@ -43,7 +43,9 @@ pub(super) async fn stop_list(asker: &Asker, what: &StopListCommand) -> anyhow::
         StopListCommand::Add { connection, phone, note } => {
             asker.post(&path(connection, ""), &json!({ "phone": phone, "note": note })).await
         }
-        StopListCommand::Remove { connection, phone } => asker.post(&path(connection, "/remove"), &json!({ "phone": phone })).await,
+        StopListCommand::Remove { connection, phone } => {
+            asker.post(&path(connection, "/remove"), &json!({ "phone": phone })).await
+        }
         StopListCommand::Import { connection } => asker.post(&path(connection, "/import"), &json!({})).await,
     }
 }

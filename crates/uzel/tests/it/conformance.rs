@@ -17,8 +17,21 @@ use crate::world::{anywhere, web};
 
 const TIMEOUT_MS: u64 = 1_500;
 const PORTS: [&str; 15] = [
-    "send", "statuses", "find", "balance", "cost", "account", "stop_list", "stop", "unstop", "begin_check", "call_check", "look_up", "poll",
-    "check", "subscribe",
+    "send",
+    "statuses",
+    "find",
+    "balance",
+    "cost",
+    "account",
+    "stop_list",
+    "stop",
+    "unstop",
+    "begin_check",
+    "call_check",
+    "look_up",
+    "poll",
+    "check",
+    "subscribe",
 ];
 /// Ports whose work may have been done when their answer is lost.
 const ONCE: [&str; 2] = ["send", "begin_check"];
