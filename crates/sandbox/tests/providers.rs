@@ -240,3 +240,79 @@ async fn amocrm_refuses_the_eighth_call_of_a_second_when_told_to() {
     }
     assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 429]);
 }
+
+async fn mail(url: &str, key: &str, body: &Value) -> (u16, Value, String) {
+    let call = client().post(format!("{url}/resend/emails")).bearer_auth("re_1").header("idempotency-key", key);
+    let answer = call.json(body).send().await.expect("answers");
+    let wait = answer.headers().get("retry-after").and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    assert!(answer.headers().contains_key("ratelimit-limit") && answer.headers().contains_key("ratelimit-reset"));
+    (answer.status().as_u16(), answer.json().await.expect("JSON"), wait)
+}
+
+fn letter(to: &str) -> Value {
+    json!({"from": "Shop <a@example.com>", "to": [to], "subject": "S", "text": "T"})
+}
+
+#[tokio::test]
+async fn resend_knows_a_key_for_a_day_and_refuses_another_body_under_it() {
+    let sandbox = start().await;
+    let url = sandbox.url();
+    let (status, first, _) = mail(&url, "k", &letter("a@example.com")).await;
+    assert_eq!(status, 200);
+    assert_eq!(mail(&url, "k", &letter("a@example.com")).await.1, first);
+    let (status, other, _) = mail(&url, "k", &letter("b@example.com")).await;
+    assert_eq!((status, &other["name"]), (409, &json!("invalid_idempotent_request")));
+    let age = json!({"aged_ms": 24 * 3_600_000});
+    json_of(client().put(format!("{url}/_sandbox/resend/settings")).json(&age)).await;
+    let (status, again, _) = mail(&url, "k", &letter("a@example.com")).await;
+    assert!(status == 200 && again != first, "a second mail");
+    // What was refused is not remembered.
+    let mut wrong = letter("a@example.com");
+    wrong["subject"] = json!("");
+    assert_eq!(mail(&url, "l", &wrong).await.1["name"], "missing_required_field");
+    assert_eq!(mail(&url, "l", &letter("a@example.com")).await.0, 200);
+    assert_eq!(mail(&url, &"k".repeat(257), &letter("a@example.com")).await.1["name"], "invalid_idempotency_key");
+}
+
+#[tokio::test]
+async fn resend_counts_calls_of_a_second_and_mails_of_a_day() {
+    let sandbox = start().await;
+    let url = sandbox.url();
+    let set = async |settings: Value| {
+        json_of(client().put(format!("{url}/_sandbox/resend/settings")).json(&settings)).await;
+    };
+    set(json!({"per_second": 2})).await;
+    let mut statuses = Vec::new();
+    for key in ["1", "2", "3"] {
+        let (status, _, wait) = mail(&url, key, &letter("a@example.com")).await;
+        statuses.push((status, wait));
+    }
+    assert_eq!(statuses, [(200, String::new()), (200, String::new()), (429, "1".to_owned())]);
+    set(json!({"per_second": null, "daily_quota": 2})).await;
+    assert_eq!(mail(&url, "4", &letter("a@example.com")).await.1["name"], "daily_quota_exceeded");
+}
+
+/// The vector of the dossier is in the fixtures; here the signature is made anew by another program's rule.
+#[tokio::test]
+async fn resend_signs_its_webhooks_and_gives_tags_back_as_an_object() {
+    let sandbox = start().await;
+    let (hub, url) = (Hub::start("{}").await, sandbox.url());
+    let mut body = letter("bounced@resend.dev");
+    body["tags"] = json!([{"name": "kind", "value": "receipt"}]);
+    let (_, sent, _) = mail(&url, "k", &body).await;
+    let send = client().post(format!("{url}/_sandbox/resend/send/webhook"));
+    json_of(send.json(&json!({"url": hub.url(), "event": "bounced"}))).await;
+    let got = hub.last();
+    let (head, body) = got.split_once("\r\n\r\n").expect("a body");
+    let header = |name: &str| {
+        let line = head.lines().find_map(|line| line.split_once(": ").filter(|(known, _)| known.eq_ignore_ascii_case(name)));
+        line.map(|(_, value)| value.to_owned()).unwrap_or_default()
+    };
+    assert!(header("svix-id").starts_with("msg_") && header("svix-signature").starts_with("v1,"), "{head}");
+    let told: Value = serde_json::from_str(body).expect("JSON");
+    assert_eq!((&told["type"], &told["data"]["email_id"]), (&json!("email.bounced"), &sent["id"]));
+    assert_eq!(told["data"]["tags"], json!({"kind": "receipt"}));
+    let shown =
+        json_of(client().get(format!("{url}/resend/emails/{}", sent["id"].as_str().expect("an id"))).bearer_auth("re_1")).await;
+    assert_eq!(shown["last_event"], "bounced");
+}

@@ -71,10 +71,9 @@ pub(super) fn judge<'a>(email: &'a Value, domains: Option<&[String]>, batch: boo
         return Err(invalid("Attachments and scheduled_at are not supported in batch emails.".to_owned()));
     }
     for file in files {
-        let content = file["content"]
-            .as_str()
-            .map(|content| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, content).is_ok());
-        if file["filename"].as_str().is_none() || content.unwrap_or_else(|| file["path"].is_string()) == false {
+        let is_base64 = |content: &str| base64::Engine::decode(&base64::engine::general_purpose::STANDARD, content).is_ok();
+        let has_content = file["content"].as_str().map_or(file["path"].is_string(), is_base64);
+        if file["filename"].as_str().is_none() || !has_content {
             return Err((422, "invalid_attachment", "Attachment must have either a `content` or `path`.".to_owned()));
         }
     }

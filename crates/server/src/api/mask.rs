@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// Masks every text in a document, ids left alone.
 pub(super) fn mask_value(value: &mut Value) {
     match value {
-        Value::String(text) => *text = mask_emails(&mask_text(text)),
+        Value::String(text) => *text = mask_text(text),
         Value::Array(items) => items.iter_mut().for_each(mask_value),
         Value::Object(members) => members
             .iter_mut()
@@ -21,9 +21,14 @@ pub(super) fn mask_value(value: &mut Value) {
     }
 }
 
+/// Masks what may be a phone or an e-mail address in a text.
+pub(super) fn mask_text(text: &str) -> String {
+    mask_emails(&mask_phones(text))
+}
+
 /// Masks what may be a phone in a text: eleven or twelve digits in a row, or any ten and more behind a plus. The digits of an
 /// escape such as `%22` stand for a sign and are no part of a number.
-pub(super) fn mask_text(text: &str) -> String {
+fn mask_phones(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
     let mut before = Before::Nothing;
@@ -59,7 +64,7 @@ pub(super) fn mask_text(text: &str) -> String {
 }
 
 /// Masks what may be an e-mail address in a text: of the name before the `@` (or `%40`) the first sign stays.
-pub(super) fn mask_emails(text: &str) -> String {
+fn mask_emails(text: &str) -> String {
     let of_name = |sign: char| sign.is_alphanumeric() || "._%+-".contains(sign);
     let of_domain = |sign: char| sign.is_alphanumeric() || ".-".contains(sign);
     let mut masked = String::with_capacity(text.len());

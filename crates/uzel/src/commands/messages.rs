@@ -1,6 +1,6 @@
 //! Messages to single people, by a connection or a channel; codes; and what channels there are.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
@@ -142,27 +142,6 @@ pub(super) async fn send(asker: &Asker, args: &SendArgs) -> anyhow::Result<Value
 
 pub(super) async fn channels(asker: &Asker, args: &ChannelsArgs) -> anyhow::Result<Value> {
     asker.list(&format!("/api/v1/merchants/{}/channels", args.merchant)).await
-}
-
-/// A page of channels, for people.
-pub(super) fn show_channels(channels: &Value) -> String {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut page = String::new();
-    for channel in channels.as_array().into_iter().flatten() {
-        let state = match (channel["ready"] == true, channel["dev"] == true) {
-            (true, _) => "ready".to_owned(),
-            (false, true) => format!("JOURNAL ONLY  {}", text(&channel["why"])),
-            (false, false) => format!("-  {}", text(&channel["why"])),
-        };
-        // Writing to a String cannot fail.
-        drop(writeln!(page, "{:<10}{state}", text(&channel["channel"])));
-        for link in channel["connections"].as_array().into_iter().flatten() {
-            let chosen = if link["id"] == channel["connection"] { "*" } else { " " };
-            let why = text(&link["why"]);
-            drop(writeln!(page, "  {chosen} {:<16}{:<16}{why}", text(&link["slug"]), text(&link["provider"])));
-        }
-    }
-    page.trim_end().to_owned()
 }
 
 /// Sends a code, or checks one.

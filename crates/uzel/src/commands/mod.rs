@@ -639,7 +639,7 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
             Command::Send(_) | Command::Commands { .. } => show::asked(answer),
-            Command::Channels(_) => messages::show_channels(answer),
+            Command::Channels(_) => show::channels(answer),
             Command::Nats { .. } => show::unpublished(answer),
             Command::Keys { what: KeysCommand::List { .. } } | Command::Connections { what: ConnectionsCommand::Keys { .. } } => {
                 show::keys(answer)

@@ -211,6 +211,27 @@ pub(super) fn counts(answer: &Value) -> String {
     page.trim_end().to_owned()
 }
 
+pub(super) fn channels(channels: &Value) -> String {
+    let mut page = String::new();
+    for channel in channels.as_array().into_iter().flatten() {
+        let (ready, dev) = (channel["ready"] == true, channel["dev"] == true);
+        let state = if ready {
+            "ready"
+        } else if dev {
+            "JOURNAL ONLY  "
+        } else {
+            "-  "
+        };
+        line(&mut page, format_args!("{:<10}{state}{}", text(channel, "channel"), text(channel, "why")));
+        for link in channel["connections"].as_array().into_iter().flatten() {
+            let chosen = if link["id"] == channel["connection"] { "*" } else { " " };
+            let (slug, provider) = (text(link, "slug"), text(link, "provider"));
+            line(&mut page, format_args!("  {chosen} {slug:<16}{provider:<16}{}", text(link, "why")));
+        }
+    }
+    page.trim_end().to_owned()
+}
+
 pub(super) fn health(answer: &Value) -> String {
     let mut page = String::new();
     line(&mut page, format_args!("{}  {}", if answer["healthy"] == true { "well" } else { "ILL" }, text(answer, "detail")));

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::world::{World, until};
 
 /// Asks for a command under a key; gives the status and the answer.
-async fn ask(world: &World, key: Option<&str>, body: &Value) -> (u16, Value) {
+pub(crate) async fn ask(world: &World, key: Option<&str>, body: &Value) -> (u16, Value) {
     let mut request = world.web.post(format!("{}/api/v1/commands", world.hub.url())).bearer_auth(world.hub.owner_key().unwrap());
     if let Some(key) = key {
         request = request.header("Idempotency-Key", key);
