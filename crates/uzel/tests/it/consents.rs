@@ -203,7 +203,7 @@ async fn words_are_written_down_with_their_proof_for_phones_and_mailboxes() {
         (json!({ "merchant": "m", "phone": PHONE, "granted": true, "proof": " " }), "/proof"),
         (json!({ "merchant": "m", "phone": PHONE, "channel": "email", "granted": true, "proof": "x" }), "/channel"),
         (json!({ "merchant": "m", "phone": PHONE, "channel": "pigeon", "granted": true, "proof": "x" }), "/channel"),
-        (json!({ "merchant": "m", "phone": PHONE, "how": 7, "granted": true, "proof": "x" }), "/how"),
+        (json!({ "merchant": "m", "phone": PHONE, "how": "dreamt", "granted": true, "proof": "x" }), "/how"),
     ] {
         let (status, problem) = record(body.clone()).await;
         assert!((400..500).contains(&status), "{body}: {problem}");

@@ -108,10 +108,10 @@ async fn a_guest_gives_few_stars_and_a_private_word_that_reaches_the_owner_and_i
 
     let left = events(&world, "review.left").await;
     assert_eq!(left.len(), 1, "{left:?}");
-    let data = &left[0]["data"];
+    let data = &left[0]["data"]["details"];
     assert_eq!((&data["stars"], &data["source"], &data["channel"]), (&json!(2), &json!("rkeeper"), &json!("sms")));
     let changed = events(&world, "review.changed").await;
-    assert_eq!(changed[0]["data"]["comment"], "Ждали час.\nКофе <b>холодный</b>");
+    assert_eq!(changed[0]["data"]["details"]["comment"], "Ждали час.\nКофе <b>холодный</b>");
     let notices = world.api("/api/v1/notices").await;
     let notice = notices.as_array().unwrap().iter().find(|it| it["kind"].as_str().unwrap().starts_with("comment/")).unwrap();
     assert_eq!(notice["text"], "Кафе: ★★☆☆☆ – гость написал лично вам: «Ждали час.\nКофе <b>холодный</b>»");
@@ -176,7 +176,7 @@ async fn stars_can_be_changed_for_a_day_and_the_link_ends_after_ninety() {
     assert!(guest.page(&format!("{path}?again=1")).await.contains("name=\"stars\""));
     assert!(guest.give(&path, &[("stars", "5")]).await.contains("Спасибо за оценку!"));
     let changed = events(&world, "review.changed").await;
-    assert_eq!((changed.len(), &changed[0]["data"]["stars"]), (1, &json!(5)));
+    assert_eq!((changed.len(), &changed[0]["data"]["details"]["stars"]), (1, &json!(5)));
     assert_eq!(stats(&world).await["stars"], json!([0, 0, 0, 0, 1]));
     world.pass(25 * 60);
     let late = guest.post(&path, &[("stars", "1")]).await;
@@ -246,11 +246,11 @@ async fn a_review_survives_a_restart_and_is_told_once() {
     guest.give(&path, &[("stars", "3"), ("comment", "шумно")]).await;
     let world = world.restart(async |_, _| {}).await;
     let left = events(&world, "review.left").await;
-    assert_eq!((left.len(), &left[0]["data"]["comment"]), (1, &json!("шумно")));
-    let entry = left[0]["entry"].as_str().unwrap();
+    assert_eq!((left.len(), &left[0]["data"]["details"]["comment"]), (1, &json!("шумно")));
+    let entry = left[0]["data"]["entry"].as_str().unwrap();
     let (_, replayed) = world.ask("/api/v1/replay", &json!({ "entry": entry })).await;
     assert_eq!(replayed["outcomes"][0]["outcome"]["new_events"], 0, "{replayed}");
-    assert_eq!(world.notices(&format!("comment/{}", left[0]["data"]["review"].as_str().unwrap())).await.len(), 1);
+    assert_eq!(world.notices(&format!("comment/{}", left[0]["data"]["details"]["review"].as_str().unwrap())).await.len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
