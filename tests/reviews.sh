@@ -81,24 +81,27 @@ asked() {
   exit 1
 }
 
-# Opens a page in each language, with scripts and without, and looks at what the browser says of it.
+browse() {
+  chromium --headless --no-sandbox --disable-gpu --user-data-dir="$folder/browser" --enable-logging=stderr --v=0 --hide-scrollbars "$@"
+}
+
+# Opens a page in each language, looks at what the browser says of it, and whether it is the same without scripts.
 look() {
-  local state=$1 url=$2 language scripts
+  local state=$1 url=$2 language size page
   for language in ru uz en; do
-    for scripts in true false; do
-      chromium --headless --no-sandbox --disable-gpu --user-data-dir="$folder/browser" --enable-logging=stderr --v=0 \
-        --blink-settings=scriptEnabled=$scripts --virtual-time-budget=1000 --dump-dom "$url$3lang=$language" >page.html 2>page.log
-      grep -q "<html lang=\"$language\">" page.html || { echo "$state is no page"; cat page.html; exit 1; }
-      if grep -E 'CONSOLE' page.log || grep -E '<(script|link|img|iframe)|src=|@import|url\(' page.html; then
-        echo "$state must not have that"
-        exit 1
-      fi
-    done
-    [ "$(curl -sS "$url$3lang=$language" | wc -c)" -lt 30000 ] || { echo "$state is heavy"; exit 1; }
-    [ -z "$pictures" ] && continue
+    page="$url$3lang=$language"
+    browse --virtual-time-budget=1000 --dump-dom "$page" >page.html 2>page.log
+    grep -q "<html lang=\"$language\">" page.html || { echo "$state is no page"; cat page.html page.log; exit 1; }
+    if grep -E 'CONSOLE' page.log || grep -E '<(script|link|img|iframe)|src=|@import|url\(' page.html; then
+      echo "$state must not have that"
+      exit 1
+    fi
+    [ "$(curl -sS "$page" | wc -c)" -lt 30000 ] || { echo "$state is heavy"; exit 1; }
     for size in 390,844 1280,800; do
-      chromium --headless --no-sandbox --disable-gpu --user-data-dir="$folder/browser" --hide-scrollbars \
-        --window-size=$size --screenshot="$pictures/$state-$language-${size/,/x}.png" "$url$3lang=$language" 2>/dev/null
+      browse --window-size=$size --screenshot="$folder/with.png" "$page" 2>/dev/null
+      browse --window-size=$size --blink-settings=scriptEnabled=false --screenshot="$folder/without.png" "$page" 2>/dev/null
+      cmp -s with.png without.png || { echo "$state is another page without scripts"; cp with.png without.png /tmp/look/; exit 1; }
+      [ -z "$pictures" ] || cp with.png "$pictures/$state-$language-${size/,/x}.png"
     done
   done
   echo "$state"

@@ -9,6 +9,7 @@ mod reading;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+pub use links::CODE_CHARS;
 pub(crate) use links::{Links, made, sent};
 pub use maps::Maps;
 pub(crate) use reading::{SOURCE, follow};

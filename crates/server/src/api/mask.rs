@@ -1,6 +1,7 @@
 //! Personal data is masked when it is shown: by shape, since bodies are a provider's own.
 
 use serde_json::{Value, json};
+use uzel_engine::review::CODE_CHARS;
 
 /// Masks every text in a document, ids left alone.
 pub(super) fn mask_value(value: &mut Value) {
@@ -24,6 +25,25 @@ pub(super) fn mask_value(value: &mut Value) {
 /// Masks what may be a phone in a text: eleven or twelve digits in a row, or any ten and more behind a plus. The digits of an
 /// escape such as `%22` stand for a sign and are no part of a number.
 pub(super) fn mask_text(text: &str) -> String {
+    mask_numbers(&mask_codes(text))
+}
+
+/// Takes the codes out of short links: whoever has one may answer for the guest.
+fn mask_codes(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = ["/r/", "/u/", "%2Fr%2F", "%2Fu%2F"].iter().filter_map(|way| Some(rest.find(way)? + way.len())).min() {
+        let (before, after) = rest.split_at(at);
+        masked.push_str(before);
+        let code = after.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let is_code = code == CODE_CHARS;
+        masked.push_str(if is_code { "***" } else { &after[..code] });
+        rest = &after[code..];
+    }
+    masked + rest
+}
+
+fn mask_numbers(text: &str) -> String {
     let mut masked = String::with_capacity(text.len());
     let mut rest = text;
     let mut before = Before::Nothing;
@@ -92,6 +112,13 @@ mod tests {
         assert_eq!(mask_text(r#"{"phone":"+79991234567","id":1789380000}"#), r#"{"phone":"+7999***4567","id":1789380000}"#);
         assert_eq!(mask_text("to=79991234567&msg=x"), "to=7999***4567&msg=x");
         assert_eq!(mask_text("inb_79991234567 1.79991234567"), "inb_79991234567 1.79991234567");
+    }
+
+    #[test]
+    fn codes_of_short_links_are_masked_and_other_paths_are_not() {
+        assert_eq!(mask_text("see https://hub.example/r/aB3dE6gH9k!"), "see https://hub.example/r/***!");
+        assert_eq!(mask_text("to=https%3A%2F%2Fhub.example%2Fu%2FaB3dE6gH9k&x"), "to=https%3A%2F%2Fhub.example%2Fu%2F***&x");
+        assert_eq!(mask_text("https://g.page/r/CabcEBM/review /r/"), "https://g.page/r/CabcEBM/review /r/");
     }
 
     #[test]
