@@ -69,6 +69,9 @@ pub struct FlowDoc {
     /// At most one request to a phone in so many days; 0: no limit.
     #[serde(default)]
     pub once_in_days: u16,
+    /// At most so many messages to a person within seven days, counted over all flows that have such a limit; 0: no limit.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub per_week: u8,
     /// A message later than this after the visit is held back.
     #[serde(default = "day")]
     pub latest: String,
@@ -95,6 +98,11 @@ pub struct FlowDoc {
 
 fn zero() -> String {
     "0s".to_owned()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_zero(count: &u8) -> bool {
+    *count == 0
 }
 
 fn day() -> String {
@@ -401,13 +409,7 @@ impl Flow {
         };
         // By whatever step it goes, the place is the person's.
         let person = event.phone.as_ref().map_or_else(|| reached.to.key(), |phone| phone.e164.clone());
-        let slot = (self.doc.once_in_days > 0).then(|| Slot {
-            key: fingerprint([b"review".as_slice(), self.merchant.as_bytes(), person.as_bytes()]),
-            until: due_at
-                .saturating_add(SignedDuration::from_hours(24 * i64::from(self.doc.once_in_days)))
-                .unwrap_or(Timestamp::MAX),
-            reason: "asked_recently".to_owned(),
-        });
+        let slot = self.slot(&person, due_at);
         NewCommand { held, slot, ..self.queued(event, reached, due_at, Some(latest_at)) }
     }
 
@@ -432,6 +434,23 @@ impl Flow {
         NewCommand { command, ordering_key, subject: event.subject.clone(), held: None, slot: None }
     }
 
+    /// The places that a message to a person takes: all flows of a merchant share them, whatever source they listen to.
+    fn slot(&self, to: &str, due_at: Timestamp) -> Option<Slot> {
+        let slot = |what: &str, places, days: u16, reason: &str| Slot {
+            key: fingerprint([what.as_bytes(), self.merchant.as_bytes(), to.as_bytes()]),
+            places,
+            until: due_at.saturating_add(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MAX),
+            reason: reason.to_owned(),
+            also: None,
+        };
+        let week = (self.doc.per_week > 0).then(|| slot("week", self.doc.per_week, 7, "enough_this_week"));
+        let once = (self.doc.once_in_days > 0).then(|| slot("review", 1, self.doc.once_in_days, "asked_recently"));
+        match once {
+            Some(once) => Some(Slot { also: week.map(Box::new), ..once }),
+            None => week,
+        }
+    }
+
     /// The earliest moment that is not quiet.
     pub fn open_at(&self, at: Timestamp, zone: &TimeZone) -> Timestamp {
         self.quiet.map_or(at, |quiet| quiet.next_open(at, zone))
@@ -453,6 +472,7 @@ pub fn reasons() -> BTreeMap<&'static str, &'static str> {
         ("not_mobile", "the number takes no SMS"),
         ("too_old", "the visit was too long ago"),
         ("asked_recently", "this person was asked recently"),
+        ("enough_this_week", "this person has got enough messages this week"),
         ("opt_out", "this person wants no messages"),
         ("no_consent", "this person has not agreed to messages"),
         ("cancelled", "the order was cancelled meanwhile"),

@@ -79,6 +79,8 @@ fn webhooks(world: &World, event: &Event, of_event: &[&TimelineCommand], pending
 fn once(mut new: NewCommand, dead: Id) -> NewCommand {
     new.slot.get_or_insert_with(|| Slot {
         key: fingerprint([b"again".as_slice(), dead.as_bytes()]),
+        places: 1,
+        also: None,
         until: Timestamp::MAX,
         reason: "replayed already".to_owned(),
     });

@@ -179,13 +179,34 @@ pub struct NewCommand {
     pub slot: Option<Slot>,
 }
 
-/// A place that one command at a time may take (one review request per phone in N days).
+/// A place that few commands at a time may take: one review request per phone in N days, so many messages a week.
 #[derive(Debug, Clone)]
 pub struct Slot {
     pub key: [u8; 16],
+    /// How many commands may hold it at once.
+    pub places: u8,
     pub until: Timestamp,
-    /// Why a command is held back that finds it taken.
+    /// Why a command is held back that finds all taken.
     pub reason: String,
+    /// Taken as well, or none of the two is.
+    pub also: Option<Box<Slot>>,
+}
+
+impl Slot {
+    /// The keys of its places: the first is its own.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = [u8; 16]> {
+        let key = self.key;
+        (0..self.places.max(1)).map(move |place| {
+            let mut key = key;
+            key[15] ^= place;
+            key
+        })
+    }
+
+    /// It, and what is taken with it.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(Some(self), |slot| slot.also.as_deref())
+    }
 }
 
 /// An event to be kept, with what follows from it. A known key drops all of it.

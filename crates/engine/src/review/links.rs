@@ -9,7 +9,7 @@ use crate::{Link, World};
 /// Signs of a code: those that nobody takes for another.
 const ALPHABET: &[u8; 58] = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
 /// 58 bits of chance: with a million links that work, a thousand guesses a second find one in nine years.
-const CODE_CHARS: usize = 10;
+pub const CODE_CHARS: usize = 10;
 /// Days from 1970 on fit into this for the next millions of years.
 const DAY_S: i64 = 86_400;
 

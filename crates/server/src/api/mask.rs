@@ -1,6 +1,7 @@
 //! Personal data is masked when it is shown: by shape, since bodies are a provider's own.
 
 use serde_json::{Value, json};
+use uzel_engine::review::CODE_CHARS;
 
 /// Masks every text in a document, ids left alone.
 pub(super) fn mask_value(value: &mut Value) {
@@ -21,9 +22,24 @@ pub(super) fn mask_value(value: &mut Value) {
     }
 }
 
-/// Masks what may be a phone or an e-mail address in a text.
+/// Masks what may be a phone, an e-mail address or the code of a short link in a text.
 pub(super) fn mask_text(text: &str) -> String {
-    mask_emails(&mask_phones(text))
+    mask_emails(&mask_phones(&mask_codes(text)))
+}
+
+/// Takes the codes out of short links: whoever has one may answer for the guest.
+fn mask_codes(text: &str) -> String {
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = ["/r/", "/u/", "%2Fr%2F", "%2Fu%2F"].iter().filter_map(|way| Some(rest.find(way)? + way.len())).min() {
+        let (before, after) = rest.split_at(at);
+        masked.push_str(before);
+        let code = after.bytes().take_while(u8::is_ascii_alphanumeric).count();
+        let is_code = code == CODE_CHARS;
+        masked.push_str(if is_code { "***" } else { &after[..code] });
+        rest = &after[code..];
+    }
+    masked + rest
 }
 
 /// Masks what may be a phone in a text: eleven or twelve digits in a row, or any ten and more behind a plus. The digits of an
@@ -133,6 +149,13 @@ mod tests {
         ] {
             assert_eq!(mask_emails(text), masked);
         }
+    }
+
+    #[test]
+    fn codes_of_short_links_are_masked_and_other_paths_are_not() {
+        assert_eq!(mask_text("see https://hub.example/r/aB3dE6gH9k!"), "see https://hub.example/r/***!");
+        assert_eq!(mask_text("to=https%3A%2F%2Fhub.example%2Fu%2FaB3dE6gH9k&x"), "to=https%3A%2F%2Fhub.example%2Fu%2F***&x");
+        assert_eq!(mask_text("https://g.page/r/CabcEBM/review /r/"), "https://g.page/r/CabcEBM/review /r/");
     }
 
     #[test]

@@ -387,10 +387,14 @@ impl Rows {
         }
         let mut held = new.held.or(called_off);
         if let (None, Some(slot)) = (&held, new.slot) {
-            if self.slots.get(&slot.key).is_none_or(|(until, _)| *until <= new.command.due_at) {
-                self.slots.insert(slot.key, (slot.until, id));
-            } else {
-                held = Some(slot.reason);
+            for slot in slot.all() {
+                let is_free = |key: &[u8; 16]| self.slots.get(key).is_none_or(|(until, _)| *until <= new.command.due_at);
+                let Some(key) = slot.keys().find(is_free) else {
+                    self.slots.retain(|_, (_, command)| *command != id);
+                    held = Some(slot.reason.clone());
+                    break;
+                };
+                self.slots.insert(key, (slot.until, id));
             }
         }
         let state = if held.is_some() { CommandState::Held } else { CommandState::Waiting };

@@ -146,20 +146,33 @@ async fn take_slots(work: &Transaction<'_>, queue: &mut [Queued]) -> Result<(), 
         .filter_map(|(place, queued)| Some((place, queued.new.slot.clone()?)))
         .collect();
     for (place, slot) in slots {
-        let statement = work
-            .prepare_cached(
-                "INSERT INTO slot (key, until, command) VALUES ($1, $2, $3) ON CONFLICT (key) DO UPDATE
-                 SET until = excluded.until, command = excluded.command WHERE slot.until <= $4",
-            )
-            .await?;
-        let command = &queue[place].new.command;
-        let taken =
-            work.execute(&statement, &[&Uuid::from_bytes(slot.key), &slot.until, &uuid(command.id), &command.due_at]).await?;
-        if taken == 0 {
-            queue[place].held = Some(slot.reason);
+        let (id, due_at) = (uuid(queue[place].new.command.id), queue[place].new.command.due_at);
+        for slot in slot.all() {
+            if !take_slot(work, slot, id, due_at).await? {
+                let free = work.prepare_cached("DELETE FROM slot WHERE command = $1").await?;
+                work.execute(&free, &[&id]).await?;
+                queue[place].held = Some(slot.reason.clone());
+                break;
+            }
         }
     }
     Ok(())
+}
+
+/// Whether one of a slot's places was free for a command.
+async fn take_slot(work: &Transaction<'_>, slot: &Slot, command: Uuid, due_at: Timestamp) -> Result<bool, Fault> {
+    let statement = work
+        .prepare_cached(
+            "INSERT INTO slot (key, until, command) VALUES ($1, $2, $3) ON CONFLICT (key) DO UPDATE
+             SET until = excluded.until, command = excluded.command WHERE slot.until <= $4",
+        )
+        .await?;
+    for key in slot.keys() {
+        if work.execute(&statement, &[&Uuid::from_bytes(key), &slot.until, &command, &due_at]).await? == 1 {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Who goes first of an ordering key: whoever waits there, but for one that is due later and has not been tried.

@@ -17,9 +17,9 @@ pub(super) fn queue(db: &Connection, new: &NewCommand, job: &str, entry: Option<
     let (ordinal, due_at) = (command.id.ordinal(), ms(command.due_at));
     let mut held = new.held.clone();
     if let (None, Some(slot)) = (&held, &new.slot)
-        && !work::take_slot(db, slot, ordinal, due_at)?
+        && let Some(reason) = work::take_slots(db, slot, ordinal, due_at)?
     {
-        held = Some(slot.reason.clone());
+        held = Some(reason.to_owned());
     }
     let order_key = key(&new.ordering_key);
     let behind = held.is_none() && !step_in(db, order_key, due_at)?;

@@ -140,7 +140,7 @@ impl World {
             lease: 0,
             trace: "t".to_owned(),
         };
-        let slot = Slot { key: [7; 16], until: now(), reason: "asked_recently".to_owned() };
+        let slot = Slot { places: 1, also: None, key: [7; 16], until: now(), reason: "asked_recently".to_owned() };
         NewCommand { command, ordering_key: "a".to_owned(), subject: "order/1".to_owned(), held: None, slot: Some(slot) }
     }
 

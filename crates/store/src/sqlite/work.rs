@@ -371,15 +371,28 @@ fn put_exchange(db: &Connection, exchange: &Exchange, command: Option<Id>, attem
     Ok(())
 }
 
-/// A slot that a command takes, or finds taken.
-pub(super) fn take_slot(db: &Connection, slot: &crate::Slot, command: i64, due_at: i64) -> Result<bool> {
-    let taken = db
-        .prepare_cached(
-            "INSERT INTO slot (key, until, command) VALUES (?1, ?2, ?3)
-             ON CONFLICT DO UPDATE SET until = excluded.until, command = excluded.command WHERE slot.until <= ?4",
-        )?
-        .execute(params![slot.key, ms(slot.until), command, due_at])?;
-    Ok(taken == 1)
+/// The slots that a command takes; of one that is taken, why the command is held back.
+pub(super) fn take_slots<'a>(db: &Connection, slot: &'a crate::Slot, command: i64, due_at: i64) -> Result<Option<&'a str>> {
+    for slot in slot.all() {
+        let mut taken = false;
+        for key in slot.keys() {
+            let took = db
+                .prepare_cached(
+                    "INSERT INTO slot (key, until, command) VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET until = excluded.until, command = excluded.command WHERE slot.until <= ?4",
+                )?
+                .execute(params![key, ms(slot.until), command, due_at])?;
+            taken = took == 1;
+            if taken {
+                break;
+            }
+        }
+        if !taken {
+            db.prepare_cached("DELETE FROM slot WHERE command = ?1")?.execute([command])?;
+            return Ok(Some(&slot.reason));
+        }
+    }
+    Ok(None)
 }
 
 pub(super) fn undelivered(

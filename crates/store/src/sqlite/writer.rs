@@ -87,7 +87,9 @@ impl Task {
                 if applied.iter().flatten().any(|applied| applied.read_again > 0) {
                     fresh.on_disk();
                 }
-                changes.into_iter().flat_map(|ready| ready.entries).for_each(|row| fresh.push(row.entry));
+                // What a conflict brought is not on disk.
+                let kept = changes.into_iter().zip(&applied).filter(|(_, applied)| applied.is_ok());
+                kept.flat_map(|(ready, _)| ready.entries).for_each(|row| fresh.push(row.entry));
                 drop(ended.send(applied));
             }
             (Self::Other { ended, .. }, _) => drop(ended.send(Ok(()))),

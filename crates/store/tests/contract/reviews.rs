@@ -284,3 +284,33 @@ async fn retention_forgets_links_and_reviews_and_keeps_their_counts() {
     assert!(world.store.short_link(link.code).await.unwrap().is_none());
     assert!(world.counted().await.contains(&("stars/4".to_owned(), "sms", 1)));
 }
+
+#[tokio::test]
+async fn a_slot_of_some_places_lets_as_many_through_and_takes_another_one_with_it_or_none() {
+    let world = world().await;
+    let slot = |key: u8, places, days: i64, also| Slot {
+        key: [key; 16],
+        places,
+        until: later(24 * days),
+        reason: format!("slot {key}"),
+        also,
+    };
+    let week = || slot(7, 2, 7, None);
+    let once = |key| slot(key, 1, 14, Some(Box::new(week())));
+    let queue = async |number: u8, slot: Slot| {
+        world
+            .read(&number.to_string(), |event| {
+                let new = world.command(event, &event.key, now());
+                vec![NewCommand { slot: Some(slot.clone()), ..new }]
+            })
+            .await;
+        world.store.counts().await.unwrap().held
+    };
+    assert!(queue(1, once(1)).await.is_empty());
+    assert_eq!(queue(2, once(1)).await, [("slot 1".to_owned(), 1)], "nothing of the week is taken by it");
+    assert_eq!(queue(3, week()).await.len(), 1);
+    assert_eq!(queue(4, once(2)).await, [("slot 1".to_owned(), 1), ("slot 7".to_owned(), 1)]);
+    // The first was given back with the second.
+    let free = Slot { also: None, ..once(2) };
+    assert_eq!(queue(5, free).await.len(), 2);
+}

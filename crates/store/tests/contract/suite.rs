@@ -261,7 +261,7 @@ async fn a_login_ends_with_the_event_that_says_so_and_not_with_its_repeat() {
 #[tokio::test]
 async fn a_slot_lets_one_command_through_until_it_is_free_again() {
     let world = world().await;
-    let slot = || Slot { key: [7; 16], until: now() + SignedDuration::from_hours(24), reason: "asked_recently".to_owned() };
+    let slot = || Slot { places: 1, also: None, key: [7; 16], until: now() + SignedDuration::from_hours(24), reason: "asked_recently".to_owned() };
     for key in ["k1", "k2"] {
         world.read(key, |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, key, now()) }]).await;
     }
@@ -291,7 +291,7 @@ async fn what_is_called_off_while_it_is_sent_is_not_tried_again_and_stays_done_w
     for (ends, stands) in [(Waiting, Held), (Dead, Held), (Done, Done), (Unknown, Unknown), (Held, Held)] {
         let world = world().await;
         let later = now() + SignedDuration::from_hours(3);
-        let slot = || Slot { key: [7; 16], until: later, reason: "asked_recently".to_owned() };
+        let slot = || Slot { places: 1, also: None, key: [7; 16], until: later, reason: "asked_recently".to_owned() };
         world.read("k", |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, "a", now()) }]).await;
         let leased = world.lease(now()).await.remove(0);
         let entry = world.entry();
@@ -771,7 +771,7 @@ async fn a_purge_forgets_what_is_old_and_ended_and_nothing_else() {
         world.store.apply(Change { mark: Some(mark), events: vec![new], ..Change::default() }).await.unwrap()
     };
     let (done, done_event, send) = made(1, days(60));
-    let slot = Slot { key: [1; 16], until: days(59), reason: "asked".to_owned() };
+    let slot = Slot { places: 1, also: None, key: [1; 16], until: days(59), reason: "asked".to_owned() };
     read(&done, &done_event, vec![NewCommand { slot: Some(slot), ..send }], EntryState::Read).await;
     let command = world.lease(Timestamp::now()).await.remove(0);
     let settlement = Settlement {
@@ -894,7 +894,7 @@ async fn what_is_unknown_is_ended_by_a_persons_word_and_nothing_else_is() {
     };
     let apply = async |verdict| world.store.apply(Change { verdict: Some(verdict), ..Change::default() }).await;
     for (key, ends) in [("a", Done), ("b", Dead)] {
-        let slot = || Slot { key: [key.as_bytes()[0]; 16], until: now() + SignedDuration::from_hours(9), reason: "r".to_owned() };
+        let slot = || Slot { places: 1, also: None, key: [key.as_bytes()[0]; 16], until: now() + SignedDuration::from_hours(9), reason: "r".to_owned() };
         world.read(key, |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, key, now()) }]).await;
         let command = world.lease(now()).await.remove(0);
         assert!(matches!(apply(verdict(command.id, ends)).await, Err(StoreError::Conflict)), "it is being sent");
