@@ -11,7 +11,6 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 pub(crate) use links::{Links, made, made_for, sent};
 pub use links::CODE_CHARS;
-pub(crate) use links::{Links, made, sent};
 pub use maps::Maps;
 pub(crate) use reading::{SOURCE, follow};
 use reading::Left;

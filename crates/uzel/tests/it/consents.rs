@@ -34,7 +34,7 @@ impl Connector for Messenger {
                 kind: kind::MESSAGE_RECEIVED,
                 subject: format!("chat/{}", body["from"]),
                 at: None,
-                person: Person { name: None, phones: vec![body["from"].clone()] },
+                person: Person { name: None, phones: vec![body["from"].clone()], ..Person::default() },
                 refs: Vec::new(),
                 data: json!({ "text": text }),
                 look_up: None,
