@@ -321,7 +321,12 @@ impl Change {
     pub(crate) fn opt_out_words(&self) -> Vec<Consent> {
         let at = self.now.unwrap_or(Timestamp::UNIX_EPOCH);
         let word = |(merchant, address): &(Id, String)| Consent {
-            key: fingerprint([b"refused".as_slice(), merchant.as_bytes(), address.as_bytes(), &at.as_millisecond().to_be_bytes()]),
+            key: fingerprint([
+                b"refused".as_slice(),
+                merchant.as_bytes(),
+                address.as_bytes(),
+                &at.as_millisecond().to_be_bytes(),
+            ]),
             merchant: *merchant,
             address: address.clone(),
             channel: None,

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
-    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Review, ReviewCount, ReviewFilter, ShortLink, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry,
+    EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer,
+    Leased, Memory, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter,
+    Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};

@@ -18,10 +18,10 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, OptOut, PhoneHash, Review, ReviewCount, ReviewFilter, ShortLink, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry,
+    Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News,
+    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup,
+    SetupVersion, ShortLink, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.

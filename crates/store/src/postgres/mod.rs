@@ -54,10 +54,10 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand, Consent, Contact, OptOut, Review, ReviewCount, ReviewFilter, ShortLink,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Consent, Contact, Counts, Entry,
+    Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News,
+    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup,
+    SetupVersion, ShortLink, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
