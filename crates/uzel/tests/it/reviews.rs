@@ -372,3 +372,16 @@ async fn each_page_looks_as_it_did_in_each_language() {
     guest.post(&out, &[]).await;
     check("unsubscribed", &out).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_gets_no_more_messages_in_seven_days_than_flows_allow() {
+    let (world, _) = world(json!({ "per_week": 2 })).await;
+    for id in 1..=3 {
+        world.post("rkeeper", &served(id, PHONE)).await;
+        world.quiet().await;
+    }
+    assert_eq!(world.texts().await.len(), 2);
+    assert_eq!(world.api("/api/v1/counts").await["held"], json!([["enough_this_week", 1]]));
+    world.pass(8 * 24 * 60);
+    asked(&world, 4, PHONE).await;
+}
