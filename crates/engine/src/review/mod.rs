@@ -12,12 +12,12 @@ use jiff::{SignedDuration, Timestamp};
 pub(crate) use links::{Links, made, made_for, sent};
 pub use links::CODE_CHARS;
 pub use maps::Maps;
-pub(crate) use reading::{SOURCE, follow};
 use reading::Left;
+pub(crate) use reading::{SOURCE, follow};
 use uzel_model::{Bytes, Content, Id, Job, Request, id::Kind, port::Messages};
 use uzel_store::{
-    Change, Command, Contact, Entry, LeftReview, LinkNews, LinkPurpose, NewCommand, Review, ReviewAnswer,
-    ReviewReply, ShortLink, Source, StoreError,
+    Change, Command, Contact, Entry, LeftReview, LinkNews, LinkPurpose, NewCommand, Review, ReviewAnswer, ReviewReply, ShortLink,
+    Source, StoreError,
 };
 
 use crate::{Engine, Link, flow::Ground, tick};
@@ -98,7 +98,9 @@ impl Engine {
         };
         let world = self.world();
         let Some((_, merchant)) = world.merchants.get(&link.merchant) else { return Ok(None) };
-        let outlet = link.outlet.and_then(|outlet| world.outlets.get(&outlet)).map(|(_, _, outlet)| outlet);
+        // Whoever wants no messages wants none of the whole business.
+        let outlet = link.outlet.filter(|_| purpose == LinkPurpose::Review).and_then(|outlet| world.outlets.get(&outlet));
+        let outlet = outlet.map(|(_, _, outlet)| outlet);
         Ok(Some(Landing {
             is_open: review.as_ref().is_none_or(|review| can_change(review, now)),
             place: outlet.map_or(&merchant.name, |outlet| &outlet.name).clone(),

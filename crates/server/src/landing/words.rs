@@ -75,16 +75,18 @@ pub(super) struct Words {
     pub(super) no_stars: &'static str,
     pub(super) too_long: &'static str,
     pub(super) unsubscribe: &'static str,
+    /// With `{}` in the place of who writes.
     pub(super) unsubscribe_hint: &'static str,
     pub(super) unsubscribe_button: &'static str,
     pub(super) unsubscribed: &'static str,
+    /// The same.
     pub(super) unsubscribed_hint: &'static str,
     pub(super) languages: &'static str,
 }
 
 static RU: Words = Words {
     question: "Как вам у нас?",
-    hint: "Нажмите на звезду – это займёт пару секунд",
+    hint: "Просто нажмите на звезду",
     stars: ["Ужасно", "Плохо", "Нормально", "Хорошо", "Отлично"],
     thanks: "Спасибо за оценку!",
     sorry: "Жаль, что не всё понравилось",
@@ -107,17 +109,17 @@ static RU: Words = Words {
     later_hint: "Подождите немного и попробуйте ещё раз.",
     no_stars: "Сначала поставьте оценку – нажмите на звезду.",
     too_long: "Слишком длинно: сократите, пожалуйста, до 2000 знаков.",
-    unsubscribe: "Больше не писать?",
-    unsubscribe_hint: "Вы перестанете получать сообщения от",
-    unsubscribe_button: "Не присылать мне сообщения",
-    unsubscribed: "Готово",
-    unsubscribed_hint: "Больше не будем вам писать. Это касается сообщений от",
+    unsubscribe: "Отписаться от сообщений?",
+    unsubscribe_hint: "Сообщения от «{}» больше не придут.",
+    unsubscribe_button: "Отписаться",
+    unsubscribed: "Вы отписались",
+    unsubscribed_hint: "«{}» больше не будет вам писать.",
     languages: "Язык",
 };
 
 static UZ: Words = Words {
     question: "Bizda sizga yoqdimi?",
-    hint: "Yulduzchani bosing – bir necha soniya kifoya",
+    hint: "Yulduzchani bosing, xolos",
     stars: ["Juda yomon", "Yomon", "Oʻrtacha", "Yaxshi", "Aʼlo"],
     thanks: "Bahoyingiz uchun rahmat!",
     sorry: "Hammasi yoqmagani uchun afsusdamiz",
@@ -140,17 +142,17 @@ static UZ: Words = Words {
     later_hint: "Biroz kutib, qayta urinib koʻring.",
     no_stars: "Avval baho qoʻying – yulduzchani bosing.",
     too_long: "Juda uzun: iltimos, 2000 belgigacha qisqartiring.",
-    unsubscribe: "Boshqa yozmaylikmi?",
-    unsubscribe_hint: "Endi quyidagidan xabar kelmaydi:",
-    unsubscribe_button: "Menga xabar yubormang",
+    unsubscribe: "Xabarlar toʻxtatilsinmi?",
+    unsubscribe_hint: "«{}» sizga boshqa xabar yubormaydi.",
+    unsubscribe_button: "Toʻxtatish",
     unsubscribed: "Tayyor",
-    unsubscribed_hint: "Sizga boshqa yozmaymiz. Bu quyidagining xabarlariga tegishli:",
+    unsubscribed_hint: "«{}» sizga boshqa yozmaydi.",
     languages: "Til",
 };
 
 static EN: Words = Words {
     question: "How was your visit?",
-    hint: "Tap a star – it takes a second",
+    hint: "Just tap a star",
     stars: ["Terrible", "Bad", "Okay", "Good", "Excellent"],
     thanks: "Thank you for your rating!",
     sorry: "Sorry it wasn’t all good",
@@ -173,11 +175,11 @@ static EN: Words = Words {
     later_hint: "Please wait a moment and try again.",
     no_stars: "Please rate us first: tap a star.",
     too_long: "That’s too long: please keep it to 2,000 characters.",
-    unsubscribe: "No more messages?",
-    unsubscribe_hint: "You will no longer get messages from",
-    unsubscribe_button: "Stop sending me messages",
-    unsubscribed: "Done",
-    unsubscribed_hint: "We won’t write to you any more. This covers messages from",
+    unsubscribe: "Stop these messages?",
+    unsubscribe_hint: "{} will send you no more messages.",
+    unsubscribe_button: "Unsubscribe",
+    unsubscribed: "You’re unsubscribed",
+    unsubscribed_hint: "{} won’t write to you any more.",
     languages: "Language",
 };
 

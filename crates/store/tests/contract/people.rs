@@ -280,7 +280,13 @@ async fn commands_are_found_by_what_became_of_them_newest_first() {
 #[tokio::test]
 async fn a_command_is_called_off_only_while_it_waits() {
     let world = world().await;
-    let slot = || Slot { places: 1, also: None, key: [7; 16], until: now() + SignedDuration::from_hours(24), reason: "asked_recently".to_owned() };
+    let slot = || Slot {
+        places: 1,
+        also: None,
+        key: [7; 16],
+        until: now() + SignedDuration::from_hours(24),
+        reason: "asked_recently".to_owned(),
+    };
     let event = world
         .tell(
             |_, _| {},

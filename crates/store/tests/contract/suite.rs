@@ -261,7 +261,13 @@ async fn a_login_ends_with_the_event_that_says_so_and_not_with_its_repeat() {
 #[tokio::test]
 async fn a_slot_lets_one_command_through_until_it_is_free_again() {
     let world = world().await;
-    let slot = || Slot { places: 1, also: None, key: [7; 16], until: now() + SignedDuration::from_hours(24), reason: "asked_recently".to_owned() };
+    let slot = || Slot {
+        places: 1,
+        also: None,
+        key: [7; 16],
+        until: now() + SignedDuration::from_hours(24),
+        reason: "asked_recently".to_owned(),
+    };
     for key in ["k1", "k2"] {
         world.read(key, |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, key, now()) }]).await;
     }
@@ -707,10 +713,8 @@ async fn a_consent_ends_an_earlier_opt_out_and_not_a_later_one() {
         world.read(key, |event| vec![world.command(event, key, now())]).await;
         world.lease(now()).await[0].contact
     };
-    let (wants, wants_not) = (
-        Contact { consented: true, ..Contact::default() },
-        Contact { opted_out: true, ..Contact::default() },
-    );
+    let (wants, wants_not) =
+        (Contact { consented: true, ..Contact::default() }, Contact { opted_out: true, ..Contact::default() });
     assert!(says(false, now()).await);
     assert!(!says(true, now() - hours(1)).await, "an old list that is read in late");
     assert_eq!(contact("1").await, wants_not);
@@ -894,7 +898,13 @@ async fn what_is_unknown_is_ended_by_a_persons_word_and_nothing_else_is() {
     };
     let apply = async |verdict| world.store.apply(Change { verdict: Some(verdict), ..Change::default() }).await;
     for (key, ends) in [("a", Done), ("b", Dead)] {
-        let slot = || Slot { places: 1, also: None, key: [key.as_bytes()[0]; 16], until: now() + SignedDuration::from_hours(9), reason: "r".to_owned() };
+        let slot = || Slot {
+            places: 1,
+            also: None,
+            key: [key.as_bytes()[0]; 16],
+            until: now() + SignedDuration::from_hours(9),
+            reason: "r".to_owned(),
+        };
         world.read(key, |event| vec![NewCommand { slot: Some(slot()), ..world.command(event, key, now()) }]).await;
         let command = world.lease(now()).await.remove(0);
         assert!(matches!(apply(verdict(command.id, ends)).await, Err(StoreError::Conflict)), "it is being sent");

@@ -160,7 +160,10 @@ async fn what_came_of_requests_is_counted_once_and_what_looks_ahead_is_nobody() 
     );
     let places = world.api("/api/v1/merchants/m/reviews/stats?from=2000-01-01&to=2100-01-01").await["places"].clone();
     let place = &places[0];
-    assert_eq!((&place["outlet_slug"], &place["source_slug"], &place["channel"]), (&json!("o"), &json!("rkeeper"), &json!("sms")));
+    assert_eq!(
+        (&place["outlet_slug"], &place["source_slug"], &place["channel"]),
+        (&json!("o"), &json!("rkeeper"), &json!("sms"))
+    );
     assert_eq!(places.as_array().unwrap().len(), 1);
     let none = world.api("/api/v1/merchants/m/reviews/stats?to=2000-01-01").await;
     assert_eq!((&none["total"]["sent"], &none["places"]), (&json!(0), &json!([])));
@@ -207,7 +210,8 @@ async fn a_page_is_light_strict_and_in_the_language_that_is_wanted() {
         assert!(page.contains(words) && page.contains(&format!("<html lang=\"{language}\">")), "{language}");
         assert!(page.contains(&format!("action=\"{path}?lang={language}\"")), "the answer keeps the language");
     }
-    let unknown = guest.web.get(format!("{}/r/abcdefghij", guest.url)).header("accept-language", "uz,ru;q=0.5").send().await.unwrap();
+    let unknown =
+        guest.web.get(format!("{}/r/abcdefghij", guest.url)).header("accept-language", "uz,ru;q=0.5").send().await.unwrap();
     assert_eq!(unknown.status(), 404);
     assert!(unknown.text().await.unwrap().contains("Havola ishlamayapti"));
 }
@@ -216,7 +220,9 @@ async fn a_page_is_light_strict_and_in_the_language_that_is_wanted() {
 async fn what_is_no_answer_is_told_so_and_guessing_is_slowed() {
     let (world, guest) = world(json!({})).await;
     let (path, _) = asked(&world, 1, PHONE).await;
-    for fields in [&[("stars", "6")][..], &[("stars", "0")], &[("stars", "many")], &[("stars", "")], &[("comment", "без звёзд")], &[]] {
+    for fields in
+        [&[("stars", "6")][..], &[("stars", "0")], &[("stars", "many")], &[("stars", "")], &[("comment", "без звёзд")], &[]]
+    {
         assert_eq!(guest.post(&path, fields).await.status(), 422, "{fields:?}");
     }
     let url = format!("{}{path}", guest.url);
@@ -315,7 +321,8 @@ async fn whoever_was_erased_left_stars_that_name_nobody() {
     }
     let review = world.api("/api/v1/reviews?unmasked=true").await[0].clone();
     assert_eq!((&review["stars"], &review["to"], &review["comment"]), (&json!(2), &Value::Null, &Value::Null));
-    let (status, _) = world.ask(&format!("/api/v1/reviews/{}/answer", review["id"].as_str().unwrap()), &json!({ "text": "?" })).await;
+    let (status, _) =
+        world.ask(&format!("/api/v1/reviews/{}/answer", review["id"].as_str().unwrap()), &json!({ "text": "?" })).await;
     assert_eq!((status, &stats(&world).await["stars"]), (409, &json!([0, 1, 0, 0, 0])));
 }
 
@@ -364,4 +371,17 @@ async fn each_page_looks_as_it_did_in_each_language() {
     check("unsubscribe", &out).await;
     guest.post(&out, &[]).await;
     check("unsubscribed", &out).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_gets_no_more_messages_in_seven_days_than_flows_allow() {
+    let (world, _) = world(json!({ "per_week": 2 })).await;
+    for id in 1..=3 {
+        world.post("rkeeper", &served(id, PHONE)).await;
+        world.quiet().await;
+    }
+    assert_eq!(world.texts().await.len(), 2);
+    assert_eq!(world.api("/api/v1/counts").await["held"], json!([["enough_this_week", 1]]));
+    world.pass(8 * 24 * 60);
+    asked(&world, 4, PHONE).await;
 }
