@@ -227,7 +227,7 @@ mod tests {
         ] {
             let news = status(word, None);
             assert_eq!((news.state, news.code.as_str(), news.refusal, news.key.as_deref()), (state, word, None, Some("cmd_1")));
-            assert_eq!(news.at, Some("2026-11-22T07:15:04Z".parse().unwrap()));
+            assert_eq!(news.at, Some("2026-11-22T09:15:04Z".parse().unwrap()));
         }
         for (code, refusal) in [
             (131_047, Refusal::NotHere),
