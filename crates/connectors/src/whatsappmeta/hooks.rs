@@ -6,6 +6,7 @@ use uzel_model::{
     connector::{Choice, StatusNews, Warning},
     event::kind,
     port::Delivery,
+    signature,
 };
 
 use super::errors;
@@ -154,7 +155,9 @@ fn read_message(message: &Value, contacts: &[Value], reading: &mut Reading) {
     {
         data.extend(value.map(|value| (name.to_owned(), json!(value))));
     }
-    let who = from.clone().or(user).unwrap_or_else(|| "unknown".to_owned());
+    // Subjects are shown where phones are masked.
+    let hashed = || from.map(|from| signature::sha256_hex([from.as_bytes()])[..16].to_owned());
+    let who = user.or_else(hashed).unwrap_or_else(|| "unknown".to_owned());
     reading.happenings.push(Happening {
         key: Some(format!("message/{id}")),
         kind: kind::MESSAGE_RECEIVED,
@@ -227,7 +230,7 @@ mod tests {
         ] {
             let news = status(word, None);
             assert_eq!((news.state, news.code.as_str(), news.refusal, news.key.as_deref()), (state, word, None, Some("cmd_1")));
-            assert_eq!(news.at, Some("2026-11-22T07:15:04Z".parse().unwrap()));
+            assert_eq!(news.at, Some("2026-11-22T09:15:04Z".parse().unwrap()));
         }
         for (code, refusal) in [
             (131_047, Refusal::NotHere),
@@ -281,7 +284,7 @@ mod tests {
                 (happening.person.name.as_deref(), &happening.person.phones[..]),
                 (Some("Олим"), &[json!("+998901234567")][..])
             );
-            assert_eq!((happening.subject.as_str(), &happening.data["reply_to"]), ("chat/998901234567", &json!("wamid.1")));
+            assert_eq!((happening.subject.as_str(), &happening.data["reply_to"]), ("chat/UZ.1", &json!("wamid.1")));
         }
         for (form, body) in [("reaction", json!({ "emoji": "x" })), ("system", json!({ "type": "user_changed_number" }))] {
             let reading = from(form, body);
@@ -294,6 +297,9 @@ mod tests {
         let message = json!([{ "id": "w", "from_user_id": "RU.1", "type": "text", "text": { "body": "да" } }]);
         let happening = read_all(json!([about(NUMBER, "messages", message)])).happenings.remove(0);
         assert_eq!((happening.subject.as_str(), happening.person.phones.len()), ("chat/RU.1", 0));
+        let message = json!([{ "id": "w", "from": "79990001122", "type": "text" }]);
+        let happening = read_all(json!([about(NUMBER, "messages", message)])).happenings.remove(0);
+        assert!(happening.subject.len() == 21 && !happening.subject.contains("9990001122"), "{}", happening.subject);
     }
 
     #[test]

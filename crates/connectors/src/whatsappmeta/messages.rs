@@ -81,7 +81,7 @@ fn written(template: &Template) -> Value {
 
 fn cleaned(component: &Value) -> Value {
     let mut component = component.clone();
-    for parameter in component["parameters"].as_array_mut().into_iter().flatten() {
+    for parameter in component.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         if let Some(text) = parameter.get("text").and_then(Value::as_str) {
             parameter["text"] = json!(text.split_whitespace().collect::<Vec<_>>().join(" "));
         }
