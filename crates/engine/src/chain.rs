@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use uzel_model::{Event, Id, port::{Delivery, Messages}};
+use uzel_model::{
+    Event,
+    port::{Delivery, Messages},
+};
 use uzel_store::{Change, Command, CommandState, NewCommand, Next, Step, StoreError};
 
 use crate::{

@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
-use uzel_model::{Event, Id, Timestamp};
+use uzel_model::{Event, Id, Timestamp, port::Delivery};
 use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
     ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, News,
@@ -93,6 +93,11 @@ impl NodeStore {
             self.note(|| format!("{} is settled: {:?} {reason}", settlement.command, settlement.state));
             ledger.settled(settlement);
         }
+        for provider_id in &told.arrived {
+            let place = ledger.place();
+            ledger.arrived.entry(provider_id.clone()).or_insert(place);
+            self.note(|| format!("{provider_id} has arrived"));
+        }
         if let Some((entry, state)) = &told.marked {
             self.note(|| format!("{entry} is {state:?}"));
         }
@@ -118,6 +123,7 @@ struct Told {
     called_off: Vec<(String, Id)>,
     queued: Vec<(Id, String)>,
     settlement: Option<Settlement>,
+    arrived: Vec<String>,
     marked: Option<(Id, EntryState)>,
 }
 
@@ -131,6 +137,12 @@ impl Told {
             called_off: off.map(|new| (new.event.subject.clone(), new.event.entry)).collect(),
             queued: queued.map(|new| (new.command.id, format!("{} {}", new.command.job.name(), new.subject))).collect(),
             settlement: change.settlement.clone(),
+            arrived: change
+                .statuses
+                .iter()
+                .filter(|(_, news)| news.state == Delivery::Delivered)
+                .map(|(_, news)| news.provider_id.clone())
+                .collect(),
             marked: change.mark.as_ref().map(|mark| (mark.entry, mark.state)),
         }
     }

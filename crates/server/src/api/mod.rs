@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod commands;
 mod connections;
+mod costs;
 mod endpoints;
 mod events;
 mod flows;
@@ -56,6 +57,9 @@ pub(crate) fn routes() -> Vec<Route> {
         patch("/api/v1/merchants/{id}", OWNER, "Change a merchant", merchants::change),
         delete("/api/v1/merchants/{id}", ADMIN, "Take a merchant away", merchants::remove)
             .says("Only one that has no outlets, connections, flows or endpoints any more."),
+
+        get("/api/v1/merchants/{id}/costs", READER, "Tell what messages cost in a month", costs::costs)
+            .says("By flow, channel, provider and currency, as far as providers tell; kept when the journal forgets the messages."),
 
         get("/api/v1/merchants/{id}/outlets", READER, "List outlets", outlets::list),
         post("/api/v1/merchants/{id}/outlets", OWNER, "Make an outlet", outlets::create).creates(),

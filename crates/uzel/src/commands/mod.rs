@@ -110,6 +110,14 @@ enum Command {
         #[command(subcommand)]
         what: ProvidersCommand,
     },
+    /// What a merchant's messages cost in a month, as far as providers tell.
+    Costs {
+        #[arg(long)]
+        merchant: String,
+        /// In UTC, for instance `2026-11`; without it this month.
+        #[arg(long)]
+        month: Option<String>,
+    },
     /// Record that a person agrees to messages, or wants none.
     Consent {
         #[arg(long)]
@@ -511,6 +519,10 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Subscribe { connection, url } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/subscribe"), &json!({ "url": url })).await?
             }
+            Command::Costs { merchant, month } => {
+                let query = month.as_ref().map(|month| serde_urlencoded::to_string([("month", month)])).transpose()?;
+                asker.get(&format!("/api/v1/merchants/{merchant}/costs?{}", query.unwrap_or_default())).await?
+            }
             Command::Consent { merchant, phone, revoke, proof } => {
                 let request = json!({ "merchant": merchant, "phone": phone, "granted": !revoke, "proof": proof });
                 asker.post("/api/v1/consents", &request).await?
@@ -592,6 +604,7 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Balance { .. } } => show::balance(answer),
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
+            Command::Costs { .. } => show::costs(answer),
             Command::Consent { .. } => show::consent(answer),
             Command::Send { .. } | Command::Commands { .. } => show::asked(answer),
             Command::Nats { .. } => show::unpublished(answer),

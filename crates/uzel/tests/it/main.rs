@@ -12,6 +12,7 @@ mod binary;
 mod bounds;
 mod browser;
 mod calls;
+mod chains;
 mod commands;
 mod conformance;
 mod copy;
