@@ -170,7 +170,7 @@ async fn a_refusal_of_the_account_moves_the_message_on_where_there_is_another_st
 async fn a_message_of_unknown_fate_moves_on_only_where_the_merchant_says_so() {
     for also in [false, true] {
         let world = world(json!({ "via": ["smsru", "whatsapp"], "also_if_unknown": also })).await;
-        world.control("smsru/faults", &json!({ "kind": "cut", "path": "/sms/send", "calls": 1 })).await;
+        world.control("smsru/faults", &json!({ "kind": "cut_after", "path": "/sms/send", "calls": 1 })).await;
         serve(&world, 1).await;
         if also {
             is(&world, &[("smsru", "unknown"), ("whatsapp", "done")]).await;
