@@ -83,7 +83,10 @@ impl Chain {
         let (at, why) = match outcome.state {
             CommandState::Done if tells && outcome.provider_id.is_some() => {
                 let patience = spoken(step.after);
-                (now.saturating_add(step.after).unwrap_or(Timestamp::MAX), format!("in case `{via}` has not delivered it in {patience}"))
+                (
+                    now.saturating_add(step.after).unwrap_or(Timestamp::MAX),
+                    format!("in case `{via}` has not delivered it in {patience}"),
+                )
             }
             CommandState::Dead => (now, format!("`{via}` did not send it: {}", reason())),
             CommandState::Unknown if self.flow.doc.also_if_unknown => {

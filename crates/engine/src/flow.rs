@@ -11,17 +11,11 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, civil::Time, tz::TimeZone
 use minijinja::{Environment, context};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uzel_model::{
-    Address, Content, Event, Id, Job,
-    event::kind,
-    id::Kind,
-    schedule::QuietHours,
-    signature::fingerprint,
-};
+use uzel_model::{Address, Content, Event, Id, Job, event::kind, id::Kind, schedule::QuietHours, signature::fingerprint};
 use uzel_store::{Command, Contact, NewCommand, Slot};
 
-pub use self::step::{StepDoc, TemplateDoc, Via, Way};
 use self::step::{Fault, Step};
+pub use self::step::{StepDoc, TemplateDoc, Via, Way};
 
 use crate::trial;
 
@@ -181,12 +175,7 @@ pub(crate) fn judge(program: &Program, event: &Event) -> Result<cel::Value, Exec
 }
 
 /// One of the texts for an event.
-pub(crate) fn render(
-    texts: &Environment<'_>,
-    template: &str,
-    event: &Event,
-    outlet: &str,
-) -> Result<String, minijinja::Error> {
+pub(crate) fn render(texts: &Environment<'_>, template: &str, event: &Event, outlet: &str) -> Result<String, minijinja::Error> {
     let name = event.name.as_deref().unwrap_or_default();
     texts.get_template(template)?.render(context! { name, outlet, event => minijinja::value::Serde(event) })
 }

@@ -5,11 +5,7 @@ use std::{collections::HashMap, panic::AssertUnwindSafe};
 
 use serde_json::json;
 use uzel_model::{
-    Connector, Event, Id, Malformed, Price, Reading, Request,
-    connector::StatusNews,
-    event::kind,
-    id::Kind,
-    port::Delivery,
+    Connector, Event, Id, Malformed, Price, Reading, Request, connector::StatusNews, event::kind, id::Kind, port::Delivery,
 };
 use uzel_store::{Change, Early, Entry, Mark, Message, NewEvent, Source, Store, StoreError};
 
@@ -74,7 +70,9 @@ pub(crate) async fn known(store: &dyn Store, world: &World, entries: &[Entry]) -
 /// A message whose answer was lost, or is not written yet, by our own key that the provider gives back.
 async fn by_key(store: &dyn Store, link: &Link, news: &StatusNews) -> Result<Option<Message>, StoreError> {
     let Some(command) = news.key.as_deref().and_then(|key| key.parse::<Id>().ok()) else { return Ok(None) };
-    let Some((_, found)) = store.command(command).await?.filter(|(_, found)| found.connection == link.id) else { return Ok(None) };
+    let Some((_, found)) = store.command(command).await?.filter(|(_, found)| found.connection == link.id) else {
+        return Ok(None);
+    };
     let (flow, event, state) = (found.flow, found.event, Delivery::OnTheWay);
     Ok(Some(Message { provider_id: news.provider_id.clone(), command, flow, event, state }))
 }
@@ -95,7 +93,9 @@ pub(crate) fn follow(
             Some(Ok(Some(event))) => change.events.push(event),
             Some(Ok(None)) => {}
             Some(Err(why)) => mark.notes.push(format!("message {}: {why}", news.provider_id)),
-            None => mark.notes.push(format!("message {}: the hub knows no such message (yet): nothing follows", news.provider_id)),
+            None => {
+                mark.notes.push(format!("message {}: the hub knows no such message (yet): nothing follows", news.provider_id))
+            }
         }
         // What cannot be written down yet is read once more when the message is known.
         if message.is_none_or(|(_, by_key)| *by_key) {

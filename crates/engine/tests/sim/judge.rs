@@ -121,16 +121,17 @@ impl Rows {
             .filter(|(_, command)| command.state == CommandState::Done)
             .collect();
         for (place, (first, one)) in done.iter().enumerate() {
-            let same_key = |second: &Effect, other: &TimelineCommand| {
-                second.phone == first.phone && other.connection == one.connection
-            };
+            let same_key =
+                |second: &Effect, other: &TimelineCommand| second.phone == first.phone && other.connection == one.connection;
             for (second, other) in done[place + 1..].iter().filter(|(second, other)| same_key(second, other)) {
                 let ended = ledger.ended[&one.id].0;
                 if ledger.leases[&other.id].iter().any(|leased| (first.place..ended).contains(leased)) || second.place < ended {
                     self.broken.push(format!("{} was taken up while {} of the same key was sent", other.id, one.id));
                 }
                 let leased = ledger.leases[&one.id][0];
-                if ledger.queued[&other.id] < leased && (other.due_at, other.id) < (one.due_at, one.id) {
+                // What follows in a chain may have become due sooner since.
+                let has_place = other.after.is_none() && ledger.queued[&other.id] < leased;
+                if has_place && (other.due_at, other.id) < (one.due_at, one.id) {
                     self.broken.push(format!("{} went before {}, which was to go first", one.id, other.id));
                 }
             }
@@ -150,7 +151,8 @@ impl Rows {
                 broken.push(format!("{} follows {}, which is of no chain", next.id, before.id));
             }
             let was_sent = ledger.effects.iter().any(|effect| effect.command == next.id);
-            if was_sent && !matches!(before.state, CommandState::Done | CommandState::Dead) {
+            // What is dead may have been called off since.
+            if was_sent && matches!(before.state, CommandState::Unknown | CommandState::Waiting | CommandState::Sending) {
                 broken.push(format!("{} was sent though {} is {:?}", next.id, before.id, before.state));
             }
             // What was being sent at that moment cannot be called back.

@@ -8,9 +8,9 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp, port::Delivery};
 use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, News,
-    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Spent, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory,
+    Message, News, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion,
+    Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};

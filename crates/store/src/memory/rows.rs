@@ -7,8 +7,8 @@ use uzel_model::{Address, Channel, Event, Id, Job, Price, Timestamp, id::Kind, p
 use super::setup::AnswerRow;
 use crate::{
     Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand,
-    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, Step, StoreError,
-    Verdict, chain::Purse,
+    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, Step,
+    StoreError, Verdict, chain::Purse,
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -211,8 +211,7 @@ impl Rows {
             (settlement.state, &settlement.provider_id, settlement.exchanges.last())
         {
             let way = step.map(|step| (step.channel, last.provider.clone()));
-            let message =
-                Message { command: id, at: last.at, state: Delivery::OnTheWay, code: String::new(), way, price: None };
+            let message = Message { command: id, at: last.at, state: Delivery::OnTheWay, code: String::new(), way, price: None };
             let place = (last.connection, provider_id.clone());
             if let btree_map::Entry::Vacant(free) = self.sent.entry(place.clone()) {
                 free.insert(message);

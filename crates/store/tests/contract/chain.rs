@@ -32,7 +32,13 @@ fn priced(micro: i64) -> Option<Price> {
 }
 
 /// The end of a first message, with what follows it in ten minutes.
-async fn end(world: &World, event: &Event, command: &Command, state: CommandState, price: Option<Price>) -> Result<Id, StoreError> {
+async fn end(
+    world: &World,
+    event: &Event,
+    command: &Command,
+    state: CommandState,
+    price: Option<Price>,
+) -> Result<Id, StoreError> {
     let due_at = if state == CommandState::Done { now() + SignedDuration::from_mins(10) } else { now() };
     let next = world.command(event, "second", due_at);
     let id = next.command.id;
@@ -43,13 +49,8 @@ async fn end(world: &World, event: &Event, command: &Command, state: CommandStat
         ..World::settlement(command, state)
     };
     let step = Step { channel: Channel::Whatsapp, price, next: Some(Next { command: id, why: "in case".to_owned() }) };
-    let change = Change {
-        settlement: Some(settlement),
-        step: Some(step),
-        commands: vec![next],
-        now: Some(now()),
-        ..Change::default()
-    };
+    let change =
+        Change { settlement: Some(settlement), step: Some(step), commands: vec![next], now: Some(now()), ..Change::default() };
     world.store.apply(change).await.map(|_| id)
 }
 
@@ -225,7 +226,9 @@ async fn a_final_state_is_never_left_but_what_was_delivered_may_be_read() {
     let (event, command) = first(&world, "k").await;
     end(&world, &event, &command, CommandState::Done, None).await.unwrap();
     let mut seen = Vec::new();
-    for state in [Delivery::Delivered, Delivery::Failed, Delivery::OnTheWay, Delivery::Read, Delivery::Delivered, Delivery::Failed] {
+    for state in
+        [Delivery::Delivered, Delivery::Failed, Delivery::OnTheWay, Delivery::Read, Delivery::Delivered, Delivery::Failed]
+    {
         tell(&world, told(state)).await;
         seen.push(shown(&world, command.id).await.delivery.unwrap());
     }

@@ -7,9 +7,7 @@ use crate::world::{KEY, World, setup, until};
 /// Merchant `m` with SMS.ru, a stand-in for WhatsApp that tells no delivery, and one for mail; and a flow with these rules.
 fn chained(world: &World, rules: &Value) -> Value {
     let mut setup = setup(&world.sandbox.url(), rules);
-    let log = |slug: &str, channel: &str| {
-        json!({ "merchant": "m", "outlet": "o", "slug": slug, "provider": "log", "settings": { "channel": channel } })
-    };
+    let log = |slug: &str, channel: &str| json!({ "merchant": "m", "outlet": "o", "slug": slug, "provider": "log", "settings": { "channel": channel } });
     let second = json!({ "merchant": "m", "outlet": "o", "slug": "second", "provider": "smsru", "webhook_keys": [KEY],
         "settings": { "base_url": format!("{}/smsru", world.sandbox.url()), "api_id": "B1B2C3D4-1111-2222-3333-444455556666" } });
     let links = setup["connection"].as_array_mut().unwrap();
@@ -281,10 +279,17 @@ async fn a_chain_that_cannot_be_is_refused_by_field() {
         (json!({ "undelivered_after": "soon" }), "/flow/0/undelivered_after", "is no duration"),
         (json!({ "step": [{ "via": "smsru" }] }), "/flow/0/via", "beside `step`"),
         (json!({ "via": "", "step": [{ "via": "smsru", "text": "{{ name|shout }}" }] }), "/flow/0/step/0/text", "shout"),
-        (json!({ "via": "", "step": [{ "via": "smsru", "undelivered_after": "x" }] }), "/flow/0/step/0/undelivered_after", "duration"),
+        (
+            json!({ "via": "", "step": [{ "via": "smsru", "undelivered_after": "x" }] }),
+            "/flow/0/step/0/undelivered_after",
+            "duration",
+        ),
         (json!({ "via": "", "step": [{ "via": "smsru", "txt": "" }] }), "/flow/0/step/0/txt", "not known"),
-        (json!({ "via": "", "step": [{ "via": "smsru", "template": { "name": "", "language": "ru" } }] }),
-            "/flow/0/step/0/template/name", "is empty"),
+        (
+            json!({ "via": "", "step": [{ "via": "smsru", "template": { "name": "", "language": "ru" } }] }),
+            "/flow/0/step/0/template/name",
+            "is empty",
+        ),
     ] {
         let (status, answer) = world.ask("/api/v1/apply", &json!({ "setup": chained(&world, &rules), "dry_run": true })).await;
         let errors = answer["errors"].as_array().cloned().unwrap_or_default();
