@@ -381,7 +381,10 @@ mod tests {
         rkeeper.login().unwrap().renew(&client, None).await.unwrap();
         let guests = rkeeper.guests().unwrap();
         let found = guests.look_up(&client, &json!({ "order": "59707" })).await.unwrap();
-        assert_eq!(found, Found::Person(Person { name: Some("Мария".into()), phones: vec![json!("79990002201")], emails: Vec::new() }));
+        assert_eq!(
+            found,
+            Found::Person(Person { name: Some("Мария".into()), phones: vec![json!("79990002201")], emails: Vec::new() })
+        );
         assert!(matches!(guests.look_up(&client, &json!({ "order": "59707" })).await, Err(CallError::Later { .. })));
         assert!(guests.look_up(&client, &json!({ "order": "../admin" })).await.is_err());
         assert_eq!(script.sent()[1].url, "https://delivery.ucs.ru/orders/api/v1/orders/59707");

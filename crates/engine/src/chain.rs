@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use uzel_model::{
     Event,
     port::{Delivery, Messages},
@@ -83,7 +84,10 @@ impl Chain {
         let (at, why) = match outcome.state {
             CommandState::Done if tells && outcome.provider_id.is_some() => {
                 let patience = spoken(step.after);
-                (now.saturating_add(step.after).unwrap_or(Timestamp::MAX), format!("in case `{via}` has not delivered it in {patience}"))
+                (
+                    now.saturating_add(step.after).unwrap_or(Timestamp::MAX),
+                    format!("in case `{via}` has not delivered it in {patience}"),
+                )
             }
             CommandState::Dead => (now, format!("`{via}` did not send it: {}", reason())),
             CommandState::Unknown if self.flow.doc.also_if_unknown => {
@@ -142,6 +146,27 @@ impl Chain {
         };
         Some(self.flow.next(self.number, command, &self.event, place, at))
     }
+}
+
+/// What would go after a command, step by step, where each before it reached nobody.
+pub(crate) fn preview(world: &World, event: &Event, command: &Command) -> Vec<Value> {
+    let mut steps = Vec::new();
+    let (Some(flow), Some(source)) = (command.flow.and_then(|id| world.flow(id)), world.links.get(&command.source)) else {
+        return steps;
+    };
+    let ways = ways(world, flow);
+    let mut before = command.clone();
+    while let Some(number) = world.links.get(&before.connection).and_then(|link| flow.place_of(&link.slug)) {
+        let at = before.due_at.saturating_add(flow.steps[number].after).unwrap_or(Timestamp::MAX);
+        let place = Place { zone: &source.zone, outlet: &source.outlet_name, ways: &ways, now: before.due_at };
+        let (next, skipped) = flow.next(number, &before, event, place, at);
+        steps.extend(skipped.into_iter().map(|why| json!({ "skipped": why })));
+        let Some(NewCommand { command: next, .. }) = next else { break };
+        let via = world.links.get(&next.connection).map(|link| link.slug.clone());
+        steps.push(json!({ "via": via, "due_at": next.due_at, "job": next.job }));
+        before = next;
+    }
+    steps
 }
 
 /// A duration as people say it.

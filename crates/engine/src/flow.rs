@@ -11,18 +11,13 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, civil::Time, tz::TimeZone
 use minijinja::{Environment, context};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uzel_model::{
-    Address, Content, Event, Id, Job,
-    event::kind,
-    id::Kind,
-    schedule::QuietHours,
-    signature::fingerprint,
-};
+use uzel_model::{Address, Content, Event, Id, Job, event::kind, id::Kind, schedule::QuietHours, signature::fingerprint};
 use uzel_store::{Command, Contact, NewCommand, Slot};
 
-pub use self::step::{StepDoc, TemplateDoc, Via, Way};
 use self::step::{Fault, Step};
 use crate::{review::Links, trial};
+pub use self::step::{StepDoc, TemplateDoc, Via, Way};
+use crate::trial;
 
 /// On what ground people are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -450,7 +450,8 @@ pub struct ReplayOutcome {
 impl Engine {
     /// What an entry would cause, without causing it.
     pub fn dry_run(&self, entry: &Entry) -> serde_json::Value {
-        let change = read::change(&self.world(), entry, &status::Known::new(), self.clock.now());
+        let world = self.world();
+        let change = read::change(&world, entry, &status::Known::new(), self.clock.now());
         let mark = change.mark.as_ref();
         let events: Vec<serde_json::Value> = change
             .events
@@ -460,10 +461,15 @@ impl Engine {
                     .commands
                     .iter()
                     .map(|queued| {
-                        serde_json::json!({
+                        let mut told = serde_json::json!({
                             "job": queued.command.job, "due_at": queued.command.due_at, "latest_at": queued.command.latest_at,
                             "held": queued.held, "flow": queued.command.flow,
-                        })
+                        });
+                        let steps = chain::preview(&world, &new.event, &queued.command);
+                        if !steps.is_empty() {
+                            told["then"] = serde_json::json!(steps);
+                        }
+                        told
                     })
                     .collect();
                 serde_json::json!({ "event": new.event, "commands": commands, "calls_off": new.call_off.is_some() })

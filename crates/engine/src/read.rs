@@ -4,13 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use uzel_model::{
-    Event, Happening, Id, Job,
-    connector::{Reading, StatusNews},
-    event::kind,
-    id::Kind,
-    phone, signature,
-};
+use uzel_model::{Event, Happening, Id, Job, connector::{Reading, StatusNews}, event::kind, id::Kind, phone, signature};
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
 
 use crate::{

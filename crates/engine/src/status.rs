@@ -5,11 +5,7 @@ use std::{collections::HashMap, panic::AssertUnwindSafe};
 
 use serde_json::json;
 use uzel_model::{
-    Connector, Event, Id, Malformed, Price, Reading, Request,
-    connector::StatusNews,
-    event::kind,
-    id::Kind,
-    port::Delivery,
+    Connector, Event, Id, Malformed, Price, Reading, Request, connector::StatusNews, event::kind, id::Kind, port::Delivery,
 };
 use uzel_store::{Change, Early, Entry, Mark, Message, NewEvent, Source, Store, StoreError};
 
@@ -18,8 +14,9 @@ use crate::{Link, World};
 /// The path of what a poll of statuses brought: its body is the news themselves, in our words.
 pub(crate) const PATH: &str = "statuses";
 
-/// What is known of the messages of which entries tell, by connection and provider's id.
-pub(crate) type Known = HashMap<(Id, String), Message>;
+/// What is known of the messages of which entries tell, by connection and provider's id; and whether only by our own key, since
+/// the answer that tells the provider's id is lost, or not written yet.
+pub(crate) type Known = HashMap<(Id, String), (Message, bool)>;
 
 /// A request of what a provider told when it was asked.
 pub(crate) fn request(news: &[StatusNews], received_at: jiff::Timestamp) -> Request {
@@ -56,15 +53,16 @@ pub(crate) async fn known(store: &dyn Store, world: &World, entries: &[Entry]) -
             continue;
         }
         let ids = statuses.iter().map(|news| news.provider_id.clone()).collect();
-        let mut found = store.messages(link.id, ids).await?;
+        let place = |provider_id: &String| (link.id, provider_id.clone());
+        let found = store.messages(link.id, ids).await?;
+        known.extend(found.into_iter().map(|message| (place(&message.provider_id), (message, false))));
         for news in statuses {
-            if found.iter().all(|message| message.provider_id != news.provider_id)
+            if !known.contains_key(&place(&news.provider_id))
                 && let Some(message) = by_key(store, link, &news).await?
             {
-                found.push(message);
+                known.insert(place(&news.provider_id), (message, true));
             }
         }
-        known.extend(found.into_iter().map(|message| ((link.id, message.provider_id.clone()), message)));
     }
     Ok(known)
 }
@@ -72,7 +70,9 @@ pub(crate) async fn known(store: &dyn Store, world: &World, entries: &[Entry]) -
 /// A message whose answer was lost, or is not written yet, by our own key that the provider gives back.
 async fn by_key(store: &dyn Store, link: &Link, news: &StatusNews) -> Result<Option<Message>, StoreError> {
     let Some(command) = news.key.as_deref().and_then(|key| key.parse::<Id>().ok()) else { return Ok(None) };
-    let Some((_, found)) = store.command(command).await?.filter(|(_, found)| found.connection == link.id) else { return Ok(None) };
+    let Some((_, found)) = store.command(command).await?.filter(|(_, found)| found.connection == link.id) else {
+        return Ok(None);
+    };
     let (flow, event, state) = (found.flow, found.event, Delivery::OnTheWay);
     Ok(Some(Message { provider_id: news.provider_id.clone(), command, flow, event, state }))
 }
@@ -88,22 +88,18 @@ pub(crate) fn follow(
     change: &mut Change,
 ) {
     for news in statuses {
-        let Some(message) = known.get(&(link.id, news.provider_id.clone())) else {
-            mark.notes.push(format!("message {}: the hub knows no such message (yet): nothing follows", news.provider_id));
-            let (connection, provider_id) = (link.id, news.provider_id.clone());
-            change.early.push(Early { connection, provider_id, entry: entry.id });
-            change.statuses.push((link.id, news));
-            continue;
-        };
-        match event(world, link, entry, &news, message) {
-            Ok(Some(event)) => change.events.push(event),
-            Ok(None) => {}
-            Err(why) => mark.notes.push(format!("message {}: {why}", news.provider_id)),
+        let message = known.get(&(link.id, news.provider_id.clone()));
+        match message.map(|(message, _)| event(world, link, entry, &news, message)) {
+            Some(Ok(Some(event))) => change.events.push(event),
+            Some(Ok(None)) => {}
+            Some(Err(why)) => mark.notes.push(format!("message {}: {why}", news.provider_id)),
+            None => {
+                mark.notes.push(format!("message {}: the hub knows no such message (yet): nothing follows", news.provider_id))
+            }
         }
-        if news.key.is_some() {
-            // Its answer may still come: then the state is written once more.
-            let (connection, provider_id) = (link.id, news.provider_id.clone());
-            change.early.extend((message.state == Delivery::OnTheWay).then_some(Early { connection, provider_id, entry: entry.id }));
+        // What cannot be written down yet is read once more when the message is known.
+        if message.is_none_or(|(_, by_key)| *by_key) {
+            change.early.push(Early { connection: link.id, provider_id: news.provider_id.clone(), entry: entry.id });
         }
         change.statuses.push((link.id, news));
     }

@@ -99,8 +99,9 @@ pub(crate) fn shift(before: Option<&Price>, after: &Price) -> Vec<(String, i64, 
 /// never left, but what was delivered may be read.
 pub(crate) fn becomes(state: Delivery, news: Delivery) -> Option<Delivery> {
     match (state, news) {
-        (Delivery::OnTheWay, Delivery::Delivered | Delivery::Read | Delivery::Failed)
-        | (Delivery::Delivered, Delivery::Read) => Some(news),
+        (Delivery::OnTheWay, Delivery::Delivered | Delivery::Read | Delivery::Failed) | (Delivery::Delivered, Delivery::Read) => {
+            Some(news)
+        }
         _ => None,
     }
 }

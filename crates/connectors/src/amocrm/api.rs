@@ -136,7 +136,14 @@ mod tests {
         let guests = amocrm.guests().unwrap();
         let Found::Next(next) = guests.look_up(&client, &json!({ "lead": 40331001 })).await.unwrap() else { panic!() };
         let found = guests.look_up(&client, &next).await.unwrap();
-        assert_eq!(found, Found::Person(Person { name: Some("Мария".into()), phones: vec![json!("4"), json!("3"), json!("2")], emails: Vec::new() }));
+        assert_eq!(
+            found,
+            Found::Person(Person {
+                name: Some("Мария".into()),
+                phones: vec![json!("4"), json!("3"), json!("2")],
+                emails: Vec::new()
+            })
+        );
         assert_eq!(script.sent()[0].url, "https://example.amocrm.ru/api/v4/leads/40331001?with=contacts");
         assert_eq!(script.sent()[1].url, "https://example.amocrm.ru/api/v4/contacts/52171001");
     }

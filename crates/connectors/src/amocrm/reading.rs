@@ -171,7 +171,11 @@ pub(super) fn email_fields(fields: &Value) -> Vec<Value> {
         names.any(|name| ["email", "e-mail"].contains(&name.to_lowercase().as_str()))
     };
     let values = items(fields).into_iter().filter(named).flat_map(|field| items(&field["values"]));
-    values.map(|value| if value.is_object() { &value["value"] } else { value }).filter(|email| !tree::is_blank(email)).cloned().collect()
+    values
+        .map(|value| if value.is_object() { &value["value"] } else { value })
+        .filter(|email| !tree::is_blank(email))
+        .cloned()
+        .collect()
 }
 
 fn is_phone(field: &Value) -> bool {

@@ -27,6 +27,10 @@ impl Guests for Yclients {
                 "YCLIENTS shows no phone of client {id}: there is none, or the user may not see it"
             )));
         }
-        Ok(Found::Person(Person { name: tree::text(&guest["name"]), phones: vec![guest["phone"].clone()], emails: tree::emails(&guest, &[&["email"]]) }))
+        Ok(Found::Person(Person {
+            name: tree::text(&guest["name"]),
+            phones: vec![guest["phone"].clone()],
+            emails: tree::emails(&guest, &[&["email"]]),
+        }))
     }
 }

@@ -7,11 +7,7 @@ use minijinja::{AutoEscape, Environment, UndefinedBehavior};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use uzel_model::{
-    Address, Channel, Content, Event, Id,
-    message::Template,
-    phone::Kind as PhoneKind,
-};
+use uzel_model::{Address, Channel, Content, Event, Id, message::Template, phone::Kind as PhoneKind};
 
 use super::{FlowDoc, duration, render};
 use crate::{review::Links, trial};

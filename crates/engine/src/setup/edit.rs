@@ -262,9 +262,7 @@ fn needed(setup: &Setup, row: &SetupRow) -> Option<String> {
     let needs = |other: &&SetupRow| match row.id.kind() {
         Kind::Merchant => other.merchant == Some(row.id),
         Kind::Outlet => other.id.kind() == Kind::Connection && other.doc["outlet"] == id,
-        Kind::Connection => {
-            other.id.kind() == Kind::Flow && other.merchant == row.merchant && goes_by(&other.doc, &row.slug)
-        }
+        Kind::Connection => other.id.kind() == Kind::Flow && other.merchant == row.merchant && goes_by(&other.doc, &row.slug),
         _ => false,
     };
     setup.rows.iter().find(needs).map(|other| format!("{} still needs it: take that away first", named(other)))

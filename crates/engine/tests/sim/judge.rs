@@ -5,7 +5,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use uzel_model::{Event, Id, event::kind};
+use uzel_model::{Event, Id, event::kind, port::Delivery};
 use uzel_store::{CommandState, EntryState, Store, TimelineCommand};
 
 use crate::{
@@ -41,6 +41,7 @@ pub(crate) async fn judge(world: &World) -> Vec<String> {
         rows.known();
     }
     rows.order(&ledger);
+    rows.chains(&ledger);
     rows.call_offs(&ledger);
     rows.broken
 }
@@ -70,7 +71,8 @@ impl Rows {
         for event in self.events.iter().filter(|event| event.kind == kind::ORDER_COMPLETED) {
             for name in FLOWS {
                 let of_event = self.commands.values().filter(|command| command.event == Some(event.id));
-                let count = of_event.filter(|command| command.flow == Some(flow_id(name))).count();
+                let begun = of_event.filter(|command| command.after.is_none());
+                let count = begun.filter(|command| command.flow == Some(flow_id(name))).count();
                 if count != usize::from(event.phone.is_some()) {
                     let known = if event.phone.is_some() { "known" } else { "unknown" };
                     self.broken.push(format!("{}, its phone {known}, has {count} commands of the flow {name}", event.key));
@@ -119,17 +121,48 @@ impl Rows {
             .filter(|(_, command)| command.state == CommandState::Done)
             .collect();
         for (place, (first, one)) in done.iter().enumerate() {
-            for (second, other) in done[place + 1..].iter().filter(|(second, _)| second.phone == first.phone) {
+            let same_key =
+                |second: &Effect, other: &TimelineCommand| second.phone == first.phone && other.connection == one.connection;
+            for (second, other) in done[place + 1..].iter().filter(|(second, other)| same_key(second, other)) {
                 let ended = ledger.ended[&one.id].0;
                 if ledger.leases[&other.id].iter().any(|leased| (first.place..ended).contains(leased)) || second.place < ended {
                     self.broken.push(format!("{} was taken up while {} of the same key was sent", other.id, one.id));
                 }
                 let leased = ledger.leases[&one.id][0];
-                if ledger.queued[&other.id] < leased && (other.due_at, other.id) < (one.due_at, one.id) {
+                // What follows in a chain may have become due sooner since.
+                let has_place = other.after.is_none() && ledger.queued[&other.id] < leased;
+                if has_place && (other.due_at, other.id) < (one.due_at, one.id) {
                     self.broken.push(format!("{} went before {}, which was to go first", one.id, other.id));
                 }
             }
         }
+    }
+
+    /// A message goes by the next step once, and only where the one before has not brought it.
+    fn chains(&mut self, ledger: &Ledger) {
+        let mut followed = BTreeSet::new();
+        let mut broken = Vec::new();
+        for next in self.commands.values() {
+            let Some(before) = next.after.and_then(|after| self.commands.get(&after)) else { continue };
+            if !followed.insert(before.id) {
+                broken.push(format!("{} is followed by two", before.id));
+            }
+            if next.flow != Some(flow_id("chain")) || next.event != before.event {
+                broken.push(format!("{} follows {}, which is of no chain", next.id, before.id));
+            }
+            let was_sent = ledger.effects.iter().any(|effect| effect.command == next.id);
+            // What is dead may have been called off since.
+            if was_sent && matches!(before.state, CommandState::Unknown | CommandState::Waiting | CommandState::Sending) {
+                broken.push(format!("{} was sent though {} is {:?}", next.id, before.id, before.state));
+            }
+            // What was being sent at that moment cannot be called back.
+            let arrived = before.provider_id.as_ref().and_then(|id| ledger.arrived.get(id));
+            let late = |at: &u64| ledger.leases.get(&next.id).is_some_and(|leases| leases.iter().any(|leased| leased > at));
+            if before.delivery == Some(Delivery::Delivered) && was_sent && arrived.is_some_and(late) {
+                broken.push(format!("{} was sent though {} had arrived", next.id, before.id));
+            }
+        }
+        self.broken.extend(broken);
     }
 
     /// What was called off is not taken up after that, if it came before the word.

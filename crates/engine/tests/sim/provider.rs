@@ -182,7 +182,7 @@ impl Messages for Simulated {
 
     async fn statuses(&self, client: &Client<'_>, ids: &[String]) -> Result<Vec<StatusNews>, CallError> {
         let (world, life, fate) = self.begin(client, "statuses").await?;
-        let status = |id: &String| StatusNews::new(id, Delivery::Delivered, "ok");
+        let status = |id: &String| StatusNews::new(id, world.delivery(id), "told");
         Self::answer(client, &world, &life, fate, ids.iter().map(status).collect()).await
     }
 }

@@ -19,7 +19,7 @@ use crate::{
     world::{Life, Runs, Weather, World, next, start},
 };
 
-pub(crate) const FLOWS: [&str; 3] = ["now", "later", "once"];
+pub(crate) const FLOWS: [&str; 4] = ["now", "later", "once", "chain"];
 const HOUR: u64 = 3_600_000;
 
 pub(crate) fn flow_id(name: &str) -> Id {
@@ -127,7 +127,8 @@ fn setup(poll: bool) -> Setup {
     let link =
         |poll: bool| json!({ "provider": "simulated", "outlet": null, "settings": { "life": 0 }, "paused": false, "poll": poll });
     let flow = |name: &str| {
-        json!({ "on": ["order.completed"], "ground": "service", "ground_by": "s", "via": "sms",
+        let via = if name == "chain" { json!(["sms", "other"]) } else { json!("sms") };
+        json!({ "on": ["order.completed"], "ground": "service", "ground_by": "s", "via": via, "undelivered_after": "5m",
             "delay": if name == "later" { "15s" } else { "0s" }, "once_in_days": u8::from(name == "once"),
             "text": format!("{name} {{{{ event.subject }}}}") })
     };
@@ -135,6 +136,7 @@ fn setup(poll: bool) -> Setup {
         row(merchant, "m", json!({ "name": "M", "language": "ru", "country": "RU" })),
         row(till(), "till", link(poll)),
         row(Id::from_bytes(Kind::Connection, [3; 16]), "sms", link(false)),
+        row(Id::from_bytes(Kind::Connection, [4; 16]), "other", link(false)),
     ];
     rows.extend(FLOWS.map(|name| row(flow_id(name), name, flow(name))));
     Setup { rows, ..Setup::default() }

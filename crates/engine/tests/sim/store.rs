@@ -5,7 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
-use uzel_model::{Event, Id, Timestamp};
+use uzel_model::{Event, Id, Timestamp, port::Delivery};
 use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
@@ -90,6 +90,11 @@ impl NodeStore {
             self.note(|| format!("{} is settled: {:?} {reason}", settlement.command, settlement.state));
             ledger.settled(settlement);
         }
+        for provider_id in &told.arrived {
+            let place = ledger.place();
+            ledger.arrived.entry(provider_id.clone()).or_insert(place);
+            self.note(|| format!("{provider_id} has arrived"));
+        }
         if let Some((entry, state)) = &told.marked {
             self.note(|| format!("{entry} is {state:?}"));
         }
@@ -115,6 +120,7 @@ struct Told {
     called_off: Vec<(String, Id)>,
     queued: Vec<(Id, String)>,
     settlement: Option<Settlement>,
+    arrived: Vec<String>,
     marked: Option<(Id, EntryState)>,
 }
 
@@ -128,6 +134,12 @@ impl Told {
             called_off: off.map(|new| (new.event.subject.clone(), new.event.entry)).collect(),
             queued: queued.map(|new| (new.command.id, format!("{} {}", new.command.job.name(), new.subject))).collect(),
             settlement: change.settlement.clone(),
+            arrived: change
+                .statuses
+                .iter()
+                .filter(|(_, news)| news.state == Delivery::Delivered)
+                .map(|(_, news)| news.provider_id.clone())
+                .collect(),
             marked: change.mark.as_ref().map(|mark| (mark.entry, mark.state)),
         }
     }

@@ -10,7 +10,7 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::{sync::Notify, time::Instant};
-use uzel_model::Id;
+use uzel_model::{Id, port::Delivery};
 use uzel_store::{Command, CommandState, Memory, Settlement};
 
 /// When every simulation begins.
@@ -99,6 +99,8 @@ pub(crate) struct Ledger {
     pub(crate) holders: BTreeMap<Id, i64>,
     pub(crate) ended: HashMap<Id, (u64, CommandState)>,
     pub(crate) effects: Vec<Effect>,
+    /// When it was first committed that a message has arrived, by the provider's id.
+    pub(crate) arrived: HashMap<String, u64>,
     /// Laws that were seen to be broken on the way.
     pub(crate) broken: Vec<String>,
 }
@@ -228,6 +230,19 @@ impl World {
     pub(crate) fn is_down(&self, spans: &Mutex<Vec<(Duration, Duration)>>) -> bool {
         let now = self.began.elapsed();
         !self.is_calm() && spans.lock().iter().any(|(from, to)| (*from..*to).contains(&now))
+    }
+
+    /// What becomes of a message, by what it says: of some nobody hears for long.
+    pub(crate) fn delivery(&self, provider_id: &str) -> Delivery {
+        let ledger = self.ledger.lock();
+        let effect = ledger.effects.iter().find(|effect| provider_id == format!("p-{}", effect.command));
+        let text = effect.map_or("", |effect| effect.text.as_str());
+        let mut state = text.bytes().fold(self.seed, |hash, byte| hash.wrapping_mul(31) ^ u64::from(byte));
+        match next(&mut state) % 4 {
+            0 => Delivery::Failed,
+            1 if !self.is_calm() => Delivery::OnTheWay,
+            _ => Delivery::Delivered,
+        }
     }
 
     /// The next number of a lane of chance.

@@ -10,6 +10,7 @@ mod codes;
 mod commands;
 mod connections;
 mod consents;
+mod costs;
 mod endpoints;
 mod events;
 mod flows;
@@ -65,6 +66,8 @@ pub(crate) fn routes() -> Vec<Route> {
 
         get("/api/v1/merchants/{id}/channels", READER, "Tell by which channels messages can go", codes::channels)
             .says("For each channel its connections, which of them sends where none is named, and why it is not ready."),
+        get("/api/v1/merchants/{id}/costs", READER, "Tell what messages cost in a month", costs::costs)
+            .says("By flow, channel, provider and currency, as far as providers tell; kept when the journal forgets the messages."),
 
         get("/api/v1/merchants/{id}/outlets", READER, "List outlets", outlets::list),
         post("/api/v1/merchants/{id}/outlets", OWNER, "Make an outlet", outlets::create).creates(),

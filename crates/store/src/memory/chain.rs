@@ -73,7 +73,8 @@ impl Rows {
         (message.state, message.code) = (state, news.code.clone());
         let (command, has_failed) = (message.command, state == Delivery::Failed);
         let wants_none = news.refusal == Some(Refusal::OptOut);
-        if wants_none && let Some(row) = self.commands.get(&command)
+        if wants_none
+            && let Some(row) = self.commands.get(&command)
             && let Some(to) = row.command.job.address()
         {
             let word = refused(row.command.merchant, &to.key(), now);
@@ -96,7 +97,10 @@ impl Rows {
             } else {
                 self.move_slot(command, next);
             }
-            if waits && !is_being_sent && let Some(row) = self.commands.get_mut(&next) {
+            if waits
+                && !is_being_sent
+                && let Some(row) = self.commands.get_mut(&next)
+            {
                 row.command.due_at = row.command.due_at.min(now);
                 row.next_at = row.next_at.min(now);
                 if let Some((_, why)) = self.steps.get_mut(&next) {
@@ -118,7 +122,8 @@ impl Rows {
     fn spend(&mut self, connection: Id, provider_id: &str, price: &Price) {
         let Some(message) = self.sent.get_mut(&(connection, provider_id.to_owned())) else { return };
         let Some(row) = self.commands.get(&message.command) else { return };
-        let (channel, provider) = message.way.clone().map_or_else(Default::default, |(channel, provider)| (channel.name(), provider));
+        let (channel, provider) =
+            message.way.clone().map_or_else(Default::default, |(channel, provider)| (channel.name(), provider));
         let purse = Purse {
             merchant: row.command.merchant,
             month: month(message.at),
@@ -144,9 +149,10 @@ impl Rows {
     }
 
     pub(super) fn costs(&self, merchant: Id, month: &str) -> Vec<Spent> {
-        let of_month = self.spent.iter().filter(|((purse, _), (_, messages))| {
-            purse.merchant == merchant && purse.month == month && *messages > 0
-        });
+        let of_month = self
+            .spent
+            .iter()
+            .filter(|((purse, _), (_, messages))| purse.merchant == merchant && purse.month == month && *messages > 0);
         of_month
             .map(|((purse, currency), (micro, messages))| Spent {
                 flow: purse.flow.parse().ok(),

@@ -237,8 +237,7 @@ impl Rows {
             (settlement.state, &settlement.provider_id, settlement.exchanges.last())
         {
             let way = step.map(|step| (step.channel, last.provider.clone()));
-            let message =
-                Message { command: id, at: last.at, state: Delivery::OnTheWay, code: String::new(), way, price: None };
+            let message = Message { command: id, at: last.at, state: Delivery::OnTheWay, code: String::new(), way, price: None };
             let place = (last.connection, provider_id.clone());
             if let btree_map::Entry::Vacant(free) = self.sent.entry(place.clone()) {
                 free.insert(message);

@@ -54,12 +54,7 @@ pub(super) async fn keys(work: &Transaction<'_>, changes: impl Iterator<Item = &
 }
 
 /// Notes which command follows a settled one. `held`: the settled one was called off meanwhile.
-pub(super) async fn follow(
-    work: &Transaction<'_>,
-    settled: &Settlement,
-    step: &Step,
-    held: bool,
-) -> Result<(), Fault> {
+pub(super) async fn follow(work: &Transaction<'_>, settled: &Settlement, step: &Step, held: bool) -> Result<(), Fault> {
     let Some(next) = &step.next else { return Ok(()) };
     let put = work.prepare_cached("INSERT INTO step (command, after, why) VALUES ($1, $2, $3)").await?;
     work.execute(&put, &[&uuid(next.command), &uuid(settled.command), &text(&next.why)]).await?;
@@ -279,11 +274,8 @@ pub(super) async fn write_spent(work: &Transaction<'_>, gathered: &mut Gathered)
             )
             .await?;
         let Purse { merchant, month, flow, channel, provider } = purse;
-        work.execute(
-            &statement,
-            &[&uuid(merchant), &month, &flow, &channel, &provider, &text(&currency), &micro, &messages],
-        )
-        .await?;
+        work.execute(&statement, &[&uuid(merchant), &month, &flow, &channel, &provider, &text(&currency), &micro, &messages])
+            .await?;
     }
     Ok(())
 }

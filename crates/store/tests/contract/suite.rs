@@ -1,5 +1,7 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
+#[path = "chain.rs"]
+mod chain;
 #[path = "endpoints.rs"]
 mod endpoints;
 #[path = "reviews.rs"]
@@ -132,7 +134,7 @@ impl World {
         NewCommand { command, ordering_key: key.to_owned(), subject: event.subject.clone(), held: None, slot: None }
     }
 
-    fn exchange(&self) -> Exchange {
+    pub(super) fn exchange(&self) -> Exchange {
         Exchange {
             id: Id::new(Kind::Attempt),
             merchant: self.merchant,

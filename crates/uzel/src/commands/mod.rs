@@ -113,6 +113,14 @@ enum Command {
         #[command(subcommand)]
         what: ProvidersCommand,
     },
+    /// What a merchant's messages cost in a month, as far as providers tell.
+    Costs {
+        #[arg(long)]
+        merchant: String,
+        /// In UTC, for instance `2026-11`; without it this month.
+        #[arg(long)]
+        month: Option<String>,
+    },
     /// Record that a person agrees to messages, or wants none.
     Consent {
         #[arg(long)]
@@ -552,6 +560,10 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Subscribe { connection, url } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/subscribe"), &json!({ "url": url })).await?
             }
+            Command::Costs { merchant, month } => {
+                let query = month.as_ref().map(|month| serde_urlencoded::to_string([("month", month)])).transpose()?;
+                asker.get(&format!("/api/v1/merchants/{merchant}/costs?{}", query.unwrap_or_default())).await?
+            }
             Command::Consent { merchant, address, revoke, proof, channel, purpose, how } => {
                 let field = if address.contains('@') { "email" } else { "phone" };
                 let request = json!({
@@ -637,6 +649,7 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::StopList { what } } => accounts::show_stop_list(what, answer),
             Command::Connections { what: ConnectionsCommand::CallCheck { what } } => accounts::show_call_check(what, answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
+            Command::Costs { .. } => show::costs(answer),
             Command::Consent { .. } => show::consent(answer),
             Command::Send(_) | Command::Commands { .. } => show::asked(answer),
             Command::Channels(_) => show::channels(answer),

@@ -52,6 +52,26 @@ pub(super) fn unpublished(answer: &Value) -> String {
     format!("events are kept for NATS no more; forgotten: {}", answer["forgotten"])
 }
 
+pub(super) fn costs(answer: &Value) -> String {
+    let mut page = String::new();
+    line(&mut page, format_args!("{:<25}{:<11}{:<17}{:>9}{:>15}", "FLOW", "CHANNEL", "PROVIDER", "MESSAGES", "COST"));
+    for row in list(answer, "rows") {
+        let flow = row["flow_slug"].as_str().or(row["flow"].as_str()).unwrap_or("-");
+        line(
+            &mut page,
+            format_args!(
+                "{flow:<25}{:<11}{:<17}{:>9}{:>15} {}",
+                text(row, "channel"),
+                text(row, "provider"),
+                row["messages"],
+                text(row, "cost"),
+                text(row, "currency")
+            ),
+        );
+    }
+    page.trim_end().to_owned()
+}
+
 pub(super) fn timeline(entry: &Value) -> String {
     let mut page = String::new();
     if entry["exchange"].is_object() {
@@ -90,11 +110,16 @@ pub(super) fn timeline(entry: &Value) -> String {
         if let Some(reason) = command["reason"].as_str() {
             line(&mut page, format_args!("            because {reason}"));
         }
+        if let Some(after) = command["after"].as_str() {
+            line(&mut page, format_args!("            follows {after}: {}", text(command, "why")));
+        }
         line(&mut page, format_args!("            due {}  attempts {}", text(command, "due_at"), command["attempts"]));
         list(command, "exchanges").for_each(|of_it| exchange(&mut page, of_it));
         if let Some(delivery) = command["delivery"].as_str() {
             let code = command["delivery_code"].as_str().map_or(String::new(), |code| format!("  code {code}"));
-            line(&mut page, format_args!("            message {}  {delivery}{code}", text(command, "provider_id")));
+            let cost = command["cost"].as_str().map(|cost| format!("  cost {cost} {}", text(command, "currency")));
+            let cost = cost.unwrap_or_default();
+            line(&mut page, format_args!("            message {}  {delivery}{code}{cost}", text(command, "provider_id")));
         }
     }
     page.trim_end().to_owned()

@@ -13,6 +13,7 @@ mod bounds;
 mod browser;
 mod calls;
 mod codes;
+mod chains;
 mod commands;
 mod conformance;
 mod consents;
