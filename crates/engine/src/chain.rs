@@ -134,17 +134,20 @@ impl Chain {
         let world = engine.world();
         let source = world.links.get(&command.source)?;
         let ways = ways(&world, &self.flow);
-        let now = engine.clock.now();
-        let place = Place {
-            zone: &source.zone,
-            outlet: &source.outlet_name,
-            outlet_slug: world.slugs(&self.event).1,
-            source: &source.slug,
-            public_url: world.public_url.as_deref(),
-            ways: &ways,
-            now,
-        };
+        let place = place(&world, source, &self.event, &ways, engine.clock.now());
         Some(self.flow.next(self.number, command, &self.event, place, at))
+    }
+}
+
+fn place<'a>(world: &'a World, source: &'a Link, event: &Event, ways: &'a [Option<Way>], now: Timestamp) -> Place<'a> {
+    Place {
+        zone: &source.zone,
+        outlet: &source.outlet_name,
+        outlet_slug: world.slugs(event).1,
+        source: &source.slug,
+        public_url: world.public_url.as_deref(),
+        ways,
+        now,
     }
 }
 
@@ -158,7 +161,7 @@ pub(crate) fn preview(world: &World, event: &Event, command: &Command) -> Vec<Va
     let mut before = command.clone();
     while let Some(number) = world.links.get(&before.connection).and_then(|link| flow.place_of(&link.slug)) {
         let at = before.due_at.saturating_add(flow.steps[number].after).unwrap_or(Timestamp::MAX);
-        let place = Place { zone: &source.zone, outlet: &source.outlet_name, ways: &ways, now: before.due_at };
+        let place = place(world, source, event, &ways, before.due_at);
         let (next, skipped) = flow.next(number, &before, event, place, at);
         steps.extend(skipped.into_iter().map(|why| json!({ "skipped": why })));
         let Some(NewCommand { command: next, .. }) = next else { break };

@@ -17,7 +17,6 @@ use uzel_store::{Command, Contact, NewCommand, Slot};
 use self::step::{Fault, Step};
 use crate::{review::Links, trial};
 pub use self::step::{StepDoc, TemplateDoc, Via, Way};
-use crate::trial;
 
 /// On what ground people are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
