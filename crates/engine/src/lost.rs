@@ -1,7 +1,10 @@
 //! Messages whose answer was lost. Where the provider knows the same words again they go once more; where it can be asked they are
 //! looked for; and what it tells of a message to the same person, sent at the same time, may be theirs. Else they stay unknown.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, btree_map::Entry},
+    sync::Arc,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{Address, CallError, Client, Id, Job, Outbound, connector::StatusNews, id::Kind, port::Delivery, signature};
@@ -73,9 +76,10 @@ pub(crate) async fn recognise(engine: &Engine, told: Vec<(Id, StatusNews)>) {
     let mut known: BTreeMap<Id, Vec<Lost>> = BTreeMap::new();
     for (connection, news) in told {
         let (Some(to), Some(link)) = (&news.to, world.links.get(&connection)) else { continue };
-        if !known.contains_key(&connection) {
-            known.insert(connection, unknown(engine, connection, now).await);
-        }
+        let lost = match known.entry(connection) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(unknown(engine, connection, now).await),
+        };
         let (moment, within) = match news.sent_at {
             Some(sent_at) => (sent_at, TAKEN_WITHIN),
             None => (news.at.unwrap_or(now), NEWS_WITHIN),
@@ -84,7 +88,7 @@ pub(crate) async fn recognise(engine: &Engine, told: Vec<(Id, StatusNews)>) {
             let from = lost.sent_at.saturating_sub(CLOCKS_DIFFER).unwrap_or(Timestamp::MIN);
             lost.to() == Some(to) && from <= moment && moment <= lost.sent_at + within
         };
-        let mut fitting = known.get(&connection).into_iter().flatten().filter(|lost| fits(lost));
+        let mut fitting = lost.iter().filter(|lost| fits(lost));
         // Two of them cannot be told apart.
         if let (Some(lost), None) = (fitting.next(), fitting.next()) {
             end(engine, link, lost, news, "the provider told of a message to the same person at that time", Vec::new()).await;

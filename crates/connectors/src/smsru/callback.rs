@@ -11,19 +11,12 @@ const FIELDS: usize = 1_000;
 
 /// Reads one item of a callback: its type, an id, a code and a time, each on a line.
 pub(super) fn read(item: &str, reading: &mut Reading) {
-    match news(item) {
-        Ok(News::Message(news)) => reading.statuses.push(news),
-        Ok(News::Check(happening)) => reading.happenings.push(*happening),
-        Err(why) => reading.skip(why),
+    if let Err(why) = add(item, reading) {
+        reading.skip(why);
     }
 }
 
-enum News {
-    Message(StatusNews),
-    Check(Box<Happening>),
-}
-
-fn news(item: &str) -> Result<News, String> {
+fn add(item: &str, reading: &mut Reading) -> Result<(), String> {
     let mut lines = item.lines().map(str::trim);
     let is_check = match lines.next() {
         Some("sms_status") => false,
@@ -42,9 +35,11 @@ fn news(item: &str) -> Result<News, String> {
     let time = lines.next().and_then(|time| time.parse().ok());
     let at = time.and_then(|time| Timestamp::from_second(time).ok());
     if is_check {
-        return check(id, code, at).map(|happening| News::Check(Box::new(happening)));
+        reading.happenings.push(check(id, code, at)?);
+    } else {
+        reading.statuses.push(StatusNews { at, ..StatusNews::new(id, state(code), code) });
     }
-    Ok(News::Message(StatusNews { at, ..StatusNews::new(id, state(code), code) }))
+    Ok(())
 }
 
 /// How a call check ended. Whose phone it was about only whoever began it knows.
