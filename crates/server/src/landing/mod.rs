@@ -99,7 +99,7 @@ struct Visit {
 
 impl Visit {
     /// A code that leads nowhere counts as a failure of whoever sent it.
-    async fn open(app: &App, parts: Parts, code: &str, purpose: LinkPurpose) -> Result<Self, Response> {
+    async fn open(app: &App, parts: Parts, code: &str, purpose: LinkPurpose) -> Result<Self, Box<Response>> {
         let wish = Wish::read(&parts);
         let bare = |language, status, title, hint: &str| {
             let page = Page { language, path: String::new(), place: String::new(), title, body: page::told(title, hint) };
@@ -112,15 +112,15 @@ impl Visit {
             Ok(Some(landing)) => landing,
             Ok(None) => {
                 let failed = app.door.failed(app.door.client(&parts.headers, &parts.extensions), Guessed::Link);
-                return Err(match failed {
+                return Err(Box::new(match failed {
                     Ok(()) => bare(language, StatusCode::NOT_FOUND, words.gone, words.gone_hint),
                     Err(too_many) => {
                         let status = StatusCode::TOO_MANY_REQUESTS;
                         waits(bare(language, status, words.later, words.later_hint), too_many.retry_after_s)
                     }
-                });
+                }));
             }
-            Err(error) => return Err(waits(bare(language, down(&error), words.later, words.later_hint), 1)),
+            Err(error) => return Err(Box::new(waits(bare(language, down(&error), words.later, words.later_hint), 1))),
         };
         let path = match purpose {
             LinkPurpose::Review => format!("/r/{code}"),
@@ -176,7 +176,7 @@ fn see_other(path: &str) -> Response {
 pub(crate) async fn show(State(app): State<Arc<App>>, Path(code): Path<String>, request: Request) -> Response {
     let visit = match Visit::open(&app, request.into_parts().0, &code, LinkPurpose::Review).await {
         Ok(visit) => visit,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     if visit.landing.link.opened_at.is_none() && is_person(&visit.parts) {
         app.engine.note_link(visit.landing.link.code, LinkNews::Opened { at: app.engine.clock.now() }).await;
@@ -209,7 +209,7 @@ pub(crate) async fn leave(State(app): State<Arc<App>>, Path(code): Path<String>,
     let headers = parts.headers.clone();
     let visit = match Visit::open(&app, parts, &code, LinkPurpose::Review).await {
         Ok(visit) => visit,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let words = visit.language.words();
     let fields = match form(&headers, body).await {
@@ -243,7 +243,7 @@ pub(crate) async fn leave(State(app): State<Arc<App>>, Path(code): Path<String>,
 pub(crate) async fn go(State(app): State<Arc<App>>, Path((code, map)): Path<(String, String)>, request: Request) -> Response {
     let visit = match Visit::open(&app, request.into_parts().0, &code, LinkPurpose::Review).await {
         Ok(visit) => visit,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let map = MapService::ALL.into_iter().find(|known| known.name() == map);
     let Some((map, url)) = map.and_then(|map| Some((map, visit.landing.maps.url(map)?))) else {
@@ -260,7 +260,7 @@ pub(crate) async fn go(State(app): State<Arc<App>>, Path((code, map)): Path<(Str
 pub(crate) async fn ask(State(app): State<Arc<App>>, Path(code): Path<String>, request: Request) -> Response {
     let visit = match Visit::open(&app, request.into_parts().0, &code, LinkPurpose::Unsubscribe).await {
         Ok(visit) => visit,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let (link, words) = (&visit.landing.link, visit.language.words());
     match app.engine.store.contact(link.merchant, &link.to.key()).await {
@@ -277,7 +277,7 @@ pub(crate) async fn ask(State(app): State<Arc<App>>, Path(code): Path<String>, r
 pub(crate) async fn unsubscribe(State(app): State<Arc<App>>, Path(code): Path<String>, request: Request) -> Response {
     let visit = match Visit::open(&app, request.into_parts().0, &code, LinkPurpose::Unsubscribe).await {
         Ok(visit) => visit,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let words = visit.language.words();
     match app.engine.unsubscribe(&code).await {
