@@ -24,6 +24,7 @@ mod nodes;
 mod outward;
 mod rate;
 mod read;
+pub mod recipient;
 mod replay;
 mod rhythm;
 pub mod setup;
