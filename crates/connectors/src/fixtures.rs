@@ -10,6 +10,7 @@ use crate::{PROVIDERS, provider, testing};
 fn open(id: &str) -> Box<dyn Connector> {
     let settings = match id {
         "smsru" => json!({ "api_id": "A1B2C3D4-1111-2222-3333-444455556666" }),
+        "telegram" => json!({ "bot_token": "7000000001:AAtest" }),
         _ => json!({}),
     };
     provider(id).unwrap().open(settings).unwrap()

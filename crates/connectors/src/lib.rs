@@ -12,6 +12,7 @@ mod iiko;
 mod log;
 mod rkeeper;
 mod smsru;
+mod telegram;
 #[cfg(test)]
 mod testing;
 mod tree;
@@ -19,7 +20,7 @@ mod yclients;
 
 /// Every provider that the hub knows.
 pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
+    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, telegram::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

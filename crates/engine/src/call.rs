@@ -17,6 +17,7 @@ use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
     CallError, Client, Event, Id, Job, Outbound, Refusal, Timestamp as At,
+    connector::ChatTurn,
     id::Kind,
     phone,
     port::{Found, Sent},
@@ -24,7 +25,16 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, trace};
+use crate::{
+    Engine, Link, RequestLabel, breaker,
+    endpoint::deliver,
+    flow::Ground,
+    lane::Lane,
+    outward::Call,
+    read,
+    recipient::{chat, tell},
+    trace,
+};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -196,11 +206,14 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
     let call = Call::new(engine, &link, &command.trace).in_place(lease_until);
     let outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
-        None => make(engine, &link, &command, &call, &mut change).await,
+        None => match &command.job {
+            Job::Chat { of, turn } => chat::take_up(engine, &link, &command, of, turn, &mut change).await,
+            _ => make(engine, &link, &command, &call, &mut change).await,
+        },
     };
     let has_tried = call.has_tried();
     let mut exchanges = call.into_exchanges();
-    if exchanges.is_empty() && outcome.state == CommandState::Done {
+    if exchanges.is_empty() && outcome.state == CommandState::Done && !matches!(command.job, Job::Chat { .. }) {
         let told = told_nobody(&link, &command, engine.clock.now());
         log_text(engine, &command, told.id);
         exchanges.push(told);
@@ -276,8 +289,9 @@ async fn settle(engine: &Engine, change: Change) {
 
 /// What stands before every message: the person's word, its age, quiet hours.
 fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
-    let Job::Send { consent, .. } = &command.job else { return None };
     let now = engine.clock.now();
+    let too_old = || command.latest_at.is_some_and(|latest| latest < now).then(|| Outcome::held("too_old"));
+    let Job::Send { consent, .. } = &command.job else { return command.job.message().and_then(|_| too_old()) };
     let flow = command.flow.and_then(|id| engine.world().flow(id).cloned());
     if command.flow.is_some() && flow.is_none() {
         // Its rules cannot be read now: without them nothing may go.
@@ -291,8 +305,8 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     if needs_consent && !command.contact.consented {
         return Some(Outcome::held("no_consent"));
     }
-    if command.latest_at.is_some_and(|latest| latest < now) {
-        return Some(Outcome::held("too_old"));
+    if let Some(held) = too_old() {
+        return Some(held);
     }
     let zone = command_zone(engine, link, command);
     let open_at = flow.map_or(now, |flow| flow.open_at(now, &zone));
@@ -318,17 +332,25 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
                 let text = link.without_secrets(&format!("{}: {remark}", link.provider.name));
                 change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "remark".to_owned(), text });
             }
+            if let (Some(to), Some((of, _))) = (sent.moved_to, command.job.message()) {
+                let turn = ChatTurn::Moved { to };
+                let now = engine.clock.now();
+                change.commands.push(chat::command(link, None, of.clone(), turn, command.trace.clone(), now));
+            }
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
-        Err(error) => failed(engine, link, command, error, change),
+        Err(error) => {
+            let outcome = failed(engine, link, command, error.clone(), change);
+            tell::elsewhere(engine, link, command, &error, outcome, change)
+        }
     }
 }
 
 async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, CallError> {
     let client = Client::new(call);
     match &command.job {
-        Job::Send { to, content, .. } => match link.connector.messages() {
+        Job::Send { to, content, .. } | Job::Tell { to, content, .. } => match link.connector.messages() {
             Some(messages) if messages.channel().takes(to) => {
                 let key = command.id.to_string();
                 messages.send(&client, Outbound { to, content, key: &key }).await.map(Made::Sent)
@@ -341,6 +363,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
         },
         Job::Deliver { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "webhooks go to endpoints only")),
+        Job::Chat { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "a chat is not called")),
     }
 }
 
@@ -441,9 +464,9 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
 
 /// Nothing was called: the journal keeps the text itself.
 fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
-    let request = match &command.job {
-        Job::Send { content, .. } => content.text.clone(),
-        job => job.name().to_owned(),
+    let request = match command.job.message() {
+        Some((_, content)) => content.text.clone(),
+        None => command.job.name().to_owned(),
     };
     Exchange {
         id: Id::new(Kind::Attempt),
@@ -462,7 +485,7 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
 
 /// The id is the journal's: `journal show` gives all that led to the text.
 fn log_text(engine: &Engine, command: &Command, journal: Id) {
-    let Job::Send { to, content, .. } = &command.job else { return };
+    let Some((to, content)) = command.job.message() else { return };
     let masked = to.masked();
     if engine.options.print_texts {
         tracing::warn!(journal.id = %journal, to = masked, text = content.text, "development mode: this text was NOT sent");

@@ -34,6 +34,7 @@ pub mod trace;
 mod trial;
 mod vault;
 mod verdict;
+mod watch;
 mod world;
 
 use std::{

@@ -6,7 +6,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
     Event, Happening, Id, Job,
-    connector::{Reading, StatusNews},
+    connector::{ChatNews, Reading, StatusNews},
     event::kind,
     id::Kind,
     phone,
@@ -18,7 +18,7 @@ use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, 
 use crate::{
     Engine, Link, ProviderLabel, World, endpoint,
     flow::{Decision, Place},
-    trace,
+    recipient, trace,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -164,6 +164,9 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
     for happening in reading.happenings {
         change.events.push(event(world, link, entry, happening, now, &mut mark.notes));
     }
+    for news in reading.chats {
+        change.events.push(chat(world, link, entry, news, now, &mut mark.notes));
+    }
     for news in reading.statuses {
         if let Some(event) = status_event(link, entry, &news) {
             change.events.push(event);
@@ -190,6 +193,24 @@ fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Time
         let told = endpoint::told(world, new, now, &mut mark.notes);
         new.commands.extend(told);
     }
+}
+
+/// What a person did in a chat: an event, and the command that takes it up.
+fn chat(world: &World, link: &Link, entry: &Entry, news: ChatNews, now: Timestamp, notes: &mut Vec<String>) -> NewEvent {
+    let happening = Happening {
+        key: Some(news.key),
+        kind: kind::CHAT_CHANGED,
+        subject: news.of.key(),
+        at: news.at,
+        person: Default::default(),
+        refs: Vec::new(),
+        data: serde_json::json!({ "turn": news.turn.word() }),
+        look_up: None,
+    };
+    let mut new = event(world, link, entry, happening, now, notes);
+    let command = recipient::chat::command(link, Some(new.event.id), news.of, news.turn, new.event.trace.clone(), now);
+    new.commands.push(command);
+    new
 }
 
 fn status_event(link: &Link, entry: &Entry, news: &StatusNews) -> Option<NewEvent> {

@@ -17,7 +17,7 @@ use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 pub use self::{endpoints::EndpointPart, recipients::RecipientPart};
-use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, world::LinkDoc};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, watch, world::LinkDoc};
 
 mod edit;
 mod endpoints;
@@ -130,6 +130,9 @@ pub struct ConnectionPart {
     /// messages, unless a flow asks for `history`.
     #[serde(default)]
     pub since: Option<String>,
+    /// A notice is made when less money than that is left at the provider, in the account's currency: `500` or `12.50`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_balance: Option<String>,
 }
 
 /// A flow.
@@ -481,6 +484,9 @@ impl Planner<'_> {
                         "cannot be: with these settings there is nothing to poll, or nothing to ask with",
                     );
                 }
+                if part.low_balance.is_some() && connector.balance().is_none() {
+                    self.fault(&format!("{at}/low_balance"), "cannot be: this provider tells no balance");
+                }
                 connector.keyed()
             }
             Err(faults) => {
@@ -494,8 +500,12 @@ impl Planner<'_> {
         let made_at = before.as_ref().and_then(|row| row.doc["made_at"].as_str()?.parse().ok());
         let made_at = Some(made_at.unwrap_or_else(|| self.engine.clock.now()));
         let (open, hidden) = split(provider.shape().as_value(), &part.settings);
+        if part.low_balance.as_deref().is_some_and(|limit| watch::amount(limit).is_none()) {
+            self.fault(&format!("{at}/low_balance"), "is no amount: write `500` or `12.50`");
+        }
+        let low_balance = part.low_balance.clone();
         let (paused, poll) = (part.paused, part.poll);
-        let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused, poll, since, made_at };
+        let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused, poll, since, made_at, low_balance };
         let target = Target::new(provider, &doc.settings);
         let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
         if let Some(before) = before {

@@ -7,6 +7,7 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 use parking_lot::RwLock;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uzel_model::{
@@ -25,6 +26,7 @@ use crate::{
     masks::Masks,
     recipient::Recipient,
     target::Target,
+    watch,
 };
 
 /// A business.
@@ -68,6 +70,9 @@ pub(crate) struct LinkDoc {
     /// When it was set up: what polls bring from before makes no messages.
     #[serde(default)]
     pub made_at: Option<Timestamp>,
+    /// People are told when less money than that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_balance: Option<String>,
 }
 
 /// A connection, ready to be used.
@@ -88,6 +93,8 @@ pub struct Link {
     pub since: Option<Timestamp>,
     /// When it was set up.
     pub made_at: Timestamp,
+    /// People are told when less money than that is left.
+    pub(crate) low_balance: Option<Decimal>,
     /// Where its calls go.
     pub(crate) target: Target,
     /// Every secret of the settings and the key in the URL that we register, to be taken out of what is journalled.
@@ -113,6 +120,7 @@ impl Link {
             poll: false,
             since: None,
             made_at: Timestamp::UNIX_EPOCH,
+            low_balance: None,
             target: Target::new(&endpoint::PROVIDER, &Map::new()),
             masks,
             tokens: RwLock::default(),
@@ -316,6 +324,7 @@ impl World {
             paused: doc.paused,
             poll: doc.poll,
             since: doc.since,
+            low_balance: doc.low_balance.as_deref().and_then(watch::amount),
             made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
             target,
             masks,

@@ -23,10 +23,12 @@ pub mod kind {
     pub const MESSAGE_FAILED: &str = "message.failed";
     /// A person wrote to the merchant.
     pub const MESSAGE_RECEIVED: &str = "message.received";
+    /// A person came to a chat with the merchant, wants no more messages there, or cannot be written to any more.
+    pub const CHAT_CHANGED: &str = "chat.changed";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
 
     /// All of them, for checking what a flow listens to.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 13] = [
         ORDER_COMPLETED,
         ORDER_CANCELLED,
         VISIT_COMPLETED,
@@ -38,6 +40,7 @@ pub mod kind {
         MESSAGE_DELIVERED,
         MESSAGE_FAILED,
         MESSAGE_RECEIVED,
+        CHAT_CHANGED,
         CONNECTION_DISABLED,
     ];
 }

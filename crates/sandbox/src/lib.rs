@@ -15,6 +15,7 @@ mod record;
 mod rkeeper;
 mod serve;
 mod smsru;
+mod telegram;
 mod token;
 mod wire;
 mod yclients;
@@ -39,6 +40,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("iiko", || Box::new(iiko::Iiko::default())),
     ("amocrm", || Box::new(amocrm::AmoCrm::default())),
     ("yclients", || Box::new(yclients::Yclients::default())),
+    ("telegram", || Box::new(telegram::Telegram::default())),
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
 ];
 

@@ -4,6 +4,10 @@
 //! bound by the person themself ([`bind`]), and no file takes them away.
 
 mod bind;
+pub(crate) mod chat;
+pub(crate) mod notices;
+pub mod tell;
+mod words;
 
 use std::sync::Arc;
 

@@ -10,7 +10,7 @@ use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
     ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
     Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand,
+    StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 use crate::world::{Life, World};
@@ -303,6 +303,15 @@ impl Store for NodeStore {
     }
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         pass!(self, notices(merchant, limit))
+    }
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        pass!(self, untold(limit))
+    }
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        pass!(self, tellings(merchant, since))
+    }
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        pass!(self, noticed(merchant, connection, kind))
     }
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {
         pass!(self, fsck(repair))

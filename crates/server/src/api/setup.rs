@@ -87,6 +87,8 @@ pub(super) struct ConnectionView {
     paused: bool,
     /// Whether it reads what was missed, on a schedule.
     polls: bool,
+    /// A notice is made when less money than that is left.
+    low_balance: Option<String>,
     /// Path of its webhook.
     hook: String,
     /// Why its calls are held back for now, and since when.
@@ -245,6 +247,7 @@ fn connection_view(app: &App, id: Id, row: Stored, webhook_key: Option<String>) 
         secrets: row.secrets,
         paused: row.doc["paused"] == true,
         polls: row.doc["poll"] == true,
+        low_balance: row.doc["low_balance"].as_str().map(str::to_owned),
         hook: format!("/hooks/{id}"),
         breaker: app.engine.open_breaker(id).map(|open| json!(open)),
         broken: world.broken.iter().find(|(broken, _)| *broken == id).map(|(_, why)| why.clone()),

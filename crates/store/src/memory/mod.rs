@@ -2,6 +2,7 @@
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
 mod look;
+mod notices;
 mod people;
 mod rows;
 mod sealed;
@@ -20,7 +21,7 @@ use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Contact, Counts, Entry, Erased,
     ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
     Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    Timeline, TimelineCommand, Untold,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -273,8 +274,21 @@ impl Store for Memory {
 
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         let rows = self.rows.lock();
-        let of = rows.notices.values().rev().filter(|notice| merchant.is_none_or(|merchant| notice.merchant == merchant));
+        let all = rows.notices.values().rev().map(|(notice, _)| notice);
+        let of = all.filter(|notice| merchant.is_none_or(|merchant| notice.merchant == merchant));
         Ok(of.take(limit).cloned().collect())
+    }
+
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        Ok(self.rows.lock().untold(limit))
+    }
+
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.rows.lock().tellings(merchant, since))
+    }
+
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self.rows.lock().noticed(merchant, connection, kind))
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

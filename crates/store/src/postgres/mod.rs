@@ -16,6 +16,7 @@ mod handover;
 mod journal;
 mod lanes;
 mod nodes;
+mod notices;
 mod outbox;
 mod pages;
 mod partitions;
@@ -55,17 +56,18 @@ use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
     ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
     Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    Timeline, TimelineCommand, Untold,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
 /// that a program must know to work on beside it.
-pub(crate) const STEPS: [(u32, &str, &str); 5] = [
+pub(crate) const STEPS: [(u32, &str, &str); 6] = [
     (1, "first", include_str!("migrations/1_first.sql")),
     (2, "setup", include_str!("migrations/2_setup.sql")),
     (3, "feed", include_str!("migrations/3_feed.sql")),
     (4, "called_off", include_str!("migrations/4_called_off.sql")),
     (5, "envelope", include_str!("migrations/5_envelope.sql")),
+    (6, "notice_told", include_str!("migrations/6_notice_told.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -421,6 +423,18 @@ impl Store for Postgres {
 
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         setup::notices(&self.core.reader().await?, merchant, limit).await
+    }
+
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        notices::untold(&self.core.reader().await?, limit).await
+    }
+
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        notices::tellings(&self.core.reader().await?, merchant, since).await
+    }
+
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        notices::noticed(&self.core.reader().await?, merchant, connection, kind).await
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

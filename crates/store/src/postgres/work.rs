@@ -17,6 +17,7 @@ use super::{
     Core, events, get,
     journal::{self, text},
     lanes::Fault,
+    notices,
     outbox::{self, Ended, Queued},
     uuid,
 };
@@ -38,6 +39,7 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
     change.resolved.is_some()
         || change.cursor.is_some()
         || change.once.is_some()
+        || change.told.is_some()
         || change.verdict.is_some()
         || !ready.entries.is_empty()
         || !change.commands.is_empty()
@@ -281,7 +283,8 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, Ha
     }
     // Such changes stand alone.
     for (place, ready) in run.iter().enumerate() {
-        if !move_cursor(work, &ready.change).await? || !put_once(work, &ready.change).await? {
+        let change = &ready.change;
+        if !move_cursor(work, change).await? || !put_once(work, change).await? || !notices::tell(work, change).await? {
             late.push(place);
         }
     }
@@ -591,7 +594,7 @@ async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied
     }
     for notice in &change.notices {
         let day = now.as_millisecond().div_euclid(86_400_000) as i32;
-        let statement = work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING").await?;
+        let statement = work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5, NULL) ON CONFLICT DO NOTHING").await?;
         let (merchant, connection) = (uuid(notice.merchant), uuid(notice.connection));
         work.execute(&statement, &[&merchant, &connection, &text(&notice.kind), &day, &text(&notice.text)]).await?;
     }

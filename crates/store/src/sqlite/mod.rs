@@ -13,6 +13,7 @@ mod fresh;
 mod fsck;
 mod generate;
 mod journal;
+mod notices;
 mod outbox;
 mod pages;
 #[cfg(test)]
@@ -52,7 +53,7 @@ use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
     ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
     Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    Timeline, TimelineCommand, Untold,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -183,7 +184,7 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 7] = [
+pub(crate) const STEPS: [(&str, &str); 8] = [
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
@@ -191,6 +192,7 @@ pub(crate) const STEPS: [(&str, &str); 7] = [
     ("feed", include_str!("migrations/5_feed.sql")),
     ("called_off", include_str!("migrations/6_called_off.sql")),
     ("envelope", include_str!("migrations/7_envelope.sql")),
+    ("notice_told", include_str!("migrations/8_notice_told.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -477,6 +479,19 @@ impl Store for Sqlite {
 
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         self.read(move |connection| setup::notices(connection, merchant, limit)).await
+    }
+
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        self.read(move |connection| notices::untold(connection, limit)).await
+    }
+
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        self.read(move |connection| notices::tellings(connection, merchant, since)).await
+    }
+
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        let kind = kind.to_owned();
+        self.read(move |db| notices::noticed(db, merchant, connection, &kind)).await
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

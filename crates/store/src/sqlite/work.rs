@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
-use super::{events, failed, journal, ms, outbox, publication, reference, setup, tally::Tally};
+use super::{events, failed, journal, ms, notices, outbox, publication, reference, setup, tally::Tally};
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{
@@ -42,6 +42,11 @@ pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::r
     }
     if let Some(once) = &change.once
         && !put_once(db, once, change.now.map_or(0, ms)).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(told) = &change.told
+        && !notices::tell(db, told).map_err(failed)?
     {
         return Err(StoreError::Conflict);
     }
@@ -124,7 +129,7 @@ pub(super) fn once(db: &Connection, key: [u8; 16]) -> Result<Option<Once>> {
 }
 
 fn put_notice(db: &Connection, notice: &Notice, now: i64) -> Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO notice VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+    db.prepare_cached("INSERT OR IGNORE INTO notice VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?.execute(params![
         notice.merchant.as_bytes(),
         notice.connection.as_bytes(),
         notice.kind,
