@@ -19,8 +19,15 @@ mod tree;
 mod yclients;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, telegram::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[
+    amocrm::PROVIDER,
+    rkeeper::PROVIDER,
+    log::PROVIDER,
+    yclients::PROVIDER,
+    smsru::PROVIDER,
+    iiko::PROVIDER,
+    telegram::PROVIDER,
+];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

@@ -74,7 +74,8 @@ impl Turns {
                 true
             }
             None => {
-                self.next.insert((link, what), now + if matches!(what, "check" | "balance" | "token") { CHECK_FIRST } else { every });
+                self.next
+                    .insert((link, what), now + if matches!(what, "check" | "balance" | "token") { CHECK_FIRST } else { every });
                 what == "poll"
             }
         }

@@ -255,7 +255,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_text_goes_plain_with_its_button() {
-        let content = Content { link: Some("https://hub.example/x".to_owned()), silent: true, ..Content::text("1 < 2 & Кафе «Ёж»") };
+        let content =
+            Content {
+                link: Some("https://hub.example/x".to_owned()), silent: true, ..Content::text("1 < 2 & Кафе «Ёж»")
+            };
         let (sent, calls) = send(&content, &[(200, OK)]).await;
         assert_eq!(sent.unwrap().provider_id, "4503599627370497/1042");
         assert!(calls[0].url.ends_with("/bot7000000001:AAtest/sendMessage"));
@@ -302,7 +305,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_picture_goes_with_its_words_below_or_before_them() {
-        let png = Attachment { name: "день.png".to_owned(), media_type: "image/png".to_owned(), content: STANDARD.encode([0_u8, 255, 13, 10]) };
+        let png = Attachment {
+            name: "день.png".to_owned(),
+            media_type: "image/png".to_owned(),
+            content: STANDARD.encode([0_u8, 255, 13, 10]),
+        };
         let content = Content { attachments: vec![png.clone()], ..Content::text("Выручка") };
         let (sent, calls) = send(&content, &[(200, OK)]).await;
         sent.unwrap();

@@ -49,6 +49,10 @@ pub(crate) struct Telegram {
     #[garde(inner(length(chars, min = 1, max = 64)))]
     #[schemars(length(min = 1, max = 64))]
     bot_username: Option<String>,
+    /// Ask for updates every so many seconds, where the hub has no public address. Telegram does not allow it beside a webhook.
+    #[garde(inner(range(min = 1, max = 3600)))]
+    #[schemars(range(min = 1, max = 3600))]
+    poll_s: Option<u32>,
     /// Where the API lives: a Bot API server of your own, or a way around a block.
     #[serde(default = "base_url")]
     #[garde(length(chars, min = 1))]
@@ -98,7 +102,7 @@ impl Connector for Telegram {
     }
 
     fn polls(&self) -> Option<&dyn Polls> {
-        Some(self)
+        self.poll_s.map(|_| self as &dyn Polls)
     }
 
     fn subscription(&self) -> Option<&dyn Subscription> {
@@ -134,7 +138,7 @@ fn is_name(name: &str) -> bool {
 #[async_trait]
 impl Polls for Telegram {
     fn every_s(&self) -> u32 {
-        3
+        self.poll_s.unwrap_or(60)
     }
 
     async fn poll(&self, client: &Client<'_>, cursor: Option<&str>, _since: Timestamp) -> Result<Page, CallError> {
@@ -252,7 +256,7 @@ mod tests {
 
     #[tokio::test]
     async fn polls_go_on_after_the_last_update() {
-        let ours = open(json!({ "bot_token": "7000000001:AAtest" }));
+        let ours = open(json!({ "bot_token": "7000000001:AAtest", "poll_s": 3 }));
         let polls = ours.polls().unwrap();
         let script = Script::new(&[(200, r#"{"ok":true,"result":[{"update_id":7},{"update_id":9}]}"#)]);
         let client = Client::new(&script);

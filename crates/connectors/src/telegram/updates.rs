@@ -26,7 +26,10 @@ pub(super) fn read(update: &Value) -> Result<Reading, Malformed> {
         _ => {
             let names = update.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
             let what: Vec<&str> = names.filter(|name| *name != "update_id").take(3).collect();
-            reading.skip(format!("nothing follows from {}", if what.is_empty() { "an empty update".to_owned() } else { what.join(", ") }));
+            reading.skip(format!(
+                "nothing follows from {}",
+                if what.is_empty() { "an empty update".to_owned() } else { what.join(", ") }
+            ));
         }
     }
     Ok(reading)
@@ -160,9 +163,7 @@ mod tests {
 
     #[test]
     fn a_blocked_bot_is_left_and_a_group_that_moves_is_followed() {
-        let member = |status: &str| {
-            json!({ "update_id": 3, "my_chat_member": { "date": 1, "chat": { "id": -5 }, "new_chat_member": { "status": status } } })
-        };
+        let member = |status: &str| json!({ "update_id": 3, "my_chat_member": { "date": 1, "chat": { "id": -5 }, "new_chat_member": { "status": status } } });
         assert_eq!(turn(&member("kicked")), Some(ChatTurn::Left));
         assert_eq!(turn(&member("member")), None);
         let moved = json!({ "update_id": 4, "message": { "chat": { "id": -5 }, "migrate_to_chat_id": -1_001_234_567_890_i64 } });

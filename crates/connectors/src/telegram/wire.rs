@@ -36,7 +36,9 @@ fn refused(code: i64, description: &str) -> CallError {
         400 if begins(&["chat not found", "user not found", "peer_id_invalid", "not enough rights", "have no rights"]) => {
             Refusal::NotHere
         }
-        400 if begins(&["message is too long", "message text is empty", "can't parse", "wrong file", "photo_invalid"]) => Refusal::Ours,
+        400 if begins(&["message is too long", "message text is empty", "can't parse", "wrong file", "photo_invalid"]) => {
+            Refusal::Ours
+        }
         413 => Refusal::Ours,
         _ => Refusal::Command,
     };

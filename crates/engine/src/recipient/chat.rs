@@ -4,27 +4,14 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use uzel_model::{
-    Address, Content, Id, Job,
-    connector::ChatTurn,
-    id::Kind,
-    port::Messages,
-    words::Language,
-};
+use uzel_model::{Address, Content, Id, Job, connector::ChatTurn, id::Kind, port::Messages, words::Language};
 use uzel_store::{Change, Command, CommandState, Contact, NewCommand, StoreError};
 
 use super::words;
 use crate::{Engine, Link, call::Outcome};
 
 /// The command that takes up what somebody did.
-pub(crate) fn command(
-    link: &Link,
-    event: Option<Id>,
-    of: Address,
-    turn: ChatTurn,
-    trace: String,
-    now: Timestamp,
-) -> NewCommand {
+pub(crate) fn command(link: &Link, event: Option<Id>, of: Address, turn: ChatTurn, trace: String, now: Timestamp) -> NewCommand {
     let key = of.key();
     new(link, event, Job::Chat { of, turn }, &key, trace, now)
 }
@@ -70,19 +57,13 @@ pub(crate) async fn take_up(
             change.commands.extend(answer);
             Outcome::ended(CommandState::Done, None, "ok")
         }
-        Err(error) => Outcome::again(
-            engine.clock.now() + SignedDuration::from_secs(5),
-            format!("it could not be written down: {error}"),
-        ),
+        Err(error) => {
+            Outcome::again(engine.clock.now() + SignedDuration::from_secs(5), format!("it could not be written down: {error}"))
+        }
     }
 }
 
-async fn answer(
-    engine: &Arc<Engine>,
-    link: &Link,
-    of: &Address,
-    turn: &ChatTurn,
-) -> Result<Option<String>, StoreError> {
+async fn answer(engine: &Arc<Engine>, link: &Link, of: &Address, turn: &ChatTurn) -> Result<Option<String>, StoreError> {
     let merchant = |engine: &Engine| {
         let world = engine.world();
         let merchant = world.merchants.get(&link.merchant).map(|(_, merchant)| merchant.clone());

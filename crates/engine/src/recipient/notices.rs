@@ -101,7 +101,11 @@ fn without_numbers(text: &str) -> String {
         let end = from.find(|c: char| !(is_digit(c) || matches!(c, ' ' | '-' | '(' | ')'))).unwrap_or(from.len());
         let run = from[..end].trim_end_matches([' ', '-', '(', ')']);
         let (run, after) = from.split_at(run.len());
-        if run.chars().filter(|c| is_digit(*c)).count() >= 10 { shown.push_str("***") } else { shown.push_str(run) }
+        if run.chars().filter(|c| is_digit(*c)).count() >= 10 {
+            shown.push_str("***")
+        } else {
+            shown.push_str(run)
+        }
         rest = after;
     }
     shown + rest

@@ -1,7 +1,6 @@
 //! The mark-up of messages, as the Bot API reads it: few tags, each closed, `<` escaped.
 
-const TAGS: [&str; 13] =
-    ["a", "b", "strong", "i", "em", "u", "ins", "s", "del", "code", "pre", "blockquote", "tg-spoiler"];
+const TAGS: [&str; 13] = ["a", "b", "strong", "i", "em", "u", "ins", "s", "del", "code", "pre", "blockquote", "tg-spoiler"];
 
 /// The text without its mark-up, or what is wrong with that.
 pub(super) fn plain(html: &str) -> Result<String, String> {
@@ -17,7 +16,9 @@ pub(super) fn plain(html: &str) -> Result<String, String> {
             match open.pop() {
                 Some(last) if last == name.trim().to_lowercase() => {}
                 Some(last) => {
-                    return Err(format!("Unmatched end tag at byte offset {offset}, expected \"</{last}>\", found \"</{name}>\""));
+                    return Err(format!(
+                        "Unmatched end tag at byte offset {offset}, expected \"</{last}>\", found \"</{name}>\""
+                    ));
                 }
                 None => return Err(format!("Unexpected end tag at byte offset {offset}")),
             }

@@ -122,7 +122,9 @@ impl State {
         let chat = self.chat(fields)?;
         let file = match what {
             "sendmessage" => None,
-            _ => Some(fields.file().ok_or_else(|| bad(if what == "sendphoto" { "there is no photo in the request" } else { "there is no document in the request" }))?),
+            _ => Some(fields.file().ok_or_else(|| {
+                bad(if what == "sendphoto" { "there is no photo in the request" } else { "there is no document in the request" })
+            })?),
         };
         let (name, most) = if file.is_some() { ("caption", CAPTION_MAX) } else { ("text", TEXT_MAX) };
         let written = fields.text(name).unwrap_or_default();
@@ -183,8 +185,7 @@ impl State {
 
     fn webhook_info(&self) -> Value {
         let url = self.webhook.as_ref().map_or("", |webhook| webhook.url.as_str());
-        let mut info =
-            json!({"url": url, "has_custom_certificate": false, "pending_update_count": self.updates.len(), "max_connections": 40});
+        let mut info = json!({"url": url, "has_custom_certificate": false, "pending_update_count": self.updates.len(), "max_connections": 40});
         if let Some(webhook) = self.webhook.as_ref().filter(|webhook| !webhook.allowed_updates.is_null()) {
             info["allowed_updates"] = webhook.allowed_updates.clone();
         }
@@ -193,7 +194,8 @@ impl State {
 
     fn get_updates(&mut self, fields: &Fields) -> Reply {
         if self.webhook.is_some() {
-            let why = "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first";
+            let why =
+                "Conflict: can't use getUpdates method while webhook is active; use deleteWebhook to delete the webhook first";
             return Err(refusal(409, why));
         }
         let number = |name: &str| fields.text(name).and_then(|value| value.parse::<i64>().ok());

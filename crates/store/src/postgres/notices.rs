@@ -50,13 +50,12 @@ pub(super) async fn noticed(
 /// Whether nobody was told of any of them yet.
 pub(super) async fn tell(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
     let Some(told) = &change.told else { return Ok(true) };
-    let sql = "UPDATE notice SET told_at = $5 WHERE merchant = $1 AND connection = $2 AND kind = $3 AND day = $4 AND told_at IS NULL";
+    let sql =
+        "UPDATE notice SET told_at = $5 WHERE merchant = $1 AND connection = $2 AND kind = $3 AND day = $4 AND told_at IS NULL";
     let statement = work.prepare_cached(sql).await?;
     for (connection, kind, day) in &told.notices {
         let day = *day as i32;
-        let marked = work
-            .execute(&statement, &[&uuid(told.merchant), &uuid(*connection), &text(kind), &day, &told.at])
-            .await?;
+        let marked = work.execute(&statement, &[&uuid(told.merchant), &uuid(*connection), &text(kind), &day, &told.at]).await?;
         if marked == 0 {
             return Ok(false);
         }

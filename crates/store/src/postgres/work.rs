@@ -594,7 +594,8 @@ async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied
     }
     for notice in &change.notices {
         let day = now.as_millisecond().div_euclid(86_400_000) as i32;
-        let statement = work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5, NULL) ON CONFLICT DO NOTHING").await?;
+        let statement =
+            work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5, NULL) ON CONFLICT DO NOTHING").await?;
         let (merchant, connection) = (uuid(notice.merchant), uuid(notice.connection));
         work.execute(&statement, &[&merchant, &connection, &text(&notice.kind), &day, &text(&notice.text)]).await?;
     }

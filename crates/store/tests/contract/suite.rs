@@ -2,6 +2,8 @@
 
 #[path = "endpoints.rs"]
 mod endpoints;
+#[path = "notices.rs"]
+mod notices;
 
 use std::{
     sync::Arc,
@@ -13,7 +15,7 @@ use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, connector::St
 use uzel_store::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Envelope, Exchange, JournalFilter, KeyRow, Mark,
     NewCommand, NewEvent, Notice, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow,
-    Slot, Source, Store, StoreError, Verdict,
+    Slot, Source, Store, StoreError, Told, Verdict,
 };
 
 pub(super) struct World {
