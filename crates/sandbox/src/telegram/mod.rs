@@ -315,7 +315,6 @@ impl Provider for Telegram {
             if !options["text"].is_null() {
                 update[part]["text"] = options["text"].clone();
             }
-            update[part]["date"] = json!(wire::now());
         }
         case.body = update.to_string().into_bytes();
         let secret = self.0.lock().webhook.as_ref().map(|webhook| webhook.secret_token.clone());

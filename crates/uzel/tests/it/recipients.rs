@@ -17,10 +17,10 @@ pub(crate) fn cafe(sandbox: &str) -> Value {
         "outlet": [{ "merchant": "cafe", "slug": "arbat", "zone": "Europe/Moscow" }, { "merchant": "cafe", "slug": "tverskaya", "zone": "Europe/Moscow" }],
         "connection": [
             { "merchant": "cafe", "slug": "bot", "provider": "telegram", "settings": { "base_url": format!("{sandbox}/telegram"), "bot_token": TOKEN } },
-            { "merchant": "cafe", "slug": "sms", "provider": "smsru", "settings": { "base_url": format!("{sandbox}/smsru"), "api_id": "A1B2C3D4-1111-2222-3333-444455556666" } },
+            { "merchant": "cafe", "slug": "texts", "provider": "smsru", "settings": { "base_url": format!("{sandbox}/smsru"), "api_id": "A1B2C3D4-1111-2222-3333-444455556666" } },
             { "merchant": "cafe", "outlet": "arbat", "slug": "till", "provider": "rkeeper" },
         ],
-        "recipient": [{ "merchant": "cafe", "slug": "anna", "name": "Анна", "addresses": [{ "via": "bot" }, { "via": "sms", "to": "8 999 000-11-22" }] }]
+        "recipient": [{ "merchant": "cafe", "slug": "anna", "name": "Анна", "addresses": [{ "via": "bot" }, { "via": "texts", "to": "8 999 000-11-22" }] }]
     })
 }
 
@@ -86,17 +86,17 @@ async fn notice(world: &World, slug: &str, kind: &str, text: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notice_reaches_each_person_once_and_several_come_in_one_message() {
     let world = bound().await;
-    notice(&world, "sms", "account", "SMS.ru: 201 no money; of +7 999 111-22-33 <b>").await;
+    notice(&world, "texts", "account", "SMS.ru: 201 no money; of +7 999 111-22-33 <b>").await;
     notice(&world, "till", "refused", "401").await;
     until("the notice", async || !told_of(&world, "аккаунту").await.is_empty()).await;
     let told = told_of(&world, "Ёж & Co").await.pop().unwrap();
-    for wanted in ["sms (SMS.ru)", "проверьте деньги", "till (r_keeper)", "201 no money", "<b>"] {
+    for wanted in ["texts (SMS.ru)", "проверьте деньги", "till (r_keeper)", "201 no money", "<b>"] {
         assert!(told.contains(wanted), "{wanted}: {told}");
     }
     assert!(!told.contains("111"), "a guest's phone has no place in a messenger: {told}");
     // The same on the same day is no news; something else is.
-    notice(&world, "sms", "account", "again").await;
-    notice(&world, "sms", "unknown", "lost").await;
+    notice(&world, "texts", "account", "again").await;
+    notice(&world, "texts", "unknown", "lost").await;
     until("the next notice", async || !told_of(&world, "неизвестно").await.is_empty()).await;
     assert_eq!(told_of(&world, "аккаунту").await.len(), 1);
     assert!(world.texts().await.is_empty(), "the best way took it");
@@ -167,9 +167,9 @@ async fn people_get_ten_messages_an_hour_and_then_what_was_gathered_in_one() {
 async fn people_hear_of_their_outlets_only_and_only_what_they_want() {
     let world = bound().await;
     let more = json!({ "recipient": [
-        { "merchant": "cafe", "slug": "boris", "language": "uz", "outlets": ["tverskaya"], "addresses": [{ "via": "sms", "to": "+79990002222" }] },
-        { "merchant": "cafe", "slug": "vera", "language": "en", "outlets": ["arbat"], "addresses": [{ "via": "sms", "to": "+79990003333" }] },
-        { "merchant": "cafe", "slug": "gleb", "wants": ["digest_day"], "addresses": [{ "via": "sms", "to": "+79990004444" }] },
+        { "merchant": "cafe", "slug": "boris", "language": "uz", "outlets": ["tverskaya"], "addresses": [{ "via": "texts", "to": "+79990002222" }] },
+        { "merchant": "cafe", "slug": "vera", "language": "en", "outlets": ["arbat"], "addresses": [{ "via": "texts", "to": "+79990003333" }] },
+        { "merchant": "cafe", "slug": "gleb", "wants": ["digest_day"], "addresses": [{ "via": "texts", "to": "+79990004444" }] },
     ] });
     world.apply(&more).await;
     notice(&world, "till", "disconnected", "gone").await;
@@ -197,12 +197,12 @@ async fn a_recipient_is_made_changed_and_taken_away_and_nobody_takes_a_bound_cha
     assert_eq!((&changed["digest_hour"], &changed["name"]), (&json!(8), &Value::Null), "{changed}");
     assert_eq!(changed["bound"].as_array().unwrap().len(), 1);
     // What is named cannot be taken away.
-    for needed in ["connections/sms", "connections/bot"] {
+    for needed in ["connections/texts", "connections/bot"] {
         let url = format!("{}/api/v1/{needed}", world.hub.url());
         assert_eq!(world.web.delete(&url).bearer_auth(&key).send().await.unwrap().status(), 409, "{needed}");
     }
     // With the way goes what was bound by it.
-    let change = json!({ "addresses": [{ "via": "sms", "to": "+79990001122" }] });
+    let change = json!({ "addresses": [{ "via": "texts", "to": "+79990001122" }] });
     let changed: Value = world.web.patch(&url).bearer_auth(&key).json(&change).send().await.unwrap().json().await.unwrap();
     assert_eq!(changed["bound"], json!([]));
     let (status, answer) = world.ask("/api/v1/recipients/anna/link", &json!({})).await;
@@ -221,8 +221,8 @@ async fn what_is_wrong_with_a_recipient_is_told_by_field() {
     let wrong = json!({
         "merchant": "cafe", "slug": "Anna B", "language": "de", "zone": "Moscow", "digest_hour": 24, "outlets": ["nowhere"],
         "addresses": [
-            { "via": "nothing" }, { "via": "till", "to": "+79990001122" }, { "via": "sms" }, { "via": "sms", "to": "anna@example.com" },
-            { "via": "bot", "to": "12345" }, { "via": "sms", "to": "+79990001122" }, { "via": "sms", "to": "+79990001122" }
+            { "via": "nothing" }, { "via": "till", "to": "+79990001122" }, { "via": "texts" }, { "via": "texts", "to": "anna@example.com" },
+            { "via": "bot", "to": "12345" }, { "via": "texts", "to": "+79990001122" }, { "via": "texts", "to": "+79990001122" }
         ]
     });
     let (status, answer) = world.ask("/api/v1/recipients", &wrong).await;
@@ -247,7 +247,7 @@ async fn what_is_wrong_with_a_recipient_is_told_by_field() {
         (json!({ "merchant": "cafe", "slug": "b", "wants": ["all"] }), "/wants/0"),
         (json!({ "merchant": "cafe", "slug": "b", "wants": "notices" }), "/wants"),
         (
-            json!({ "merchant": "cafe", "slug": "b", "addresses": [{ "via": "sms", "phone": "+79990001122" }] }),
+            json!({ "merchant": "cafe", "slug": "b", "addresses": [{ "via": "texts", "phone": "+79990001122" }] }),
             "/addresses/0/phone",
         ),
         (json!({ "merchant": "cafe", "slug": "b", "bound": [] }), "/bound"),
@@ -293,7 +293,7 @@ async fn a_low_balance_is_told_once_until_it_has_risen() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_amount_that_cannot_be_watched_is_refused() {
     let world = bound().await;
-    for (slug, amount, why) in [("sms", "much", "is no amount"), ("till", "500", "tells no balance")] {
+    for (slug, amount, why) in [("texts", "much", "is no amount"), ("till", "500", "tells no balance")] {
         let mut setup = cafe(&world.sandbox.url());
         let place = setup["connection"].as_array().unwrap().iter().position(|link| link["slug"] == slug).unwrap();
         setup["connection"][place]["low_balance"] = json!(amount);
