@@ -147,9 +147,10 @@ fn until(engine: &Engine, at: Timestamp) -> Duration {
 fn shares(engine: &Engine, lane: Lane, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
     let world = engine.world();
     let by_link = flight.by_link.lock();
+    let now = engine.clock.now();
     let mut shares: Vec<(Id, usize)> = lane
         .links(&world)
-        .filter(|link| !engine.outward.limits.is_full(link.id))
+        .filter(|link| !engine.outward.limits.is_full(link.id, now))
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
             (link.id, engine.outward.breakers.allowance(link.id, under_way).min(lane.per_link_max().saturating_sub(under_way)))

@@ -31,6 +31,9 @@ const KEPT_BYTES_MAX: usize = 16 << 10;
 /// How long a call that holds no place waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
 
+/// A connection whose provider asks to be left alone makes no call for so long at the most; then one tries again.
+const REST_MAX: SignedDuration = SignedDuration::from_hours(1);
+
 /// How long a connection may take to be made: told apart from a call whose outcome nobody knows, since nothing was sent.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Names that are looked up at a time. The system's resolver may hang for longer than a call, and holds a thread meanwhile.
@@ -367,6 +370,11 @@ impl Transport for Call<'_> {
             login.apply(&session, &mut again);
             reply = self.send(&again).await?;
         }
+        if let Some(wait_s) = retry_after_s(&reply).filter(|_| reply.status == 429) {
+            // What one call is told holds for all of the connection: with more of them the wait would only grow.
+            let rest = SignedDuration::from_secs(wait_s).min(REST_MAX);
+            self.engine.outward.limits.leave_alone(self.link.id, self.engine.clock.now() + rest);
+        }
         judge(reply, outgoing.repeatable, self.engine.clock.now())
     }
 
@@ -375,17 +383,19 @@ impl Transport for Call<'_> {
     }
 }
 
+/// How long the provider wants to be left alone.
+fn retry_after_s(reply: &Reply) -> Option<i64> {
+    let wait = reply.header("retry-after")?.trim().parse().ok();
+    wait.filter(|wait| (0..=86_400).contains(wait))
+}
+
 /// Turns statuses that mean the same everywhere into errors.
 fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallError> {
     let status = reply.status;
     match status {
         401 => Err(CallError::Unauthorized("the provider answers 401: the login is not good".to_owned())),
         429 => {
-            let wait = reply
-                .header("retry-after")
-                .and_then(|value| value.trim().parse::<i64>().ok())
-                .filter(|wait| (0..=86_400).contains(wait));
-            let at = wait.map(|wait| now + SignedDuration::from_secs(wait));
+            let at = retry_after_s(&reply).map(|wait| now + SignedDuration::from_secs(wait));
             Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at })
         }
         503 => Err(CallError::Unreachable("the provider answers 503: not available".to_owned())),

@@ -64,7 +64,6 @@ fn base_url() -> String {
     "https://api.telegram.org".to_owned()
 }
 
-#[expect(clippy::ref_option, reason = "garde hands the field")]
 fn is_secret_token(secret: &Option<Secret>, _: &()) -> garde::Result {
     let Some(secret) = secret.as_ref().map(Secret::expose) else { return Ok(()) };
     let well = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-');

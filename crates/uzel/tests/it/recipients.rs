@@ -131,7 +131,7 @@ async fn a_way_that_is_silent_for_minutes_is_left_for_the_next() {
 #[tokio::test(flavor = "multi_thread")]
 async fn people_get_ten_messages_an_hour_and_then_what_was_gathered_in_one() {
     let world = bound().await;
-    let (merchant, connection) = id_of(&world, "sms");
+    let (merchant, connection) = id_of(&world, "texts");
     let now = world.hub.engine.clock.now();
     let day = now.as_second().div_euclid(86_400);
     for nth in 0..10 {
