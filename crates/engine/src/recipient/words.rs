@@ -117,8 +117,14 @@ fn of(language: Language, words: [&'static str; 3]) -> &'static str {
     }
 }
 
-/// What a kind of notice means.
+/// What a kind of notice means. What stands behind a slash tells things of one kind apart: `template/review/ru`.
 pub(super) fn kind(language: Language, kind: &str) -> &'static str {
+    let kind = match kind.split_once('/') {
+        // What a provider tells of its own accord of an account is about who sends.
+        Some(("account", _)) => "sender",
+        Some((kind, _)) => kind,
+        None => kind,
+    };
     of(language, KINDS.iter().find(|(known, _)| *known == kind).map_or(OTHER, |(_, words)| *words))
 }
 
@@ -170,4 +176,22 @@ pub(super) fn stopped(language: Language) -> &'static str {
             "No more notices come here. To have them again, ask for a new link.",
         ],
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_is_told_in_three_languages_and_an_unknown_one_too() {
+        for (known, words) in KINDS {
+            for (language, word) in [Ru, Uz, En].into_iter().zip(words) {
+                assert_eq!(kind(language, known), *word);
+            }
+            assert!(words.iter().all(|word| !word.is_empty()) && words[0] != words[1], "{known}");
+        }
+        assert_eq!(kind(En, "template/review/ru"), kind(En, "template"));
+        assert_eq!(kind(En, "account/account_update"), kind(En, "sender"));
+        assert_eq!(kind(En, "new"), "needs a look");
+    }
 }

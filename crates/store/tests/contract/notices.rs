@@ -8,7 +8,7 @@ impl World {
         self.store.apply(Change { notices: vec![notice], now: Some(at), ..Change::default() }).await.unwrap();
     }
 
-    fn told(&self, kinds: &[&str], at: Timestamp) -> Change {
+    fn telling(&self, kinds: &[&str], at: Timestamp) -> Change {
         let day = now().as_second().div_euclid(86_400);
         let notices = kinds.iter().map(|kind| (self.link, (*kind).to_owned(), day)).collect();
         Change { told: Some(Told { merchant: self.merchant, notices, at }), now: Some(at), ..Change::default() }
@@ -28,16 +28,16 @@ async fn a_notice_is_told_once_and_those_of_one_moment_count_as_one() {
     }
     assert_eq!(world.kinds_untold().await, ["a", "b", "c"]);
     assert_eq!(world.store.tellings(world.merchant, Timestamp::UNIX_EPOCH).await.unwrap(), 0);
-    world.store.apply(world.told(&["a", "b"], now())).await.unwrap();
+    world.store.apply(world.telling(&["a", "b"], now())).await.unwrap();
     assert_eq!(world.kinds_untold().await, ["c"]);
     // Whoever comes later with one that was told changes nothing.
-    let twice = world.store.apply(world.told(&["c", "a"], now())).await;
+    let twice = world.store.apply(world.telling(&["c", "a"], now())).await;
     assert!(matches!(twice, Err(StoreError::Conflict)), "{twice:?}");
     assert_eq!(world.kinds_untold().await, ["c"]);
-    let unknown = world.store.apply(world.told(&["x"], now())).await;
+    let unknown = world.store.apply(world.telling(&["x"], now())).await;
     assert!(matches!(unknown, Err(StoreError::Conflict)), "{unknown:?}");
     let later = now() + SignedDuration::from_secs(1);
-    world.store.apply(world.told(&["c"], later)).await.unwrap();
+    world.store.apply(world.telling(&["c"], later)).await.unwrap();
     let since = |at| world.store.tellings(world.merchant, at);
     assert_eq!(since(now() - SignedDuration::from_secs(1)).await.unwrap(), 2);
     assert_eq!(since(now()).await.unwrap(), 1);
