@@ -14,6 +14,7 @@ mod log;
 mod resend;
 mod rkeeper;
 mod smsru;
+mod telegram;
 #[cfg(test)]
 mod testing;
 mod tree;
@@ -33,6 +34,7 @@ pub const PROVIDERS: &[Provider] = &[
     exolve::SMS,
     exolve::WHATSAPP,
     resend::PROVIDER,
+    telegram::PROVIDER,
 ];
 
 /// The provider of this id.

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
-    CallError, Client, Event, Id, Job, Outbound, Price, Refusal, Timestamp as At,
+    CallError, Client, Event, Id, Job, Outbound, Price, Refusal, Timestamp as At, connector::ChatTurn,
     id::Kind,
     phone,
     port::{Found, Messages, Sent},
@@ -24,7 +24,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Step, StoreError};
 
-use crate::{Engine, Link, RequestLabel, breaker, chain, code, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, review, trace, window};
+use crate::{Engine, Link, RequestLabel, breaker, chain, code, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, recipient::{chat, tell}, review, trace, window};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -137,9 +137,10 @@ fn until(engine: &Engine, at: Timestamp) -> Duration {
 fn shares(engine: &Engine, lane: Lane, flight: &Flight, turn: usize) -> Vec<(Id, usize)> {
     let world = engine.world();
     let by_link = flight.by_link.lock();
+    let now = engine.clock.now();
     let mut shares: Vec<(Id, usize)> = lane
         .links(&world)
-        .filter(|link| !engine.outward.limits.is_full(link.id))
+        .filter(|link| !engine.outward.limits.is_full(link.id, now))
         .map(|link| {
             let under_way = by_link.get(&link.id).copied().unwrap_or_default();
             (link.id, engine.outward.breakers.allowance(link.id, under_way).min(lane.per_link_max().saturating_sub(under_way)))
@@ -208,7 +209,10 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
             None if is_forgotten(&link, &command, engine.clock.now()) => {
                 (failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change), chain)
             }
-            None => (make(engine, &link, &command, &call, &mut change).await, chain),
+            None => match &command.job {
+                Job::Chat { of, turn } => (chat::take_up(engine, &link, &command, of, turn, &mut change).await, None),
+                _ => (make(engine, &link, &command, &call, &mut change).await, chain),
+            },
         },
     };
     let mut outcome = outcome;
@@ -217,7 +221,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
         chain.follow(engine, &link, &command, has_tried, &mut outcome, &mut change);
     }
     let mut exchanges = call.into_exchanges();
-    if exchanges.is_empty() && outcome.state == CommandState::Done {
+    if exchanges.is_empty() && outcome.state == CommandState::Done && !matches!(command.job, Job::Chat { .. }) {
         let told = told_nobody(&link, &command, engine.clock.now());
         log_text(engine, &command, told.id);
         exchanges.push(told);
@@ -302,8 +306,9 @@ async fn settle(engine: &Engine, change: Change) {
 
 /// What stands before every message: the person's word, its age, quiet hours.
 fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
-    let Job::Send { consent, content, .. } = &command.job else { return None };
     let now = engine.clock.now();
+    let too_old = || command.latest_at.is_some_and(|latest| latest < now).then(|| Outcome::held("too_old"));
+    let Job::Send { consent, content, .. } = &command.job else { return command.job.message().and_then(|_| too_old()) };
     // Somebody has asked for a code, whatever they think of other messages.
     let asked_for = content.code.is_some();
     let flow = command.flow.and_then(|id| engine.world().flow(id).cloned());
@@ -320,8 +325,8 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     if needs_consent && !command.contact.agrees(channel) {
         return Some(Outcome::held("no_consent"));
     }
-    if command.latest_at.is_some_and(|latest| latest < now) {
-        return Some(Outcome::held("too_old"));
+    if let Some(held) = too_old() {
+        return Some(held);
     }
     let zone = command_zone(engine, link, command);
     let open_at = flow.map_or(now, |flow| flow.open_at(now, &zone));
@@ -362,12 +367,20 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
                 let price = sent.cost.as_ref().and_then(Price::read);
                 change.step = Some(Step { channel: messages.channel(), price, next: None });
             }
+            if let (Some(to), Some((of, _))) = (sent.moved_to, command.job.message()) {
+                let turn = ChatTurn::Moved { to };
+                let now = engine.clock.now();
+                change.commands.push(chat::command(link, None, of.clone(), turn, command.trace.clone(), now));
+            }
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
         Err(error) => match lost::once_more(engine, link, command, &error).await {
             Some(outcome) => outcome,
-            None => failed(engine, link, command, error, change),
+            None => {
+                let outcome = failed(engine, link, command, error.clone(), change);
+                tell::elsewhere(engine, link, command, &error, outcome, change)
+            }
         },
     }
 }
@@ -375,7 +388,7 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
 async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, CallError> {
     let client = Client::new(call);
     match &command.job {
-        Job::Send { to, content, .. } => match link.connector.messages() {
+        Job::Send { to, content, .. } | Job::Tell { to, content, .. } => match link.connector.messages() {
             Some(messages) if messages.channel().takes(to) => {
                 let key = command.id.to_string();
                 let (content, secret) = code::opened(call.engine, command, content)?;
@@ -395,6 +408,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
         },
         Job::Deliver { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "webhooks go to endpoints only")),
+        Job::Chat { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "a chat is not called")),
     }
 }
 
@@ -499,9 +513,9 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
 
 /// Nothing was called: the journal keeps the text itself.
 fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
-    let request = match &command.job {
-        Job::Send { content, .. } => content.text.clone(),
-        job => job.name().to_owned(),
+    let request = match command.job.message() {
+        Some((_, content)) => content.text.clone(),
+        None => command.job.name().to_owned(),
     };
     Exchange {
         id: Id::new(Kind::Attempt),
@@ -520,7 +534,7 @@ fn told_nobody(link: &Link, command: &Command, at: Timestamp) -> Exchange {
 
 /// The id is the journal's: `journal show` gives all that led to the text.
 fn log_text(engine: &Engine, command: &Command, journal: Id) {
-    let Job::Send { to, content, .. } = &command.job else { return };
+    let Some((to, content)) = command.job.message() else { return };
     let masked = to.masked();
     if engine.options.print_texts {
         let Ok((content, _)) = code::opened(engine, command, content) else { return };

@@ -228,6 +228,16 @@ impl Engine {
 }
 
 impl Engine {
+    /// What is said of what a connection logs in with, where it ends soon or has ended.
+    pub(crate) async fn login_ends(&self, link: &Link) -> Option<String> {
+        if link.connector.token_ends_at().is_none() && matches!(self.login_age(link).await, Ok(None)) {
+            // Nobody has begun: that is no end.
+            return None;
+        }
+        let told = self.examine_login(link, &link.slug).await.filter(|told| told.verdict != Verdict::Ok)?;
+        Some([Some(told.found), told.advice].into_iter().flatten().collect::<Vec<_>>().join(": "))
+    }
+
     /// Whether what a connection logs in with ends soon: the token in its settings, else the login that a person made.
     async fn examine_login(&self, link: &Link, name: &str) -> Option<Finding> {
         let now = self.clock.now();

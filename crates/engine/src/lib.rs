@@ -30,6 +30,7 @@ pub mod opt_outs;
 mod outward;
 mod rate;
 mod read;
+pub mod recipient;
 mod replay;
 pub mod review;
 mod rhythm;
@@ -43,6 +44,7 @@ mod trial;
 mod vault;
 mod verdict;
 mod window;
+mod watch;
 mod world;
 
 use std::{

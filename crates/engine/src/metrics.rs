@@ -2,6 +2,7 @@
 //!
 //! What stands on the road in takes no lock and allocates nothing.
 
+mod balance;
 mod http;
 mod lanes;
 mod process;
@@ -14,6 +15,7 @@ use prometheus_client::{
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
+use uzel_model::Id;
 use uzel_store::{CommandState, Counts, EntryState, Stats};
 
 /// A gauge of fractions: seconds.
@@ -61,6 +63,7 @@ pub struct Metrics {
     pub attempt_seconds: Family<ProviderLabel, Histogram>,
     pub oldest_waiting_seconds: Gauge,
     pub breakers_open: Family<ProviderLabel, Gauge>,
+    balances: balance::Balances,
     pub http: http::Http,
     /// The last question to the store was answered.
     pub store_up: Gauge,
@@ -90,6 +93,7 @@ impl Default for Metrics {
             attempt_seconds: Family::new_with_constructor(|| Histogram::new([0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 30.0])),
             oldest_waiting_seconds: Gauge::default(),
             breakers_open: Family::default(),
+            balances: balance::Balances::default(),
             http: http::Http::default(),
             store_up: Gauge::default(),
             store_size_bytes: Gauge::default(),
@@ -133,6 +137,7 @@ impl Default for Metrics {
             metrics.oldest_waiting_seconds.clone(),
         );
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
+        metrics.balances.register(registry);
         registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
         registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());
@@ -141,6 +146,11 @@ impl Default for Metrics {
 }
 
 impl Metrics {
+    /// Shows the money that was left at a provider.
+    pub(crate) fn balance(&self, provider: &'static str, link: Id, told: &str) {
+        self.balances.set(provider, link, told);
+    }
+
     /// Counts a request and how it ended.
     pub fn request(&self, provider: &'static str, endpoint: &'static str, result: &'static str) {
         self.requests.get_or_create(&RequestLabel { provider, endpoint, result }).inc();

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
 use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind, message::HIDDEN};
@@ -30,6 +30,9 @@ const RECEIVED_BYTES_MAX: usize = 64 << 10;
 const KEPT_BYTES_MAX: usize = 16 << 10;
 /// How long a call that holds no place waits for its turn.
 const TURN_WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// A connection whose provider asks to be left alone makes no call for so long at the most; then one tries again.
+const REST_MAX: SignedDuration = SignedDuration::from_hours(1);
 
 /// How long a connection may take to be made: told apart from a call whose outcome nobody knows, since nothing was sent.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
@@ -378,7 +381,12 @@ impl Transport for Call<'_> {
             login.apply(&session, &mut again);
             reply = self.send(&again).await?;
         }
-        judge(reply, &outgoing, self.engine.clock.now())
+        let now = self.engine.clock.now();
+        if let Some(at) = reply.retry_at(now).filter(|_| reply.status == 429 && !outgoing.reads_429) {
+            // What one call is told holds for all of the connection: with more of them the wait would only grow.
+            self.engine.outward.limits.leave_alone(self.link.id, at.min(now + REST_MAX));
+        }
+        judge(reply, &outgoing, now)
     }
 
     fn now(&self) -> Timestamp {

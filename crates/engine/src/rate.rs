@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use uzel_model::{
@@ -48,11 +48,13 @@ pub(crate) struct Limits {
     began: Instant,
     windows: Mutex<HashMap<String, Window>>,
     far: Mutex<HashMap<Id, Instant>>,
+    /// Connections whose provider asks to be left alone, by the hub's clock.
+    alone: Mutex<HashMap<Id, Timestamp>>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { began: Instant::now(), windows: Mutex::default(), far: Mutex::default() }
+        Self { began: Instant::now(), windows: Mutex::default(), far: Mutex::default(), alone: Mutex::default() }
     }
 }
 
@@ -61,7 +63,13 @@ type Turn = Result<Duration, Duration>;
 
 impl Limits {
     /// Whether calls of this connection would have to come back.
-    pub(crate) fn is_full(&self, link: Id) -> bool {
+    pub(crate) fn is_full(&self, link: Id, now: Timestamp) -> bool {
+        let mut alone = self.alone.lock();
+        match alone.get(&link) {
+            Some(until) if now < *until => return true,
+            Some(_) => drop(alone.remove(&link)),
+            None => {}
+        }
         let mut far = self.far.lock();
         match far.get(&link) {
             Some(until) if Instant::now() < *until => true,
@@ -71,6 +79,11 @@ impl Limits {
             }
             None => false,
         }
+    }
+
+    /// No command's call of this connection begins before a moment.
+    pub(crate) fn leave_alone(&self, link: Id, until: Timestamp) {
+        self.alone.lock().insert(link, until);
     }
 
     /// No call of this connection begins before that.

@@ -4,11 +4,21 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
-use uzel_model::{Event, Happening, Id, Job, connector::{Reading, StatusNews}, event::kind, id::Kind, phone, signature};
+use uzel_model::{
+    Event, Happening, Id, Job,
+    connector::{ChatNews, Reading, StatusNews},
+    event::kind,
+    id::Kind,
+    phone, signature,
+};
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
 
 use crate::{
-    Engine, Link, ProviderLabel, World, chain, consent, endpoint, flow::{Decision, Place}, lost, review, status::{Known, self}, trace, window,
+    Engine, Link, ProviderLabel, World, chain, consent, endpoint,
+    flow::{Decision, Place},
+    lost, recipient, review,
+    status::{self, Known},
+    trace, window,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -184,6 +194,9 @@ fn follow(
         }
         change.events.push(new);
     }
+    for news in reading.chats {
+        change.events.push(chat(world, link, entry, news, now, &mut mark.notes));
+    }
     status::follow(world, link, entry, reading.statuses, known, mark, change);
     if let Some(why) = reading.disconnected {
         let happening = Happening {
@@ -210,6 +223,24 @@ fn follow(
         let told = endpoint::told(world, new, now, &mut mark.notes);
         new.commands.extend(told);
     }
+}
+
+/// What a person did in a chat: an event, and the command that takes it up.
+fn chat(world: &World, link: &Link, entry: &Entry, news: ChatNews, now: Timestamp, notes: &mut Vec<String>) -> NewEvent {
+    let happening = Happening {
+        key: Some(news.key),
+        kind: kind::CHAT_CHANGED,
+        subject: news.of.key(),
+        at: news.at,
+        person: Default::default(),
+        refs: Vec::new(),
+        data: serde_json::json!({ "turn": news.turn.word() }),
+        look_up: None,
+    };
+    let mut new = event(world, link, entry, happening, now, notes);
+    let command = recipient::chat::command(link, Some(new.event.id), news.of, news.turn, new.event.trace.clone(), now);
+    new.commands.push(command);
+    new
 }
 
 fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: Timestamp, notes: &mut Vec<String>) -> NewEvent {

@@ -1,4 +1,4 @@
-//! Setting up by a file: merchants, outlets, connections, flows and endpoints. Checked whole before anything changes, applied
+//! Setting up by a file: merchants, outlets, connections, flows, endpoints and recipients. Checked whole before anything changes, applied
 //! idempotently, with a difference that can be shown first.
 
 use std::{
@@ -12,15 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
-use uzel_model::{Id, Secret, check::Fault, id::Kind};
+use uzel_model::{Channel, Id, Secret, check::Fault, id::Kind, port::Messages};
 use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
-pub use self::endpoints::EndpointPart;
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
-use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, review::Maps, target::Target, vault::Sealer, world::LinkDoc};
+pub use self::{endpoints::EndpointPart, recipients::RecipientPart};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, review::Maps, target::Target, vault::Sealer, watch, world::LinkDoc};
 
 mod edit;
 mod endpoints;
+mod recipients;
 mod shape;
 
 pub use edit::{Made, Thing, Unchanged};
@@ -51,6 +52,9 @@ pub struct SetupFile {
     /// URLs of merchants' own software.
     #[serde(default)]
     pub endpoint: Vec<EndpointPart>,
+    /// The merchants' people who get notices.
+    #[serde(default)]
+    pub recipient: Vec<RecipientPart>,
 }
 
 /// A business.
@@ -129,6 +133,9 @@ pub struct ConnectionPart {
     /// messages, unless a flow asks for `history`.
     #[serde(default)]
     pub since: Option<String>,
+    /// A notice is made when less money than that is left at the provider, in the account's currency: `500` or `12.50`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_balance: Option<String>,
 }
 
 /// A flow.
@@ -230,7 +237,8 @@ impl Engine {
             && all("outlet", parts.outlet.len())
             && all("connection", parts.connection.len())
             && all("flow", parts.flow.len())
-            && all("endpoint", parts.endpoint.len());
+            && all("endpoint", parts.endpoint.len())
+            && all("recipient", parts.recipient.len());
         if !whole && faults.is_empty() {
             let detail =
                 serde_json::from_value::<SetupFile>(file.clone()).err().map_or_else(String::new, |error| error.to_string());
@@ -343,8 +351,8 @@ struct Planner<'a> {
     /// Merchants that are named and not there, and connections that cannot be told from others: they are checked all the
     /// same, but nothing is said of what they would find.
     strangers: HashSet<Id>,
-    /// Whether the connections of the file send messages, where their settings tell it.
-    senders: HashMap<Id, bool>,
+    /// By which channel the connections of the file send messages, if they do, where their settings tell it.
+    senders: HashMap<Id, Option<Channel>>,
 }
 
 impl Planner<'_> {
@@ -428,6 +436,9 @@ impl Planner<'_> {
         for Placed(place, part) in &file.endpoint {
             self.endpoint(&format!("/endpoint/{place}"), part);
         }
+        for Placed(place, part) in &file.recipient {
+            self.recipient(&format!("/recipient/{place}"), part);
+        }
     }
 
     /// A flow's way out must be there and send messages.
@@ -463,9 +474,17 @@ impl Planner<'_> {
 
     /// Told by the file, or else by what runs; where neither knows, by no fault.
     fn sends(&self, connection: Id) -> bool {
+        self.channel(connection).is_none_or(|channel| channel.is_some())
+    }
+
+    /// By which channel a connection sends, if it does; `None` where neither the file nor what runs tells it.
+    fn channel(&self, connection: Id) -> Option<Option<Channel>> {
         let in_file = self.plan.setup.rows.iter().any(|row| row.id == connection);
-        let runs = || self.engine.world().links.get(&connection).is_none_or(|link| link.connector.messages().is_some());
-        self.senders.get(&connection).copied().unwrap_or_else(|| in_file || runs())
+        let runs = || {
+            let world = self.engine.world();
+            world.links.get(&connection).map(|link| link.connector.messages().map(Messages::channel))
+        };
+        self.senders.get(&connection).copied().or_else(|| if in_file { None } else { runs() })
     }
 
     fn connection(&mut self, at: &str, part: &ConnectionPart) {
@@ -490,12 +509,15 @@ impl Planner<'_> {
         let mut sends = None;
         let keyed = match provider.open(Value::Object(part.settings.clone())) {
             Ok(connector) => {
-                sends = Some(connector.messages().is_some());
+                sends = Some(connector.messages().map(Messages::channel));
                 if part.poll && connector.polls().is_none() {
                     self.fault(
                         &format!("{at}/poll"),
                         "cannot be: with these settings there is nothing to poll, or nothing to ask with",
                     );
+                }
+                if part.low_balance.is_some() && connector.balance().is_none() {
+                    self.fault(&format!("{at}/low_balance"), "cannot be: this provider tells no balance");
                 }
                 connector.keyed()
             }
@@ -510,8 +532,12 @@ impl Planner<'_> {
         let made_at = before.as_ref().and_then(|row| row.doc["made_at"].as_str()?.parse().ok());
         let made_at = Some(made_at.unwrap_or_else(|| self.engine.clock.now()));
         let (open, hidden) = split(provider.shape().as_value(), &part.settings);
+        if part.low_balance.as_deref().is_some_and(|limit| watch::amount(limit).is_none()) {
+            self.fault(&format!("{at}/low_balance"), "is no amount: write `500` or `12.50`");
+        }
+        let low_balance = part.low_balance.clone();
         let (paused, poll) = (part.paused, part.poll);
-        let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused, poll, since, made_at };
+        let doc = LinkDoc { provider: part.provider.clone(), outlet, settings: open, paused, poll, since, made_at, low_balance };
         let target = Target::new(provider, &doc.settings);
         let id = self.put(Kind::Connection, "connection", Some(merchant), &part.slug, json!(doc), Some(hidden));
         if let Some(before) = before {

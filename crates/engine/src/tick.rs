@@ -16,7 +16,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, lost, outward::Call, rhythm, status};
+use crate::{Engine, Link, ProviderLabel, lost, outward::Call, recipient::notices, rhythm, status, watch};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -74,7 +74,8 @@ impl Turns {
                 true
             }
             None => {
-                self.next.insert((link, what), now + if what == "check" { CHECK_FIRST } else { every });
+                self.next
+                    .insert((link, what), now + if matches!(what, "check" | "balance" | "token") { CHECK_FIRST } else { every });
                 what == "poll"
             }
         }
@@ -121,6 +122,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut asked_about = None;
     let mut taken_back = Instant::now();
     let mut purge_at: Option<Instant> = None;
+    let mut told = Instant::now();
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -150,6 +152,10 @@ pub(crate) async fn run(engine: Arc<Engine>) {
                 Err(error) => tracing::debug!("what nodes left behind cannot be taken back yet: {error}"),
             }
         }
+        if told.elapsed() >= notices::EVERY {
+            told = Instant::now();
+            notices::tell_all(&engine).await;
+        }
         if purge_at.is_none_or(|at| Instant::now() >= at) {
             purge_at = Some(Instant::now() + purge_all(&engine).await);
         }
@@ -178,6 +184,13 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             }
             if link.connector.messages().is_some_and(Messages::can_find) && turns.due(now, link.id, "lost", STATUSES_EVERY) {
                 turns.take(&engine, link, "lost", STATUSES_EVERY, |engine, link| async move { lost::look(&engine, &link).await });
+            }
+            if link.connector.balance().is_some() && turns.due(now, link.id, "balance", watch::BALANCE_EVERY) {
+                let every = watch::BALANCE_EVERY;
+                turns.take(&engine, link, "balance", every, |engine, link| async move { watch::balance(&engine, &link).await });
+            }
+            if turns.due(now, link.id, "token", CHECK_EVERY) {
+                turns.take(&engine, link, "token", CHECK_EVERY, |engine, link| async move { watch::token(&engine, &link).await });
             }
             if link.connector.subscription().is_some() && turns.due(now, link.id, "check", CHECK_EVERY) {
                 turns.take(&engine, link, "check", CHECK_EVERY, |engine, link| async move { check(&engine, &link).await });
@@ -391,7 +404,7 @@ pub(crate) async fn report(engine: &Engine, link: &Link, what: &'static str, err
     }
 }
 
-async fn tell(engine: &Engine, link: &Link, kind: &str, text: String) {
+pub(crate) async fn tell(engine: &Engine, link: &Link, kind: &str, text: String) {
     let text = link.without_secrets(&text);
     let notice = Notice { merchant: link.merchant, connection: link.id, kind: kind.to_owned(), text };
     let change = Change { notices: vec![notice], now: Some(engine.clock.now()), ..Change::default() };

@@ -7,6 +7,7 @@ use std::{
 
 use jiff::{Timestamp, tz::TimeZone};
 use parking_lot::RwLock;
+use rust_decimal::Decimal;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use uzel_model::{
@@ -23,8 +24,10 @@ use crate::{
     flow::{Flow, FlowDoc},
     keys::ApiKey,
     masks::Masks,
+    recipient::Recipient,
     review::Maps,
     target::Target,
+    watch,
 };
 
 /// A business.
@@ -71,6 +74,9 @@ pub(crate) struct LinkDoc {
     /// When it was set up: what polls bring from before makes no messages.
     #[serde(default)]
     pub made_at: Option<Timestamp>,
+    /// People are told when less money than that is left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub low_balance: Option<String>,
 }
 
 /// A connection, ready to be used.
@@ -91,6 +97,8 @@ pub struct Link {
     pub since: Option<Timestamp>,
     /// When it was set up.
     pub made_at: Timestamp,
+    /// People are told when less money than that is left.
+    pub(crate) low_balance: Option<Decimal>,
     /// Where its calls go.
     pub(crate) target: Target,
     /// Every secret of the settings and the key in the URL that we register, to be taken out of what is journalled.
@@ -116,6 +124,7 @@ impl Link {
             poll: false,
             since: None,
             made_at: Timestamp::UNIX_EPOCH,
+            low_balance: None,
             target: Target::new(&endpoint::PROVIDER, &Map::new()),
             masks,
             tokens: RwLock::default(),
@@ -166,6 +175,8 @@ pub struct World {
     /// Those that were taken away among them, as long as something may still wait for them.
     pub(crate) endpoints: HashMap<Id, Arc<Endpoint>>,
     endpoints_of: HashMap<Id, Vec<Arc<Endpoint>>>,
+    /// In the order in which they were set up.
+    recipients: Vec<Arc<Recipient>>,
     /// Flows by their merchant, and connections by merchant and slug: looked up for every event.
     flows_of: HashMap<Id, Vec<Arc<Flow>>>,
     links_of: HashMap<Id, HashMap<String, Arc<Link>>>,
@@ -235,6 +246,10 @@ impl World {
                         Err(why) => world.broken.push((row.id, why)),
                     }
                 }
+                Kind::Recipient => match Recipient::new(row.id, merchant, row.slug, row.doc) {
+                    Ok(recipient) => world.recipients.push(Arc::new(recipient)),
+                    Err(why) => world.broken.push((row.id, why)),
+                },
                 Kind::Endpoint => match Endpoint::open(row, merchant, vault) {
                     Ok(endpoint) => {
                         let endpoint = Arc::new(endpoint);
@@ -320,6 +335,7 @@ impl World {
             paused: doc.paused,
             poll: doc.poll,
             since: doc.since,
+            low_balance: doc.low_balance.as_deref().and_then(watch::amount),
             made_at: doc.made_at.or(doc.since).unwrap_or(Timestamp::UNIX_EPOCH),
             target,
             masks,
@@ -345,6 +361,16 @@ impl World {
         let mut all: Vec<_> = self.endpoints.values().collect();
         all.sort_unstable_by_key(|endpoint| endpoint.link.id);
         all
+    }
+
+    /// People who get notices, in the order in which they were set up.
+    pub fn recipients(&self) -> impl Iterator<Item = &Arc<Recipient>> {
+        self.recipients.iter()
+    }
+
+    /// A merchant's people who get notices.
+    pub fn recipients_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Recipient>> {
+        self.recipients.iter().filter(move |recipient| recipient.merchant == merchant)
     }
 
     /// The connection or endpoint that a command goes to.

@@ -29,8 +29,9 @@ pub struct Outgoing {
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.url.split('?').next().unwrap_or_default();
-        write!(f, "{} {path}", self.method)
+        // Some providers put a secret into the path.
+        let host: Vec<&str> = self.url.split(['/', '?']).take(3).collect();
+        write!(f, "{} {}/…", self.method, host.join("/"))
     }
 }
 

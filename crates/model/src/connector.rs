@@ -13,10 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
-    port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Login, Messages, Polls, StopList,
-        Subscription,
-    },
+    port::{Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Messages, Polls, StopList, Subscription},
 };
 
 /// A provider: one row of the list `PROVIDERS`.
@@ -163,6 +160,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
     fn guests(&self) -> Option<&dyn Guests> {
+        None
+    }
+    fn invites(&self) -> Option<&dyn Invites> {
         None
     }
     fn balance(&self) -> Option<&dyn Balance> {
@@ -314,6 +314,8 @@ pub struct Reading {
     pub statuses: Vec<StatusNews>,
     /// What people told the provider about messages.
     pub choices: Vec<Choice>,
+    /// What people did in chats with the merchant.
+    pub chats: Vec<ChatNews>,
     /// The provider says that this connection is switched off (an application removed, a hook disabled).
     pub disconnected: Option<String>,
     /// What the merchant should know of the account or its templates.
@@ -379,6 +381,41 @@ pub struct Choice {
     /// How they said it, for the record.
     pub how: String,
     pub at: Option<Timestamp>,
+}
+
+/// What somebody did in a chat with the merchant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ChatNews {
+    /// The provider's own id of it: the same for every repeat, for ever.
+    pub key: String,
+    pub of: Address,
+    pub turn: ChatTurn,
+    pub at: Option<Timestamp>,
+}
+
+/// What somebody did in a chat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ChatTurn {
+    /// Opened it, with the code of a link ([`Invites`]) or without.
+    Came { code: Option<String> },
+    /// Asked for no more messages.
+    Stopped,
+    /// Cannot be written to any more: blocked the merchant, is gone.
+    Left,
+    /// The chat has another address from now on.
+    Moved { to: Address },
+}
+
+impl ChatTurn {
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Came { .. } => "came",
+            Self::Stopped => "stopped",
+            Self::Left => "left",
+            Self::Moved { .. } => "moved",
+        }
+    }
 }
 
 impl Reading {

@@ -30,6 +30,8 @@ pub mod kind {
     pub const REVIEW_CHANGED: &str = "review.changed";
     /// A call that was to prove a phone has come, or did not come in time.
     pub const CALL_CHECK_ENDED: &str = "call_check.ended";
+    /// A person came to a chat with the merchant, wants no more messages there, or cannot be written to any more.
+    pub const CHAT_CHANGED: &str = "chat.changed";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
 
     /// All of them, for checking what a flow listens to.
@@ -45,7 +47,7 @@ pub mod kind {
         MESSAGE_DELIVERED,
         MESSAGE_FAILED,
         MESSAGE_RECEIVED,
-        CALL_CHECK_ENDED, REVIEW_CHANGED, REVIEW_LEFT,
+        CALL_CHECK_ENDED, CHAT_CHANGED, REVIEW_CHANGED, REVIEW_LEFT,
         CONNECTION_DISABLED,
     ];
 }

@@ -30,6 +30,8 @@ pub enum Kind {
     Endpoint,
     /// Who changed what.
     Audit,
+    /// One of a merchant's people who gets notices.
+    Recipient,
     /// What a guest thought of a visit.
     Review,
     /// A code by which somebody proves an address.
@@ -48,6 +50,7 @@ const KINDS: &[(Kind, &str)] = &[
     (Kind::Key, "key"),
     (Kind::Endpoint, "end"),
     (Kind::Audit, "aud"),
+    (Kind::Recipient, "rcp"),
     (Kind::Review, "rev"),
     (Kind::Code, "cod"),
 ];

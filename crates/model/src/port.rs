@@ -13,8 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Address, Bytes, CallError, Channel, Client, Content, Outbound, Outgoing, Person, Secret, Timestamp, connector::StatusNews,
-    id::Kind, phone::Named,
+    Address, Bytes, CallError, Channel, Client, Content, Id, Outbound, Outgoing, Person, Secret, Timestamp,
+    connector::{ChatTurn, StatusNews},
+    id::Kind,
+    phone::Named,
 };
 
 /// What a command asks of its connection.
@@ -35,6 +37,25 @@ pub enum Job {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repeatable: bool,
     },
+    /// Tell one of the merchant's own people.
+    Tell {
+        #[serde(flatten)]
+        to: Address,
+        #[serde(flatten)]
+        content: Box<Content>,
+        /// As of a message to a guest.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
+        /// How else they are reached, if not so.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        otherwise: Vec<Elsewhere>,
+    },
+    /// Take up what a person did in a chat: nothing is called.
+    Chat {
+        #[serde(flatten)]
+        of: Address,
+        turn: ChatTurn,
+    },
     /// Find the guest's phone ([`Guests::look_up`]).
     LookUp {
         /// Whose, in the provider's words.
@@ -48,10 +69,21 @@ pub enum Job {
     },
 }
 
+/// Another way to reach one of the merchant's people.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Elsewhere {
+    /// The connection that sends.
+    pub connection: Id,
+    #[serde(flatten)]
+    pub to: Address,
+}
+
 impl Job {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Send { .. } => "send",
+            Self::Tell { .. } => "tell",
+            Self::Chat { .. } => "chat",
             Self::LookUp { .. } => "look_up",
             Self::Deliver { .. } => "deliver",
         }
@@ -64,6 +96,12 @@ impl Job {
                 *to = Address::Phone(String::new());
                 content.forget();
             }
+            Self::Tell { to, content, otherwise, .. } => {
+                *to = Address::Phone(String::new());
+                content.forget();
+                otherwise.clear();
+            }
+            Self::Chat { .. } => {}
             Self::LookUp { what } => {
                 if phone.is_in(&what.to_string()) {
                     *what = Value::Null;
@@ -77,16 +115,25 @@ impl Job {
     /// Whether it may be sent again when nobody knows what became of it.
     pub fn repeatable(&self) -> bool {
         match self {
-            Self::Send { repeatable, .. } => *repeatable,
-            Self::LookUp { .. } | Self::Deliver { .. } => true,
+            Self::Send { repeatable, .. } | Self::Tell { repeatable, .. } => *repeatable,
+            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } => true,
         }
     }
 
-    /// Whom a message goes to.
+    /// Whom a message to a guest goes to.
     pub fn address(&self) -> Option<&Address> {
         match self {
             Self::Send { to, .. } => Some(to),
-            Self::LookUp { .. } | Self::Deliver { .. } => None,
+            // The merchant's own people are no guests: no word of a guest's stands against it.
+            Self::Tell { .. } | Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } => None,
+        }
+    }
+
+    /// A message, to whomever: where it goes and what it says.
+    pub fn message(&self) -> Option<(&Address, &Content)> {
+        match self {
+            Self::Send { to, content, .. } | Self::Tell { to, content, .. } => Some((to, content)),
+            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } => None,
         }
     }
 
@@ -159,11 +206,13 @@ pub struct Sent {
     pub remark: Option<String>,
     /// What it cost, where the provider says so at once.
     pub cost: Option<Cost>,
+    /// Where the person is reached from now on, if the provider says that it is elsewhere.
+    pub moved_to: Option<Address>,
 }
 
 impl Sent {
     pub fn new(provider_id: impl Into<String>) -> Self {
-        Self { provider_id: provider_id.into(), remark: None, cost: None }
+        Self { provider_id: provider_id.into(), remark: None, cost: None, moved_to: None }
     }
 }
 
@@ -260,6 +309,13 @@ pub trait Subscription: Send + Sync {
     async fn subscribe(&self, client: &Client<'_>, url: &str) -> Result<(), CallError>;
     /// `Ok(None)` when it stands; else what is wrong with it.
     async fn check(&self, client: &Client<'_>, url: &str) -> Result<Option<String>, CallError>;
+}
+
+/// Binding a chat to one of the merchant's own people: where a chat is no address that anybody can write down.
+#[async_trait]
+pub trait Invites: Send + Sync {
+    /// The link by which a person opens a chat with the merchant and says this code, of letters and digits, there.
+    async fn link(&self, client: &Client<'_>, code: &str) -> Result<String, CallError>;
 }
 
 /// A login that begins with a person in a browser (OAuth's authorisation code).

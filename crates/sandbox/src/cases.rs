@@ -92,6 +92,9 @@ pub const CASES: &[CaseInfo] = cases! {
     "yclients" "marketplace_uninstall" "marketplace_uninstall.json" "the application was removed";
     "yclients" "marketplace_freeze_event_type" "marketplace_freeze_event_type.json" "the application was frozen; the name is in `event_type`";
     "yclients" "marketplace_install_redirect" "marketplace_install_redirect.http" "the browser of a new customer; `salon_id`, `user_data` and `partner_token` sign another";
+    "telegram" "start" "update_start_deeplink.json" "a person opened the chat by a link; `text`, `chat`, `update_id` choose others";
+    "telegram" "contact" "update_contact.json" "a person shared their own number";
+    "telegram" "blocked" "update_my_chat_member_blocked.json" "a person blocked the bot; `chat`, `update_id` choose others";
     "rkeeper" "push_seed_shape" "push_seed_shape.json" "an order done, the customer's phone inside";
     "rkeeper" "push_delivered_client" "push_delivered_client.json" "an order delivered, the phone under `client`";
     "rkeeper" "push_flat_template" "push_flat_template.json" "a flat template, the phone with brackets";

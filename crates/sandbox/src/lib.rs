@@ -17,6 +17,7 @@ mod resend;
 mod rkeeper;
 mod serve;
 mod smsru;
+mod telegram;
 mod token;
 mod whatsappmeta;
 mod wire;
@@ -42,6 +43,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("iiko", || Box::new(iiko::Iiko::default())),
     ("amocrm", || Box::new(amocrm::AmoCrm::default())),
     ("yclients", || Box::new(yclients::Yclients::default())),
+    ("telegram", || Box::new(telegram::Telegram::default())),
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
     ("resend", || Box::new(resend::Resend::default())),
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),

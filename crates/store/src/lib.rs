@@ -325,6 +325,8 @@ pub struct Change {
     pub notices: Vec<Notice>,
     /// Exchanges outside any command (polls, checks).
     pub exchanges: Vec<Exchange>,
+    /// People are told of these by this change; that they were told before is a conflict.
+    pub told: Option<Told>,
     /// The caller's own key; a known one is a conflict, and [`Store::once`] tells what it stands for.
     pub once: Option<Once>,
     pub now: Option<Timestamp>,
@@ -426,6 +428,23 @@ pub struct Notice {
     pub kind: String,
     /// What it is about, for people.
     pub text: String,
+}
+
+/// A notice that nobody was told of yet.
+#[derive(Debug, Clone)]
+pub struct Untold {
+    pub notice: Notice,
+    /// When it was noticed, in days since 1970.
+    pub day: i64,
+}
+
+/// Notices of a merchant that people are told of, each by its connection, kind and day.
+#[derive(Debug, Clone)]
+pub struct Told {
+    pub merchant: Id,
+    pub notices: Vec<(Id, String, i64)>,
+    /// To the millisecond. Those of one moment were told at once.
+    pub at: Timestamp,
 }
 
 /// What was taken to be sent.
@@ -587,6 +606,12 @@ pub trait Store: Send + Sync {
     async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError>;
     /// The newest notices, of one merchant or of all.
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError>;
+    /// Notices that people are still to be told of, those of a merchant together.
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError>;
+    /// How often people of a merchant were told of notices since a moment.
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError>;
+    /// The last day on which something was noticed of a connection, in days since 1970, as far as notices are kept.
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError>;
     /// Checks the store's own laws; with `repair`, mends what can be. Gives what was found.
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError>;
     /// Whether anything can be written now.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp, port::Delivery};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 use crate::world::{Life, World};
@@ -344,6 +344,15 @@ impl Store for NodeStore {
     }
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         pass!(self, notices(merchant, limit))
+    }
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        pass!(self, untold(limit))
+    }
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        pass!(self, tellings(merchant, since))
+    }
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        pass!(self, noticed(merchant, connection, kind))
     }
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {
         pass!(self, fsck(repair))

@@ -27,6 +27,7 @@ mod people;
 mod providers;
 mod read;
 mod reviews;
+mod recipients;
 mod route;
 mod secrets;
 mod setup;
@@ -62,7 +63,7 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/merchants/{id}", READER, "Show a merchant", merchants::show),
         patch("/api/v1/merchants/{id}", OWNER, "Change a merchant", merchants::change),
         delete("/api/v1/merchants/{id}", ADMIN, "Take a merchant away", merchants::remove)
-            .says("Only one that has no outlets, connections, flows or endpoints any more."),
+            .says("Only one that has no outlets, connections, flows, endpoints or recipients any more."),
 
         get("/api/v1/merchants/{id}/channels", READER, "Tell by which channels messages can go", codes::channels)
             .says("For each channel its connections, which of them sends where none is named, and why it is not ready."),
@@ -144,6 +145,16 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/endpoints/{id}/rotate", OWNER, "Make a new signing key", endpoints::rotate)
             .says("Both sign for a while, so that nothing is refused while your software is moved to it."),
         post("/api/v1/endpoints/{id}/enable", OPERATOR, "Send to it again", endpoints::enable),
+
+        get("/api/v1/recipients", OWNER, "List who gets notices", recipients::list),
+        post("/api/v1/recipients", OWNER, "Make a recipient", recipients::create).creates()
+            .says("One of the merchant's people who gets notices, comments or digests. Phones and e-mail addresses are written down; a chat is \
+                   bound by a link (`POST …/link`)."),
+        get("/api/v1/recipients/{id}", OWNER, "Show a recipient", recipients::show),
+        patch("/api/v1/recipients/{id}", OWNER, "Change a recipient", recipients::change),
+        delete("/api/v1/recipients/{id}", OWNER, "Take a recipient away", recipients::remove),
+        post("/api/v1/recipients/{id}/link", OWNER, "Make a link that binds a chat", recipients::link).calls_out().or(&["conflict"])
+            .says("Good once and for a day; it is shown now and never again. One from before that was not used is void."),
 
         post("/api/v1/commands", OPERATOR, "Send a message to one person", commands::ask).accepts().once_only()
             .says("By a connection that is named, or by the merchant's first of a `channel`. Where only the journal stands for a provider, the \

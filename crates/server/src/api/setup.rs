@@ -87,6 +87,8 @@ pub(super) struct ConnectionView {
     paused: bool,
     /// Whether it reads what was missed, on a schedule.
     polls: bool,
+    /// A notice is made when less money than that is left.
+    low_balance: Option<String>,
     /// Path of its webhook.
     hook: String,
     /// Why its calls are held back for now, and since when.
@@ -118,7 +120,7 @@ pub(super) struct FlowView {
 }
 
 /// Rows of one kind that a caller sees, in the order of their names.
-fn rows(app: &App, caller: &Caller, kind: Kind, named: Option<&str>) -> Result<Vec<(Id, Stored)>, Problem> {
+pub(super) fn rows(app: &App, caller: &Caller, kind: Kind, named: Option<&str>) -> Result<Vec<(Id, Stored)>, Problem> {
     let scope = caller.scope(app, named)?;
     let world = app.engine.world();
     let own = |id: Id, row: &Stored| scope.is_none_or(|scope| row.merchant.unwrap_or(id) == scope);
@@ -153,7 +155,10 @@ fn by_slug(app: &App, body: &mut Value) {
     }
 }
 
-async fn create<T: Serialize>(ask: Ask<(), (), T>, thing: Thing) -> Result<(std::sync::Arc<App>, Id, Option<String>), Problem> {
+pub(super) async fn create<T: Serialize>(
+    ask: Ask<(), (), T>,
+    thing: Thing,
+) -> Result<(std::sync::Arc<App>, Id, Option<String>), Problem> {
     let Ask { app, caller, body, .. } = ask;
     let mut part = without_nulls(json!(body));
     if thing != Thing::Merchant {
@@ -172,7 +177,7 @@ fn without_nulls(mut part: Value) -> Value {
     part
 }
 
-async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::sync::Arc<App>, Id), Problem> {
+pub(super) async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::sync::Arc<App>, Id), Problem> {
     let version = ask.if_match()?;
     let Ask { app, caller, path, body, .. } = ask;
     let (id, _) = row(&app, &caller, kind, &path.id)?;
@@ -180,7 +185,7 @@ async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::syn
     Ok((app, id))
 }
 
-async fn remove(ask: Ask<ById>, kind: Kind) -> Answered<()> {
+pub(super) async fn remove(ask: Ask<ById>, kind: Kind) -> Answered<()> {
     let version = ask.if_match()?;
     let Ask { app, caller, path, .. } = ask;
     let (id, _) = row(&app, &caller, kind, &path.id)?;
@@ -188,7 +193,7 @@ async fn remove(ask: Ask<ById>, kind: Kind) -> Answered<()> {
     reply(())
 }
 
-fn stored(app: &App, id: Id) -> Result<Stored, Problem> {
+pub(super) fn stored(app: &App, id: Id) -> Result<Stored, Problem> {
     app.engine.world().rows.get(&id).cloned().ok_or_else(|| Problem::not_found("no such thing"))
 }
 
@@ -242,6 +247,7 @@ fn connection_view(app: &App, id: Id, row: Stored, webhook_key: Option<String>) 
         secrets: row.secrets,
         paused: row.doc["paused"] == true,
         polls: row.doc["poll"] == true,
+        low_balance: row.doc["low_balance"].as_str().map(str::to_owned),
         hook: format!("/hooks/{id}"),
         breaker: app.engine.open_breaker(id).map(|open| json!(open)),
         broken: world.broken.iter().find(|(broken, _)| *broken == id).map(|(_, why)| why.clone()),

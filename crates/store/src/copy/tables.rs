@@ -231,6 +231,7 @@ pub(crate) const TABLES: &[Table] = {
                 column("kind", Text),
                 column("day", Int),
                 column("text", Text),
+                column("told_at", Time),
             ],
         ),
         Table {

@@ -5,6 +5,7 @@ mod code;
 mod chain;
 mod look;
 mod lost;
+mod notices;
 mod people;
 mod reviews;
 mod rows;
@@ -21,7 +22,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -317,8 +318,21 @@ impl Store for Memory {
 
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         let rows = self.rows.lock();
-        let of = rows.notices.values().rev().filter(|notice| merchant.is_none_or(|merchant| notice.merchant == merchant));
+        let all = rows.notices.values().rev().map(|(notice, _)| notice);
+        let of = all.filter(|notice| merchant.is_none_or(|merchant| notice.merchant == merchant));
         Ok(of.take(limit).cloned().collect())
+    }
+
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        Ok(self.rows.lock().untold(limit))
+    }
+
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        Ok(self.rows.lock().tellings(merchant, since))
+    }
+
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        Ok(self.rows.lock().noticed(merchant, connection, kind))
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

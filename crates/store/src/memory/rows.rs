@@ -75,7 +75,8 @@ pub(super) struct Rows {
     /// When people last wrote, by merchant, address and connection.
     pub(super) heard: HashMap<(Id, String, Id), Timestamp>,
     pub(super) exchanges: BTreeMap<Id, Exchange>,
-    pub(super) notices: BTreeMap<(i64, Id, Id, String), Notice>,
+    /// By day, merchant, connection and kind; with when people were told.
+    pub(super) notices: BTreeMap<(i64, Id, Id, String), (Notice, Option<Timestamp>)>,
     pub(super) setup: BTreeMap<Id, SetupRow>,
     pub(super) keys: BTreeMap<Vec<u8>, KeyRow>,
     /// Newest first.
@@ -150,6 +151,7 @@ impl Rows {
             || change.left_review.as_ref().is_some_and(|left| !self.may_leave(left))
             || change.review_reply.as_ref().is_some_and(|reply| !self.may_reply(reply))
             || change.once.as_ref().is_some_and(|once| self.onces.get(&once.key).is_some_and(|known| known.until > now))
+            || change.told.as_ref().is_some_and(|told| !self.may_tell(told))
         {
             return Err(StoreError::Conflict);
         }
@@ -167,6 +169,9 @@ impl Rows {
         }
         for entry in change.entries {
             self.append(entry)?;
+        }
+        if let Some(told) = change.told {
+            self.tell_notices(told);
         }
         let told_statuses = !change.statuses.is_empty();
         for new in change.events {
@@ -216,7 +221,7 @@ impl Rows {
         }
         for notice in change.notices {
             let day = change.now.unwrap_or(clock).as_second().div_euclid(86_400);
-            self.notices.entry((day, notice.merchant, notice.connection, notice.kind.clone())).or_insert(notice);
+            self.notices.entry((day, notice.merchant, notice.connection, notice.kind.clone())).or_insert((notice, None));
         }
         self.exchanges.extend(change.exchanges.into_iter().map(|exchange| (exchange.id, exchange)));
         Ok(applied)

@@ -21,6 +21,7 @@ mod journal;
 mod lanes;
 mod lost;
 mod nodes;
+mod notices;
 mod outbox;
 mod pages;
 mod partitions;
@@ -58,7 +59,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
@@ -74,6 +75,7 @@ pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (8, "heard", include_str!("migrations/8_heard.sql")),
     (9, "told", include_str!("migrations/9_told.sql")),
     (10, "chain", include_str!("migrations/10_chain.sql")),
+    (11, "notice_told", include_str!("migrations/11_notice_told.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -494,6 +496,18 @@ impl Store for Postgres {
 
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         setup::notices(&self.core.reader().await?, merchant, limit).await
+    }
+
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        notices::untold(&self.core.reader().await?, limit).await
+    }
+
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        notices::tellings(&self.core.reader().await?, merchant, since).await
+    }
+
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        notices::noticed(&self.core.reader().await?, merchant, connection, kind).await
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

@@ -18,7 +18,7 @@ use super::{
     Core, chain, consent, events, get, heard,
     journal::{self, text},
     lanes::Fault,
-    lost,
+    lost, notices,
     outbox::{self, Ended, Queued},
     purge, review, uuid,
 };
@@ -41,6 +41,7 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
     change.resolved.is_some()
         || change.cursor.is_some()
         || change.once.is_some()
+        || change.told.is_some()
         || change.verdict.is_some()
         || change.left_review.is_some()
         || change.review_reply.is_some()
@@ -320,7 +321,11 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, Ha
     // Such changes stand alone.
     for (place, ready) in run.iter().enumerate() {
         let change = &ready.change;
-        if !move_cursor(work, change).await? || !put_once(work, change).await? || !take_review(work, change).await? {
+        if !move_cursor(work, change).await?
+            || !put_once(work, change).await?
+            || !take_review(work, change).await?
+            || !notices::tell(work, change).await?
+        {
             late.push(place);
         }
     }
@@ -686,7 +691,8 @@ async fn one_by_one(
     }
     for notice in &change.notices {
         let day = now.as_millisecond().div_euclid(86_400_000) as i32;
-        let statement = work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING").await?;
+        let statement =
+            work.prepare_cached("INSERT INTO notice VALUES ($1, $2, $3, $4, $5, NULL) ON CONFLICT DO NOTHING").await?;
         let (merchant, connection) = (uuid(notice.merchant), uuid(notice.connection));
         work.execute(&statement, &[&merchant, &connection, &text(&notice.kind), &day, &text(&notice.text)]).await?;
     }

@@ -18,6 +18,7 @@ mod generate;
 mod heard;
 mod journal;
 mod lost;
+mod notices;
 mod outbox;
 mod pages;
 #[cfg(test)]
@@ -55,7 +56,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -201,6 +202,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("heard", include_str!("migrations/10_heard.sql")),
     ("told", include_str!("migrations/11_told.sql")),
     ("chain", include_str!("migrations/12_chain.sql")),
+    ("notice_told", include_str!("migrations/13_notice_told.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -541,6 +543,19 @@ impl Store for Sqlite {
 
     async fn notices(&self, merchant: Option<Id>, limit: usize) -> Result<Vec<Notice>, StoreError> {
         self.read(move |connection| setup::notices(connection, merchant, limit)).await
+    }
+
+    async fn untold(&self, limit: usize) -> Result<Vec<Untold>, StoreError> {
+        self.read(move |connection| notices::untold(connection, limit)).await
+    }
+
+    async fn tellings(&self, merchant: Id, since: Timestamp) -> Result<u64, StoreError> {
+        self.read(move |connection| notices::tellings(connection, merchant, since)).await
+    }
+
+    async fn noticed(&self, merchant: Id, connection: Id, kind: &str) -> Result<Option<i64>, StoreError> {
+        let kind = kind.to_owned();
+        self.read(move |db| notices::noticed(db, merchant, connection, &kind)).await
     }
 
     async fn fsck(&self, repair: bool) -> Result<Vec<String>, StoreError> {

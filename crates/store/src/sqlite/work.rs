@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, signature::fingerprint};
 
-use super::{chain, consent, events, failed, heard, journal, lost, ms, outbox, publication, reference, review, setup, tally::Tally};
+use super::{chain, consent, events, failed, heard, journal, lost, ms, notices, outbox, publication, reference, review, setup, tally::Tally};
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{
@@ -48,6 +48,11 @@ pub(super) fn apply(
     }
     if let Some(once) = &change.once
         && !put_once(db, once, change.now.map_or(0, ms)).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(told) = &change.told
+        && !notices::tell(db, told).map_err(failed)?
     {
         return Err(StoreError::Conflict);
     }
@@ -149,7 +154,7 @@ pub(super) fn once(db: &Connection, key: [u8; 16]) -> Result<Option<Once>> {
 }
 
 fn put_notice(db: &Connection, notice: &Notice, now: i64) -> Result<()> {
-    db.prepare_cached("INSERT OR IGNORE INTO notice VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
+    db.prepare_cached("INSERT OR IGNORE INTO notice VALUES (?1, ?2, ?3, ?4, ?5, NULL)")?.execute(params![
         notice.merchant.as_bytes(),
         notice.connection.as_bytes(),
         notice.kind,

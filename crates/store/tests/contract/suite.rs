@@ -6,6 +6,8 @@ mod chain;
 mod endpoints;
 #[path = "reviews.rs"]
 mod reviews;
+#[path = "notices.rs"]
+mod notices;
 
 use std::{
     sync::Arc,
@@ -17,7 +19,7 @@ use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, connector::St
 use uzel_store::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Envelope, Exchange, JournalFilter, KeyRow, Mark,
     NewCommand, NewEvent, Notice, Once, OpenBreaker, Purpose, Refusal, Rekeying, Resealed, Rhythm, Settlement, Setup, SetupRow,
-    Slot, Source, Store, StoreError, Verdict,
+    Slot, Source, Store, StoreError, Told, Verdict,
 };
 
 pub(super) struct World {
@@ -220,10 +222,7 @@ async fn commands_of_one_key_go_one_after_another_and_other_keys_do_not_wait() {
         .await;
     let at = now() + SignedDuration::from_secs(5);
     let first = world.lease(at).await;
-    let texts = first.iter().filter_map(|command| match &command.job {
-        Job::Send { content, .. } => Some(content.text.as_str()),
-        Job::LookUp { .. } | Job::Deliver { .. } => None,
-    });
+    let texts = first.iter().filter_map(|command| command.job.message()).map(|(_, content)| content.text.as_str());
     assert_eq!(texts.collect::<Vec<_>>(), ["a", "b"]);
     assert!(world.lease(at).await.is_empty(), "the second of key a waits for the first");
     world.settle(World::settlement(&first[0], CommandState::Dead)).await.unwrap();

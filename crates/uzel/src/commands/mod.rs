@@ -13,6 +13,7 @@ mod migrate;
 mod moment;
 mod places;
 mod providers;
+mod recipients;
 mod replay;
 mod reviews;
 mod secrets;
@@ -79,7 +80,7 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8090")]
         listen: SocketAddr,
     },
-    /// Set up merchants, outlets, connections, flows and endpoints by a file.
+    /// Set up merchants, outlets, connections, flows, endpoints and recipients by a file.
     Apply {
         file: PathBuf,
         /// Only show what would change.
@@ -107,6 +108,11 @@ enum Command {
     Endpoints {
         #[command(subcommand)]
         what: endpoints::EndpointsCommand,
+    },
+    /// Recipients: the merchants' people who get notices.
+    Recipients {
+        #[command(subcommand)]
+        what: recipients::RecipientsCommand,
     },
     /// Providers.
     Providers {
@@ -496,6 +502,7 @@ impl Cli {
     async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
+            Command::Recipients { what } => return recipients::run(asker, what, self.json).await,
             Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
             Command::Reviews { what } => return reviews::reviews(asker, what, self.json).await,
             Command::OptOuts { what } => return reviews::opt_outs(asker, what, self.json).await,

@@ -59,7 +59,7 @@ impl Messages for Messenger {
     }
 
     async fn send(&self, _: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
-        Ok(Sent { provider_id: message.key.to_owned(), remark: None, cost: None })
+        Ok(Sent::new(message.key))
     }
 }
 
