@@ -5,21 +5,24 @@ use uzel_model::Provider;
 
 mod amocrm;
 mod cursor;
+mod fcm;
 #[cfg(test)]
 mod fixtures;
 mod form;
 mod iiko;
 mod log;
+mod notice;
 mod rkeeper;
 mod smsru;
 #[cfg(test)]
 mod testing;
 mod tree;
+mod webpush;
 mod yclients;
 
 /// Every provider that the hub knows.
 pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER];
+    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, webpush::PROVIDER, fcm::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

@@ -254,7 +254,7 @@ impl<'a> Call<'a> {
         }
         // Names are checked when they are resolved; addresses written out never reach the resolver.
         let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        let named_only = self.receiver.is_some() && url.scheme() == "http";
+        let named_only = (self.receiver.is_some() || outgoing.strangers) && url.scheme() == "http";
         if literal.is_some_and(|address| !may_be_called(&outward.networks, address, named_only)) {
             return Err(CallError::Unreachable(refusal(named_only).to_owned()));
         }
@@ -311,15 +311,18 @@ impl<'a> Call<'a> {
         };
         let error = error
             .or_else(|| result.as_ref().ok().filter(|reply| reply.status >= 400).map(|reply| format!("HTTP {}", reply.status)));
-        let request =
-            if outgoing.login { "(a login: its body is not kept)".into() } else { String::from_utf8_lossy(&outgoing.body) };
+        let request = match std::str::from_utf8(&outgoing.body) {
+            _ if outgoing.login => "(a login: its body is not kept)".to_owned(),
+            Ok(text) => text.to_owned(),
+            Err(_) => format!("({} bytes that are no text)", outgoing.body.len()),
+        };
         self.exchanges.lock().push(Exchange {
             id,
             merchant: self.link.merchant,
             connection: self.link.id,
             provider: self.link.provider.id.to_owned(),
             at,
-            endpoint: format!("{} {}", outgoing.method, self.mask(&outgoing.url)),
+            endpoint: format!("{} {}", outgoing.method, self.mask(&outgoing.shown_url())),
             request: self.mask(&request),
             response: self.mask(&response),
             error: error.map(|error| self.mask(&error)),
@@ -360,12 +363,18 @@ impl Transport for Call<'_> {
             used = Some(session);
         }
         let mut reply = self.send(&ready).await?;
+        if reply.status == 401 && login.is_some_and(|login| !login.is_stale(&reply)) {
+            return Ok(reply);
+        }
         if let (401, Some(login), Some(session)) = (reply.status, login, used) {
             // Refused before anything was done: renew once, repeat once.
             let session = self.session(login, Some(session.access.expose())).await?;
             let mut again = outgoing.clone();
             login.apply(&session, &mut again);
             reply = self.send(&again).await?;
+            if reply.status == 401 && !login.is_stale(&reply) {
+                return Ok(reply);
+            }
         }
         judge(reply, outgoing.repeatable, self.engine.clock.now())
     }
@@ -375,17 +384,22 @@ impl Transport for Call<'_> {
     }
 }
 
+/// Seconds or an HTTP date, a day ahead at the most.
+fn retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
+    let at = match value.parse::<i64>() {
+        Ok(wait) => now.checked_add(SignedDuration::from_secs(wait)).ok()?,
+        Err(_) => jiff::fmt::rfc2822::parse(value).ok()?.timestamp(),
+    };
+    (now..=now + SignedDuration::from_hours(24)).contains(&at).then_some(at)
+}
+
 /// Turns statuses that mean the same everywhere into errors.
 fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallError> {
     let status = reply.status;
     match status {
         401 => Err(CallError::Unauthorized("the provider answers 401: the login is not good".to_owned())),
         429 => {
-            let wait = reply
-                .header("retry-after")
-                .and_then(|value| value.trim().parse::<i64>().ok())
-                .filter(|wait| (0..=86_400).contains(wait));
-            let at = wait.map(|wait| now + SignedDuration::from_secs(wait));
+            let at = reply.header("retry-after").and_then(|value| retry_after(value.trim(), now));
             Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at })
         }
         503 => Err(CallError::Unreachable("the provider answers 503: not available".to_owned())),
@@ -404,6 +418,17 @@ mod tests {
     use reqwest::dns::Resolve;
 
     use super::*;
+
+    #[test]
+    fn a_provider_names_the_time_of_the_next_try_in_seconds_or_as_a_date() {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let at = |value: &str| retry_after(value, now).map(|at| at.to_string());
+        assert_eq!(at("30").as_deref(), Some("2026-11-24T12:00:30Z"));
+        assert_eq!(at("Tue, 24 Nov 2026 12:05:00 GMT").as_deref(), Some("2026-11-24T12:05:00Z"));
+        for odd in ["", "-1", "soon", "86401", "9223372036854775807", "Tue, 24 Nov 2026 11:00:00 GMT", "Fri, 27 Nov 2026 12:00:00 GMT"] {
+            assert_eq!(at(odd), None, "{odd}");
+        }
+    }
 
     /// First a public address, then ours.
     fn rebinding(host: &str) -> std::io::Result<Vec<SocketAddr>> {

@@ -22,19 +22,22 @@ pub struct Outgoing {
     pub repeatable: bool,
     /// A login of its own: no session is applied and bodies are not journalled.
     pub login: bool,
+    /// The address came from a stranger (a browser's subscription). Whoever knows its path may use it, so the journal has its
+    /// host only; and without TLS it is called only where the operator names the network.
+    pub strangers: bool,
 }
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = self.url.split('?').next().unwrap_or_default();
-        write!(f, "{} {path}", self.method)
+        let shown = self.shown_url();
+        write!(f, "{} {}", self.method, shown.split('?').next().unwrap_or_default())
     }
 }
 
 impl Outgoing {
     pub fn new(method: &'static str, url: impl Into<String>) -> Self {
         let repeatable = method == "GET";
-        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false }
+        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false, strangers: false }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -65,6 +68,20 @@ impl Outgoing {
     pub fn logs_in(mut self) -> Self {
         self.login = true;
         self
+    }
+
+    /// Marks an address that a stranger gave.
+    pub fn to_a_stranger(mut self) -> Self {
+        self.strangers = true;
+        self
+    }
+
+    /// The address as it may be kept: `https://push.example.net/***`.
+    pub fn shown_url(&self) -> String {
+        match self.url.split_once("://").filter(|_| self.strangers) {
+            Some((scheme, rest)) => format!("{scheme}://{}/***", rest.split(['/', '?', '#']).next().unwrap_or_default()),
+            None => self.url.clone(),
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Address, Bytes, CallError, Channel, Client, Content, Outbound, Outgoing, Person, Secret, Timestamp, connector::StatusNews,
+    Address, Bytes, CallError, Channel, Client, Content, Outbound, Outgoing, Person, Reply, Secret, Timestamp, connector::StatusNews,
     id::Kind, phone::Named,
 };
 
@@ -105,6 +105,15 @@ pub trait Messages: Send + Sync {
     fn tells_delivery(&self) -> bool {
         true
     }
+    /// What is wrong with an address of the channel's kind, where that can be told without a call. A device's is looked at when it is
+    /// registered.
+    fn check(&self, _to: &Address) -> Result<(), String> {
+        Ok(())
+    }
+    /// The public key with which a browser asks for notices; `None`: this channel needs none.
+    fn public_key(&self) -> Option<Result<String, CallError>> {
+        None
+    }
     /// Sends a message to an address of the channel's kind.
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError>;
     /// Whether the provider can be asked what became of messages ([`Self::statuses`]).
@@ -191,6 +200,10 @@ pub trait Login: Send + Sync {
     /// A new session; `None` where there was none yet. A refresh token that works once is in the old session.
     async fn renew(&self, client: &Client<'_>, session: Option<&Session>) -> Result<Session, CallError>;
     fn apply(&self, session: &Session, outgoing: &mut Outgoing);
+    /// Whether a 401 says that the session is no longer good. A 401 that says something else is the port's to read.
+    fn is_stale(&self, _reply: &Reply) -> bool {
+        true
+    }
 }
 
 /// What a login gave. Stored sealed.

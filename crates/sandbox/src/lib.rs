@@ -9,6 +9,7 @@ mod amocrm;
 mod cases;
 mod control;
 mod faults;
+mod fcm;
 mod iiko;
 mod limit;
 mod record;
@@ -16,6 +17,7 @@ mod rkeeper;
 mod serve;
 mod smsru;
 mod token;
+mod webpush;
 mod wire;
 mod yclients;
 
@@ -40,6 +42,8 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("amocrm", || Box::new(amocrm::AmoCrm::default())),
     ("yclients", || Box::new(yclients::Yclients::default())),
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
+    ("webpush", || Box::new(webpush::WebPush::default())),
+    ("fcm", || Box::new(fcm::Fcm::default())),
 ];
 
 /// A running sandbox; it stops when this is dropped.

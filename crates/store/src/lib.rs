@@ -6,6 +6,7 @@
 mod copy;
 mod erasure;
 mod feed;
+mod figures;
 mod generate;
 #[cfg(feature = "memory")]
 mod memory;
@@ -25,6 +26,7 @@ use async_trait::async_trait;
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
+pub use figures::{EventFigure, Figures, FiguresOf, MessageFigure};
 pub use generate::{Generator, Past, Text};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
@@ -112,7 +114,7 @@ pub enum EntryState {
 }
 
 /// What became of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
     /// Its time has not come, or it is tried again.
@@ -557,6 +559,8 @@ pub trait Store: Send + Sync {
     fn told(&self) -> watched::Receiver<u64>;
     /// Commands and whose they are, newest first, without their exchanges.
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError>;
+    /// Counts what happened in a stretch of time, by when it was written down.
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError>;
     /// Holds a command back for this reason, if it waits.
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError>;
     /// How phones are hashed whose persons were erased. Without it no opt-out can be kept.

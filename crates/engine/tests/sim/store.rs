@@ -8,7 +8,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
     Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
     StoredEvent, Timeline, TimelineCommand,
 };
@@ -386,6 +386,9 @@ impl Store for NodeStore {
     }
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
         pass!(self, commands(filter))
+    }
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
+        pass!(self, figures(of))
     }
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         pass!(self, cancel(command, reason))

@@ -1,6 +1,7 @@
 //! The store as a model: what a store shared by nodes must do, in memory and in plain words. It keeps nothing and serves tests
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
+mod figures;
 mod look;
 mod people;
 mod rows;
@@ -18,7 +19,7 @@ use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Contact, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
     Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
@@ -433,6 +434,10 @@ impl Store for Memory {
 
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
         Ok(self.rows.lock().commands_of(&filter))
+    }
+
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
+        Ok(self.rows.lock().figures(&of))
     }
 
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {

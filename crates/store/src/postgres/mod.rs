@@ -10,6 +10,7 @@ mod commands;
 pub(crate) mod copy;
 mod erase;
 mod events;
+mod figures;
 mod fsck;
 mod generate;
 mod handover;
@@ -53,7 +54,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
     Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
@@ -535,6 +536,10 @@ impl Store for Postgres {
 
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
         commands::page(&mut self.core.reader().await?, &filter).await
+    }
+
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
+        figures::count(&mut self.core.reader().await?, &of).await
     }
 
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {

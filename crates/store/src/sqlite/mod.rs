@@ -8,6 +8,7 @@ mod commands;
 pub(crate) mod copy;
 mod erase;
 mod events;
+mod figures;
 mod file;
 mod fresh;
 mod fsck;
@@ -50,7 +51,7 @@ use writer::{Queue, Task};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
+    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
     Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
     Timeline, TimelineCommand,
 };
@@ -583,6 +584,10 @@ impl Store for Sqlite {
 
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
         self.read(move |db| commands::page(db, &filter)).await
+    }
+
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
+        self.read(move |db| figures::count(db, &of)).await
     }
 
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
