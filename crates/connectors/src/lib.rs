@@ -20,6 +20,8 @@ mod tree;
 mod webpush;
 mod yclients;
 
+pub use webpush::new_vapid_keys;
+
 /// Every provider that the hub knows.
 pub const PROVIDERS: &[Provider] =
     &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, webpush::PROVIDER, fcm::PROVIDER];

@@ -8,6 +8,7 @@ mod call;
 mod clock;
 mod command;
 pub mod desk;
+mod digest;
 pub mod doctor;
 pub mod endpoint;
 mod erase;
@@ -46,6 +47,7 @@ use std::{
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use digest::{Bar, Digest, Period, Span};
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;
@@ -193,6 +195,7 @@ impl Engine {
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Connections));
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
+        // self.tasks.spawn(digest::run(self.clone()));
         jetstream::start(self).await
     }
 

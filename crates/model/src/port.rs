@@ -105,10 +105,9 @@ pub trait Messages: Send + Sync {
     fn tells_delivery(&self) -> bool {
         true
     }
-    /// What is wrong with an address of the channel's kind, where that can be told without a call. A device's is looked at when it is
-    /// registered.
-    fn check(&self, _to: &Address) -> Result<(), String> {
-        Ok(())
+    /// A device that a person registers, or what is wrong with it: the error names the field, and holds nothing of what stands in it.
+    fn device(&self, _given: &str) -> Result<Device, String> {
+        Err("this channel reaches no devices".to_owned())
     }
     /// The public key with which a browser asks for notices; `None`: this channel needs none.
     fn public_key(&self) -> Option<Result<String, CallError>> {
@@ -124,6 +123,16 @@ pub trait Messages: Send + Sync {
     async fn statuses(&self, _client: &Client<'_>, _provider_ids: &[String]) -> Result<Vec<StatusNews>, CallError> {
         Ok(Vec::new())
     }
+}
+
+/// A device as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub address: Address,
+    /// What tells it from others: a browser's subscription may come again with other keys.
+    pub name: String,
+    /// For people: the host of its push service, or the provider's name.
+    pub shown: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]

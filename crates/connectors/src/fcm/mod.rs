@@ -17,7 +17,7 @@ use uzel_model::{
     Address, CallError, Channel, Client, Connector, Content, Malformed, Outbound, Outgoing, Provider, Reading, Refusal, Request,
     Secret,
     connector::Variables,
-    port::{Login, Messages, Sent},
+    port::{Device, Login, Messages, Sent},
 };
 
 use self::account::Account;
@@ -112,11 +112,12 @@ impl Messages for Fcm {
         false
     }
 
-    fn check(&self, to: &Address) -> Result<(), String> {
-        match to {
-            Address::Device(token) if is_token(token) => Ok(()),
-            _ => Err("a registration token of FCM is 20 to 4,096 letters, digits and `_:.-`".to_owned()),
+    fn device(&self, given: &str) -> Result<Device, String> {
+        let token = given.trim();
+        if !is_token(token) {
+            return Err("a registration token of FCM is 20 to 4,096 letters, digits and `_:.-`".to_owned());
         }
+        Ok(Device { address: Address::Device(token.to_owned()), name: token.to_owned(), shown: "FCM".to_owned() })
     }
 
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {

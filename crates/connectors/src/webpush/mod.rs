@@ -15,10 +15,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use uzel_model::{
-    Address, CallError, Channel, Client, Connector, Malformed, Outbound, Outgoing, Provider, Reading, Refusal, Reply, Request,
+    CallError, Channel, Client, Connector, Malformed, Outbound, Outgoing, Provider, Reading, Refusal, Reply, Request,
     Secret,
     connector::Variables,
-    port::{Messages, Sent},
+    port::{Device, Messages, Sent},
 };
 
 use self::subscription::Subscription;
@@ -91,11 +91,8 @@ impl Messages for WebPush {
         false
     }
 
-    fn check(&self, to: &Address) -> Result<(), String> {
-        match to {
-            Address::Device(device) => Subscription::read(device).map(drop),
-            _ => Err("a subscription of a browser is needed".to_owned()),
-        }
+    fn device(&self, given: &str) -> Result<Device, String> {
+        Subscription::read(given).map(Subscription::device)
     }
 
     fn public_key(&self) -> Option<Result<String, CallError>> {
@@ -119,7 +116,7 @@ impl Messages for WebPush {
             .header("content-encoding", "aes128gcm")
             .header("content-type", "application/octet-stream")
             .header("authorization", vapid::authorization(&key, &to.origin, &self.subject(), client.now()));
-        outgoing.body = crypt::encrypt(&text, &to.key, &to.auth, &ephemeral(), rand::random()).into();
+        outgoing.body = crypt::encrypt(&text, &to.key, &to.auth, &random_key(), rand::random()).into();
         answer(&client.send(outgoing).await?, message.key)
     }
 }
@@ -143,8 +140,13 @@ impl WebPush {
     }
 }
 
-/// A private key for one message. One number in 2³² is none.
-fn ephemeral() -> SecretKey {
+/// A new key pair of VAPID as base64url: the private key, and the public one.
+pub fn new_vapid_keys() -> (String, String) {
+    vapid::new_keys()
+}
+
+/// One number in 2³² is no private key.
+fn random_key() -> SecretKey {
     loop {
         if let Ok(key) = SecretKey::from_slice(&rand::random::<[u8; 32]>()) {
             return key;
@@ -178,7 +180,7 @@ fn answer(reply: &Reply, key: &str) -> Result<Sent, CallError> {
 
 #[cfg(test)]
 mod tests {
-    use uzel_model::Content;
+    use uzel_model::{Address, Content};
 
     use super::*;
     use crate::testing::Script;

@@ -1,10 +1,13 @@
 //! What a browser gives when a person allows notices: `{"endpoint":"https://…","keys":{"p256dh":"…","auth":"…"}}`.
 
+use base64::Engine;
 use p256::PublicKey;
 use serde::Deserialize;
+use serde_json::json;
 use url::Url;
+use uzel_model::{Address, port::Device};
 
-use crate::notice::decode;
+use crate::notice::{BASE64URL, decode};
 
 const ENDPOINT_BYTES_MAX: usize = 2_000;
 
@@ -52,11 +55,18 @@ impl Subscription {
             auth: decode(&wire.keys.auth).filter(|auth| auth.len() == 16).ok_or("keys.auth: is not 16 bytes as base64url")?,
         })
     }
+
+    /// The same browser may come with other keys: its address tells it.
+    pub(super) fn device(self) -> Device {
+        let keys = json!({ "p256dh": BASE64URL.encode(self.key.to_sec1_bytes()), "auth": BASE64URL.encode(&self.auth) });
+        let kept = json!({ "endpoint": self.endpoint, "keys": keys });
+        Device { address: Address::Device(kept.to_string()), name: self.endpoint, shown: self.origin }
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Value, json};
+    use serde_json::Value;
 
     use super::*;
 
@@ -70,7 +80,10 @@ mod tests {
         assert_eq!((read.origin.as_str(), read.auth.len()), ("https://push.example.net", 16));
         let mut padded = sample();
         padded["keys"]["auth"] = json!("BTBZMqHH6r4Tts7J/aSIgg==");
-        assert_eq!(Subscription::read(&padded.to_string()).unwrap().auth, read.auth);
+        let padded = Subscription::read(&padded.to_string()).unwrap();
+        assert_eq!(padded.auth, read.auth);
+        // Whatever stood beside it, and however it was written: the same browser is kept as the same.
+        assert_eq!(padded.device(), read.device());
         for (endpoint, origin) in [
             ("https://push.example.net:443/a?b#c", "https://push.example.net"),
             ("https://Push.Example.net:8443/a", "https://push.example.net:8443"),

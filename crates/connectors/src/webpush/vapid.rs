@@ -18,6 +18,12 @@ pub(super) fn key(text: &str) -> Option<SecretKey> {
     decode(text).filter(|bytes| bytes.len() == 32).and_then(|bytes| SecretKey::from_slice(&bytes).ok())
 }
 
+/// A new key pair as base64url: private, public.
+pub(super) fn new_keys() -> (String, String) {
+    let key = super::random_key();
+    (BASE64URL.encode(key.to_bytes()), public_key(&key))
+}
+
 /// As a browser takes it (`applicationServerKey`): 65 bytes as base64url.
 pub(super) fn public_key(key: &SecretKey) -> String {
     BASE64URL.encode(key.public_key().to_sec1_bytes())

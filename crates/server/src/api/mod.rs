@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod commands;
 mod connections;
+mod digest;
 mod endpoints;
 mod events;
 mod flows;
@@ -56,6 +57,8 @@ pub(crate) fn routes() -> Vec<Route> {
         patch("/api/v1/merchants/{id}", OWNER, "Change a merchant", merchants::change),
         delete("/api/v1/merchants/{id}", ADMIN, "Take a merchant away", merchants::remove)
             .says("Only one that has no outlets, connections, flows or endpoints any more."),
+        get("/api/v1/merchants/{id}/digest", READER, "Show the digest of a day or a week", digest::show)
+            .says("As it is sent to the merchant's people who want it, in figures, in words, and as a picture."),
 
         get("/api/v1/merchants/{id}/outlets", READER, "List outlets", outlets::list),
         post("/api/v1/merchants/{id}/outlets", OWNER, "Make an outlet", outlets::create).creates(),
@@ -87,6 +90,8 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/connections/{id}/resume", OPERATOR, "Make calls again", links::resume),
         get("/api/v1/connections/{id}/health", READER, "Ask the provider whether it works", connections::health),
         get("/api/v1/connections/{id}/balance", READER, "Ask for the money left", connections::balance).calls_out(),
+        get("/api/v1/connections/{id}/push-key", ANYBODY, "Show the key with which browsers ask for notices", connections::push_key)
+            .says("The public half of VAPID's key pair, for `applicationServerKey`. It is no secret."),
         post("/api/v1/connections/{id}/cost", READER, "Ask what a text would cost", connections::cost).calls_out().repeatable(),
         post("/api/v1/connections/{id}/subscribe", OWNER, "Register the webhook at the provider", connections::subscribe).calls_out(),
         get("/api/v1/connections/{id}/refusals", READER, "List requests that were refused", connections::refusals),
