@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
-    CallError, Client, Event, Id, Job, Outbound, Refusal, Timestamp as At,
+    Address, CallError, Client, Event, Id, Job, Outbound, Refusal, Timestamp as At,
     id::Kind,
     phone,
     port::{Found, Sent},
@@ -321,7 +321,14 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
-        Err(error) => failed(engine, link, command, error, change),
+        Err(error) => {
+            if let (CallError::Refused { refusal: Refusal::NotHere, .. }, Some(to @ Address::Device(_))) =
+                (&error, command.job.address())
+            {
+                engine.forget_device(link.id, to.clone());
+            }
+            failed(engine, link, command, error, change)
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod call;
 mod clock;
 mod command;
 pub mod desk;
+pub mod devices;
 mod digest;
 pub mod doctor;
 pub mod endpoint;
@@ -25,6 +26,7 @@ mod nodes;
 mod outward;
 mod rate;
 mod read;
+pub mod recipient;
 mod replay;
 mod rhythm;
 pub mod setup;
@@ -195,7 +197,7 @@ impl Engine {
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Connections));
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
-        // self.tasks.spawn(digest::run(self.clone()));
+        self.tasks.spawn(digest::run(self.clone()));
         jetstream::start(self).await
     }
 

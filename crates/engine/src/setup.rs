@@ -1,4 +1,4 @@
-//! Setting up by a file: merchants, outlets, connections, flows and endpoints. Checked whole before anything changes, applied
+//! Setting up by a file: merchants, outlets, connections, flows, endpoints and recipients. Checked whole before anything changes, applied
 //! idempotently, with a difference that can be shown first.
 
 use std::{
@@ -12,15 +12,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use tokio::time::Instant;
-use uzel_model::{Id, Secret, check::Fault, id::Kind};
+use uzel_model::{Channel, Id, Secret, check::Fault, id::Kind, port::Messages};
 use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
-pub use self::endpoints::EndpointPart;
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
+pub use self::{endpoints::EndpointPart, recipients::RecipientPart};
 use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, world::LinkDoc};
 
 mod edit;
 mod endpoints;
+mod recipients;
 mod shape;
 
 pub use edit::{Made, Thing, Unchanged};
@@ -51,6 +52,9 @@ pub struct SetupFile {
     /// URLs of merchants' own software.
     #[serde(default)]
     pub endpoint: Vec<EndpointPart>,
+    /// The merchants' people who get notices.
+    #[serde(default)]
+    pub recipient: Vec<RecipientPart>,
 }
 
 /// A business.
@@ -227,7 +231,8 @@ impl Engine {
             && all("outlet", parts.outlet.len())
             && all("connection", parts.connection.len())
             && all("flow", parts.flow.len())
-            && all("endpoint", parts.endpoint.len());
+            && all("endpoint", parts.endpoint.len())
+            && all("recipient", parts.recipient.len());
         if !whole && faults.is_empty() {
             let detail =
                 serde_json::from_value::<SetupFile>(file.clone()).err().map_or_else(String::new, |error| error.to_string());
@@ -340,8 +345,8 @@ struct Planner<'a> {
     /// Merchants that are named and not there, and connections that cannot be told from others: they are checked all the
     /// same, but nothing is said of what they would find.
     strangers: HashSet<Id>,
-    /// Whether the connections of the file send messages, where their settings tell it.
-    senders: HashMap<Id, bool>,
+    /// By which channel the connections of the file send messages, if they do, where their settings tell it.
+    senders: HashMap<Id, Option<Channel>>,
 }
 
 impl Planner<'_> {
@@ -413,6 +418,9 @@ impl Planner<'_> {
         for Placed(place, part) in &file.endpoint {
             self.endpoint(&format!("/endpoint/{place}"), part);
         }
+        for Placed(place, part) in &file.recipient {
+            self.recipient(&format!("/recipient/{place}"), part);
+        }
     }
 
     /// A flow's way out must be there and send messages.
@@ -431,9 +439,17 @@ impl Planner<'_> {
 
     /// Told by the file, or else by what runs; where neither knows, by no fault.
     fn sends(&self, connection: Id) -> bool {
+        self.channel(connection).is_none_or(|channel| channel.is_some())
+    }
+
+    /// By which channel a connection sends, if it does; `None` where neither the file nor what runs tells it.
+    fn channel(&self, connection: Id) -> Option<Option<Channel>> {
         let in_file = self.plan.setup.rows.iter().any(|row| row.id == connection);
-        let runs = || self.engine.world().links.get(&connection).is_none_or(|link| link.connector.messages().is_some());
-        self.senders.get(&connection).copied().unwrap_or_else(|| in_file || runs())
+        let runs = || {
+            let world = self.engine.world();
+            world.links.get(&connection).map(|link| link.connector.messages().map(Messages::channel))
+        };
+        self.senders.get(&connection).copied().or_else(|| if in_file { None } else { runs() })
     }
 
     fn connection(&mut self, at: &str, part: &ConnectionPart) {
@@ -458,7 +474,7 @@ impl Planner<'_> {
         let mut sends = None;
         let keyed = match provider.open(Value::Object(part.settings.clone())) {
             Ok(connector) => {
-                sends = Some(connector.messages().is_some());
+                sends = Some(connector.messages().map(Messages::channel));
                 if part.poll && connector.polls().is_none() {
                     self.fault(
                         &format!("{at}/poll"),

@@ -23,6 +23,7 @@ use crate::{
     flow::{Flow, FlowDoc},
     keys::ApiKey,
     masks::Masks,
+    recipient::Recipient,
     target::Target,
 };
 
@@ -160,6 +161,8 @@ pub struct World {
     /// Those that were taken away among them, as long as something may still wait for them.
     pub(crate) endpoints: HashMap<Id, Arc<Endpoint>>,
     endpoints_of: HashMap<Id, Vec<Arc<Endpoint>>>,
+    /// In the order in which they were set up.
+    recipients: Vec<Arc<Recipient>>,
     /// Flows by their merchant, and connections by merchant and slug: looked up for every event.
     flows_of: HashMap<Id, Vec<Arc<Flow>>>,
     links_of: HashMap<Id, HashMap<String, Arc<Link>>>,
@@ -229,6 +232,10 @@ impl World {
                         Err(why) => world.broken.push((row.id, why)),
                     }
                 }
+                Kind::Recipient => match Recipient::new(row.id, merchant, row.slug, row.doc) {
+                    Ok(recipient) => world.recipients.push(Arc::new(recipient)),
+                    Err(why) => world.broken.push((row.id, why)),
+                },
                 Kind::Endpoint => match Endpoint::open(row, merchant, vault) {
                     Ok(endpoint) => {
                         let endpoint = Arc::new(endpoint);
@@ -334,6 +341,16 @@ impl World {
         let mut all: Vec<_> = self.endpoints.values().collect();
         all.sort_unstable_by_key(|endpoint| endpoint.link.id);
         all
+    }
+
+    /// People who get notices, in the order in which they were set up.
+    pub fn recipients(&self) -> impl Iterator<Item = &Arc<Recipient>> {
+        self.recipients.iter()
+    }
+
+    /// A merchant's people who get notices.
+    pub fn recipients_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Recipient>> {
+        self.recipients.iter().filter(move |recipient| recipient.merchant == merchant)
     }
 
     /// The connection or endpoint that a command goes to.

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
-    port::{Authorization, Balance, Cost, Costs, Delivery, Guests, Login, Messages, Polls, Subscription},
+    port::{Authorization, Balance, Cost, Costs, Delivery, Guests, Invites, Login, Messages, Polls, Subscription},
 };
 
 /// A provider: one row of the list `PROVIDERS`.
@@ -155,6 +155,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
     fn guests(&self) -> Option<&dyn Guests> {
+        None
+    }
+    fn invites(&self) -> Option<&dyn Invites> {
         None
     }
     fn balance(&self) -> Option<&dyn Balance> {

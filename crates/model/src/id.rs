@@ -30,9 +30,11 @@ pub enum Kind {
     Endpoint,
     /// Who changed what.
     Audit,
+    /// One of a merchant's people who gets notices.
+    Recipient,
 }
 
-const KINDS: [(Kind, &str); 11] = [
+const KINDS: [(Kind, &str); 12] = [
     (Kind::Merchant, "mer"),
     (Kind::Outlet, "out"),
     (Kind::Connection, "con"),
@@ -44,6 +46,7 @@ const KINDS: [(Kind, &str); 11] = [
     (Kind::Key, "key"),
     (Kind::Endpoint, "end"),
     (Kind::Audit, "aud"),
+    (Kind::Recipient, "rcp"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

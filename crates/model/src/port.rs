@@ -249,6 +249,13 @@ pub trait Subscription: Send + Sync {
     async fn check(&self, client: &Client<'_>, url: &str) -> Result<Option<String>, CallError>;
 }
 
+/// Binding a chat to one of the merchant's own people: where a chat is no address that anybody can write down.
+#[async_trait]
+pub trait Invites: Send + Sync {
+    /// The link by which a person opens a chat with the merchant and says this code, of letters and digits, there.
+    async fn link(&self, client: &Client<'_>, code: &str) -> Result<String, CallError>;
+}
+
 /// A login that begins with a person in a browser (OAuth's authorisation code).
 #[async_trait]
 pub trait Authorization: Send + Sync {

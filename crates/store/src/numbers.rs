@@ -100,12 +100,13 @@ pub(crate) fn way_out_of(job: &serde_json::Value) -> Kind {
     if job["job"] == "deliver" { Kind::Endpoint } else { Kind::Connection }
 }
 
-const KINDS: [(Kind, &str); 5] = [
+const KINDS: [(Kind, &str); 6] = [
     (Kind::Merchant, "merchant"),
     (Kind::Outlet, "outlet"),
     (Kind::Connection, "connection"),
     (Kind::Flow, "flow"),
     (Kind::Endpoint, "endpoint"),
+    (Kind::Recipient, "recipient"),
 ];
 
 /// What is set up, by the word that it is stored under.

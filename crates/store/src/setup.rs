@@ -7,7 +7,7 @@ use uzel_model::{Id, Timestamp};
 
 use crate::Envelope;
 
-/// A merchant, outlet, connection, flow or endpoint as stored: its document and its sealed secrets.
+/// A merchant, outlet, connection, flow, endpoint or recipient as stored: its document and its sealed secrets.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SetupRow {
     pub id: Id,

@@ -2,7 +2,7 @@
 
 mod chart;
 mod figures;
-// mod send;
+mod send;
 mod words;
 
 use jiff::{Timestamp, tz::TimeZone};
@@ -10,7 +10,7 @@ use uzel_model::{Id, id::Kind, words::Language};
 use uzel_store::{Figures, FiguresOf, StoreError};
 
 pub use self::figures::{Bar, Digest, Period, Span};
-// pub(crate) use self::send::run;
+pub(crate) use self::send::run;
 use crate::{Engine, World};
 
 impl Engine {

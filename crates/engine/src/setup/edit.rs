@@ -10,7 +10,7 @@ use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{Audit, Setup, SetupRow, StoreError};
 
 use super::{Leniency, Plan, TRIES_MAX};
-use crate::{Engine, target::Target};
+use crate::{Engine, recipient::RecipientDoc, target::Target};
 
 /// What can be set up by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +19,7 @@ pub enum Thing {
     Outlet,
     Connection,
     Flow,
+    Recipient,
 }
 
 impl Thing {
@@ -29,6 +30,7 @@ impl Thing {
             Self::Outlet => "outlet",
             Self::Connection => "connection",
             Self::Flow => "flow",
+            Self::Recipient => "recipient",
         }
     }
 
@@ -38,11 +40,13 @@ impl Thing {
             Self::Outlet => Kind::Outlet,
             Self::Connection => Kind::Connection,
             Self::Flow => Kind::Flow,
+            Self::Recipient => Kind::Recipient,
         }
     }
 
     fn of(id: Id) -> Option<Self> {
-        [Self::Merchant, Self::Outlet, Self::Connection, Self::Flow].into_iter().find(|thing| thing.kind() == id.kind())
+        let all = [Self::Merchant, Self::Outlet, Self::Connection, Self::Flow, Self::Recipient];
+        all.into_iter().find(|thing| thing.kind() == id.kind())
     }
 }
 
@@ -149,7 +153,7 @@ impl Engine {
         let Some(fields) = patch.as_object() else { return Err(vec![Fault::new("", "must be a table of what changes")]) };
         let fixed = ["slug", "merchant", "provider"].into_iter().filter(|name| fields.contains_key(*name));
         let fixed: Vec<Fault> = fixed
-            .filter(|name| thing != Thing::Flow || *name != "provider")
+            .filter(|name| !matches!(thing, Thing::Flow | Thing::Recipient) || *name != "provider")
             .map(|name| Fault::new(format!("/{name}"), "stays as it is: make a new one instead"))
             .collect();
         if !fixed.is_empty() {
@@ -169,6 +173,7 @@ impl Engine {
                 without(&mut part, &["made_at"]);
             }
             Thing::Outlet => without(&mut part, &["bridge", "pos_seen_at"]),
+            Thing::Recipient => without(&mut part, RecipientDoc::OWN),
             Thing::Merchant | Thing::Flow => {}
         }
         merge(&mut part, patch);
@@ -261,9 +266,14 @@ fn needed(setup: &Setup, row: &SetupRow) -> Option<String> {
     let id = json!(row.id);
     let needs = |other: &&SetupRow| match row.id.kind() {
         Kind::Merchant => other.merchant == Some(row.id),
-        Kind::Outlet => other.id.kind() == Kind::Connection && other.doc["outlet"] == id,
+        Kind::Outlet => {
+            other.id.kind() == Kind::Connection && other.doc["outlet"] == id
+                || other.merchant == row.merchant && RecipientDoc::names_outlet(other, &row.slug)
+        }
         Kind::Connection => {
-            other.id.kind() == Kind::Flow && other.merchant == row.merchant && other.doc["via"] == json!(row.slug)
+            other.merchant == row.merchant
+                && (other.id.kind() == Kind::Flow && other.doc["via"] == json!(row.slug)
+                    || RecipientDoc::names_connection(other, &row.slug))
         }
         _ => false,
     };

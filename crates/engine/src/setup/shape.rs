@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 use uzel_model::check::{self, Fault};
 
-use super::{ConnectionPart, EndpointPart, FlowPart, MerchantPart, OutletPart, SetupFile};
+use super::{ConnectionPart, EndpointPart, FlowPart, MerchantPart, OutletPart, RecipientPart, SetupFile};
 
 /// Every fault of a file that was read as JSON.
 pub(super) fn shape_faults(file: &Value) -> Vec<Fault> {
     let mut schema = schemars::schema_for!(SetupFile).to_value();
     // A flattened part cannot deny unknown names by itself: say it here, so that a misspelt name is found.
-    for part in ["FlowPart", "EndpointPart"] {
+    for part in ["FlowPart", "EndpointPart", "RecipientPart"] {
         if let Some(part) = schema.pointer_mut(&format!("/$defs/{part}")) {
             part["additionalProperties"] = json!(false);
         }
@@ -44,6 +44,7 @@ pub(super) struct Parts {
     pub(super) connection: Vec<Placed<ConnectionPart>>,
     pub(super) flow: Vec<Placed<FlowPart>>,
     pub(super) endpoint: Vec<Placed<EndpointPart>>,
+    pub(super) recipient: Vec<Placed<RecipientPart>>,
 }
 
 impl Parts {
@@ -54,6 +55,7 @@ impl Parts {
             connection: readable(file, "connection", shape),
             flow: readable(file, "flow", shape),
             endpoint: readable(file, "endpoint", shape),
+            recipient: readable(file, "recipient", shape),
         }
     }
 }
@@ -112,7 +114,7 @@ pub(super) fn places(faults: &[Fault]) -> HashSet<Field> {
 /// Rows of one kind and merchant with the same name.
 pub(super) fn doubles(file: &Value) -> Vec<Fault> {
     let mut faults = Vec::new();
-    for kind in ["merchant", "outlet", "connection", "flow", "endpoint"] {
+    for kind in ["merchant", "outlet", "connection", "flow", "endpoint", "recipient"] {
         let mut names = HashMap::new();
         for (place, row) in file[kind].as_array().into_iter().flatten().enumerate() {
             let Some(slug) = row["slug"].as_str() else { continue };

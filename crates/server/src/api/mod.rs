@@ -7,6 +7,7 @@ mod audit;
 mod caller;
 mod commands;
 mod connections;
+mod devices;
 mod digest;
 mod endpoints;
 mod events;
@@ -23,6 +24,7 @@ mod part;
 mod people;
 mod providers;
 mod read;
+mod recipients;
 mod route;
 mod secrets;
 mod setup;
@@ -56,7 +58,7 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/merchants/{id}", READER, "Show a merchant", merchants::show),
         patch("/api/v1/merchants/{id}", OWNER, "Change a merchant", merchants::change),
         delete("/api/v1/merchants/{id}", ADMIN, "Take a merchant away", merchants::remove)
-            .says("Only one that has no outlets, connections, flows or endpoints any more."),
+            .says("Only one that has no outlets, connections, flows, endpoints or recipients any more."),
         get("/api/v1/merchants/{id}/digest", READER, "Show the digest of a day or a week", digest::show)
             .says("As it is sent to the merchant's people who want it, in figures, in words, and as a picture."),
 
@@ -124,6 +126,21 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/endpoints/{id}/rotate", OWNER, "Make a new signing key", endpoints::rotate)
             .says("Both sign for a while, so that nothing is refused while your software is moved to it."),
         post("/api/v1/endpoints/{id}/enable", OPERATOR, "Send to it again", endpoints::enable),
+
+        get("/api/v1/recipients", OWNER, "List who gets notices", recipients::list),
+        post("/api/v1/recipients", OWNER, "Make a recipient", recipients::create).creates()
+            .says("One of the merchant's people who gets notices, comments or digests. Phones and e-mail addresses are written down; a chat is \
+                   bound by a link (`POST …/link`)."),
+        get("/api/v1/recipients/{id}", OWNER, "Show a recipient", recipients::show),
+        patch("/api/v1/recipients/{id}", OWNER, "Change a recipient", recipients::change),
+        delete("/api/v1/recipients/{id}", OWNER, "Take a recipient away", recipients::remove),
+        post("/api/v1/recipients/{id}/link", OWNER, "Make a link that binds a chat", recipients::link).calls_out().or(&["conflict"])
+            .says("Good once and for a day; it is shown now and never again. One from before that was not used is void."),
+        get("/api/v1/recipients/{id}/devices", OWNER, "List the devices of a recipient", devices::list),
+        post("/api/v1/recipients/{id}/devices", OWNER, "Register a device that gets notices", devices::register).repeatable()
+            .says("A browser or an application does so at each start: the same device again is no second one, and one that was another person's \
+                   is theirs no more."),
+        delete("/api/v1/recipients/{id}/devices/{device}", OWNER, "Take a device away", devices::remove),
 
         post("/api/v1/commands", OPERATOR, "Send a text to one person", commands::ask).accepts().once_only(),
         get("/api/v1/commands", READER, "List commands", commands::list),

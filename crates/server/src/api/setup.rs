@@ -118,7 +118,7 @@ pub(super) struct FlowView {
 }
 
 /// Rows of one kind that a caller sees, in the order of their names.
-fn rows(app: &App, caller: &Caller, kind: Kind, named: Option<&str>) -> Result<Vec<(Id, Stored)>, Problem> {
+pub(super) fn rows(app: &App, caller: &Caller, kind: Kind, named: Option<&str>) -> Result<Vec<(Id, Stored)>, Problem> {
     let scope = caller.scope(app, named)?;
     let world = app.engine.world();
     let own = |id: Id, row: &Stored| scope.is_none_or(|scope| row.merchant.unwrap_or(id) == scope);
@@ -153,7 +153,10 @@ fn by_slug(app: &App, body: &mut Value) {
     }
 }
 
-async fn create<T: Serialize>(ask: Ask<(), (), T>, thing: Thing) -> Result<(std::sync::Arc<App>, Id, Option<String>), Problem> {
+pub(super) async fn create<T: Serialize>(
+    ask: Ask<(), (), T>,
+    thing: Thing,
+) -> Result<(std::sync::Arc<App>, Id, Option<String>), Problem> {
     let Ask { app, caller, body, .. } = ask;
     let mut part = without_nulls(json!(body));
     if thing != Thing::Merchant {
@@ -172,7 +175,7 @@ fn without_nulls(mut part: Value) -> Value {
     part
 }
 
-async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::sync::Arc<App>, Id), Problem> {
+pub(super) async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::sync::Arc<App>, Id), Problem> {
     let version = ask.if_match()?;
     let Ask { app, caller, path, body, .. } = ask;
     let (id, _) = row(&app, &caller, kind, &path.id)?;
@@ -180,7 +183,7 @@ async fn change<P>(ask: Ask<ById, (), Patch<P>>, kind: Kind) -> Result<(std::syn
     Ok((app, id))
 }
 
-async fn remove(ask: Ask<ById>, kind: Kind) -> Answered<()> {
+pub(super) async fn remove(ask: Ask<ById>, kind: Kind) -> Answered<()> {
     let version = ask.if_match()?;
     let Ask { app, caller, path, .. } = ask;
     let (id, _) = row(&app, &caller, kind, &path.id)?;
@@ -188,7 +191,7 @@ async fn remove(ask: Ask<ById>, kind: Kind) -> Answered<()> {
     reply(())
 }
 
-fn stored(app: &App, id: Id) -> Result<Stored, Problem> {
+pub(super) fn stored(app: &App, id: Id) -> Result<Stored, Problem> {
     app.engine.world().rows.get(&id).cloned().ok_or_else(|| Problem::not_found("no such thing"))
 }
 

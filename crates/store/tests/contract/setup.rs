@@ -62,7 +62,7 @@ fn change(object: Id, by: &str, at: Timestamp) -> Audit {
 async fn every_kind_of_row_comes_back_as_it_was_put() {
     let world = world().await;
     let mut rows = Vec::new();
-    for kind in [Kind::Merchant, Kind::Outlet, Kind::Connection, Kind::Flow, Kind::Endpoint] {
+    for kind in [Kind::Merchant, Kind::Outlet, Kind::Connection, Kind::Flow, Kind::Endpoint, Kind::Recipient] {
         let row = SetupRow { sealed: Some(vec![0, 1, 2]), ..world.row(kind, "same-slug", json!({ "b": 1, "a": [null, 1.5] })) };
         rows.push(row);
     }

@@ -12,6 +12,7 @@ mod migrate;
 mod moment;
 mod places;
 mod providers;
+mod recipients;
 mod replay;
 mod secrets;
 mod show;
@@ -77,7 +78,7 @@ enum Command {
         #[arg(long, default_value = "127.0.0.1:8090")]
         listen: SocketAddr,
     },
-    /// Set up merchants, outlets, connections, flows and endpoints by a file.
+    /// Set up merchants, outlets, connections, flows, endpoints and recipients by a file.
     Apply {
         file: PathBuf,
         /// Only show what would change.
@@ -105,6 +106,11 @@ enum Command {
     Endpoints {
         #[command(subcommand)]
         what: endpoints::EndpointsCommand,
+    },
+    /// Recipients: the merchants' people who get notices.
+    Recipients {
+        #[command(subcommand)]
+        what: recipients::RecipientsCommand,
     },
     /// Providers.
     Providers {
@@ -462,6 +468,7 @@ impl Cli {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
             Command::Digest(args) => return digest::run(asker, args, self.json).await,
+            Command::Recipients { what } => return recipients::run(asker, what, self.json).await,
             Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
