@@ -60,6 +60,9 @@ pub(super) fn svg(digest: &Digest, language: Language) -> String {
             write(x, 197.0, 14, 600, color, "start", &text);
         }
     }
+    if digest.visits + digest.visits_before == 0 {
+        write(WIDTH / 2.0, (TOP + FOOT) / 2.0, 17, 400, GREY, "middle", words::no_visits(language));
+    }
     bars(&mut svg, digest, language);
     svg.push_str("</svg>\n");
     svg

@@ -101,8 +101,8 @@ pub(super) fn bar(at: i8, span: Span, language: Language) -> String {
 
 pub(super) fn title(span: Span, language: Language) -> &'static str {
     match span {
-        Span::Day => pick(language, ["Итоги дня", "Kun yakuni", "The day"]),
-        Span::Week => pick(language, ["Итоги недели", "Hafta yakuni", "The week"]),
+        Span::Day => pick(language, ["Итоги дня", "Kun yakuni", "The day in figures"]),
+        Span::Week => pick(language, ["Итоги недели", "Hafta yakuni", "The week in figures"]),
     }
 }
 
@@ -155,6 +155,10 @@ pub(super) fn held(language: Language) -> &'static str {
 
 pub(super) fn week_before(language: Language) -> &'static str {
     pick(language, ["неделей раньше", "bir hafta oldin", "a week before"])
+}
+
+pub(super) fn no_visits(language: Language) -> &'static str {
+    pick(language, ["Визитов и заказов не было", "Tashrif va buyurtmalar bo‘lmadi", "No visits and no orders"])
 }
 
 pub(super) fn nothing(language: Language) -> &'static str {
