@@ -10,6 +10,7 @@ use crate::{PROVIDERS, provider, testing};
 fn open(id: &str) -> Box<dyn Connector> {
     let settings = match id {
         "smsru" => json!({ "api_id": "A1B2C3D4-1111-2222-3333-444455556666" }),
+        "resend" => json!({ "api_key": "re_1", "from": "noreply@mail.example.com" }),
         _ => json!({}),
     };
     provider(id).unwrap().open(settings).unwrap()
@@ -119,7 +120,7 @@ fn a_body_of_nothing_but_nonsense_leaves_a_bounded_number_of_notes() {
 #[test]
 fn the_methods_of_each_provider_are_told() {
     let methods = |id| open(id).methods();
-    for id in ["iiko", "rkeeper", "yclients", "log"] {
+    for id in ["iiko", "rkeeper", "yclients", "log", "resend"] {
         assert_eq!(methods(id), ["POST"], "{id}");
     }
     for id in ["amocrm", "smsru"] {

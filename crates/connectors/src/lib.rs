@@ -12,6 +12,7 @@ mod form;
 mod iiko;
 mod log;
 mod notice;
+mod resend;
 mod rkeeper;
 mod smsru;
 #[cfg(test)]
@@ -24,7 +25,7 @@ pub use webpush::new_vapid_keys;
 
 /// Every provider that the hub knows.
 pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, webpush::PROVIDER, fcm::PROVIDER];
+    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, resend::PROVIDER, webpush::PROVIDER, fcm::PROVIDER];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

@@ -48,6 +48,10 @@ impl Messages for Log {
         self.channel
     }
 
+    fn reaches_people(&self) -> bool {
+        false
+    }
+
     fn tells_delivery(&self) -> bool {
         false
     }

@@ -19,12 +19,12 @@ use uzel_model::{
     Address, CallError, Client, Event, Id, Job, Outbound, Refusal, Timestamp as At,
     id::Kind,
     phone,
-    port::{Found, Sent},
+    port::{Found, Messages, Sent},
     schedule::backoff,
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, Link, RequestLabel, breaker, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, trace};
+use crate::{Engine, Link, RequestLabel, breaker, code, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, review, trace};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
@@ -196,6 +196,9 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
     let call = Call::new(engine, &link, &command.trace).in_place(lease_until);
     let outcome = match before(engine, &link, &command) {
         Some(outcome) => outcome,
+        None if is_forgotten(&link, &command, engine.clock.now()) => {
+            failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change)
+        }
         None => make(engine, &link, &command, &call, &mut change).await,
     };
     let has_tried = call.has_tried();
@@ -231,6 +234,9 @@ pub(crate) async fn finish(
     }
     // A provider's words may repeat what it was sent.
     outcome.reason = outcome.reason.map(|reason| link.without_secrets(&reason));
+    if outcome.state == CommandState::Done {
+        change.link_news.extend(review::sent(&engine.world(), link, command, engine.clock.now()));
+    }
     change.settlement = Some(settlement(command, outcome, exchanges));
     settle(engine, change).await;
 }
@@ -276,19 +282,22 @@ async fn settle(engine: &Engine, change: Change) {
 
 /// What stands before every message: the person's word, its age, quiet hours.
 fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
-    let Job::Send { consent, .. } = &command.job else { return None };
+    let Job::Send { consent, content, .. } = &command.job else { return None };
     let now = engine.clock.now();
+    // Somebody has asked for a code, whatever they think of other messages.
+    let asked_for = content.code.is_some();
     let flow = command.flow.and_then(|id| engine.world().flow(id).cloned());
     if command.flow.is_some() && flow.is_none() {
         // Its rules cannot be read now: without them nothing may go.
         let at = now + SignedDuration::from_mins(1);
         return Some(Outcome { counts: false, ..Outcome::again(at, "its flow cannot be used".to_owned()) });
     }
-    if command.contact.opted_out {
+    let channel = link.connector.messages().map(|messages| messages.channel());
+    if command.contact.refuses(channel) && !asked_for {
         return Some(Outcome::held("opt_out"));
     }
     let needs_consent = *consent || flow.as_ref().is_some_and(|flow| flow.doc.ground == Ground::Consent);
-    if needs_consent && !command.contact.consented {
+    if needs_consent && !command.contact.agrees(channel) {
         return Some(Outcome::held("no_consent"));
     }
     if command.latest_at.is_some_and(|latest| latest < now) {
@@ -297,6 +306,17 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     let zone = command_zone(engine, link, command);
     let open_at = flow.map_or(now, |flow| flow.open_at(now, &zone));
     (open_at > now).then(|| Outcome { counts: false, ..Outcome::again(open_at, "quiet hours".to_owned()) })
+}
+
+/// Why a message is not sent again.
+const FORGOTTEN: &str = "it was tried before, and its provider knows its key no longer: sent again it might come twice";
+
+/// Whether a repeat would be a new message to the provider. What was never tried is none.
+fn is_forgotten(link: &Link, command: &Command, now: Timestamp) -> bool {
+    let Job::Send { .. } = &command.job else { return false };
+    let known_for = link.connector.messages().and_then(Messages::known_for);
+    let until = known_for.and_then(|known_for| command.due_at.checked_add(known_for).ok());
+    command.attempts > 0 && until.is_some_and(|until| until < now)
 }
 
 /// The zone of the outlet that the visit was to.
@@ -338,7 +358,13 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
         Job::Send { to, content, .. } => match link.connector.messages() {
             Some(messages) if messages.channel().takes(to) => {
                 let key = command.id.to_string();
-                messages.send(&client, Outbound { to, content, key: &key }).await.map(Made::Sent)
+                let (content, secret) = code::opened(call.engine, command, content)?;
+                call.hide(secret.clone());
+                let sent = messages.send(&client, Outbound { to, content: &content, key: &key }).await;
+                match secret {
+                    Some(secret) => sent.map(Made::Sent).map_err(|error| code::without(error, &secret)),
+                    None => sent.map(Made::Sent),
+                }
             }
             Some(_) => Err(CallError::refused(Refusal::Ours, "address", "this channel does not take such an address")),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
@@ -384,6 +410,7 @@ async fn looked_up(engine: &Engine, link: &Link, command: &Command, found: Found
             NewEvent { event, commands, call_off: None, pending: false }
         }
     };
+    change.links = review::made(&engine.world(), [&resolved], now);
     change.resolved = Some(resolved);
     Outcome::ended(CommandState::Done, reason, "ok")
 }
@@ -413,7 +440,9 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
     match error {
         CallError::Unreachable(_) => later(soon(), reason),
         CallError::Later { at, .. } => later(at.unwrap_or_else(soon).max(now + SignedDuration::from_millis(200)), reason),
-        CallError::Lost(_) | CallError::Unreadable(_) if command.job.repeatable() => later(soon(), reason),
+        CallError::Lost(_) | CallError::Unreadable(_) if command.job.repeatable() && !is_forgotten(link, command, now) => {
+            later(soon(), reason)
+        }
         CallError::Lost(_) | CallError::Unreadable(_) => {
             notice("unknown");
             Outcome::ended(CommandState::Unknown, Some(reason), "unknown")
@@ -472,6 +501,7 @@ fn log_text(engine: &Engine, command: &Command, journal: Id) {
     let Job::Send { to, content, .. } = &command.job else { return };
     let masked = to.masked();
     if engine.options.print_texts {
+        let Ok((content, _)) = code::opened(engine, command, content) else { return };
         tracing::warn!(journal.id = %journal, to = masked, text = content.text, "development mode: this text was NOT sent");
     } else {
         tracing::warn!(journal.id = %journal, to = masked, "no messages are sent: the text is in the journal only");

@@ -7,26 +7,36 @@ use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uzel_model::{
-    Address, Content, Id, Job,
+    Address, Channel, Content, Id, Job, Provider,
     check::{self, Fault},
     id::Kind,
-    phone::{self, Kind as PhoneKind, Phone},
+    message::{Attachment, Template},
     port::Messages,
     signature::fingerprint,
 };
-use uzel_store::{Change, Command, CommandState, Contact, NewCommand, Once, StoreError};
+use uzel_store::{Change, Command, CommandState, Contact, NewCommand, Once, StoreError, TimelineCommand};
 
-use crate::{Engine, Link, Role, World, flow::Ground, tick};
+use crate::{
+    Engine, Link, Role, World,
+    flow::Ground,
+    sender::{self, Wish},
+    tick,
+};
+
+mod content;
+
+use content::content;
+pub(crate) use content::{subject_fault, template_faults};
 
 /// How long a caller's key is remembered.
 const KEY_LIFE: SignedDuration = SignedDuration::from_hours(72);
 const KEY_BYTES_MAX: usize = 255;
-const TEXT_BYTES_MAX: usize = 4_096;
+pub(crate) const TEXT_BYTES_MAX: usize = 4_096;
 /// A message that goes later than this after its time is held back, unless the command says otherwise.
 const LATEST: SignedDuration = SignedDuration::from_hours(24);
 const AHEAD_MAX: SignedDuration = SignedDuration::from_hours(366 * 24);
 
-/// A text to one person, as it is asked for.
+/// A message to one person, as it is asked for.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(example = serde_json::json!({
@@ -41,10 +51,29 @@ pub struct CommandRequest {
     /// The same, by the word that flows have for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub via: Option<String>,
-    /// The person's phone.
+    /// Instead of a connection: the merchant's first that sends by this channel and is not paused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channel: Option<Channel>,
+    /// Only by a connection to this provider.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provider: Option<String>,
+    /// The person's phone; by `email` a mailbox, by `telegram` a chat's number, by `push` a device.
     pub to: String,
-    /// What is sent.
+    /// What is sent, in plain words. With `template` or `html` it may be missing.
+    #[serde(default)]
     pub text: String,
+    /// A message that the provider has approved (WhatsApp).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<Template>,
+    /// Of an e-mail; the title of a push notice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// Of an e-mail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub html: Option<String>,
+    /// Files that go with an e-mail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub attachments: Vec<Attachment>,
     /// Without it: now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub due_at: Option<Timestamp>,
@@ -56,6 +85,15 @@ pub struct CommandRequest {
 }
 
 impl CommandRequest {
+    fn wish(&self) -> Wish<'_> {
+        Wish {
+            connection: self.connection.as_deref(),
+            via: self.via.as_deref(),
+            channel: self.channel,
+            provider: self.provider.as_deref(),
+        }
+    }
+
     /// Of JSON, in which the merchant may be missing where the way it came names one.
     pub(crate) fn read(body: &[u8], merchant: &str) -> Result<Self, Refused> {
         let mut value: serde_json::Value =
@@ -85,6 +123,11 @@ pub struct Accepted {
     pub id: Id,
     /// How it stands.
     pub state: CommandState,
+    /// The connection that sends it.
+    pub connection: Id,
+    /// No provider stands behind that connection: it goes to the journal and to nobody.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dev: bool,
     /// It was asked for before, with this key and this body.
     #[serde(skip)]
     pub repeated: bool,
@@ -130,14 +173,14 @@ impl Engine {
         if let Some(accepted) = self.asked_before(key, body, now).await? {
             return Ok(accepted);
         }
-        let new = build(&self.world(), holder, &request, now).map_err(Refused::Invalid)?;
-        let id = new.command.id;
+        let (new, dev) = build(&self.world(), self.providers, holder, &request, now).map_err(Refused::Invalid)?;
+        let (id, connection) = (new.command.id, new.command.connection);
         let once = Once { key, body, command: id, until: now.saturating_add(KEY_LIFE).unwrap_or(Timestamp::MAX) };
         let change = Change { commands: vec![new], once: Some(once), now: Some(now), ..Change::default() };
         match self.store.apply(change).await {
             Ok(_) => {
                 self.due.notify_one();
-                Ok(Accepted { id, state: CommandState::Waiting, repeated: false })
+                Ok(Accepted { id, state: CommandState::Waiting, connection, dev, repeated: false })
             }
             // The same was asked for at the same moment.
             Err(StoreError::Conflict) => self.asked_before(key, body, now).await?.ok_or(Refused::Store(StoreError::Busy)),
@@ -150,28 +193,37 @@ impl Engine {
         if before.body != body {
             return Err(Refused::OtherBody);
         }
-        let state = self.store.command(before.command).await?.map_or(CommandState::Waiting, |(_, command)| command.state);
-        Ok(Some(Accepted { id: before.command, state, repeated: true }))
+        // It was queued together with the key.
+        let Some((_, command)) = self.store.command(before.command).await? else { return Err(Refused::Store(StoreError::Busy)) };
+        let dev = self.world().links.get(&command.connection).is_some_and(|link| !sender::reaches_people(link));
+        let TimelineCommand { id, state, connection, .. } = command;
+        Ok(Some(Accepted { id, state, connection, dev, repeated: true }))
     }
 }
 
 /// The command, or every fault of what was asked.
-fn build(world: &World, holder: &Holder, request: &CommandRequest, now: Timestamp) -> Result<NewCommand, Vec<Fault>> {
+fn build(
+    world: &World,
+    providers: &[Provider],
+    holder: &Holder,
+    request: &CommandRequest,
+    now: Timestamp,
+) -> Result<(NewCommand, bool), Vec<Fault>> {
     let mut faults = Vec::new();
     // Another's merchant looks as if it did not exist.
     let merchant = world.merchant(&request.merchant).filter(|merchant| holder.merchant.is_none_or(|own| own == *merchant));
     if merchant.is_none() {
         faults.push(Fault::new("/merchant", format!("no merchant `{}`", request.merchant)));
     }
-    let link = merchant.and_then(|merchant| sender(world, merchant, request).map_err(|fault| faults.push(fault)).ok());
+    let found = merchant.and_then(|merchant| {
+        sender::sender(world, providers, merchant, request.wish()).map_err(|none| faults.push(none.into())).ok()
+    });
+    // Where none sends, what is sent is judged as it would go by the channel that is named, or as a text.
+    let by_link = found.and_then(|link| link.connector.messages()).map(Messages::channel);
+    let channel = by_link.or(request.channel).unwrap_or(Channel::Sms);
     let country = merchant.and_then(|merchant| world.merchants.get(&merchant)).map_or("RU", |(_, merchant)| &merchant.country);
-    let phone = receiver(&request.to, country).map_err(|fault| faults.push(fault)).ok();
-    let text = request.text.trim();
-    if text.is_empty() {
-        faults.push(Fault::new("/text", "is empty"));
-    } else if text.len() > TEXT_BYTES_MAX {
-        faults.push(Fault::new("/text", format!("may have {TEXT_BYTES_MAX} bytes at the most, not {}", text.len())));
-    }
+    let to = sender::receiver(&request.to, channel, country).map_err(|fault| faults.push(fault)).ok();
+    let content = content(request, channel, &mut faults);
     let due_at = request.due_at.unwrap_or(now).max(now);
     let latest_at = request.latest_at.unwrap_or_else(|| due_at.saturating_add(LATEST).unwrap_or(Timestamp::MAX));
     if due_at > now.saturating_add(AHEAD_MAX).unwrap_or(Timestamp::MAX) {
@@ -180,20 +232,35 @@ fn build(world: &World, holder: &Holder, request: &CommandRequest, now: Timestam
     if latest_at < due_at {
         faults.push(Fault::new("/latest_at", "is before the text is due, or has passed: it would never go"));
     }
-    let (Some(merchant), Some(link), Some(phone), true) = (merchant, link, phone, faults.is_empty()) else {
-        return Err(faults);
-    };
+    let (Some(link), Some(to), true) = (found, to, faults.is_empty()) else { return Err(faults) };
+    let ordering_key = format!("{}/{}", link.id, to.key());
+    let message = Message { to, content, consent: request.ground == Ground::Consent, due_at, latest_at };
+    Ok((queued(link, message, Some(ordering_key)), !sender::reaches_people(link)))
+}
+
+/// A message to one person that belongs to no flow.
+pub(crate) struct Message {
+    pub(crate) to: Address,
+    pub(crate) content: Content,
+    pub(crate) consent: bool,
+    pub(crate) due_at: Timestamp,
+    pub(crate) latest_at: Timestamp,
+}
+
+/// The command that brings a message by a connection. Without an ordering key it waits for no other.
+pub(crate) fn queued(link: &Link, message: Message, ordering_key: Option<String>) -> NewCommand {
     let id = Id::new(Kind::Command);
+    let Message { to, content, consent, due_at, latest_at } = message;
     let command = Command {
         id,
-        merchant,
+        merchant: link.merchant,
         connection: link.id,
         flow: None,
         event: None,
         job: Job::Send {
-            to: Address::Phone(phone.e164.clone()),
-            content: Content::text(text).into(),
-            consent: request.ground == Ground::Consent,
+            to,
+            content: Box::new(content),
+            consent,
             repeatable: link.connector.messages().is_some_and(Messages::repeatable),
         },
         due_at,
@@ -204,30 +271,6 @@ fn build(world: &World, holder: &Holder, request: &CommandRequest, now: Timestam
         lease: 0,
         trace: tick::new_trace(),
     };
-    let ordering_key = format!("{}/{}", link.id, phone.e164);
-    Ok(NewCommand { command, ordering_key, subject: format!("command/{id}"), held: None, slot: None })
-}
-
-fn sender<'a>(world: &'a World, merchant: Id, request: &CommandRequest) -> Result<&'a Link, Fault> {
-    let (place, name) = match (&request.connection, &request.via) {
-        (Some(name), None) => ("/connection", name),
-        (None, Some(name)) => ("/via", name),
-        (None, None) => return Err(Fault::new("/connection", "is missing: name the connection that sends, or give `via`")),
-        (Some(_), Some(_)) => return Err(Fault::new("/via", "stands beside `connection`: give one of the two")),
-    };
-    let by_id = || name.parse().ok().and_then(|id| world.links.get(&id)).filter(|link| link.merchant == merchant);
-    let found = world.link_of(merchant, name).or_else(by_id);
-    let link = found.ok_or_else(|| Fault::new(place, format!("no connection `{name}` of this merchant that can be used")))?;
-    if link.connector.messages().is_none() {
-        return Err(Fault::new(place, format!("{} sends no messages", link.provider.name)));
-    }
-    Ok(link)
-}
-
-fn receiver(to: &str, country: &str) -> Result<Phone, Fault> {
-    let phone = phone::read_text(to, country).map_err(|error| Fault::new("/to", error.to_string()))?;
-    match phone.kind {
-        PhoneKind::Mobile => Ok(phone),
-        _ => Err(Fault::new("/to", "is no mobile number: it takes no text")),
-    }
+    let ordering_key = ordering_key.unwrap_or_else(|| id.to_string());
+    NewCommand { command, ordering_key, subject: format!("command/{id}"), held: None, slot: None }
 }

@@ -19,7 +19,7 @@ use uzel_model::{
 };
 use uzel_store::{Command, Contact, NewCommand, Slot};
 
-use crate::trial;
+use crate::{review::Links, trial};
 
 /// On what ground people are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +45,12 @@ pub struct FlowDoc {
     /// When that was decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ground_at: Option<String>,
+    /// Only for these outlets, by their slugs; without any: for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outlets: Vec<String>,
+    /// Only for what these connections tell, by their slugs; without any: for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<String>,
     /// A condition in CEL over `event`, for instance `double(event.data.sum) > 500.0`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub when: Option<String>,
@@ -65,7 +71,8 @@ pub struct FlowDoc {
     pub latest: String,
     /// The connection that sends, by its slug.
     pub via: String,
-    /// The text, a template: `{{ name }}`, `{{ outlet }}`, `{{ event.data.sum }}`. Names may be missing.
+    /// The text, a template: `{{ name }}`, `{{ outlet }}`, `{{ event.data.sum }}`. Names may be missing. `{{ link }}` leads to the
+    /// page that asks for a review, `{{ unsubscribe }}` to the one that ends messages.
     pub text: String,
     /// Also for events read from before the connection was set up.
     #[serde(default)]
@@ -91,6 +98,7 @@ pub struct Flow {
     latest: SignedDuration,
     quiet: Option<QuietHours>,
     texts: Environment<'static>,
+    holds_links: bool,
 }
 
 impl std::fmt::Debug for Flow {
@@ -112,6 +120,12 @@ pub enum Decision {
 pub struct Place<'a> {
     pub zone: &'a TimeZone,
     pub outlet: &'a str,
+    /// The same by its slug, where there is one.
+    pub outlet_slug: Option<&'a str>,
+    /// The connection whose event it is, by its slug.
+    pub source: &'a str,
+    /// The hub's own address, below which short links lie.
+    pub public_url: Option<&'a str>,
     /// The sending connection.
     pub via: Id,
     /// Whether its messages may be sent again ([`uzel_model::port::Messages::repeatable`]).
@@ -159,9 +173,10 @@ pub(crate) fn judge(program: &Program, event: &Event) -> Result<cel::Value, Exec
 }
 
 /// The text for an event.
-pub(crate) fn render(texts: &Environment<'_>, event: &Event, outlet: &str) -> Result<String, minijinja::Error> {
+pub(crate) fn render(texts: &Environment<'_>, event: &Event, outlet: &str, links: &Links) -> Result<String, minijinja::Error> {
     let name = event.name.as_deref().unwrap_or_default();
-    texts.get_template("text")?.render(context! { name, outlet, event => minijinja::value::Serde(event) })
+    let Links { link, unsubscribe } = links;
+    texts.get_template("text")?.render(context! { name, outlet, link, unsubscribe, event => minijinja::value::Serde(event) })
 }
 
 impl FlowDoc {
@@ -190,6 +205,13 @@ impl FlowDoc {
             faults.push(("text", "is empty".to_owned()));
         }
         faults
+    }
+
+    /// Whether its text holds links of the hub.
+    pub(crate) fn holds_links(&self) -> bool {
+        let texts = self.texts().ok();
+        let names = texts.and_then(|texts| Some(texts.get_template("text").ok()?.undeclared_variables(false)));
+        names.is_some_and(|names| names.contains("link") || names.contains("unsubscribe"))
     }
 
     fn program(&self) -> Result<Option<Program>, String> {
@@ -244,6 +266,7 @@ impl Flow {
             latest: duration(&doc.latest)?,
             quiet: doc.quiet()?,
             texts: doc.texts()?,
+            holds_links: doc.holds_links(),
             doc,
         })
     }
@@ -261,6 +284,9 @@ impl Flow {
         if event.history && !self.doc.history {
             return nothing("from before the connection was set up".to_owned());
         }
+        if let Some(why) = self.elsewhere(place) {
+            return nothing(why);
+        }
         match self.condition(event) {
             Ok(true) => {}
             Ok(false) => return nothing("its condition is not met".to_owned()),
@@ -270,14 +296,30 @@ impl Flow {
             let why = event.phone_error.map_or_else(|| "no phone".to_owned(), |error| format!("no phone: {error}"));
             return nothing(why);
         };
-        let text = match self.text(event, place.outlet) {
+        if self.holds_links && place.public_url.is_none() {
+            return nothing("its text holds a link, and the hub does not know its public address: set `public_url`".to_owned());
+        }
+        let links = Links::new(place.public_url);
+        let text = match self.text(event, place.outlet, &links) {
             Ok(text) => text,
             Err(why) => return nothing(format!("its text cannot be made: {why}")),
         };
-        Decision::Command(Box::new(self.command(event, phone, text, place)))
+        let unsubscribe_url = links.unsubscribe.filter(|url| text.contains(url.as_str()));
+        let content = Content { unsubscribe_url, ..Content::text(text) };
+        Decision::Command(Box::new(self.command(event, phone, content, place)))
     }
 
-    fn command(&self, event: &Event, phone: &Phone, text: String, place: Place<'_>) -> NewCommand {
+    /// Why it is not for this place, if so.
+    fn elsewhere(&self, place: Place<'_>) -> Option<String> {
+        let FlowDoc { outlets, sources, .. } = &self.doc;
+        let is_in = |names: &[String], slug: Option<&str>| names.is_empty() || names.iter().any(|name| Some(name.as_str()) == slug);
+        if !is_in(outlets, place.outlet_slug) {
+            return Some("it is for other outlets".to_owned());
+        }
+        (!is_in(sources, Some(place.source))).then(|| "it is for other sources".to_owned())
+    }
+
+    fn command(&self, event: &Event, phone: &Phone, content: Content, place: Place<'_>) -> NewCommand {
         // What happens in the provider's future is a wrong clock there.
         let happened = event.at.min(place.now);
         let wanted = happened.saturating_add(self.delay).unwrap_or(place.now).max(place.now);
@@ -305,7 +347,7 @@ impl Flow {
             event: Some(event.id),
             job: Job::Send {
                 to: Address::Phone(phone.e164.clone()),
-                content: Content::text(text).into(),
+                content: content.into(),
                 consent: false,
                 repeatable: place.repeatable,
             },
@@ -335,8 +377,8 @@ impl Flow {
         }
     }
 
-    fn text(&self, event: &Event, outlet: &str) -> Result<String, String> {
-        let text = render(&self.texts, event, outlet).map_err(|error| error.to_string())?;
+    fn text(&self, event: &Event, outlet: &str, links: &Links) -> Result<String, String> {
+        let text = render(&self.texts, event, outlet, links).map_err(|error| error.to_string())?;
         let text = text.trim().to_owned();
         if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text) }
     }

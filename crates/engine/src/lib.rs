@@ -6,7 +6,9 @@ mod breaker;
 pub mod bridge;
 mod call;
 mod clock;
+pub mod code;
 mod command;
+pub mod consent;
 pub mod desk;
 pub mod devices;
 mod digest;
@@ -23,12 +25,15 @@ mod masks;
 mod metrics;
 mod networks;
 mod nodes;
+pub mod opt_outs;
 mod outward;
 mod rate;
 mod read;
 pub mod recipient;
 mod replay;
+pub mod review;
 mod rhythm;
+mod sender;
 pub mod setup;
 mod target;
 mod tick;
@@ -56,6 +61,7 @@ pub use jetstream::NatsOptions;
 pub use keys::{ApiKey, NewKey, Role};
 pub use metrics::{Metrics, ProviderLabel, RequestLabel, Route};
 pub use networks::Networks;
+pub use sender::{ChannelState, SenderState};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uzel_model::{Id, Provider, Request, Response, connector::Answer};
@@ -148,7 +154,7 @@ impl Engine {
     ) -> Result<Arc<Self>, StoreError> {
         let setup = store.setup().await?;
         vault.take_up(&setup.envelopes);
-        let world = World::build(setup, providers, &vault);
+        let world = World::build(setup, providers, &vault).at(options.public_url.clone());
         store.hash_phones_by(erase::phone_hash(&vault));
         let outward = outward::Outward::new(&options, !clock.is_simulated());
         let mut metrics = Metrics::default();
@@ -241,7 +247,7 @@ impl Engine {
     async fn stored_world(&self) -> Result<World, StoreError> {
         let setup = self.store.setup().await?;
         self.vault.take_up(&setup.envelopes);
-        Ok(World::build(setup, self.providers, &self.vault))
+        Ok(World::build(setup, self.providers, &self.vault).at(self.options.public_url.clone()))
     }
 
     /// Uses what is stored from now on. No call carries the login of where its connection pointed before to where it points

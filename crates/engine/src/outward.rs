@@ -8,10 +8,10 @@ use std::{
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::{sync::Semaphore, time::Instant};
-use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind};
+use uzel_model::{Bytes, CallError, Id, Outgoing, Reply, Secret, Transport, id::Kind, message::HIDDEN};
 use uzel_store::Exchange;
 
 use crate::{
@@ -167,6 +167,8 @@ pub(crate) struct Call<'a> {
     /// From then on another node may renew the login.
     pub(crate) login_until: Mutex<Option<Instant>>,
     exchanges: Mutex<Vec<Exchange>>,
+    /// A code in what is sent: it is hidden in what is journalled.
+    hidden: Mutex<Option<String>>,
 }
 
 impl<'a> Call<'a> {
@@ -180,6 +182,7 @@ impl<'a> Call<'a> {
             lease_until: None,
             login_until: Mutex::default(),
             exchanges: Mutex::default(),
+            hidden: Mutex::default(),
         }
     }
 
@@ -209,6 +212,11 @@ impl<'a> Call<'a> {
     /// Whether anything went out, a connection that was not made included.
     pub(crate) fn has_tried(&self) -> bool {
         !self.exchanges.lock().is_empty()
+    }
+
+    /// From now on this code is hidden in what is journalled.
+    pub(crate) fn hide(&self, code: Option<String>) {
+        *self.hidden.lock() = code;
     }
 
     pub(crate) fn trace(&self) -> &str {
@@ -335,6 +343,9 @@ impl<'a> Call<'a> {
     fn mask(&self, text: &str) -> String {
         // Before it is cut: a piece of a secret at the cut would not be known as one.
         let mut masked = self.link.without_secrets(text);
+        if let Some(code) = &*self.hidden.lock() {
+            masked = masked.replace(code.as_str(), HIDDEN);
+        }
         if let Some((end, _)) = masked.char_indices().nth(KEPT_BYTES_MAX) {
             masked.truncate(end);
             masked.push('…');
@@ -376,7 +387,7 @@ impl Transport for Call<'_> {
                 return Ok(reply);
             }
         }
-        judge(reply, outgoing.repeatable, self.engine.clock.now())
+        judge(reply, &outgoing, self.engine.clock.now())
     }
 
     fn now(&self) -> Timestamp {
@@ -384,28 +395,18 @@ impl Transport for Call<'_> {
     }
 }
 
-/// Seconds or an HTTP date, a day ahead at the most.
-fn retry_after(value: &str, now: Timestamp) -> Option<Timestamp> {
-    let at = match value.parse::<i64>() {
-        Ok(wait) => now.checked_add(SignedDuration::from_secs(wait)).ok()?,
-        Err(_) => jiff::fmt::rfc2822::parse(value).ok()?.timestamp(),
-    };
-    (now..=now + SignedDuration::from_hours(24)).contains(&at).then_some(at)
-}
-
 /// Turns statuses that mean the same everywhere into errors.
-fn judge(reply: Reply, repeatable: bool, now: Timestamp) -> Result<Reply, CallError> {
+fn judge(reply: Reply, outgoing: &Outgoing, now: Timestamp) -> Result<Reply, CallError> {
     let status = reply.status;
     match status {
         401 => Err(CallError::Unauthorized("the provider answers 401: the login is not good".to_owned())),
-        429 => {
-            let at = reply.header("retry-after").and_then(|value| retry_after(value.trim(), now));
-            Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at })
+        429 if !outgoing.reads_429 => {
+            Err(CallError::Later { reason: "the provider answers 429: too many calls".to_owned(), at: reply.retry_at(now) })
         }
         503 => Err(CallError::Unreachable("the provider answers 503: not available".to_owned())),
         300..=399 => Err(CallError::Unreadable(format!("the provider answers {status}: redirects are not followed"))),
         // Behind these the work may have been done.
-        500.. if !repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
+        500.. if !outgoing.repeatable => Err(CallError::Lost(format!("the provider answers {status}"))),
         500.. => Err(CallError::Unreachable(format!("the provider answers {status}"))),
         _ => Ok(reply),
     }
@@ -418,17 +419,6 @@ mod tests {
     use reqwest::dns::Resolve;
 
     use super::*;
-
-    #[test]
-    fn a_provider_names_the_time_of_the_next_try_in_seconds_or_as_a_date() {
-        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
-        let at = |value: &str| retry_after(value, now).map(|at| at.to_string());
-        assert_eq!(at("30").as_deref(), Some("2026-11-24T12:00:30Z"));
-        assert_eq!(at("Tue, 24 Nov 2026 12:05:00 GMT").as_deref(), Some("2026-11-24T12:05:00Z"));
-        for odd in ["", "-1", "soon", "86401", "9223372036854775807", "Tue, 24 Nov 2026 11:00:00 GMT", "Fri, 27 Nov 2026 12:00:00 GMT"] {
-            assert_eq!(at(odd), None, "{odd}");
-        }
-    }
 
     /// First a public address, then ours.
     fn rebinding(host: &str) -> std::io::Result<Vec<SocketAddr>> {

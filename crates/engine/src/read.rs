@@ -16,9 +16,9 @@ use uzel_model::{
 use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, NewEvent, Notice, Source, StoreError};
 
 use crate::{
-    Engine, Link, ProviderLabel, World, endpoint,
+    Engine, Link, ProviderLabel, World, consent, endpoint,
     flow::{Decision, Place},
-    trace,
+    review, trace,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -143,6 +143,7 @@ fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
     let mut mark = Mark { entry: entry.id, again: false, state: EntryState::Read, notes: Vec::new(), refs: Vec::new() };
     match world.links.get(&entry.connection) {
         _ if entry.is_erased() => mark.notes.push(ERASED.to_owned()),
+        _ if entry.provider == review::SOURCE => review::follow(world, entry, now, &mut mark, &mut change),
         None => {
             mark.state = EntryState::Dead;
             mark.notes.push("its connection does not exist or cannot be used".to_owned());
@@ -155,14 +156,21 @@ fn read(world: &World, entry: &Entry, now: Timestamp) -> Change {
             Ok(reading) => follow(world, link, entry, reading, now, &mut mark, &mut change),
         },
     }
+    change.links = review::made(world, &change.events, now);
     change.mark = Some(mark);
     change
 }
 
 fn follow(world: &World, link: &Link, entry: &Entry, reading: Reading, now: Timestamp, mark: &mut Mark, change: &mut Change) {
     mark.notes.extend(reading.skipped);
+    change.words = consent::chosen(link, entry, reading.choices);
     for happening in reading.happenings {
-        change.events.push(event(world, link, entry, happening, now, &mut mark.notes));
+        let new = event(world, link, entry, happening, now, &mut mark.notes);
+        if let Some(word) = consent::said(entry, &new.event) {
+            mark.notes.push(format!("wants no messages any more: {}", word.text));
+            change.words.push(word);
+        }
+        change.events.push(new);
     }
     for news in reading.statuses {
         if let Some(event) = status_event(link, entry, &news) {
@@ -305,7 +313,17 @@ pub(crate) fn decide(world: &World, link: &Link, event: &Event, now: Timestamp, 
             continue;
         };
         let repeatable = via.connector.messages().is_some_and(Messages::repeatable);
-        match flow.decide(event, Place { zone: &link.zone, outlet: &link.outlet_name, via: via.id, repeatable, now }) {
+        let place = Place {
+            zone: &link.zone,
+            outlet: &link.outlet_name,
+            outlet_slug: world.slugs(event).1,
+            source: &link.slug,
+            public_url: world.public_url.as_deref(),
+            via: via.id,
+            repeatable,
+            now,
+        };
+        match flow.decide(event, place) {
             Decision::Command(command) => commands.push(*command),
             Decision::Nothing(Some(why)) => notes.push(why),
             Decision::Nothing(None) => {}

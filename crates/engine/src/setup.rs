@@ -17,7 +17,7 @@ use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 pub use self::{endpoints::EndpointPart, recipients::RecipientPart};
-use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, target::Target, vault::Sealer, world::LinkDoc};
+use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, review::Maps, target::Target, vault::Sealer, world::LinkDoc};
 
 mod edit;
 mod endpoints;
@@ -98,6 +98,9 @@ pub struct OutletPart {
     /// `PC_POS`, `SMART` or `VIRTUAL`.
     #[serde(default)]
     pub pos_type: Option<String>,
+    /// Its pages on maps, which guests who leave a review are sent on to.
+    #[serde(default)]
+    pub maps: Maps,
 }
 
 /// A connection to a provider.
@@ -387,7 +390,11 @@ impl Planner<'_> {
                 // No file says anything of these.
                 pos_seen_at: before.as_ref().and_then(|outlet| outlet.pos_seen_at),
                 bridge: before.map(|outlet| outlet.bridge).unwrap_or_default(),
+                maps: part.maps.clone(),
             };
+            for (map, fault) in outlet.maps.faults() {
+                self.fault(&format!("/outlet/{place}/maps/{map}"), fault);
+            }
             self.country(&format!("/outlet/{place}/country"), &outlet.country);
             if !["PC_POS", "SMART", "VIRTUAL"].contains(&outlet.pos_type.as_str()) {
                 self.fault(&format!("/outlet/{place}/pos_type"), "must be `PC_POS`, `SMART` or `VIRTUAL`");
@@ -405,6 +412,11 @@ impl Planner<'_> {
                 self.fault(&format!("{at}/{field}"), fault);
             }
             self.via(&format!("{at}/via"), part, merchant);
+            self.places(&at, part, merchant);
+            if part.rule.holds_links() && self.engine.options.public_url.is_none() {
+                let why = "holds `{{ link }}` or `{{ unsubscribe }}`, and the hub does not know its public address: set `public_url`";
+                self.fault(&format!("{at}/text"), why);
+            }
             let mut rule = part.rule.clone();
             if rule.ground_at.is_none() {
                 // When the decision was made is part of its record: the first time it was applied.
@@ -434,6 +446,23 @@ impl Planner<'_> {
                 self.fault(at, format!("no connection `{}` of merchant `{of}`", rule.via));
             }
             _ => {}
+        }
+    }
+
+    /// The outlets and sources that a flow is for must be there.
+    fn places(&mut self, at: &str, part: &FlowPart, merchant: Id) {
+        if self.strangers.contains(&merchant) {
+            return;
+        }
+        let FlowPart { merchant: of, rule, .. } = part;
+        for (field, word, kind, names) in
+            [("outlets", "outlet", Kind::Outlet, &rule.outlets), ("sources", "connection", Kind::Connection, &rule.sources)]
+        {
+            for (place, name) in names.iter().enumerate() {
+                if self.find(kind, Some(merchant), name).is_none() {
+                    self.fault(&format!("{at}/{field}/{place}"), format!("no {word} `{name}` of merchant `{of}`"));
+                }
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use uzel_model::{
     phone::{Kind as PhoneKind, Phone},
 };
 
-use crate::flow;
+use crate::{flow, review::Links};
 
 /// An event of this type. Its data are empty, since every provider fills them differently.
 pub(crate) fn sample(kind: &str) -> Event {
@@ -65,7 +65,7 @@ pub(crate) fn condition(program: &Program, kinds: &[String]) -> Result<(), Strin
 /// What makes this text fail for every event of these types.
 pub(crate) fn text(texts: &Environment<'_>, kinds: &[String]) -> Result<(), String> {
     for kind in kinds {
-        let Err(error) = flow::render(texts, &sample(kind), "Café") else { continue };
+        let Err(error) = flow::render(texts, &sample(kind), "Café", &Links::sample()) else { continue };
         // The other kinds of error may hang on the data.
         let unknown = matches!(
             error.kind(),

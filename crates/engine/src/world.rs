@@ -24,6 +24,7 @@ use crate::{
     keys::ApiKey,
     masks::Masks,
     recipient::Recipient,
+    review::Maps,
     target::Target,
 };
 
@@ -51,6 +52,9 @@ pub struct Outlet {
     pub pos_seen_at: Option<Timestamp>,
     #[serde(default)]
     pub bridge: Issued,
+    /// Its pages on maps.
+    #[serde(default, skip_serializing_if = "Maps::is_empty")]
+    pub maps: Maps,
 }
 
 /// A connection as stored: settings without their secrets.
@@ -154,6 +158,8 @@ pub struct Stored {
 /// All that is set up.
 #[derive(Debug, Default)]
 pub struct World {
+    /// The hub's own address, below which short links lie.
+    pub(crate) public_url: Option<String>,
     pub merchants: HashMap<Id, (String, Merchant)>,
     pub outlets: HashMap<Id, (Id, String, Outlet)>,
     pub links: HashMap<Id, Arc<Link>>,
@@ -264,6 +270,11 @@ impl World {
         world
     }
 
+    /// The same for a hub with this address.
+    pub(crate) fn at(self, public_url: Option<String>) -> Self {
+        Self { public_url, ..self }
+    }
+
     #[expect(clippy::too_many_arguments, reason = "the columns of one row, taken apart once")]
     fn link(
         &self,
@@ -368,6 +379,11 @@ impl World {
     /// A merchant's connection by its slug.
     pub fn link_of(&self, merchant: Id, slug: &str) -> Option<&Arc<Link>> {
         self.links_of.get(&merchant)?.get(slug)
+    }
+
+    /// A merchant's connections.
+    pub(crate) fn links_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Link>> {
+        self.links_of.get(&merchant).into_iter().flat_map(HashMap::values)
     }
 
     /// The connection of this provider that the key belongs to, and the key's id.

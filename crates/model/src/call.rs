@@ -7,6 +7,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::SignedDuration;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::Timestamp;
@@ -25,6 +26,8 @@ pub struct Outgoing {
     /// The address came from a stranger (a browser's subscription). Whoever knows its path may use it, so the journal has its
     /// host only; and without TLS it is called only where the operator names the network.
     pub strangers: bool,
+    /// The connector reads 429 itself: some providers say by it that a quota is used up.
+    pub reads_429: bool,
 }
 
 impl fmt::Debug for Outgoing {
@@ -37,7 +40,7 @@ impl fmt::Debug for Outgoing {
 impl Outgoing {
     pub fn new(method: &'static str, url: impl Into<String>) -> Self {
         let repeatable = method == "GET";
-        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false, strangers: false }
+        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false, reads_429: false, strangers: false }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -83,6 +86,11 @@ impl Outgoing {
             None => self.url.clone(),
         }
     }
+
+    pub fn reads_429(mut self) -> Self {
+        self.reads_429 = true;
+        self
+    }
 }
 
 /// What the provider answered.
@@ -102,6 +110,16 @@ impl Reply {
 
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// When the provider wants us back: `Retry-After` in seconds, of a day at the most.
+    pub fn retry_at(&self, now: Timestamp) -> Option<Timestamp> {
+        let value = self.header("retry-after")?.trim();
+        let at = match value.parse::<i64>() {
+            Ok(wait_s) => now.checked_add(SignedDuration::from_secs(wait_s)).ok()?,
+            Err(_) => jiff::fmt::rfc2822::parse(value).ok()?.timestamp(),
+        };
+        (now..=now + SignedDuration::from_hours(24)).contains(&at).then_some(at)
     }
 }
 
@@ -158,7 +176,7 @@ impl CallError {
 #[async_trait]
 pub trait Transport: Send + Sync {
     /// Sends one request and gives any answer with a status below 300 or a 4xx that is the connector's to read (400,
-    /// 402–428). 401, 429 and 5xx have become errors; a redirect is never followed.
+    /// 402–428). 401, 429 (but for [`Outgoing::reads_429`]) and 5xx have become errors; a redirect is never followed.
     async fn exchange(&self, outgoing: Outgoing) -> Result<Reply, CallError>;
     fn now(&self) -> Timestamp;
 }
@@ -179,5 +197,24 @@ impl<'a> Client<'a> {
 
     pub async fn send(&self, outgoing: Outgoing) -> Result<Reply, CallError> {
         self.transport.exchange(outgoing).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_names_the_time_of_the_next_try_in_seconds_or_as_a_date() {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let at = |value: &str| {
+            let headers = vec![("Retry-After".to_owned(), value.to_owned())];
+            Reply { status: 429, headers, body: Bytes::new() }.retry_at(now).map(|at| at.to_string())
+        };
+        assert_eq!(at("30").as_deref(), Some("2026-11-24T12:00:30Z"));
+        assert_eq!(at("Tue, 24 Nov 2026 12:05:00 GMT").as_deref(), Some("2026-11-24T12:05:00Z"));
+        for odd in ["", "-1", "soon", "86401", "9223372036854775807", "Tue, 24 Nov 2026 11:00:00 GMT", "Fri, 27 Nov 2026 12:00:00 GMT"] {
+            assert_eq!(at(odd), None, "{odd}");
+        }
     }
 }

@@ -23,10 +23,14 @@ pub mod kind {
     pub const MESSAGE_FAILED: &str = "message.failed";
     /// A person wrote to the merchant.
     pub const MESSAGE_RECEIVED: &str = "message.received";
+    /// A guest gave stars by the link of a review request.
+    pub const REVIEW_LEFT: &str = "review.left";
+    /// The guest changed their stars, or wrote a comment.
+    pub const REVIEW_CHANGED: &str = "review.changed";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
 
     /// All of them, for checking what a flow listens to.
-    pub const ALL: [&str; 12] = [
+    pub const ALL: [&str; 14] = [
         ORDER_COMPLETED,
         ORDER_CANCELLED,
         VISIT_COMPLETED,
@@ -38,6 +42,8 @@ pub mod kind {
         MESSAGE_DELIVERED,
         MESSAGE_FAILED,
         MESSAGE_RECEIVED,
+        REVIEW_LEFT,
+        REVIEW_CHANGED,
         CONNECTION_DISABLED,
     ];
 }

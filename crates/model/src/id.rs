@@ -32,9 +32,13 @@ pub enum Kind {
     Audit,
     /// One of a merchant's people who gets notices.
     Recipient,
+    /// What a guest thought of a visit.
+    Review,
+    /// A code by which somebody proves an address.
+    Code,
 }
 
-const KINDS: [(Kind, &str); 12] = [
+const KINDS: &[(Kind, &str)] = &[
     (Kind::Merchant, "mer"),
     (Kind::Outlet, "out"),
     (Kind::Connection, "con"),
@@ -47,6 +51,8 @@ const KINDS: [(Kind, &str); 12] = [
     (Kind::Endpoint, "end"),
     (Kind::Audit, "aud"),
     (Kind::Recipient, "rcp"),
+    (Kind::Review, "rev"),
+    (Kind::Code, "cod"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
@@ -163,7 +169,7 @@ impl JsonSchema for Id {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        let prefixes = KINDS.map(|(_, prefix)| prefix).join("|");
+        let prefixes = KINDS.iter().map(|(_, prefix)| *prefix).collect::<Vec<_>>().join("|");
         json_schema!({ "type": "string", "pattern": format!("^({prefixes})_[0-7][0-9a-hjkmnp-tv-z]{{25}}$") })
     }
 }

@@ -130,11 +130,32 @@ pub struct Content {
     /// Where a person can end such e-mails by one request (RFC 8058).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unsubscribe_url: Option<String>,
+    /// Sealed: the code that stands in place of [`HIDDEN`] when it is sent. Whoever gets it has asked for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
+
+/// What stands for a code wherever it is kept or shown.
+pub const HIDDEN: &str = "••••••";
 
 impl Content {
     pub fn text(text: impl Into<String>) -> Self {
         Self { text: text.into(), ..Self::default() }
+    }
+
+    /// With this code in its places, as it is sent.
+    pub fn with_code(&self, code: &str) -> Self {
+        let fill = |text: &String| text.replace(HIDDEN, code);
+        Self {
+            text: fill(&self.text),
+            subject: self.subject.as_ref().map(fill),
+            html: self.html.as_ref().map(fill),
+            template: self.template.as_ref().map(|template| Template {
+                components: template.components.iter().map(|part| replaced(part, HIDDEN, code)).collect(),
+                ..template.clone()
+            }),
+            ..self.clone()
+        }
     }
 
     /// Takes out what it says.
@@ -148,6 +169,16 @@ impl Content {
     /// Whether it names a phone.
     pub fn names(&self, phone: &Named) -> bool {
         serde_json::to_string(self).is_ok_and(|content| phone.is_in(&content))
+    }
+}
+
+/// A document with this for that in each of its texts.
+pub fn replaced(value: &Value, from: &str, to: &str) -> Value {
+    match value {
+        Value::String(text) => Value::String(text.replace(from, to)),
+        Value::Array(items) => items.iter().map(|item| replaced(item, from, to)).collect(),
+        Value::Object(members) => members.iter().map(|(name, member)| (name.clone(), replaced(member, from, to))).collect(),
+        other => other.clone(),
     }
 }
 

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 
 use async_trait::async_trait;
+use jiff::SignedDuration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -100,6 +101,14 @@ pub trait Messages: Send + Sync {
     /// notice twice is better than none.
     fn repeatable(&self) -> bool {
         false
+    }
+    /// For how long a repeat is known by its key: one that comes later would be a second message. Without it: for ever.
+    fn known_for(&self) -> Option<SignedDuration> {
+        None
+    }
+    /// Whether messages go to people, and not only to the journal.
+    fn reaches_people(&self) -> bool {
+        true
     }
     /// Whether the provider tells later what became of a message; without that, taken is all that can be known.
     fn tells_delivery(&self) -> bool {

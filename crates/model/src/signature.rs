@@ -9,6 +9,11 @@ pub fn equal(one: &str, other: &str) -> bool {
     one.as_bytes().ct_eq(other.as_bytes()).into()
 }
 
+/// The same for bytes.
+pub fn equal_bytes(one: &[u8], other: &[u8]) -> bool {
+    one.ct_eq(other).into()
+}
+
 pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(message);

@@ -1,5 +1,5 @@
 //! Webhooks out: signatures by Standard Webhooks 1.0.0 (`v1`: HMAC-SHA256, `v1a`: ed25519), and the older one that the loyalty
-//! platform of the requirements makes (`X-Loyalty-Signature`).
+//! platform of the requirements makes (`X-Loyalty-Signature`). And webhooks in of providers that sign so ([`verify`]).
 //!
 //! Document: <https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md>. A secret is decoded
 //! from base64 before it is used as a key; for `X-Loyalty-Signature` its text is the key.
@@ -9,7 +9,10 @@ use std::fmt;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ring::signature::{Ed25519KeyPair, KeyPair as _};
 
-use crate::{Secret, signature::hmac_sha256};
+use crate::{
+    Rejection, Request, Secret,
+    signature::{self, hmac_sha256},
+};
 
 /// What the journal calls the provider of an endpoint.
 pub const PROVIDER_ID: &str = "endpoint";
@@ -89,9 +92,104 @@ pub fn signatures<'a>(keys: impl IntoIterator<Item = &'a SigningKey> + Clone, id
     asymmetric.chain(symmetric).collect::<Vec<_>>().join(" ")
 }
 
+/// A webhook may be so many seconds older or newer than our clock.
+const TOLERANCE_S: u64 = 300;
+
+/// Whether a webhook that came is signed by this secret (`v1`), lately. The headers are `svix-id`, `-timestamp` and `-signature`,
+/// or `webhook-…`; where both are there the first count. Of several signatures any one is enough: while a secret is rotated there
+/// are two.
+pub fn verify(request: &Request, secret: &Secret) -> Result<(), Rejection> {
+    let part = |prefix: &str, name: &str| request.header(&format!("{prefix}-{name}")).filter(|value| !value.is_empty());
+    let prefix = if request.header("svix-id").is_some() { "svix" } else { "webhook" };
+    let (Some(id), Some(time), Some(signed)) = (part(prefix, "id"), part(prefix, "timestamp"), part(prefix, "signature")) else {
+        return Err(Rejection::Unsigned);
+    };
+    let digits = secret.expose().strip_prefix(SECRET_PREFIX).unwrap_or(secret.expose());
+    let key = STANDARD.decode(digits).ok().filter(|key| !key.is_empty()).ok_or(Rejection::Forged)?;
+    let sent_at_s: i64 = time.parse().map_err(|_| Rejection::Forged)?;
+    if sent_at_s.abs_diff(request.received_at.as_second()) > TOLERANCE_S {
+        return Err(Rejection::Forged);
+    }
+    let content = [id.as_bytes(), b".", time.as_bytes(), b".", &request.body].concat();
+    let wanted = STANDARD.encode(hmac_sha256(&key, &content));
+    let mut given = signed.split(' ').filter_map(|item| item.split_once(',')).filter(|(version, _)| *version == "v1");
+    if given.any(|(_, given)| signature::equal(given, &wanted)) { Ok(()) } else { Err(Rejection::Forged) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn came(names: &str, id: &str, time: &str, signed: &str, body: &str) -> Request {
+        let headers = [("id", id), ("timestamp", time), ("signature", signed)];
+        Request {
+            method: "POST".to_owned(),
+            path: String::new(),
+            query: Vec::new(),
+            headers: headers.iter().map(|(name, value)| (format!("{names}-{name}"), (*value).to_owned())).collect(),
+            body: body.to_owned().into(),
+            received_at: jiff::Timestamp::from_second(time.parse().unwrap_or_default()).unwrap(),
+            peer: None,
+            key: None,
+        }
+    }
+
+    /// The vectors of the specification and of Svix.
+    #[test]
+    fn webhooks_of_others_are_verified_by_either_names_of_the_headers() {
+        let vectors = [
+            (
+                "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+                "msg_p5jXN8AQM9LWM0D4loKWxJek",
+                "1614265330",
+                r#"{"test": 2432232314}"#,
+                "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+            ),
+            (
+                "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oD",
+                "msg_27UH4WbU6Z5A5EzD8u03UvzRbpk",
+                "1649367553",
+                r#"{"email":"test@example.com","username":"test_user"}"#,
+                "v1,tZ1I4/hDygAJgO5TYxiSd6Sd0kDW6hPenDe+bTa3Kkw=",
+            ),
+        ];
+        for (secret, id, time, body, signed) in vectors {
+            for names in ["svix", "webhook"] {
+                assert_eq!(verify(&came(names, id, time, signed, body), &Secret::new(secret)), Ok(()));
+                // Rotated, and with what other versions or nobody can read beside it.
+                for beside in [format!("v1,AAAA {signed}"), format!("v1a,AAAA junk {signed}")] {
+                    assert_eq!(verify(&came(names, id, time, &beside, body), &Secret::new(secret)), Ok(()));
+                }
+                for wrong in [signed.replace("v1,", "v2,"), signed.replace("v1,", "v1"), "v1,".to_owned(), "v1,AAAA".to_owned()] {
+                    assert_eq!(verify(&came(names, id, time, &wrong, body), &Secret::new(secret)), Err(Rejection::Forged));
+                }
+                assert_eq!(verify(&came(names, "msg_2", time, signed, body), &Secret::new(secret)), Err(Rejection::Forged));
+                for missing in
+                    [came(names, "", time, signed, body), came(names, id, time, "", body), came("x", id, time, signed, body)]
+                {
+                    assert_eq!(verify(&missing, &Secret::new(secret)), Err(Rejection::Unsigned));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_webhook_is_good_for_five_minutes_before_and_after_its_time() {
+        let secret = Secret::new("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw");
+        let signed = "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=";
+        let mut request = came("svix", "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", signed, r#"{"test": 2432232314}"#);
+        for (off_s, good) in [(-301, false), (-300, true), (0, true), (300, true), (301, false)] {
+            request.received_at = jiff::Timestamp::from_second(1_614_265_330 + off_s).unwrap();
+            assert_eq!(verify(&request, &secret).is_ok(), good, "{off_s}");
+        }
+        for time in ["", "now", "1614265330.5", "99999999999999999999"] {
+            let request = came("svix", "msg_1", time, signed, "{}");
+            assert!(verify(&request, &secret).is_err(), "{time}");
+        }
+        for secret in ["", "whsec_", "whsec_no base64"] {
+            assert_eq!(verify(&request, &Secret::new(secret)), Err(Rejection::Forged));
+        }
+    }
 
     const PRIVATE: &str = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
 

@@ -107,6 +107,13 @@ pub const CASES: &[CaseInfo] = cases! {
     "rkeeper" "carbis_status_callback" "carbis_status_callback.json" "the callback of a dealer's product";
     "rkeeper" "ws_event_order_status_changed" "ws_event_order_status_changed.json" "a White Server event";
     "rkeeper" "ws_v1_event" "ws_v1_event.xml" "an older White Server event, in XML";
+    "resend" "webhook" "webhook_delivered.json" "what became of the last e-mail, signed; `event`, `email_id`, `data`, `created_at`, `age_s`, `svix_id`, `secret`, `old_secret`, `names` choose others";
+    "resend" "webhook_bounced" "webhook_bounced.json" "a final bounce, without a signature";
+    "resend" "webhook_complained" "webhook_complained.json" "a complaint, without a signature";
+    "resend" "webhook_delivery_delayed" "webhook_delivery_delayed.json" "a delay, without a signature";
+    "resend" "webhook_failed" "webhook_failed.json" "an e-mail that failed, without a signature";
+    "resend" "webhook_received" "webhook_received.json" "an e-mail that came in, without a signature";
+    "resend" "webhook_suppressed" "webhook_suppressed.json" "an e-mail to a suppressed address, without a signature";
 };
 
 /// The request of a case; `None` when the provider has no such case.

@@ -13,6 +13,7 @@ mod fcm;
 mod iiko;
 mod limit;
 mod record;
+mod resend;
 mod rkeeper;
 mod serve;
 mod smsru;
@@ -44,6 +45,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
     ("webpush", || Box::new(webpush::WebPush::default())),
     ("fcm", || Box::new(fcm::Fcm::default())),
+    ("resend", || Box::new(resend::Resend::default())),
 ];
 
 /// A running sandbox; it stops when this is dropped.

@@ -131,7 +131,8 @@ fn operation_of(document: &Value, path: &str, method: &str, operation: &Value) -
         })
         .collect();
     let parameters = if parameters.is_empty() { parameters } else { format!("<table>{parameters}</table>") };
-    let body = &operation["requestBody"]["content"]["application/json"]["schema"];
+    let contents = operation["requestBody"]["content"].as_object().into_iter().flatten();
+    let body = contents.map(|(_, content)| &content["schema"]).next().unwrap_or(&Value::Null);
     let body = if body.is_null() { String::new() } else { format!("<p>Body: {}</p>{}", shape(body), example(document, body)) };
     let mut answer = String::new();
     let mut problems = String::new();

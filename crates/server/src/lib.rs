@@ -4,6 +4,7 @@ mod api;
 mod docs;
 mod door;
 mod intake;
+mod landing;
 mod listen;
 mod oauth;
 mod problem;
@@ -72,6 +73,9 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/hooks/{connection}/{*path}", any(intake::below_connection))
         .route("/oauth/{provider}/start", get(oauth::start))
         .route("/oauth/{provider}/callback", get(oauth::callback))
+        .route("/r/{code}", get(landing::show).post(landing::leave))
+        .route("/r/{code}/go/{map}", get(landing::go))
+        .route("/u/{code}", get(landing::ask).post(landing::unsubscribe))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

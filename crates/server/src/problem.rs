@@ -46,7 +46,7 @@ const fn kind(slug: &'static str, status: StatusCode, title: &'static str, when:
 
 impl Problem {
     /// Every kind of problem there is.
-    pub const KINDS: [Kind; 17] = [
+    pub const KINDS: [Kind; 19] = [
         kind(
             "not-found",
             StatusCode::NOT_FOUND,
@@ -97,6 +97,13 @@ impl Problem {
             "Wait as `Retry-After` says; `RateLimit` tells what is left",
         ),
         kind(
+            "too-many-codes",
+            StatusCode::TOO_MANY_REQUESTS,
+            "Too many codes",
+            "One address gets one code a minute and five an hour; a merchant has a thousand an hour",
+            "Wait as `Retry-After` says; the code that was sent before is still good",
+        ),
+        kind(
             "bad-request",
             StatusCode::BAD_REQUEST,
             "The request cannot be read",
@@ -139,6 +146,14 @@ impl Problem {
             "What is asked for does not go with what has happened meanwhile: a command that was sent cannot be called off, a \
              merchant that still has outlets cannot go",
             "`detail` says how it stands; read it again",
+        ),
+        kind(
+            "no-channel",
+            StatusCode::CONFLICT,
+            "No channel is configured",
+            "A code was asked for, and the merchant has no connection that would bring it to a person: none for this channel, all of it \
+             paused, or only the journal. A hub in development (`uzel serve --dev`) prints it instead",
+            "`GET /api/v1/merchants/{id}/channels` says what is set up; connect a provider of the channel",
         ),
         kind(
             "changed-meanwhile",
@@ -217,6 +232,10 @@ impl Problem {
         Self::new("unsupported-media-type", "send the body as `Content-Type: application/json`")
     }
 
+    pub(crate) fn no_csv() -> Self {
+        Self::new("unsupported-media-type", "send the body as `Content-Type: text/csv`")
+    }
+
     pub(crate) fn method_not_allowed() -> Self {
         Self::new("method-not-allowed", "this path has other methods: `Allow` names them")
     }
@@ -233,6 +252,15 @@ impl Problem {
     pub(crate) fn too_many_requests(retry_after_s: u32) -> Self {
         let detail = format!("this key has asked too often within a minute: go on in {retry_after_s} s");
         Self::new("too-many-requests", detail).retry_after(retry_after_s)
+    }
+
+    pub(crate) fn too_many_codes(retry_after_s: u32) -> Self {
+        Self::new("too-many-codes", format!("enough codes were sent: the next may go in {retry_after_s} s"))
+            .retry_after(retry_after_s)
+    }
+
+    pub(crate) fn no_channel(detail: impl Into<String>) -> Self {
+        Self::new("no-channel", detail)
     }
 
     pub fn too_large() -> Self {

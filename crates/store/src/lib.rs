@@ -3,6 +3,8 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod consent;
+mod code;
 mod copy;
 mod erasure;
 mod feed;
@@ -13,6 +15,7 @@ mod memory;
 mod numbers;
 mod postgres;
 mod ready;
+mod review;
 mod sealed;
 mod setup;
 mod sqlite;
@@ -23,6 +26,8 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
+pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
+pub use code::{CodeLimit, CodeTry, NewCode};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
@@ -31,6 +36,9 @@ pub use generate::{Generator, Past, Text};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
+pub use review::{
+    LeftReview, LinkNews, LinkPurpose, MapService, Review, ReviewAnswer, ReviewCount, ReviewFilter, ReviewReply, ShortLink,
+};
 use schemars::JsonSchema;
 pub use sealed::{Envelope, Purpose, Rekeying, Resealed, Sealed};
 use serde::{Deserialize, Serialize};
@@ -38,7 +46,7 @@ pub use setup::{Audit, AuditFilter, Begun, KeptAnswer, KeyRow, Setup, SetupRow, 
 pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};
 use tokio::sync::{Notify, broadcast, watch as watched};
-use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
+use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews, signature::fingerprint};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
 pub use watch::{OpenBreaker, Refusal, Rhythm, WrongKey};
 
@@ -152,13 +160,6 @@ pub struct Command {
     /// Fencing token: no two leases have the same.
     pub lease: i64,
     pub trace: String,
-}
-
-/// What a person has told the merchant about messages.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Contact {
-    pub opted_out: bool,
-    pub consented: bool,
 }
 
 /// A command to be queued.
@@ -282,6 +283,14 @@ pub struct Change {
     /// was made since.
     pub ends_login: Option<Id>,
     pub opt_outs: Vec<(Id, String)>,
+    /// Words of people about messages, with their proof; a known key changes nothing.
+    pub words: Vec<Consent>,
+    /// Short links in the messages of this change.
+    pub links: Vec<ShortLink>,
+    /// What became of links, by the hashes of their codes.
+    pub link_news: Vec<([u8; 16], LinkNews)>,
+    pub left_review: Option<LeftReview>,
+    pub review_reply: Option<ReviewReply>,
     pub notices: Vec<Notice>,
     /// Exchanges outside any command (polls, checks).
     pub exchanges: Vec<Exchange>,
@@ -291,6 +300,24 @@ pub struct Change {
 }
 
 impl Change {
+    /// What providers refused since a person wants no messages, as the words of those people.
+    pub(crate) fn opt_out_words(&self) -> Vec<Consent> {
+        let at = self.now.unwrap_or(Timestamp::UNIX_EPOCH);
+        let word = |(merchant, address): &(Id, String)| Consent {
+            key: fingerprint([b"refused".as_slice(), merchant.as_bytes(), address.as_bytes(), &at.as_millisecond().to_be_bytes()]),
+            merchant: *merchant,
+            address: address.clone(),
+            channel: None,
+            purpose: ConsentPurpose::Marketing,
+            granted: false,
+            how: ConsentHow::Provider,
+            text: "the provider refused a message: this person wants none".to_owned(),
+            by: "hub".to_owned(),
+            at,
+        };
+        self.opt_outs.iter().map(word).collect()
+    }
+
     /// Whether events may be whole by it.
     pub(crate) fn may_tell(&self) -> bool {
         let failed = |ended: &Settlement| !matches!(ended.state, CommandState::Waiting | CommandState::Done);
@@ -430,8 +457,44 @@ pub trait Store: Send + Sync {
     ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError>;
     /// Records a person's word with its proof. A consent ends an opt-out from before it; one from before the opt-out changes
     /// nothing and gives `false`. An opt-out always counts.
-    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, proof: &str, at: Timestamp)
-    -> Result<bool, StoreError>;
+    async fn put_consent(
+        &self,
+        merchant: Id,
+        phone: &str,
+        granted: bool,
+        proof: &str,
+        at: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let word = Consent {
+            key: *Id::new(uzel_model::id::Kind::Attempt).as_bytes(),
+            merchant,
+            address: phone.to_owned(),
+            channel: None,
+            purpose: ConsentPurpose::Marketing,
+            granted,
+            how: ConsentHow::Spoken,
+            text: proof.to_owned(),
+            by: "hub".to_owned(),
+            at,
+        };
+        Ok(self.put_words(vec![word]).await?.first().copied().unwrap_or_default())
+    }
+    /// Records words of people with their proof, in their order, all or none. Of each whether anything follows from it: nothing
+    /// does where its key is known, or where it allows what a later word does not.
+    async fn put_words(&self, words: Vec<Consent>) -> Result<Vec<bool>, StoreError>;
+    /// What a merchant's person said, newest first.
+    async fn words(&self, merchant: Id, address: &str, limit: usize) -> Result<Vec<Consent>, StoreError>;
+    /// What follows from all that a person said.
+    async fn contact(&self, merchant: Id, address: &str) -> Result<Contact, StoreError>;
+    /// Whoever wants no messages of a merchant, in the order of their addresses, after this one.
+    async fn opt_outs(&self, merchant: Id, after: &str, limit: usize) -> Result<Vec<OptOut>, StoreError>;
+    /// A short link by the hash of its code, and the review that was left by it.
+    async fn short_link(&self, code: [u8; 16]) -> Result<Option<(ShortLink, Option<Review>)>, StoreError>;
+    async fn review(&self, id: Id) -> Result<Option<Review>, StoreError>;
+    /// Reviews, newest first.
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError>;
+    /// What became of the links that a merchant made in these days, both included.
+    async fn review_counts(&self, merchant: Id, from: i32, to: i32) -> Result<Vec<ReviewCount>, StoreError>;
 
     async fn setup(&self) -> Result<Setup, StoreError>;
     /// Puts rows and keys and takes out what goes; what is not named stays as it was. A row of which nothing changes keeps its
@@ -458,6 +521,13 @@ pub trait Store: Send + Sync {
     ) -> Result<Begun, StoreError>;
     /// Ends it with its answer, or gives the key back (`None`). The first answer stands.
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError>;
+    /// Keeps a code, if all limits allow it; else nothing is kept, and it gives the moment at which they do.
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError>;
+    /// Counts a try at a code, whatever comes of it. Nothing, where it has ended, was used, or has had all its tries: of many
+    /// at once no more than these are counted.
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError>;
+    /// Uses a code up; `false`: somebody has.
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError>;
     /// What tells the master key, and the sealed logins.
     async fn sealed(&self) -> Result<Sealed, StoreError>;
     /// Changes the keys that seal; a conflict where what it was worked out from has changed since.

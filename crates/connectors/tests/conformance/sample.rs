@@ -110,13 +110,16 @@ fn request(raw: &[u8]) -> Request {
     let mut query: Vec<(String, String)> = serde_urlencoded::from_str(query).unwrap();
     query.retain(|(name, _)| name != "key");
     let headers = headers.lines().filter_map(|line| line.split_once(": "));
+    let headers: Vec<(String, String)> = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
+    // A signature that names a time is good at that time only.
+    let signed_at = headers.iter().find(|(name, _)| name.ends_with("-timestamp")).and_then(|(_, time)| time.parse().ok());
     Request {
         method: method.to_owned(),
         path: String::new(),
         query,
-        headers: headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect(),
+        headers,
         body: Bytes::copy_from_slice(&raw[end + 4..]),
-        received_at: Timestamp::UNIX_EPOCH,
+        received_at: Timestamp::from_second(signed_at.unwrap_or_default()).unwrap(),
         peer: None,
         key: None,
     }

@@ -7,10 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, EntryState, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, News,
-    Notice, Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Settlement, Setup, SetupVersion, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 use crate::world::{Life, World};
@@ -206,15 +203,29 @@ impl Store for NodeStore {
     ) -> Result<Vec<(Event, Vec<CommandState>)>, StoreError> {
         pass!(self, told_to(merchant, way_out, after, limit))
     }
-    async fn put_consent(
-        &self,
-        merchant: Id,
-        phone: &str,
-        granted: bool,
-        proof: &str,
-        at: Timestamp,
-    ) -> Result<bool, StoreError> {
-        pass!(self, put_consent(merchant, phone, granted, proof, at))
+    async fn put_words(&self, words: Vec<Consent>) -> Result<Vec<bool>, StoreError> {
+        pass!(self, put_words(words))
+    }
+    async fn words(&self, merchant: Id, address: &str, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        pass!(self, words(merchant, address, limit))
+    }
+    async fn contact(&self, merchant: Id, address: &str) -> Result<Contact, StoreError> {
+        pass!(self, contact(merchant, address))
+    }
+    async fn opt_outs(&self, merchant: Id, after: &str, limit: usize) -> Result<Vec<OptOut>, StoreError> {
+        pass!(self, opt_outs(merchant, after, limit))
+    }
+    async fn short_link(&self, code: [u8; 16]) -> Result<Option<(ShortLink, Option<Review>)>, StoreError> {
+        pass!(self, short_link(code))
+    }
+    async fn review(&self, id: Id) -> Result<Option<Review>, StoreError> {
+        pass!(self, review(id))
+    }
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError> {
+        pass!(self, reviews(filter))
+    }
+    async fn review_counts(&self, merchant: Id, from: i32, to: i32) -> Result<Vec<ReviewCount>, StoreError> {
+        pass!(self, review_counts(merchant, from, to))
     }
     /// Every process gets its own number among the settings: by it the provider knows who calls.
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -253,6 +264,15 @@ impl Store for NodeStore {
     }
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         pass!(self, end(key, answer))
+    }
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        pass!(self, put_code(new, limits))
+    }
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        pass!(self, try_code(code, now, tries_max))
+    }
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        pass!(self, spend_code(code))
     }
     async fn sealed(&self) -> Result<Sealed, StoreError> {
         pass!(self, sealed())

@@ -9,6 +9,7 @@ use uzel_model::{Id, check::Fault};
 use uzel_store::{Cancelled, CommandFilter, CommandState, TimelineCommand};
 
 use super::{
+    caller::Caller,
     journal::{ByIdOnly, Masking},
     mask::mask_value,
     once,
@@ -25,9 +26,13 @@ pub(super) async fn ask(ask: Ask<(), (), CommandRequest>) -> Answered<Accepted> 
     let Ask { app, caller, body, head, .. } = ask;
     // That it is there and can be read has been looked at.
     let key = head.get(once::HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let holder = Asker { proof: caller.holder.proof(), merchant: caller.merchant, role: caller.role };
-    let accepted = app.engine.command(&holder, body, key).await.map_err(|refused| Problem::refused(&refused, KEY))?;
+    let accepted = app.engine.command(&asker(&caller), body, key).await.map_err(|refused| Problem::refused(&refused, KEY))?;
     Ok(Reply::new(accepted).at(&format!("/api/v1/commands/{}", accepted.id)))
+}
+
+/// A caller, as the engine knows whoever asks.
+pub(super) fn asker(caller: &Caller) -> Asker {
+    Asker { proof: caller.holder.proof(), merchant: caller.merchant, role: caller.role }
 }
 
 /// A command with its attempts.
@@ -126,6 +131,10 @@ pub(super) async fn cancel(ask: Ask<ByIdOnly>) -> Answered<CommandView> {
 fn view(merchant: Id, command: &TimelineCommand, unmasked: bool) -> CommandView {
     let mut value = json!(command);
     value["merchant"] = json!(merchant);
+    // A sealed code is of use to nobody.
+    if let Some(job) = value["job"].as_object_mut() {
+        job.remove("code");
+    }
     if !unmasked {
         mask_value(&mut value);
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 /// Masks every text in a document, ids left alone.
 pub(super) fn mask_value(value: &mut Value) {
     match value {
-        Value::String(text) => *text = mask_text(text),
+        Value::String(text) => *text = mask_emails(&mask_text(text)),
         Value::Array(items) => items.iter_mut().for_each(mask_value),
         Value::Object(members) => members
             .iter_mut()
@@ -58,6 +58,29 @@ pub(super) fn mask_text(text: &str) -> String {
     masked
 }
 
+/// Masks what may be an e-mail address in a text: of the name before the `@` (or `%40`) the first sign stays.
+pub(super) fn mask_emails(text: &str) -> String {
+    let of_name = |sign: char| sign.is_alphanumeric() || "._%+-".contains(sign);
+    let of_domain = |sign: char| sign.is_alphanumeric() || ".-".contains(sign);
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((place, at)) = ["@", "%40"].iter().filter_map(|at| Some((rest.find(at)?, *at))).min() {
+        let (before, after) = (&rest[..place], &rest[place + at.len()..]);
+        let name = before.char_indices().rev().take_while(|(_, sign)| of_name(*sign)).last().map_or(place, |(start, _)| start);
+        let domain = &after[..after.find(|sign| !of_domain(sign)).unwrap_or(after.len())];
+        let is_email = name < place && domain.trim_matches('.').contains('.');
+        masked.push_str(if is_email { &before[..name] } else { before });
+        if is_email {
+            masked.extend(before[name..].chars().next());
+            masked.push_str("***");
+        }
+        masked.push_str(at);
+        rest = after;
+    }
+    masked.push_str(rest);
+    masked
+}
+
 /// What stands before digits.
 enum Before {
     Nothing,
@@ -92,6 +115,19 @@ mod tests {
         assert_eq!(mask_text(r#"{"phone":"+79991234567","id":1789380000}"#), r#"{"phone":"+7999***4567","id":1789380000}"#);
         assert_eq!(mask_text("to=79991234567&msg=x"), "to=7999***4567&msg=x");
         assert_eq!(mask_text("inb_79991234567 1.79991234567"), "inb_79991234567 1.79991234567");
+    }
+
+    #[test]
+    fn mailboxes_in_a_text_are_masked() {
+        for (text, masked) in [
+            (r#"{"to":["maria.p@example.com"]}"#, r#"{"to":["m***@example.com"]}"#),
+            ("Кафе <noreply@mail.example.com>, a@b.c", "Кафе <n***@mail.example.com>, a***@b.c"),
+            ("to=ivan%40example.com&x=1", "to=i***%40example.com&x=1"),
+            ("@kafe me@home 5 @ 7.50 @", "@kafe me@home 5 @ 7.50 @"),
+            ("Иван@пример.рф", "И***@пример.рф"),
+        ] {
+            assert_eq!(mask_emails(text), masked);
+        }
     }
 
     #[test]

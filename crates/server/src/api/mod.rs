@@ -5,10 +5,12 @@
 
 mod audit;
 mod caller;
+mod codes;
 mod commands;
 mod connections;
 mod devices;
 mod digest;
+mod consents;
 mod endpoints;
 mod events;
 mod flows;
@@ -25,6 +27,7 @@ mod people;
 mod providers;
 mod read;
 mod recipients;
+mod reviews;
 mod route;
 mod secrets;
 mod setup;
@@ -46,6 +49,8 @@ use crate::App;
 
 /// What a setup may carry.
 const SETUP_BYTES_MAX: usize = 8 << 20;
+/// What a stop list may carry.
+const STOP_LIST_BYTES_MAX: usize = 4 << 20;
 
 /// Everything that can be asked, and by whom.
 #[rustfmt::skip]
@@ -61,6 +66,9 @@ pub(crate) fn routes() -> Vec<Route> {
             .says("Only one that has no outlets, connections, flows, endpoints or recipients any more."),
         get("/api/v1/merchants/{id}/digest", READER, "Show the digest of a day or a week", digest::show)
             .says("As it is sent to the merchant's people who want it, in figures, in words, and as a picture."),
+
+        get("/api/v1/merchants/{id}/channels", READER, "Tell by which channels messages can go", codes::channels)
+            .says("For each channel its connections, which of them sends where none is named, and why it is not ready."),
 
         get("/api/v1/merchants/{id}/outlets", READER, "List outlets", outlets::list),
         post("/api/v1/merchants/{id}/outlets", OWNER, "Make an outlet", outlets::create).creates(),
@@ -142,13 +150,20 @@ pub(crate) fn routes() -> Vec<Route> {
                    is theirs no more."),
         delete("/api/v1/recipients/{id}/devices/{device}", OWNER, "Take a device away", devices::remove),
 
-        post("/api/v1/commands", OPERATOR, "Send a text to one person", commands::ask).accepts().once_only(),
+        post("/api/v1/commands", OPERATOR, "Send a message to one person", commands::ask).accepts().once_only()
+            .says("By a connection that is named, or by the merchant's first of a `channel`. Where only the journal stands for a provider, the \
+                   answer says `dev`: nobody gets it."),
         get("/api/v1/commands", READER, "List commands", commands::list),
         get("/api/v1/commands/{id}", READER, "Show a command", commands::show),
         post("/api/v1/commands/{id}/cancel", OPERATOR, "Call a command off", commands::cancel).or(&["conflict"])
             .says("While it waits; what is being sent or has ended stays as it is."),
 
         post("/api/v1/commands/{id}/settle", OWNER, "Say what became of a command of unknown outcome", commands::settle),
+
+        post("/api/v1/codes", OPERATOR, "Send a code to a phone or a mailbox", codes::send).accepts().or(&["no-channel", "too-many-codes"])
+            .says("Six digits, good for ten minutes and five checks. The code stands in no answer, journal or log."),
+        post("/api/v1/codes/check", OPERATOR, "Check a code that a person typed", codes::check).repeatable()
+            .says("Each check counts. A right one uses the code up; give `to`, and it is right only for the address that it went to."),
 
         get("/api/v1/events", READER, "List events", events::list),
         get("/api/v1/events/feed", READER, "Read on in the feed of events", events::feed)
@@ -164,7 +179,17 @@ pub(crate) fn routes() -> Vec<Route> {
 
         post("/api/v1/merchants/{id}/erasures", OWNER, "Forget a person", people::erase).repeatable()
             .says("Bodies, names and phones go, numbers, times and ids stay; an opt-out stays as a keyed hash. What no erasure reaches is told."),
-        post("/api/v1/consents", OPERATOR, "Record what a person says about messages", people::consent),
+        post("/api/v1/consents", OPERATOR, "Record what a person says about messages", consents::record),
+        get("/api/v1/consents", READER, "Show what a person said about messages", consents::show),
+        get("/api/v1/opt-outs", READER, "List who wants no messages", consents::opt_outs),
+        post("/api/v1/opt-outs/import", OWNER, "Take a stop list over", consents::import).repeatable().csv().up_to(STOP_LIST_BYTES_MAX)
+            .says("One address a line; the first line may name the columns (`phone`, `email` or `address`, `channel`, `reason`)."),
+
+        get("/api/v1/reviews", READER, "List reviews", reviews::list),
+        get("/api/v1/reviews/{id}", READER, "Show a review", reviews::show),
+        post("/api/v1/reviews/{id}/answer", OPERATOR, "Answer a review", reviews::answer).or(&["conflict"])
+            .says("The guest gets it by the channel that they were asked by, unless they want no messages."),
+        get("/api/v1/merchants/{id}/reviews/stats", READER, "Count what came of review requests", reviews::stats),
 
         get("/api/v1/keys", OWNER, "List keys", keys::list),
         post("/api/v1/keys", OWNER, "Make a key", keys::create).creates().says("The key itself is shown now and never again."),

@@ -144,7 +144,8 @@ fn operation(route: &Route, shape: &Shape, problem: &Value, definitions: &Map<St
     if let Some(body) = shape.body.as_ref().map(|body| json!(body)) {
         // No body counts as `{}`.
         let needed = resolved(&body, definitions)["required"].as_array().is_some_and(|names| !names.is_empty());
-        operation["requestBody"] = json!({ "required": needed, "content": { "application/json": { "schema": body } } });
+        let kind = if route.csv { "text/csv" } else { "application/json" };
+        operation["requestBody"] = json!({ "required": needed || route.csv, "content": { kind: { "schema": body } } });
     }
     operation
 }

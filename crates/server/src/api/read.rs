@@ -59,6 +59,24 @@ pub(crate) fn json_type(head: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
+/// Refuses what says that it is no CSV.
+pub(crate) fn csv_type(head: &HeaderMap) -> Result<(), Problem> {
+    let kind = head.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    match kind.split(';').next().unwrap_or_default().trim() {
+        "text/csv" | "text/plain" => Ok(()),
+        _ => Err(Problem::no_csv()),
+    }
+}
+
+/// A body that is one text.
+pub(crate) fn text<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count() + 1;
+        Problem::bad_request(format!("the body is no text in UTF-8 (line {line}): save the file as CSV in UTF-8"))
+    })?;
+    serde_json::from_value(text.into()).map_err(|error| Problem::bad_request(error.to_string()))
+}
+
 /// A body up to a size.
 pub(crate) async fn bytes(body: Body, bytes_max: usize) -> Result<Bytes, Problem> {
     axum::body::to_bytes(body, bytes_max).await.map_err(|error| {

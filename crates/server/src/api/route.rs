@@ -129,6 +129,8 @@ pub(crate) struct Route {
     pub body_bytes_max: usize,
     /// Whether a caller's own key must, may, or need not be given.
     pub once: Once,
+    /// Whether its body is CSV, and no JSON.
+    pub csv: bool,
     /// Whether it is also there without the prefix of the API.
     bare: bool,
     pub shape: fn(&mut SchemaGenerator) -> Shape,
@@ -201,6 +203,7 @@ where
         operation: names.into_iter().rev().collect::<Vec<_>>().join("_"),
         body_bytes_max: crate::BODY_BYTES_MAX,
         once,
+        csv: false,
         bare: false,
         shape: shape::<P, Q, B, T>,
         serve: Arc::new(serve),
@@ -263,6 +266,11 @@ impl Route {
         Self { once: Once::Must, ..self }
     }
 
+    /// Its body is CSV, read as one text.
+    pub(crate) fn csv(self) -> Self {
+        Self { csv: true, ..self }
+    }
+
     pub(crate) fn also_bare(self) -> Self {
         Self { bare: true, ..self }
     }
@@ -307,10 +315,14 @@ where
         let bytes = if is_nothing::<B>() {
             bytes::Bytes::new()
         } else {
-            read::json_type(&parts.headers)?;
+            if route.csv { read::csv_type(&parts.headers)? } else { read::json_type(&parts.headers)? }
             read::bytes(HttpBody::new(body), route.body_bytes_max).await?
         };
-        let body: B = if is_nothing::<B>() { read::nothing() } else { read::json(&bytes)? };
+        let body: B = match route.csv {
+            _ if is_nothing::<B>() => read::nothing(),
+            true => read::text(&bytes)?,
+            false => read::json(&bytes)?,
+        };
         let key = once::Key::of(route, &caller, &parts, &bytes)?;
         if let Some(kept) = once::begin(app, key.as_ref()).await? {
             return Ok(kept);

@@ -373,7 +373,7 @@ pub(super) mod flows {
 
 pub(super) mod outlets {
     use jiff::Timestamp;
-    use uzel_engine::bridge::Which;
+    use uzel_engine::{bridge::Which, review::Maps};
 
     use super::*;
 
@@ -397,6 +397,8 @@ pub(super) mod outlets {
         pos_type: String,
         /// When its till was last heard of.
         pos_last_seen_at: Option<Timestamp>,
+        /// Its pages on maps.
+        maps: Maps,
         /// Whether there is a bridge secret.
         bridge_secret_issued: bool,
         /// Whether there is a next one, to be promoted.
@@ -431,6 +433,8 @@ pub(super) mod outlets {
         country: Option<String>,
         /// `PC_POS`, `SMART` or `VIRTUAL`.
         pos_type: Option<String>,
+        /// Its pages on maps, which guests who leave a review are sent on to.
+        maps: Option<Maps>,
     }
 
     /// What kind of till an outlet has.
@@ -471,6 +475,7 @@ pub(super) mod outlets {
             country: text("country"),
             pos_type: text("pos_type"),
             pos_last_seen_at: time(&row.doc["pos_seen_at"]),
+            maps: serde_json::from_value(row.doc["maps"].clone()).unwrap_or_default(),
             bridge_secret_issued: current.is_some(),
             bridge_secret_next_issued: next.is_some(),
             bridge_secret_updated_at: current.max(next),

@@ -57,6 +57,8 @@ pub(crate) enum Guessed<'a> {
     Api {
         key: &'a str,
     },
+    /// A short link.
+    Link,
 }
 
 /// Keys are told apart by so many characters: enough to see two senders behind one address, too few to be of use to a guesser.
@@ -69,6 +71,7 @@ impl Guessed<'_> {
         let cut = |key: &'_ str| key.char_indices().nth(PREFIX_CHARS).map_or(key.len(), |(end, _)| end);
         match self {
             Self::Connection(id) => Self::Connection(id),
+            Self::Link => Self::Link,
             Self::Provider { provider, key } => Self::Provider { provider, key: &key[..cut(key)] },
             Self::Api { key } => Self::Api { key: &key[..cut(key)] },
         }

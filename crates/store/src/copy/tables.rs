@@ -175,6 +175,48 @@ pub(crate) const TABLES: &[Table] = {
                 column("consented", Flag),
                 column("proof", Text),
                 column("at", Time),
+                column("refused", Small),
+                column("agreed", Small),
+            ],
+        ),
+        plain(
+            "consent",
+            &[column("key", Id), column("merchant", Id), column("address", Text), column("at", Time), column("doc", Text)],
+        ),
+        plain(
+            "short_link",
+            &[
+                column("code", Id),
+                column("merchant", Id),
+                column("address", Text),
+                column("expires_at", Time),
+                column("doc", Text),
+            ],
+        ),
+        plain(
+            "review",
+            &[
+                column("id", Id),
+                column("merchant", Id),
+                column("outlet", Id),
+                column("source", Id),
+                column("stars", Small),
+                column("answered", Flag),
+                column("address", Text),
+                column("left_at", Time),
+                column("doc", Text),
+            ],
+        ),
+        plain(
+            "review_count",
+            &[
+                column("merchant", Id),
+                column("outlet", Id),
+                column("source", Id),
+                column("channel", Text),
+                column("day", Int),
+                column("what", Text),
+                column("count", Big),
             ],
         ),
         plain(
@@ -408,15 +450,16 @@ pub(crate) const TABLES: &[Table] = {
 /// Tables of SQLite that are made out of the others: counts, and references that are not in order yet.
 #[cfg_attr(not(test), expect(dead_code, reason = "for the test that compares the lists with the schema"))]
 pub(crate) const SQLITE_MADE: &[&str] = &["tally", "reference_new"];
-/// What says nothing at another place: how far retention has gone, and what SQLite keeps for itself.
+/// What says nothing at another place: how far retention has gone, what SQLite keeps for itself, and codes, which end within
+/// minutes.
 #[cfg_attr(not(test), expect(dead_code, reason = "for the test that compares the lists with the schema"))]
-pub(crate) const SQLITE_LEFT: &[&str] = &["purged", "sqlite_sequence"];
+pub(crate) const SQLITE_LEFT: &[&str] = &["purged", "sqlite_sequence", "code"];
 
 /// Tables of PostgreSQL that are made out of the others.
 pub(crate) const POSTGRES_MADE: &[&str] = &["waiting", "trouble", "tally"];
 /// What says nothing at another place: how far retention has gone, who works on the database and in what turn, moments of late
-/// calls, and cancellations that matter only until what came before them has been read.
-pub(crate) const POSTGRES_LEFT: &[&str] = &["purged", "node", "turn", "moment", "called_off"];
+/// calls, cancellations that matter only until what came before them has been read, and codes, which end within minutes.
+pub(crate) const POSTGRES_LEFT: &[&str] = &["purged", "node", "turn", "moment", "called_off", "code"];
 /// What the schema itself is kept in, and from where the server's places in the feed count.
 #[cfg_attr(not(test), expect(dead_code, reason = "for the test that compares the lists with the schema"))]
 pub(crate) const POSTGRES_OWN: &[&str] = &["migration", "feed_base"];

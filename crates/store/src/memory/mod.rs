@@ -2,8 +2,10 @@
 //! only: the contract runs over it, and the simulation of the engine's loops runs on it.
 
 mod figures;
+mod code;
 mod look;
 mod people;
+mod reviews;
 mod rows;
 mod sealed;
 mod setup;
@@ -18,10 +20,7 @@ use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Contact, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -140,18 +139,37 @@ impl Store for Memory {
         Ok(events.map(|event| (event.clone(), states(event))).collect())
     }
 
-    async fn put_consent(&self, merchant: Id, phone: &str, granted: bool, _: &str, at: Timestamp) -> Result<bool, StoreError> {
+    async fn put_words(&self, words: Vec<Consent>) -> Result<Vec<bool>, StoreError> {
         let mut rows = self.rows.lock();
-        if granted && rows.opted_out_at(merchant, phone).is_some_and(|opted_out_at| at < opted_out_at) {
-            return Ok(false);
-        }
-        rows.forget_opt_out(merchant, phone);
-        let known = rows.contacts.entry((merchant, phone.to_owned())).or_insert((Contact::default(), Timestamp::MIN));
-        if granted && at < known.1 {
-            return Ok(false);
-        }
-        *known = (Contact { opted_out: !granted, consented: granted }, at.max(known.1));
-        Ok(true)
+        Ok(words.into_iter().map(|word| rows.put_word(word)).collect())
+    }
+
+    async fn words(&self, merchant: Id, address: &str, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        Ok(self.rows.lock().words_of(merchant, address, limit))
+    }
+
+    async fn contact(&self, merchant: Id, address: &str) -> Result<Contact, StoreError> {
+        Ok(self.rows.lock().contact_of(merchant, address))
+    }
+
+    async fn opt_outs(&self, merchant: Id, after: &str, limit: usize) -> Result<Vec<OptOut>, StoreError> {
+        Ok(self.rows.lock().opt_outs_of(merchant, after, limit))
+    }
+
+    async fn short_link(&self, code: [u8; 16]) -> Result<Option<(ShortLink, Option<Review>)>, StoreError> {
+        Ok(self.rows.lock().short_link(code))
+    }
+
+    async fn review(&self, id: Id) -> Result<Option<Review>, StoreError> {
+        Ok(self.rows.lock().reviews.get(&id).cloned())
+    }
+
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError> {
+        Ok(self.rows.lock().reviews_of(&filter))
+    }
+
+    async fn review_counts(&self, merchant: Id, from: i32, to: i32) -> Result<Vec<ReviewCount>, StoreError> {
+        Ok(self.rows.lock().review_counts_of(merchant, from, to))
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -204,6 +222,18 @@ impl Store for Memory {
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         self.rows.lock().end(key, answer);
         Ok(())
+    }
+
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        Ok(self.rows.lock().put_code(new, &limits))
+    }
+
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        Ok(self.rows.lock().try_code(code, now, tries_max))
+    }
+
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        Ok(self.rows.lock().spend_code(code))
     }
 
     async fn sealed(&self) -> Result<Sealed, StoreError> {

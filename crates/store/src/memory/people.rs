@@ -177,6 +177,7 @@ impl Rows {
                 erased.exchanges += 1;
             }
         }
+        self.forget_reviews(merchant, phone);
         if let Some((contact, at)) = self.contacts.remove(&(merchant, phone.to_owned())) {
             erased.contacts += 1;
             if contact.opted_out {
@@ -195,6 +196,7 @@ impl Rows {
         let gone = old.filter(|row| is_own(row.entry.merchant)).map(|row| row.entry.id);
         let gone: Vec<Id> = gone.filter(|id| !waits(*id) && !told(*id)).take(limit).collect();
         gone.iter().for_each(|id| self.forget(*id));
+        self.purge_reviews(merchant, before);
         self.exchanges.retain(|_, exchange| exchange.at >= before || !is_own(exchange.merchant));
         let waits = |state| state == CommandState::Waiting;
         self.commands.retain(|_, row| {

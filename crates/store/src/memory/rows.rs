@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
-use uzel_model::{Address, Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
+use uzel_model::{Address, Channel, Event, Id, Job, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
 use super::setup::AnswerRow;
 use crate::{
-    Applied, Audit, Change, Command, CommandState, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand,
-    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
+    Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand,
+    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, ShortLink, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
     Verdict,
 };
 
@@ -73,6 +73,7 @@ pub(super) struct Rows {
     pub(super) removed: BTreeSet<Id>,
     pub(super) audit: BTreeMap<Id, Audit>,
     pub(super) answers: BTreeMap<[u8; 16], AnswerRow>,
+    pub(super) codes: BTreeMap<Id, super::code::CodeRow>,
     pub(super) envelopes: BTreeMap<Id, Envelope>,
     pub(super) sessions: BTreeMap<Id, Vec<u8>>,
     pub(super) cursors: BTreeMap<Id, String>,
@@ -86,6 +87,11 @@ pub(super) struct Rows {
     pub(super) feed: Vec<Id>,
     pub(super) opted_out: HashMap<(Id, [u8; 32]), Timestamp>,
     pub(super) phones: Option<PhoneHash>,
+    /// What people said about messages, in the order in which it was written down.
+    pub(super) words: Vec<Consent>,
+    pub(super) links: BTreeMap<[u8; 16], ShortLink>,
+    pub(super) reviews: BTreeMap<Id, Review>,
+    pub(super) review_counts: HashMap<(Id, i32, Option<Id>, Id, Channel, String), i64>,
     pub(super) unpublished: BTreeMap<i64, Id>,
     published: i64,
     pub(super) turns: HashMap<String, (i64, Timestamp, Timestamp)>,
@@ -127,11 +133,14 @@ impl Rows {
             || change.mark.as_ref().is_some_and(|mark| !mark.again && !unread(mark.entry))
             || change.verdict.as_ref().is_some_and(|verdict| !unknown(verdict.command))
             || change.cursor.as_ref().is_some_and(|cursor| self.cursors.get(&cursor.connection) != cursor.was.as_ref())
+            || change.left_review.as_ref().is_some_and(|left| !self.may_leave(left))
+            || change.review_reply.as_ref().is_some_and(|reply| !self.may_reply(reply))
             || change.once.as_ref().is_some_and(|once| self.onces.get(&once.key).is_some_and(|known| known.until > now))
         {
             return Err(StoreError::Conflict);
         }
         let mut applied = Applied::default();
+        let refused = change.opt_out_words();
         if let Some(settlement) = change.settlement {
             self.settle(settlement);
         }
@@ -172,10 +181,16 @@ impl Rows {
         if let Some(connection) = change.ends_login.filter(|_| applied.new_events > 0) {
             self.sessions.remove(&connection);
         }
-        for (merchant, phone) in change.opt_outs {
-            let contact = self.contacts.entry((merchant, phone)).or_insert((Contact::default(), now));
-            contact.0.opted_out = true;
-            contact.1 = now;
+        for word in refused.into_iter().chain(change.words) {
+            self.put_word(word);
+        }
+        change.links.into_iter().for_each(|link| self.add_link(link));
+        change.link_news.iter().for_each(|(code, news)| self.hear(*code, news));
+        if let Some(left) = &change.left_review {
+            self.leave(left);
+        }
+        if let Some(reply) = change.review_reply {
+            self.reply(reply);
         }
         for notice in change.notices {
             let day = change.now.unwrap_or(clock).as_second().div_euclid(86_400);
@@ -405,9 +420,7 @@ impl Rows {
                 let mut command = self.commands[&id].command.clone();
                 command.lease = self.leases;
                 if let Some(to) = command.job.address().map(Address::key) {
-                    let known = self.contacts.get(&(command.merchant, to.clone()));
-                    let erased = || Contact { opted_out: self.opted_out_at(command.merchant, &to).is_some(), consented: false };
-                    command.contact = known.map_or_else(erased, |(contact, _)| *contact);
+                    command.contact = self.contact_of(command.merchant, &to);
                 }
                 leased.commands.push(command);
             }

@@ -9,10 +9,10 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind, phone::Named};
 
 use super::{
-    Core, commands, doc, events, failed, get, id,
+    Core, commands, consent, doc, events, failed, get, id,
     journal::text,
     lanes::{self, Fault},
-    uuid,
+    review, uuid,
     work::{self, Gathered},
 };
 use crate::{
@@ -336,6 +336,8 @@ async fn forget_rest(
             work.execute(&keep, &[&uuid(merchant), &hash.as_slice(), &get::<Timestamp>(&row, 1)?]).await?;
         }
     }
+    consent::forget(work, merchant, phone.e164()).await?;
+    review::forget(work, merchant, phone.e164()).await?;
     let own: Vec<String> = events::connections(work, Some(merchant), None)
         .await?
         .into_iter()

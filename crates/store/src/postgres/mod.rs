@@ -6,7 +6,9 @@
 
 mod answer;
 mod audit;
+mod code;
 mod commands;
+mod consent;
 pub(crate) mod copy;
 mod erase;
 mod events;
@@ -25,6 +27,7 @@ mod plans;
 mod publication;
 mod purge;
 mod removal;
+mod review;
 mod sealed;
 mod setup;
 mod timeline;
@@ -53,20 +56,19 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
 /// that a program must know to work on beside it.
-pub(crate) const STEPS: [(u32, &str, &str); 5] = [
+pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (1, "first", include_str!("migrations/1_first.sql")),
     (2, "setup", include_str!("migrations/2_setup.sql")),
     (3, "feed", include_str!("migrations/3_feed.sql")),
     (4, "called_off", include_str!("migrations/4_called_off.sql")),
     (5, "envelope", include_str!("migrations/5_envelope.sql")),
+    (6, "reviews", include_str!("migrations/6_reviews.sql")),
+    (7, "code", include_str!("migrations/7_code.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -297,16 +299,57 @@ impl Store for Postgres {
         told::after(&self.core.reader().await?, merchant, way_out, after, limit).await
     }
 
-    async fn put_consent(
-        &self,
-        merchant: Id,
-        phone: &str,
-        granted: bool,
-        proof: &str,
-        at: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let hash = self.core.phones.get().map(|hash| hash(merchant, phone));
-        setup::put_consent(&mut self.core.writer().await?, merchant, phone, hash, granted, proof, at).await
+    async fn put_words(&self, words: Vec<Consent>) -> Result<Vec<bool>, StoreError> {
+        let mut tries = 0;
+        loop {
+            let ended = consent::put_all(&self.core, &words).await;
+            if !lanes::again(&ended, &mut tries) {
+                return ended.map_err(StoreError::from);
+            }
+        }
+    }
+
+    async fn words(&self, merchant: Id, address: &str, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        consent::list(&self.core.reader().await?, merchant, address, limit).await
+    }
+
+    async fn contact(&self, merchant: Id, address: &str) -> Result<Contact, StoreError> {
+        let client = self.core.reader().await?;
+        if let Some((contact, _)) = consent::contact_of(&client, merchant, address).await? {
+            return Ok(contact);
+        }
+        let hash = self.core.phones.get().map(|hash| hash(merchant, address));
+        let erased_at = match hash {
+            Some(hash) => consent::erased_at(&client, merchant, &hash).await?,
+            None => None,
+        };
+        Ok(Contact { opted_out: erased_at.is_some(), ..Contact::default() })
+    }
+
+    async fn opt_outs(&self, merchant: Id, after: &str, limit: usize) -> Result<Vec<OptOut>, StoreError> {
+        consent::opt_outs(&self.core.reader().await?, merchant, after, limit).await
+    }
+
+    async fn short_link(&self, code: [u8; 16]) -> Result<Option<(ShortLink, Option<Review>)>, StoreError> {
+        let client = self.core.reader().await?;
+        let Some(link) = review::link(&client, code).await? else { return Ok(None) };
+        let left = match link.review {
+            Some(id) => review::review(&client, id).await?,
+            None => None,
+        };
+        Ok(Some((link, left)))
+    }
+
+    async fn review(&self, id: Id) -> Result<Option<Review>, StoreError> {
+        review::review(&self.core.reader().await?, id).await
+    }
+
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError> {
+        review::list(&self.core.reader().await?, &filter).await
+    }
+
+    async fn review_counts(&self, merchant: Id, from: i32, to: i32) -> Result<Vec<ReviewCount>, StoreError> {
+        review::counts(&self.core.reader().await?, merchant, from, to).await
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -353,6 +396,18 @@ impl Store for Postgres {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         answer::end(&self.core.writer().await?, key, answer.as_ref()).await
+    }
+
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        code::put(&mut self.core.writer().await?, &new, &limits).await
+    }
+
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        code::try_one(&self.core.writer().await?, code, now, tries_max).await
+    }
+
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        code::spend(&self.core.writer().await?, code).await
     }
 
     async fn sealed(&self) -> Result<Sealed, StoreError> {

@@ -203,7 +203,7 @@ async fn take_steps(client: &mut Object, allowed: bool) -> Result<bool, StoreErr
         }
         done.push(number);
     }
-    for (number, name, sql) in STEPS {
+    for &(number, name, sql) in STEPS {
         if done.contains(&(number as i32)) {
             continue;
         }

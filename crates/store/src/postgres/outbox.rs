@@ -14,8 +14,8 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
 use super::{
-    Core, doc, get, id,
-    journal::{looked_into, text},
+    Core, consent, doc, get, id,
+    journal::text,
     lanes::{self, Fault},
     maybe_id, removal, setup, uuid,
     work::{self, Gathered},
@@ -381,8 +381,7 @@ pub(super) async fn call_off(work: &Transaction<'_>, event: &Event, reason: &str
 /// Due commands of each connection, oldest first, that nobody holds: taken and marked in one statement. Whoever waits for the
 /// same row skips it; whoever saw it before the mark was made finds the mark. Each command is looked up by itself: how many there
 /// will be nobody tells the planner, and it would read the whole table for many.
-pub(crate) const LEASE: &str = concat!(
-    "WITH due AS (
+pub(crate) const LEASE: &str = "WITH due AS (
         SELECT w.command, w.attempts, w.next_at, s.place
         FROM unnest($1::uuid[], $2::integer[]) WITH ORDINALITY AS s (connection, share, place)
         CROSS JOIN LATERAL (
@@ -396,16 +395,10 @@ pub(crate) const LEASE: &str = concat!(
         SELECT command, nextval('lease'), clock_timestamp() + $5 * interval '1 millisecond', $6 FROM due
         ON CONFLICT DO NOTHING RETURNING command, lease)
     SELECT c.id, c.merchant, c.connection, c.source, c.flow, c.event, c.job, c.due_at, c.latest_at, due.attempts, c.trace,
-        marked.lease, coalesce(p.opted_out, false), coalesce(p.consented, false), c.entry, c.order_key, c.subject_key,
-        p.opted_out IS NULL AND NOT c.repeatable AND EXISTS (SELECT 1 FROM opted_out)
+        marked.lease, c.entry, c.order_key, c.subject_key, EXISTS (SELECT 1 FROM opted_out)
     FROM marked JOIN due USING (command)
     CROSS JOIN LATERAL (SELECT * FROM command c WHERE c.id = marked.command LIMIT 1) AS c
-    LEFT JOIN LATERAL (SELECT opted_out, consented FROM contact p WHERE p.merchant = c.merchant
-        AND p.phone = CASE WHEN NOT c.repeatable THEN ",
-    looked_into!("c.job"),
-    " ->> 'phone' END LIMIT 1) AS p ON true
-    ORDER BY due.place, due.next_at, c.id"
-);
+    ORDER BY due.place, due.next_at, c.id";
 
 /// When the next command of these connections falls due that is not being sent already.
 pub(crate) const NEXT: &str = "SELECT min(next_at) FROM unnest($1::uuid[]) AS s (connection) CROSS JOIN LATERAL (
@@ -454,13 +447,11 @@ async fn take_due(
     let statement = client.prepare_cached(LEASE).await?;
     let rows = client.query(&statement, &[&connections, &room, &now, &(limit as i64), &(lease_ms as f64), &batch]).await?;
     let mut leased = Leased::default();
-    let (mut broken, mut erased) = (Vec::new(), Vec::new());
+    let (mut broken, mut any_erased) = (Vec::new(), false);
     for row in &rows {
         match read(row) {
             Ok(command) => {
-                if get(row, 17)? {
-                    erased.push(leased.commands.len());
-                }
+                any_erased |= get::<bool>(row, 15)?;
                 leased.commands.push(command);
             }
             Err(error) => broken.push((row, error)),
@@ -470,12 +461,15 @@ async fn take_due(
         // It must not keep the others from being sent.
         let work = client.build_transaction().start().await?;
         let reason = Some(format!("the stored row cannot be decoded: {error}"));
-        let (entry, order_key, subject_key) = (get(row, 14)?, get(row, 15)?, get(row, 16)?);
+        let (entry, order_key, subject_key) = (get(row, 12)?, get(row, 13)?, get(row, 14)?);
         let ended = Ended { command: get(row, 0)?, entry, order_key, subject_key, state: CommandState::Dead, reason };
         end(&work, &[ended], lanes::shard(core, lanes::LEASES)).await?;
         work.commit().await?;
     }
-    look_for_opt_outs(core, client, &mut leased.commands, &erased).await?;
+    let unknown = consent::look(client, &mut leased.commands).await?;
+    if any_erased {
+        look_for_opt_outs(core, client, &mut leased.commands, &unknown).await?;
+    }
     let statement = client.prepare_cached(NEXT).await?;
     leased.next_at = get(&client.query_one(&statement, &[&connections]).await?, 0)?;
     Ok(leased)
@@ -525,7 +519,7 @@ fn read(row: &Row) -> Result<Command, StoreError> {
         attempts: get::<i32>(row, 9)?.unsigned_abs(),
         trace: get(row, 10)?,
         lease: get(row, 11)?,
-        contact: Contact { opted_out: get(row, 12)?, consented: get(row, 13)? },
+        contact: Contact::default(),
     })
 }
 

@@ -10,6 +10,7 @@ use uzel_model::{Id, Timestamp};
 use super::{
     events, failed, get,
     partitions::{TABLES, least_id, name, start_of, week_of},
+    review,
 };
 use crate::StoreError;
 
@@ -50,6 +51,10 @@ pub(super) async fn purge(client: &mut Object, merchant: Option<Id>, before: Tim
     work.commit().await.map_err(failed)?;
     Ok(gone)
 }
+
+/// Held by whoever looks through a week to drop it; those share it who make old entries and events be looked at again.
+const REOPENING: &str = "SELECT pg_advisory_xact_lock(2054841707, 3)";
+pub(super) const REOPENING_SHARED: &str = "SELECT pg_advisory_xact_lock_shared(2054841707, 3)";
 
 /// What became of the oldest week.
 enum Week {
@@ -98,8 +103,9 @@ async fn drop_week(work: &Transaction<'_>, before: Timestamp) -> Result<Week, St
         return Ok(Week::Open);
     }
     let (outcome, event, command) = (name("outcome", week), name("event", week), name("command", week));
-    // Nothing of it is read again or settled meanwhile.
-    match work.batch_execute(&format!("LOCK TABLE {oldest}, {outcome}, {event}, {command} IN SHARE MODE")).await {
+    // Nothing of it is read again meanwhile; what is over is not settled either. A lock on the week itself would stop whoever has one
+    // on the whole table, and then never let go: each would wait for the other.
+    match work.batch_execute(REOPENING).await {
         Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => return Ok(Week::InUse),
         locked => locked.map_err(failed)?,
     }
@@ -256,6 +262,7 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
     let forget = work.prepare_cached("DELETE FROM exchange WHERE id = ANY($1)").await.map_err(failed)?;
     gone += work.execute(&forget, &[&exchanges]).await.map_err(failed)?;
     if gone == 0 {
+        review::purge(work, merchant, before).await?;
         let day = before.as_millisecond().div_euclid(86_400_000) as i32;
         let notices = "DELETE FROM notice WHERE day < $1 AND ($2::uuid IS NULL OR merchant = $2)";
         work.execute(notices, &[&day, &merchant.map(super::uuid)]).await.map_err(failed)?;

@@ -236,47 +236,6 @@ pub(super) async fn cursor(client: &impl GenericClient, connection: Id) -> Resul
     row.map(|row| get(&row, 0)).transpose()
 }
 
-/// Records a consent, or its withdrawal. People may come back, so a consent ends an earlier opt-out, also one whose person was
-/// erased; against a later one it counts for nothing, whenever it is recorded.
-pub(super) async fn put_consent(
-    client: &mut Object,
-    merchant: Id,
-    phone: &str,
-    hash: Option<[u8; 32]>,
-    granted: bool,
-    proof: &str,
-    at: Timestamp,
-) -> Result<bool, StoreError> {
-    let work = client.build_transaction().start().await.map_err(failed)?;
-    if let Some(hash) = hash {
-        // The row of the contact says it from now on.
-        let ended =
-            work.prepare_cached("DELETE FROM opted_out WHERE merchant = $1 AND hash = $2 RETURNING at").await.map_err(failed)?;
-        if let Some(row) = work.query_opt(&ended, &[&uuid(merchant), &hash.as_slice()]).await.map_err(failed)?
-            && granted
-            && at < get::<Timestamp>(&row, 0)?
-        {
-            work.rollback().await.map_err(failed)?;
-            return Ok(false);
-        }
-    }
-    let statement = work
-        .prepare_cached(
-            "INSERT INTO contact (merchant, phone, opted_out, consented, proof, at) VALUES ($1, $2, $3, $4, $5, $6)
-             ON CONFLICT (merchant, phone) DO UPDATE SET opted_out = excluded.opted_out, consented = excluded.consented,
-                 proof = excluded.proof, at = greatest(contact.at, excluded.at)
-             WHERE excluded.opted_out OR excluded.at >= contact.at",
-        )
-        .await
-        .map_err(failed)?;
-    let recorded = work
-        .execute(&statement, &[&uuid(merchant), &text(phone), &!granted, &granted, &text(proof), &at])
-        .await
-        .map_err(failed)?;
-    work.commit().await.map_err(failed)?;
-    Ok(recorded > 0)
-}
-
 /// Which of these hashed phones are of people who were erased and wanted no messages.
 pub(super) async fn opted_out(client: &impl GenericClient, hashes: &[&[u8]]) -> Result<Vec<Vec<u8>>, StoreError> {
     let statement = client.prepare_cached("SELECT hash FROM opted_out WHERE hash = ANY($1)").await.map_err(failed)?;

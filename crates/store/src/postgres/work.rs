@@ -14,11 +14,11 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, port::Delivery, signature::fingerprint};
 
 use super::{
-    Core, events, get,
+    Core, consent, events, get,
     journal::{self, text},
     lanes::Fault,
     outbox::{self, Ended, Queued},
-    uuid,
+    purge, review, uuid,
 };
 use crate::{
     Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, StoreError, Verdict,
@@ -39,6 +39,8 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
         || change.cursor.is_some()
         || change.once.is_some()
         || change.verdict.is_some()
+        || change.left_review.is_some()
+        || change.review_reply.is_some()
         || !ready.entries.is_empty()
         || !change.commands.is_empty()
         || change.mark.as_ref().is_some_and(|mark| mark.again)
@@ -88,6 +90,9 @@ pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Ve
     let mut locks = locks(&client, run).await?;
     loop {
         let work = client.build_transaction().start().await?;
+        if run.iter().any(|ready| reopens(&ready.change)) {
+            work.batch_execute(purge::REOPENING_SHARED).await?;
+        }
         lock(&work, &locks).await?;
         // What is to be called off may have come since: its keys are locked as well, or all is begun again.
         let mut keys = called_off_keys(&work, run).await?;
@@ -99,6 +104,11 @@ pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Ve
         work.rollback().await?;
         locks.extend(more);
     }
+}
+
+/// Whether something old may wait again: a replay, or commands that follow from an event told before.
+fn reopens(change: &Change) -> bool {
+    change.mark.as_ref().is_some_and(|mark| mark.again) || change.commands.iter().any(|new| new.command.event.is_some())
 }
 
 async fn carry_out(
@@ -141,12 +151,15 @@ async fn carry_out(
     let mut applied: Vec<Applied> = going.iter().map(|_| Applied::default()).collect();
     add_events(&work, &going, &mut applied, &mut gathered).await?;
     for ((_, ready), applied) in going.iter().zip(&mut applied) {
-        one_by_one(&work, ready, applied, &mut gathered).await?;
+        one_by_one(core, &work, ready, applied, &mut gathered).await?;
     }
     mark_read(&work, &going, &applied, &mut gathered).await?;
     let queued = std::mem::take(&mut gathered.queue);
     let due = !queued.is_empty();
     outbox::queue(&work, queued, &mut gathered).await?;
+    for link in going.iter().flat_map(|(_, ready)| &ready.change.links) {
+        review::add(&work, link).await?;
+    }
     let told = gathered.tells();
     write_gathered(&work, gathered, shard).await?;
     work.commit().await?;
@@ -281,7 +294,8 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, Ha
     }
     // Such changes stand alone.
     for (place, ready) in run.iter().enumerate() {
-        if !move_cursor(work, &ready.change).await? || !put_once(work, &ready.change).await? {
+        let change = &ready.change;
+        if !move_cursor(work, change).await? || !put_once(work, change).await? || !take_review(work, change).await? {
             late.push(place);
         }
     }
@@ -302,6 +316,19 @@ async fn move_cursor(work: &Transaction<'_>, change: &Change) -> Result<bool, Fa
         }
     };
     Ok(moved == 1)
+}
+
+/// Whether a review, and what it was answered, stand as they were seen.
+async fn take_review(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
+    if let Some(left) = &change.left_review
+        && !review::leave(work, left).await?
+    {
+        return Ok(false);
+    }
+    match &change.review_reply {
+        Some(reply) => review::reply(work, reply).await,
+        None => Ok(true),
+    }
 }
 
 async fn put_once(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault> {
@@ -549,7 +576,13 @@ impl Gathered {
 }
 
 /// What comes rarely, and is written for each change by itself.
-async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied, gathered: &mut Gathered) -> Result<(), Fault> {
+async fn one_by_one(
+    core: &Core,
+    work: &Transaction<'_>,
+    ready: &Ready,
+    applied: &mut Applied,
+    gathered: &mut Gathered,
+) -> Result<(), Fault> {
     let change = &ready.change;
     for (command, job) in change.commands.iter().zip(&ready.jobs) {
         let entry = match command.command.event {
@@ -580,14 +613,11 @@ async fn one_by_one(work: &Transaction<'_>, ready: &Ready, applied: &mut Applied
         work.execute(&statement, &[&uuid(connection)]).await?;
     }
     let now = change.now.unwrap_or(Timestamp::UNIX_EPOCH);
-    for (merchant, phone) in &change.opt_outs {
-        let statement = work
-            .prepare_cached(
-                "INSERT INTO contact (merchant, phone, opted_out, at) VALUES ($1, $2, true, $3)
-                 ON CONFLICT (merchant, phone) DO UPDATE SET opted_out = true, at = excluded.at",
-            )
-            .await?;
-        work.execute(&statement, &[&uuid(*merchant), &text(phone), &now]).await?;
+    for word in change.opt_out_words().iter().chain(&change.words) {
+        consent::put(work, word, core.phones.get()).await?;
+    }
+    for (code, news) in &change.link_news {
+        review::hear(work, *code, news).await?;
     }
     for notice in &change.notices {
         let day = now.as_millisecond().div_euclid(86_400_000) as i32;

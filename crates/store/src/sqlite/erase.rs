@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, id::Kind, phone::Named};
 
-use super::{Sqlite, commands, doc, events, failed, open, reference::FOUND, tally::Tally};
+use super::{Sqlite, commands, consent, doc, events, failed, open, reference::FOUND, review, tally::Tally};
 use crate::{CommandState, Refusal};
 use crate::{
     ERASED, Erased, ErasurePlace, StoreError,
@@ -335,6 +335,8 @@ fn forget_rest(db: &Connection, merchant: Id, phone: &Named, hash: [u8; 32], era
             .prepare_cached("DELETE FROM contact WHERE merchant = ?1 AND phone = ?2")?
             .execute(params![merchant.as_bytes(), phone.e164()])? as u64;
     }
+    consent::forget(db, merchant, phone.e164())?;
+    review::forget(db, merchant, phone.e164())?;
     let own: Vec<String> = events::connections(db, Some(merchant), None)?
         .into_iter()
         .map(|id| Id::from_bytes(Kind::Connection, id).to_string())

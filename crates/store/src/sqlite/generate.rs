@@ -32,14 +32,14 @@ impl Generator {
         for past in pasts {
             let reading = past.reading();
             journal::insert(&self.db, &EntryRow::from(past.entry), &mut self.tally).map_err(failed)?;
-            work::apply(&self.db, &reading.into(), &mut self.tally)?;
+            work::apply(&self.db, &reading.into(), None, &mut self.tally)?;
             if let Some(text) = past.text {
                 self.leases += 1;
                 outbox::mark_sending(&self.db, text.command.id, self.leases, 0).map_err(failed)?;
                 let mut settlement = text.settlement;
                 settlement.lease = self.leases;
                 let end = Change { settlement: Some(settlement), ..Change::default() };
-                work::apply(&self.db, &end.into(), &mut self.tally)?;
+                work::apply(&self.db, &end.into(), None, &mut self.tally)?;
             }
         }
         Ok(())

@@ -4,7 +4,9 @@
 
 mod answer;
 mod audit;
+mod code;
 mod commands;
+mod consent;
 pub(crate) mod copy;
 mod erase;
 mod events;
@@ -22,6 +24,7 @@ mod publication;
 mod purge;
 mod reference;
 mod removal;
+mod review;
 mod sealed;
 mod setup;
 mod tally;
@@ -50,10 +53,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CommandFilter, CommandState, Counts, Entry, Erased,
-    ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, News, Notice,
-    Once, OpenBreaker, PhoneHash, Refusal, Rekeying, Rhythm, Sealed, Setup, SetupVersion, Stats, Store, StoreError, StoredEvent,
-    Timeline, TimelineCommand,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -131,13 +131,15 @@ impl Sqlite {
         outbox::end_leases(&connection).map_err(failed)?;
         let (queue, fresh, stats) = (Arc::new(Queue::default()), Arc::new(Fresh::new()), Arc::new(Stats::default()));
         let full = checkpointer(path)?;
+        let phones: Arc<OnceLock<PhoneHash>> = Arc::default();
         let writer = spawn("journal", {
             let (queue, fresh, stats) = (queue.clone(), fresh.clone(), stats.clone());
-            move || writer::run(&connection, &queue, &fresh, &full, &stats)
+            let phones = phones.clone();
+            move || writer::run(&connection, &queue, &fresh, &full, &stats, &phones)
         })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
         let (writer, news) = (Mutex::new(Some(writer)), broadcast::Sender::new(1));
-        let (readers, purged, phones) = (Arc::new(readers), Mutex::default(), Arc::default());
+        let (readers, purged) = (Arc::new(readers), Mutex::default());
         Ok(Self { queue, writer, readers, fresh, stats, news, purged, phones })
     }
 
@@ -184,7 +186,7 @@ impl Sqlite {
 }
 
 /// The schema, step by step.
-pub(crate) const STEPS: [(&str, &str); 7] = [
+pub(crate) const STEPS: &[(&str, &str)] = &[
     ("first", include_str!("migrations/1_first.sql")),
     ("publish", include_str!("migrations/2_publish.sql")),
     ("journal", include_str!("migrations/3_journal.sql")),
@@ -192,6 +194,8 @@ pub(crate) const STEPS: [(&str, &str); 7] = [
     ("feed", include_str!("migrations/5_feed.sql")),
     ("called_off", include_str!("migrations/6_called_off.sql")),
     ("envelope", include_str!("migrations/7_envelope.sql")),
+    ("reviews", include_str!("migrations/8_reviews.sql")),
+    ("code", include_str!("migrations/9_code.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -352,17 +356,45 @@ impl Store for Sqlite {
         self.read(move |db| told::after(db, merchant, way_out, after, limit)).await
     }
 
-    async fn put_consent(
-        &self,
-        merchant: Id,
-        phone: &str,
-        granted: bool,
-        proof: &str,
-        at: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let (phone, proof) = (phone.to_owned(), proof.to_owned());
-        let hash = self.phones.get().map(|hash| hash(merchant, &phone));
-        self.write(move |connection, _| setup::put_consent(connection, merchant, &phone, hash, granted, &proof, at)).await
+    async fn put_words(&self, words: Vec<Consent>) -> Result<Vec<bool>, StoreError> {
+        let phones = self.phones.clone();
+        self.write(move |db, _| words.iter().map(|word| consent::put(db, word, phones.get())).collect()).await
+    }
+
+    async fn words(&self, merchant: Id, address: &str, limit: usize) -> Result<Vec<Consent>, StoreError> {
+        let address = address.to_owned();
+        self.read(move |db| consent::list(db, merchant, &address, limit)).await
+    }
+
+    async fn contact(&self, merchant: Id, address: &str) -> Result<Contact, StoreError> {
+        let (phones, address) = (self.phones.clone(), address.to_owned());
+        self.read(move |db| setup::contact(db, merchant, &address, phones.get())).await
+    }
+
+    async fn opt_outs(&self, merchant: Id, after: &str, limit: usize) -> Result<Vec<OptOut>, StoreError> {
+        let after = after.to_owned();
+        self.read(move |db| consent::opt_outs(db, merchant, &after, limit)).await
+    }
+
+    async fn short_link(&self, code: [u8; 16]) -> Result<Option<(ShortLink, Option<Review>)>, StoreError> {
+        self.read(move |db| {
+            let Some(link) = review::link(db, code)? else { return Ok(None) };
+            let left = link.review.map(|id| review::review(db, id)).transpose()?.flatten();
+            Ok(Some((link, left)))
+        })
+        .await
+    }
+
+    async fn review(&self, id: Id) -> Result<Option<Review>, StoreError> {
+        self.read(move |db| review::review(db, id)).await
+    }
+
+    async fn reviews(&self, filter: ReviewFilter) -> Result<Vec<Review>, StoreError> {
+        self.read(move |db| review::list(db, &filter)).await
+    }
+
+    async fn review_counts(&self, merchant: Id, from: i32, to: i32) -> Result<Vec<ReviewCount>, StoreError> {
+        self.read(move |db| review::counts(db, merchant, from, to)).await
     }
 
     async fn setup(&self) -> Result<Setup, StoreError> {
@@ -409,6 +441,18 @@ impl Store for Sqlite {
 
     async fn end(&self, key: [u8; 16], answer: Option<KeptAnswer>) -> Result<(), StoreError> {
         self.write(move |db, _| answer::end(db, key, answer.as_ref())).await
+    }
+
+    async fn put_code(&self, new: NewCode, limits: Vec<CodeLimit>) -> Result<Option<Timestamp>, StoreError> {
+        self.write(move |db, _| code::put(db, &new, &limits)).await
+    }
+
+    async fn try_code(&self, code: Id, now: Timestamp, tries_max: u32) -> Result<Option<CodeTry>, StoreError> {
+        self.write(move |db, _| code::try_one(db, code, now, tries_max)).await
+    }
+
+    async fn spend_code(&self, code: Id) -> Result<bool, StoreError> {
+        self.write(move |db, _| code::spend(db, code)).await
     }
 
     async fn sealed(&self) -> Result<Sealed, StoreError> {

@@ -146,7 +146,7 @@ impl World {
 
     fn apply(&mut self, change: Change) {
         let change = Change { now: Some(now()), ..change };
-        work::apply(&self.db, &change.into(), &mut self.tally).unwrap();
+        work::apply(&self.db, &change.into(), None, &mut self.tally).unwrap();
     }
 
     /// An entry that is read into an event with two texts and a look-up.

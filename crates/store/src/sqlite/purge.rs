@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Id, Timestamp};
 
-use super::{Sqlite, events, ms, pages, tally::Tally};
+use super::{Sqlite, events, ms, pages, review, tally::Tally};
 use crate::{
     EntryState, StoreError,
     numbers::{command_state, command_tally, entry_state, entry_tally},
@@ -289,6 +289,7 @@ fn count(db: &Connection, entries: &str, all: usize, commands: &str, tally: &mut
 
 /// Notices from before a day, and what was to be published and is gone: none of ours, since what waits to be published is kept.
 fn end_round(db: &Connection, merchant: Option<Id>, before: Timestamp) -> Result<()> {
+    review::purge(db, merchant, before)?;
     let of = merchant.map(|merchant| *merchant.as_bytes());
     let notices = "DELETE FROM notice WHERE day < ?1 AND (?2 IS NULL OR merchant = ?2)";
     db.execute(notices, params![ms(before) / 86_400_000, of])?;

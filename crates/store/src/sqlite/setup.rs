@@ -172,8 +172,10 @@ pub(super) fn put_session(db: &Connection, connection: Id, sealed: &[u8]) -> Res
 /// What is known of a person; of one who was erased only whether no messages were wanted.
 pub(super) fn contact(db: &Connection, merchant: Id, phone: &str, phones: Option<&PhoneHash>) -> Result<Contact> {
     let found = db
-        .prepare_cached("SELECT opted_out, consented FROM contact WHERE merchant = ?1 AND phone = ?2")?
-        .query_row(params![merchant.as_bytes(), phone], |row| Ok(Contact { opted_out: row.get(0)?, consented: row.get(1)? }))
+        .prepare_cached("SELECT opted_out, consented, refused, agreed FROM contact WHERE merchant = ?1 AND phone = ?2")?
+        .query_row(params![merchant.as_bytes(), phone], |row| {
+            Ok(Contact { opted_out: row.get(0)?, consented: row.get(1)?, refused: row.get(2)?, agreed: row.get(3)? })
+        })
         .optional()?;
     if let Some(contact) = found {
         return Ok(contact);
@@ -184,43 +186,13 @@ pub(super) fn contact(db: &Connection, merchant: Id, phone: &str, phones: Option
         }
         _ => false,
     };
-    Ok(Contact { opted_out, consented: false })
+    Ok(Contact { opted_out, ..Contact::default() })
 }
 
-fn opted_out_at(db: &Connection, merchant: Id, hash: &[u8; 32]) -> Result<Option<i64>> {
+pub(super) fn opted_out_at(db: &Connection, merchant: Id, hash: &[u8; 32]) -> Result<Option<i64>> {
     db.prepare_cached("SELECT at FROM opted_out WHERE merchant = ?1 AND hash = ?2")?
         .query_row(params![merchant.as_bytes(), hash], |row| row.get(0))
         .optional()
-}
-
-/// Records a consent, or its withdrawal. People may come back, so a consent ends an earlier opt-out, also one whose person was
-/// erased; against a later one it counts for nothing, whenever it is recorded.
-pub(super) fn put_consent(
-    db: &Connection,
-    merchant: Id,
-    phone: &str,
-    hash: Option<[u8; 32]>,
-    granted: bool,
-    proof: &str,
-    at: Timestamp,
-) -> Result<bool> {
-    if let Some(hash) = hash {
-        if granted && opted_out_at(db, merchant, &hash)?.is_some_and(|opted_out_at| ms(at) < opted_out_at) {
-            return Ok(false);
-        }
-        // The row of the contact says it from now on.
-        db.prepare_cached("DELETE FROM opted_out WHERE merchant = ?1 AND hash = ?2")?
-            .execute(params![merchant.as_bytes(), hash])?;
-    }
-    let recorded = db
-        .prepare_cached(
-            "INSERT INTO contact (merchant, phone, opted_out, consented, proof, at) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-         ON CONFLICT DO UPDATE SET opted_out = excluded.opted_out, consented = excluded.consented, proof = excluded.proof,
-             at = max(contact.at, excluded.at)
-         WHERE excluded.opted_out OR excluded.at >= contact.at",
-        )?
-        .execute(params![merchant.as_bytes(), phone, !granted, granted, proof, ms(at)])?;
-    Ok(recorded > 0)
 }
 
 /// The newest notices. The limit counts those of the merchant, or a neighbour with many would hide them.

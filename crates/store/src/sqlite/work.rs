@@ -3,15 +3,20 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, port::Delivery, signature::fingerprint};
 
-use super::{events, failed, journal, ms, outbox, publication, reference, setup, tally::Tally};
+use super::{consent, events, failed, journal, ms, outbox, publication, reference, review, setup, tally::Tally};
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, Settlement, StoreError,
-    Verdict,
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, PhoneHash, Settlement,
+    StoreError, Verdict,
 };
 
-pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::result::Result<Applied, StoreError> {
+pub(super) fn apply(
+    db: &Connection,
+    ready: &Ready,
+    phones: Option<&PhoneHash>,
+    tally: &mut Tally,
+) -> std::result::Result<Applied, StoreError> {
     let change = &ready.change;
     // What can conflict goes first: nothing has been written when it does.
     if let Some(settlement) = &change.settlement
@@ -45,10 +50,20 @@ pub(super) fn apply(db: &Connection, ready: &Ready, tally: &mut Tally) -> std::r
     {
         return Err(StoreError::Conflict);
     }
-    write(db, ready, tally).map_err(failed)
+    if let Some(left) = &change.left_review
+        && !review::leave(db, left).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
+    if let Some(reply) = &change.review_reply
+        && !review::reply(db, reply).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
+    write(db, ready, phones, tally).map_err(failed)
 }
 
-fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
+fn write(db: &Connection, ready: &Ready, phones: Option<&PhoneHash>, tally: &mut Tally) -> Result<Applied> {
     let change = &ready.change;
     let mut applied = Applied::default();
     for row in &ready.entries {
@@ -87,12 +102,14 @@ fn write(db: &Connection, ready: &Ready, tally: &mut Tally) -> Result<Applied> {
         db.prepare_cached("DELETE FROM session WHERE connection = ?1")?.execute([connection.as_bytes()])?;
     }
     let now = change.now.map_or(0, ms);
-    for (merchant, phone) in &change.opt_outs {
-        db.prepare_cached(
-            "INSERT INTO contact (merchant, phone, opted_out, at) VALUES (?1, ?2, 1, ?3)
-             ON CONFLICT DO UPDATE SET opted_out = 1, at = excluded.at",
-        )?
-        .execute(params![merchant.as_bytes(), phone, now])?;
+    for word in change.opt_out_words().iter().chain(&change.words) {
+        consent::put(db, word, phones)?;
+    }
+    for link in &change.links {
+        review::add(db, link)?;
+    }
+    for (code, news) in &change.link_news {
+        review::hear(db, *code, news)?;
     }
     for notice in &change.notices {
         put_notice(db, notice, now)?;

@@ -7,7 +7,12 @@
 //! A group of readings alone is not synced: should the power fail, its entries are unread again. Whatever is done upon what
 //! was read begins with a lease, whose group is synced, and with it all that was written before.
 
-use std::{cell::Cell, collections::VecDeque, sync::mpsc::SyncSender, time::Instant};
+use std::{
+    cell::Cell,
+    collections::VecDeque,
+    sync::{OnceLock, mpsc::SyncSender},
+    time::Instant,
+};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
@@ -15,7 +20,7 @@ use tokio::sync::oneshot;
 
 use super::{failed, fresh::Fresh, journal, tally::Tally, work};
 use crate::{
-    Applied, Lane, Stats, StoreError,
+    Applied, Lane, PhoneHash, Stats, StoreError,
     ready::{EntryRow, Ready},
 };
 
@@ -57,11 +62,11 @@ impl Task {
         }
     }
 
-    fn run(&mut self, db: &Connection, tally: &mut Tally) -> Result<Outcome, StoreError> {
+    fn run(&mut self, db: &Connection, phones: Option<&PhoneHash>, tally: &mut Tally) -> Result<Outcome, StoreError> {
         match self {
             Self::Append { row, .. } => journal::insert(db, row, tally).map_err(failed).map(|()| Outcome::Done),
             Self::Apply { changes, .. } => {
-                let applied = changes.iter().map(|change| apply(db, change, tally)).collect::<Result<_, _>>()?;
+                let applied = changes.iter().map(|change| apply(db, change, phones, tally)).collect::<Result<_, _>>()?;
                 Ok(Outcome::Applied(applied))
             }
             Self::Other { work, .. } => work(db, tally).map(|()| Outcome::Done),
@@ -89,14 +94,14 @@ impl Task {
 
     /// One piece of work that cannot be done must not take the others with it: each is tried in a transaction of its own.
     fn alone(mut self, log: &Log<'_>, fresh: &Fresh) {
-        let db = log.db;
+        let (db, phones) = (log.db, log.phones.get());
         match &mut self {
             Self::Apply { changes, .. } => {
-                let applied: Vec<_> =
-                    changes.iter().map(|change| log.commit(true, |tally| apply(db, change, tally)).unwrap_or_else(Err)).collect();
+                let alone = |change| log.commit(true, |tally| apply(db, change, phones, tally)).unwrap_or_else(Err);
+                let applied: Vec<_> = changes.iter().map(alone).collect();
                 self.end(Outcome::Applied(applied), fresh);
             }
-            Self::Append { .. } | Self::Other { .. } => match (log.commit(true, |tally| self.run(db, tally)), self) {
+            Self::Append { .. } | Self::Other { .. } => match (log.commit(true, |tally| self.run(db, phones, tally)), self) {
                 (Ok(outcome), task) => task.end(outcome, fresh),
                 (Err(error), Self::Append { ended, .. } | Self::Other { ended, .. }) => drop(ended.send(Err(error))),
                 (Err(_), Self::Apply { .. }) => {}
@@ -106,8 +111,13 @@ impl Task {
 }
 
 /// A conflict is the answer to one change; a failure ends the transaction.
-fn apply(db: &Connection, change: &Ready, tally: &mut Tally) -> Result<Result<Applied, StoreError>, StoreError> {
-    match work::apply(db, change, tally) {
+fn apply(
+    db: &Connection,
+    change: &Ready,
+    phones: Option<&PhoneHash>,
+    tally: &mut Tally,
+) -> Result<Result<Applied, StoreError>, StoreError> {
+    match work::apply(db, change, phones, tally) {
         Err(StoreError::Conflict) => Ok(Err(StoreError::Conflict)),
         Err(error) => Err(error),
         Ok(applied) => Ok(Ok(applied)),
@@ -214,9 +224,16 @@ impl Queue {
 }
 
 /// Writes until the queue is closed and empty. Tells every so many groups that the log has grown.
-pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSender<()>, stats: &Stats) {
+pub(super) fn run(
+    db: &Connection,
+    queue: &Queue,
+    fresh: &Fresh,
+    full: &SyncSender<()>,
+    stats: &Stats,
+    phones: &OnceLock<PhoneHash>,
+) {
     let _leaving = Leaving(queue);
-    let log = Log { db, synced: Cell::new(true), lost: Cell::new(false) };
+    let log = Log { db, phones, synced: Cell::new(true), lost: Cell::new(false) };
     let mut groups = 0_u64;
     while let Some(Group { mut tasks, sync }) = queue.next() {
         groups += 1;
@@ -225,7 +242,7 @@ pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, full: &SyncSend
             full.try_send(()).unwrap_or_default();
         }
         let began = Instant::now();
-        let outcomes = log.commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, tally)).collect::<Result<Vec<_>, _>>());
+        let outcomes = log.commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, phones.get(), tally)).collect::<Result<Vec<_>, _>>());
         let lane = if sync { Lane::First } else { Lane::Readings };
         stats.group(lane, tasks.len(), began.elapsed(), outcomes.is_ok());
         match outcomes {
@@ -258,6 +275,8 @@ fn closed() -> StoreError {
 /// The database, and whether its commits wait for the disk.
 struct Log<'a> {
     db: &'a Connection,
+    /// How phones are hashed of people who were erased.
+    phones: &'a OnceLock<PhoneHash>,
     synced: Cell<bool>,
     /// The disk failed to sync. What it holds is then known to nobody, and a second try would seem to succeed.
     lost: Cell<bool>,

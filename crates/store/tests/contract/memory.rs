@@ -23,6 +23,8 @@ impl ByHand {
 
 #[path = "answers.rs"]
 mod answers;
+#[path = "codes.rs"]
+mod codes;
 #[path = "setup.rs"]
 mod setup;
 #[path = "suite.rs"]

@@ -50,6 +50,8 @@ async fn what_was_set_up_before_changes_were_kept_is_its_first_version() {
 
 #[path = "answers.rs"]
 mod answers;
+#[path = "codes.rs"]
+mod codes;
 #[path = "setup.rs"]
 mod setup;
 #[path = "suite.rs"]

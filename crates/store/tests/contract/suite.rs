@@ -2,6 +2,8 @@
 
 #[path = "endpoints.rs"]
 mod endpoints;
+#[path = "reviews.rs"]
+mod reviews;
 
 use std::{
     sync::Arc,
@@ -704,7 +706,10 @@ async fn a_consent_ends_an_earlier_opt_out_and_not_a_later_one() {
         world.read(key, |event| vec![world.command(event, key, now())]).await;
         world.lease(now()).await[0].contact
     };
-    let (wants, wants_not) = (Contact { opted_out: false, consented: true }, Contact { opted_out: true, consented: false });
+    let (wants, wants_not) = (
+        Contact { consented: true, ..Contact::default() },
+        Contact { opted_out: true, ..Contact::default() },
+    );
     assert!(says(false, now()).await);
     assert!(!says(true, now() - hours(1)).await, "an old list that is read in late");
     assert_eq!(contact("1").await, wants_not);

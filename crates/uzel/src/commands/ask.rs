@@ -9,7 +9,7 @@ use anyhow::{Context, bail};
 use axum::{
     Router,
     body::{Body, to_bytes},
-    http::{Method, Request, header},
+    http::{Method, Request},
 };
 use serde_json::Value;
 use tower::ServiceExt;
@@ -23,6 +23,7 @@ use crate::{
 };
 
 const ANSWER_BYTES_MAX: usize = 256 << 20;
+const JSON: (&str, &str) = ("content-type", "application/json");
 
 pub(crate) enum Asker {
     Running {
@@ -103,7 +104,13 @@ impl Asker {
 
     /// Under a key of the caller's own.
     pub(crate) async fn post_once(&self, path: &str, body: &Value, key: &str) -> anyhow::Result<Value> {
-        accepted(self.exchange_under(Method::POST, path, Some(body), Some(key)).await?)
+        let header = [("idempotency-key", key), JSON];
+        accepted(self.exchange_under(Method::POST, path, body.to_string().into(), &header).await?)
+    }
+
+    pub(crate) async fn post_csv(&self, path: &str, body: Vec<u8>) -> anyhow::Result<Value> {
+        let header = [("content-type", "text/csv; charset=utf-8")];
+        accepted(self.exchange_under(Method::POST, path, body, &header).await?)
     }
 
     /// `Err` inside: a problem that the caller shows itself.
@@ -117,35 +124,31 @@ impl Asker {
     }
 
     async fn exchange(&self, method: Method, path: &str, body: Option<&Value>) -> anyhow::Result<(u16, Value)> {
-        self.exchange_under(method, path, body, None).await
+        self.exchange_under(method, path, body.map(Value::to_string).unwrap_or_default().into(), &[JSON]).await
     }
 
     async fn exchange_under(
         &self,
         method: Method,
         path: &str,
-        body: Option<&Value>,
-        key: Option<&str>,
+        body: Vec<u8>,
+        head: &[(&str, &str)],
     ) -> anyhow::Result<(u16, Value)> {
-        let text = body.map(Value::to_string).unwrap_or_default();
         let (status, bytes) = match self {
             Self::Running { client, socket } => {
-                let mut request = client
-                    .request(method, format!("http://hub{path}"))
-                    .header(header::CONTENT_TYPE, "application/json")
-                    .body(text);
-                if let Some(key) = key {
-                    request = request.header("idempotency-key", key);
+                let mut request = client.request(method, format!("http://hub{path}")).body(body);
+                for (name, value) in head {
+                    request = request.header(*name, *value);
                 }
                 let answer = request.send().await.with_context(|| format!("the hub at {} does not answer", socket.display()))?;
                 (answer.status().as_u16(), answer.bytes().await?)
             }
             Self::Own { router, .. } => {
-                let mut request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
-                if let Some(key) = key {
-                    request = request.header("idempotency-key", key);
+                let mut request = Request::builder().method(method).uri(path);
+                for (name, value) in head {
+                    request = request.header(*name, *value);
                 }
-                let request = request.body(Body::from(text))?;
+                let request = request.body(Body::from(body))?;
                 let answer = router.clone().oneshot(request).await?;
                 (answer.status().as_u16(), to_bytes(answer.into_body(), ANSWER_BYTES_MAX).await?)
             }

@@ -8,12 +8,14 @@ mod copy;
 mod digest;
 mod doctor;
 mod endpoints;
+mod messages;
 mod migrate;
 mod moment;
 mod places;
 mod providers;
 mod recipients;
 mod replay;
+mod reviews;
 mod secrets;
 mod show;
 
@@ -121,31 +123,47 @@ enum Command {
     Consent {
         #[arg(long)]
         merchant: String,
-        phone: String,
+        /// A phone or an e-mail address.
+        address: String,
         /// Withdraws it.
         #[arg(long)]
         revoke: bool,
         /// How and where it was given.
         #[arg(long)]
         proof: String,
+        /// Only about this channel: sms, whatsapp, email, telegram or push.
+        #[arg(long)]
+        channel: Option<String>,
+        /// marketing or service.
+        #[arg(long, default_value = "marketing")]
+        purpose: String,
+        /// form, till, spoken, import, message, link or provider.
+        #[arg(long, default_value = "spoken")]
+        how: String,
     },
-    /// Send a text to one person.
-    Send {
-        #[arg(long)]
-        merchant: String,
-        /// The connection that sends.
-        #[arg(long)]
-        via: String,
-        #[arg(long)]
-        to: String,
-        #[arg(long)]
-        text: String,
-        /// Only if this person has agreed to messages; without it you say that the text is service, not advertising.
-        #[arg(long)]
-        if_agreed: bool,
-        /// A key of your own: with the same key the same text goes once, however often it is asked for within three days.
-        #[arg(long)]
-        key: Option<String>,
+    /// What people said about messages.
+    Consents {
+        #[command(subcommand)]
+        what: reviews::ConsentsCommand,
+    },
+    /// Stop lists: whoever wants no messages.
+    OptOuts {
+        #[command(subcommand)]
+        what: reviews::OptOutsCommand,
+    },
+    /// Reviews that guests left by the links of review requests.
+    Reviews {
+        #[command(subcommand)]
+        what: reviews::ReviewsCommand,
+    },
+    /// Send a message to one person: by a channel (sms, whatsapp, email …) or a connection (--via).
+    Send(messages::SendArgs),
+    /// By which channels messages can go.
+    Channels(messages::ChannelsArgs),
+    /// Codes by which people prove a phone or a mailbox.
+    Codes {
+        #[command(subcommand)]
+        what: messages::CodesCommand,
     },
     /// Show the digest of a day or a week.
     Digest(digest::DigestArgs),
@@ -470,6 +488,9 @@ impl Cli {
             Command::Digest(args) => return digest::run(asker, args, self.json).await,
             Command::Recipients { what } => return recipients::run(asker, what, self.json).await,
             Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
+            Command::Reviews { what } => return reviews::reviews(asker, what, self.json).await,
+            Command::OptOuts { what } => return reviews::opt_outs(asker, what, self.json).await,
+            Command::Consents { what } => return reviews::consents(asker, what, self.json).await,
             Command::Journal { what: JournalCommand::List(args) } => {
                 let pairs = [
                     ("merchant", &args.merchant),
@@ -525,16 +546,17 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Subscribe { connection, url } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/subscribe"), &json!({ "url": url })).await?
             }
-            Command::Consent { merchant, phone, revoke, proof } => {
-                let request = json!({ "merchant": merchant, "phone": phone, "granted": !revoke, "proof": proof });
+            Command::Consent { merchant, address, revoke, proof, channel, purpose, how } => {
+                let field = if address.contains('@') { "email" } else { "phone" };
+                let request = json!({
+                    "merchant": merchant, field: address, "granted": !revoke, "proof": proof, "channel": channel,
+                    "purpose": purpose, "how": how,
+                });
                 asker.post("/api/v1/consents", &request).await?
             }
-            Command::Send { merchant, via, to, text, if_agreed, key } => {
-                let ground = if *if_agreed { "consent" } else { "service" };
-                let request = json!({ "merchant": merchant, "via": via, "to": to, "text": text, "ground": ground });
-                let key = key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-                asker.post_once("/api/v1/commands", &request, &key).await?
-            }
+            Command::Send(args) => messages::send(asker, args).await?,
+            Command::Channels(args) => messages::channels(asker, args).await?,
+            Command::Codes { what } => return messages::codes(asker, what, self.json).await,
             Command::Connections { what: ConnectionsCommand::Pause { connection } } => {
                 asker.post(&format!("/api/v1/connections/{connection}/pause"), &json!({})).await?
             }
@@ -607,7 +629,8 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Cost { .. } } => show::cost(answer),
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Consent { .. } => show::consent(answer),
-            Command::Send { .. } | Command::Commands { .. } => show::asked(answer),
+            Command::Send(_) | Command::Commands { .. } => show::asked(answer),
+            Command::Channels(_) => messages::show_channels(answer),
             Command::Nats { .. } => show::unpublished(answer),
             Command::Keys { what: KeysCommand::List { .. } } | Command::Connections { what: ConnectionsCommand::Keys { .. } } => {
                 show::keys(answer)

@@ -44,7 +44,8 @@ pub(super) fn journal(rows: &Value) -> String {
 }
 
 pub(super) fn asked(command: &Value) -> String {
-    format!("{}  {}", text(command, "id"), text(command, "state"))
+    let dev = if command["dev"] == true { "  NOT sent to anybody: only the journal stands for a provider" } else { "" };
+    format!("{}  {}{dev}", text(command, "id"), text(command, "state"))
 }
 
 pub(super) fn unpublished(answer: &Value) -> String {
@@ -268,7 +269,8 @@ pub(super) fn subscribed(answer: &Value) -> String {
 
 pub(super) fn consent(answer: &Value) -> String {
     let words = if answer["granted"] == true { "agrees to messages" } else { "wants no messages" };
-    format!("recorded: {} {words} (record {})", text(answer, "phone"), text(answer, "record"))
+    let who = if answer["email"].is_string() { "email" } else { "phone" };
+    format!("recorded: {} {words} (record {})", text(answer, who), text(answer, "record"))
 }
 
 pub(super) fn keys(answer: &Value) -> String {

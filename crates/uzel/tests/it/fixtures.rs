@@ -44,6 +44,24 @@ fn whole(answer: &[u8]) -> bool {
     answer.len() >= head.len() + 4 + length.unwrap_or(0)
 }
 
+/// Makes a connection to a provider that the world has none to.
+async fn connect(world: &World, provider: &str) {
+    if uzel_connectors::provider(provider).is_none() || !world.ask_link(provider).await.is_null() {
+        return;
+    }
+    let known = uzel_connectors::provider(provider).unwrap();
+    let settings = crate::conformance::settings(known, &world.sandbox.url());
+    let connection = json!({ "merchant": "m", "outlet": "o", "slug": provider, "provider": provider, "settings": settings });
+    world.apply(&json!({ "connection": [connection] })).await;
+}
+
+/// When a signature is good that names its time.
+fn signed_at(raw: &[u8]) -> Option<jiff::Timestamp> {
+    let raw = String::from_utf8_lossy(raw);
+    let time = raw.lines().find_map(|line| line.split_once("-timestamp: ")).map(|(_, time)| time.trim().to_owned())?;
+    jiff::Timestamp::from_second(time.parse().ok()?).ok()
+}
+
 /// What stands in the journal after it, without what differs from run to run.
 async fn followed(world: &World) -> Value {
     let rows = world.api("/api/v1/journal").await;
@@ -89,9 +107,14 @@ async fn every_fixture_is_answered_and_read_as_its_snapshot_says() {
     for file in fixtures() {
         // A hub of its own for each: what one told must not be a repeat for the next. The delay keeps all texts waiting.
         let world = World::new(json!({ "delay": "3000d" })).await;
-        let (status, body) = send(&world, &std::fs::read(&file).unwrap()).await;
-        crate::world::until("the entry to be read", async || world.api("/api/v1/journal?status=unread").await == json!([])).await;
         let provider = file.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned();
+        let bytes = std::fs::read(&file).unwrap();
+        connect(&world, &provider).await;
+        if let Some(at) = signed_at(&bytes) {
+            world.clock.advance(at.duration_since(world.clock.now()));
+        }
+        let (status, body) = send(&world, &bytes).await;
+        crate::world::until("the entry to be read", async || world.api("/api/v1/journal?status=unread").await == json!([])).await;
         let name = format!("{provider}__{}", file.file_stem().unwrap().to_string_lossy());
         let told = json!({ "answer": { "status": status, "body": body }, "journal": followed(&world).await });
         insta::with_settings!({ prepend_module_to_snapshot => false, snapshot_path => "../../../../fixtures/snapshots", omit_expression => true }, {

@@ -240,8 +240,15 @@ impl World {
 
     /// A connection as the API lists it.
     pub(crate) async fn link(&self, slug: &str) -> Value {
+        let link = self.ask_link(slug).await;
+        assert!(!link.is_null(), "no connection {slug}");
+        link
+    }
+
+    /// The same, or null.
+    pub(crate) async fn ask_link(&self, slug: &str) -> Value {
         let links = self.api("/api/v1/connections").await;
-        links.as_array().unwrap().iter().find(|link| link["slug"] == slug).unwrap().clone()
+        links.as_array().unwrap().iter().find(|link| link["slug"] == slug).cloned().unwrap_or_default()
     }
 
     /// Asks the API to do something; gives the status and the answer.
