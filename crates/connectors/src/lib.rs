@@ -24,8 +24,17 @@ mod yclients;
 pub use webpush::new_vapid_keys;
 
 /// Every provider that the hub knows.
-pub const PROVIDERS: &[Provider] =
-    &[amocrm::PROVIDER, rkeeper::PROVIDER, log::PROVIDER, yclients::PROVIDER, smsru::PROVIDER, iiko::PROVIDER, resend::PROVIDER, webpush::PROVIDER, fcm::PROVIDER];
+pub const PROVIDERS: &[Provider] = &[
+    amocrm::PROVIDER,
+    rkeeper::PROVIDER,
+    log::PROVIDER,
+    yclients::PROVIDER,
+    smsru::PROVIDER,
+    iiko::PROVIDER,
+    resend::PROVIDER,
+    webpush::PROVIDER,
+    fcm::PROVIDER,
+];
 
 /// The provider of this id.
 pub fn provider(id: &str) -> Option<&'static Provider> {

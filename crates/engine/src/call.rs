@@ -24,7 +24,9 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, StoreError};
 
-use crate::{Engine, Link, RequestLabel, breaker, code, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, review, trace};
+use crate::{
+    Engine, Link, RequestLabel, breaker, code, endpoint::deliver, flow::Ground, lane::Lane, outward::Call, read, review, trace,
+};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);

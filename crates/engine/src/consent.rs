@@ -7,8 +7,7 @@ use uzel_store::{Consent, ConsentHow, ConsentPurpose, Entry, LinkPurpose, StoreE
 use crate::{Engine, Link};
 
 /// Whole messages that end messages, in capitals and with a plain apostrophe.
-const STOP_WORDS: [&str; 8] =
-    ["СТОП", "STOP", "ОТПИСКА", "ОТПИСАТЬСЯ", "ОТПИШИТЕ", "TO'XTA", "UNSUBSCRIBE", "/STOP"];
+const STOP_WORDS: [&str; 8] = ["СТОП", "STOP", "ОТПИСКА", "ОТПИСАТЬСЯ", "ОТПИШИТЕ", "TO'XTA", "UNSUBSCRIBE", "/STOP"];
 /// Whatever is taken for an apostrophe.
 const APOSTROPHES: [char; 8] = ['’', '‘', 'ʻ', 'ʼ', '`', '´', '′', 'ʹ'];
 /// Longer messages are none of those words.
@@ -16,7 +15,8 @@ const STOP_BYTES_MAX: usize = 64;
 
 /// Whether a message is nothing but a word that ends messages.
 fn is_stop(text: &str) -> bool {
-    let text = text.trim_matches(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '!' | '\u{feff}' | '\u{200b}'));
+    let text =
+        text.trim_matches(|c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '!' | '\u{feff}' | '\u{200b}'));
     text.len() <= STOP_BYTES_MAX && STOP_WORDS.contains(&text.replace(APOSTROPHES, "'").to_uppercase().as_str())
 }
 
@@ -142,8 +142,22 @@ mod tests {
     #[test]
     fn words_that_end_messages_are_known_in_any_case_and_with_any_apostrophe() {
         for word in [
-            "стоп", "  СТОП \n", "Stop", "отписка", "Отписаться", "отпишите", "to'xta", "To’xta", "TOʻXTA", "to‘xta", "toʼxta",
-            "to`xta", "unsubscribe", "/stop", "Стоп!", "stop.",
+            "стоп",
+            "  СТОП \n",
+            "Stop",
+            "отписка",
+            "Отписаться",
+            "отпишите",
+            "to'xta",
+            "To’xta",
+            "TOʻXTA",
+            "to‘xta",
+            "toʼxta",
+            "to`xta",
+            "unsubscribe",
+            "/stop",
+            "Стоп!",
+            "stop.",
         ] {
             assert!(is_stop(word), "{word}");
         }

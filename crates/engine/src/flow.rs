@@ -312,7 +312,8 @@ impl Flow {
     /// Why it is not for this place, if so.
     fn elsewhere(&self, place: Place<'_>) -> Option<String> {
         let FlowDoc { outlets, sources, .. } = &self.doc;
-        let is_in = |names: &[String], slug: Option<&str>| names.is_empty() || names.iter().any(|name| Some(name.as_str()) == slug);
+        let is_in =
+            |names: &[String], slug: Option<&str>| names.is_empty() || names.iter().any(|name| Some(name.as_str()) == slug);
         if !is_in(outlets, place.outlet_slug) {
             return Some("it is for other outlets".to_owned());
         }

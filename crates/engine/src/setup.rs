@@ -414,7 +414,8 @@ impl Planner<'_> {
             self.via(&format!("{at}/via"), part, merchant);
             self.places(&at, part, merchant);
             if part.rule.holds_links() && self.engine.options.public_url.is_none() {
-                let why = "holds `{{ link }}` or `{{ unsubscribe }}`, and the hub does not know its public address: set `public_url`";
+                let why =
+                    "holds `{{ link }}` or `{{ unsubscribe }}`, and the hub does not know its public address: set `public_url`";
                 self.fault(&format!("{at}/text"), why);
             }
             let mut rule = part.rule.clone();

@@ -40,7 +40,16 @@ impl fmt::Debug for Outgoing {
 impl Outgoing {
     pub fn new(method: &'static str, url: impl Into<String>) -> Self {
         let repeatable = method == "GET";
-        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false, reads_429: false, strangers: false }
+        Self {
+            method,
+            url: url.into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            repeatable,
+            login: false,
+            reads_429: false,
+            strangers: false,
+        }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -213,7 +222,9 @@ mod tests {
         };
         assert_eq!(at("30").as_deref(), Some("2026-11-24T12:00:30Z"));
         assert_eq!(at("Tue, 24 Nov 2026 12:05:00 GMT").as_deref(), Some("2026-11-24T12:05:00Z"));
-        for odd in ["", "-1", "soon", "86401", "9223372036854775807", "Tue, 24 Nov 2026 11:00:00 GMT", "Fri, 27 Nov 2026 12:00:00 GMT"] {
+        for odd in
+            ["", "-1", "soon", "86401", "9223372036854775807", "Tue, 24 Nov 2026 11:00:00 GMT", "Fri, 27 Nov 2026 12:00:00 GMT"]
+        {
             assert_eq!(at(odd), None, "{odd}");
         }
     }

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Address, Bytes, CallError, Channel, Client, Content, Outbound, Outgoing, Person, Reply, Secret, Timestamp, connector::StatusNews,
-    id::Kind, phone::Named,
+    Address, Bytes, CallError, Channel, Client, Content, Outbound, Outgoing, Person, Reply, Secret, Timestamp,
+    connector::StatusNews, id::Kind, phone::Named,
 };
 
 /// What a command asks of its connection.

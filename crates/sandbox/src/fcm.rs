@@ -112,12 +112,16 @@ impl Fcm {
         let Some(target) = target.as_str().filter(|target| !target.is_empty()) else {
             return invalid("The registration token is not a valid FCM registration token");
         };
-        if let Some((place, _)) = message["data"].as_object().into_iter().flatten().enumerate().find(|(_, (_, value))| !value.is_string()) {
+        if let Some((place, _)) =
+            message["data"].as_object().into_iter().flatten().enumerate().find(|(_, (_, value))| !value.is_string())
+        {
             let said = format!("Invalid value at 'message.data[{place}].value' (TYPE_STRING)");
             return error(400, "INVALID_ARGUMENT", &said, None);
         }
         let reserved = |name: &&String| {
-            ["from", "message_type"].contains(&name.as_str()) || name.starts_with("google.") || name.starts_with("gcm.notification.")
+            ["from", "message_type"].contains(&name.as_str())
+                || name.starts_with("google.")
+                || name.starts_with("gcm.notification.")
         };
         if message["data"].as_object().is_some_and(|data| data.keys().any(|name| reserved(&name))) {
             return invalid("Invalid data payload key");

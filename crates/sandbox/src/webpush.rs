@@ -208,9 +208,7 @@ impl Provider for WebPush {
         match what {
             "messages" => Some(json!(self.0.lock().messages)),
             // What the browser would give, but for the address, which whoever asks puts in front.
-            "subscription" => {
-                Some(json!({"endpoint": "/webpush/wpush/v2/browser", "keys": {"p256dh": PUBLIC, "auth": AUTH}}))
-            }
+            "subscription" => Some(json!({"endpoint": "/webpush/wpush/v2/browser", "keys": {"p256dh": PUBLIC, "auth": AUTH}})),
             _ => None,
         }
     }

@@ -3,8 +3,8 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
-mod consent;
 mod code;
+mod consent;
 mod copy;
 mod erasure;
 mod feed;
@@ -26,8 +26,8 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use code::{CodeLimit, CodeTry, NewCode};
+pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
@@ -304,7 +304,12 @@ impl Change {
     pub(crate) fn opt_out_words(&self) -> Vec<Consent> {
         let at = self.now.unwrap_or(Timestamp::UNIX_EPOCH);
         let word = |(merchant, address): &(Id, String)| Consent {
-            key: fingerprint([b"refused".as_slice(), merchant.as_bytes(), address.as_bytes(), &at.as_millisecond().to_be_bytes()]),
+            key: fingerprint([
+                b"refused".as_slice(),
+                merchant.as_bytes(),
+                address.as_bytes(),
+                &at.as_millisecond().to_be_bytes(),
+            ]),
             merchant: *merchant,
             address: address.clone(),
             channel: None,

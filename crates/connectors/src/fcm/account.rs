@@ -79,8 +79,7 @@ pub(super) mod tests {
             serde_json::from_str(include_str!("../../../sandbox/samples/push/fcm_service_account.json")).unwrap();
         let key = file["private_key_pkcs8_base64"].as_str().unwrap();
         let lines: Vec<&str> = key.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap()).collect();
-        file["private_key"] =
-            json!(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")));
+        file["private_key"] = json!(format!("-----BEGIN PRIVATE KEY-----\n{}\n-----END PRIVATE KEY-----\n", lines.join("\n")));
         file
     }
 

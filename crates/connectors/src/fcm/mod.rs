@@ -23,9 +23,8 @@ use uzel_model::{
 use self::account::Account;
 use crate::notice;
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Fcm>("fcm", "Firebase Cloud Messaging")
-    .with_words(include_str!("words.toml"))
-    .with_variables(Variables {
+pub(crate) const PROVIDER: Provider =
+    Provider::new::<Fcm>("fcm", "Firebase Cloud Messaging").with_words(include_str!("words.toml")).with_variables(Variables {
         slug: "fcm",
         needed: &[("FCM_SERVICE_ACCOUNT_JSON", "service_account")],
         optional: &[("FCM_PROJECT_ID", "project_id"), ("FCM_BASE_URL", "base_url"), ("FCM_TOKEN_URL", "token_url")],

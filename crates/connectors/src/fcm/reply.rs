@@ -25,7 +25,9 @@ pub(super) fn read(reply: &Reply) -> Result<Sent, CallError> {
     let refused = |refusal, reason: String| Err(CallError::refused(refusal, if code.is_empty() { "FCM" } else { code }, reason));
     match (code, reply.status) {
         ("UNREGISTERED", _) => refused(Refusal::NotHere, "the application is no longer on this device".to_owned()),
-        ("SENDER_ID_MISMATCH", _) => refused(Refusal::NotHere, "the device's token belongs to another Firebase project".to_owned()),
+        ("SENDER_ID_MISMATCH", _) => {
+            refused(Refusal::NotHere, "the device's token belongs to another Firebase project".to_owned())
+        }
         ("THIRD_PARTY_AUTH_ERROR" | "APNS_AUTH_ERROR", _) => {
             refused(Refusal::Account, format!("the key of Apple or of Web Push in the Firebase project is wrong: {said}"))
         }
@@ -33,9 +35,10 @@ pub(super) fn read(reply: &Reply) -> Result<Sent, CallError> {
             Err(CallError::refused(Refusal::Ours, INVALID_ARGUMENT, format!("FCM does not take the message: {said}")))
         }
         (_, 401) => Err(CallError::Unauthorized(said)),
-        (_, 403) => {
-            refused(Refusal::Account, format!("the service account may not send, or the API is switched off in its project: {said}"))
-        }
+        (_, 403) => refused(
+            Refusal::Account,
+            format!("the service account may not send, or the API is switched off in its project: {said}"),
+        ),
         // Without a word of FCM's own it is the address that is not there, and with it the project.
         (_, 404) => refused(Refusal::Account, format!("is the project's id right? {said}")),
         _ => refused(Refusal::Command, said),
@@ -89,13 +92,17 @@ mod tests {
     fn each_word_of_fcm_has_its_class() {
         assert_eq!(class(404, include_str!("../../../sandbox/samples/push/fcm_error_unregistered.json")), "NotHere UNREGISTERED");
         assert_eq!(class(400, include_str!("../../../sandbox/samples/push/fcm_error_bad_field.json")), "Ours INVALID_ARGUMENT");
-        assert_eq!(class(400, include_str!("../../../sandbox/samples/push/fcm_error_invalid_token.json")), "Ours INVALID_ARGUMENT");
+        assert_eq!(
+            class(400, include_str!("../../../sandbox/samples/push/fcm_error_invalid_token.json")),
+            "Ours INVALID_ARGUMENT"
+        );
         assert_eq!(class(403, &error("PERMISSION_DENIED", "SENDER_ID_MISMATCH")), "NotHere SENDER_ID_MISMATCH");
         assert_eq!(class(401, &error("UNAUTHENTICATED", "THIRD_PARTY_AUTH_ERROR")), "Account THIRD_PARTY_AUTH_ERROR");
         assert_eq!(class(404, r#"{"error":{"status":"NOT_FOUND","message":"m"}}"#), "Account FCM");
         assert_eq!(class(403, r#"{"error":{"status":"PERMISSION_DENIED","message":"m"}}"#), "Account FCM");
         assert_eq!(class(409, &error("ABORTED", "UNSPECIFIED_ERROR")), "Command UNSPECIFIED_ERROR");
-        for odd in ["", "null", "[]", "<html>", r#"{"error":[]}"#, r#"{"error":{"details":{}}}"#, r#"{"error":{"details":[7]}}"#] {
+        for odd in ["", "null", "[]", "<html>", r#"{"error":[]}"#, r#"{"error":{"details":{}}}"#, r#"{"error":{"details":[7]}}"#]
+        {
             assert_eq!(class(422, odd), "Command FCM", "{odd}");
             assert!(class(200, odd).starts_with("Unreadable"), "{odd}");
         }

@@ -15,8 +15,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::json;
 use uzel_model::{
-    CallError, Channel, Client, Connector, Malformed, Outbound, Outgoing, Provider, Reading, Refusal, Reply, Request,
-    Secret,
+    CallError, Channel, Client, Connector, Malformed, Outbound, Outgoing, Provider, Reading, Refusal, Reply, Request, Secret,
     connector::Variables,
     port::{Device, Messages, Sent},
 };
@@ -24,9 +23,8 @@ use uzel_model::{
 use self::subscription::Subscription;
 use crate::notice;
 
-pub(crate) const PROVIDER: Provider = Provider::new::<WebPush>("webpush", "Web Push")
-    .with_words(include_str!("words.toml"))
-    .with_variables(Variables {
+pub(crate) const PROVIDER: Provider =
+    Provider::new::<WebPush>("webpush", "Web Push").with_words(include_str!("words.toml")).with_variables(Variables {
         slug: "push",
         needed: &[("VAPID_PRIVATE_KEY", "vapid_private_key"), ("VAPID_SUBJECT", "vapid_subject")],
         optional: &[],
@@ -234,7 +232,10 @@ mod tests {
         assert_eq!(header("urgency"), "low");
         assert_eq!(header("topic"), "cmd_01h455vb4pex5vsknk084sn02q");
         assert!(header("authorization").starts_with("vapid t="));
-        assert_eq!(sent.body.len(), 103 + r#"{"body":"1 250 000 сум","link":null,"tag":"cmd_01h455vb4pex5vsknk084sn02q","title":"Uzel"}"#.len());
+        assert_eq!(
+            sent.body.len(),
+            103 + r#"{"body":"1 250 000 сум","link":null,"tag":"cmd_01h455vb4pex5vsknk084sn02q","title":"Uzel"}"#.len()
+        );
         assert_eq!(format!("{sent:?}"), "POST https://push.example.net/***");
     }
 

@@ -34,6 +34,7 @@ const BLUE: &str = "#2f6fed";
 const RED: &str = "#c7372f";
 const GREEN: &str = "#1d8a4e";
 const BEFORE: &str = "#f0a030";
+const AMBER: &str = "#b86e00";
 
 /// The picture as SVG: the same digest gives the same text.
 pub(super) fn svg(digest: &Digest, language: Language) -> String {
@@ -80,10 +81,17 @@ fn tiles(digest: &Digest, language: Language) -> Vec<Tile> {
     let color = if digest.visits >= digest.visits_before { GREEN } else { RED };
     let tile = |name, value: u64, color| Tile { name, value: words::number(value), color, note: None };
     let failed = digest.dead + digest.unknown;
+    let (asked, reviews) = (digest.asked, digest.reviews());
     vec![
         Tile { note: note.map(|note| (note, color)), ..tile(words::visits(language), digest.visits, INK) },
-        tile(words::sent(language), digest.sent, INK),
-        tile(words::held(language), digest.held.values().sum(), INK),
+        match asked {
+            0 => tile(words::sent(language), digest.sent, INK),
+            _ => tile(words::asked(language), asked, INK),
+        },
+        match words::mean(digest, language) {
+            None => tile(words::held(language), digest.held.values().sum(), INK),
+            Some(mean) => Tile { note: Some((mean, AMBER)), ..tile(words::reviews(language), reviews, INK) },
+        },
         tile(words::failed(language), failed, if failed > 0 { RED } else { INK }),
     ]
 }
@@ -164,9 +172,8 @@ fn bars(svg: &mut String, digest: &Digest, language: Language) {
         ));
     }
     write(format_args!("<rect x=\"{LEFT}\" y=\"468\" width=\"12\" height=\"12\" rx=\"2\" fill=\"{BLUE}\"/>\n"));
-    let legend = |x: f64, text: &str| {
-        format!("<text x=\"{x}\" y=\"479\" font-size=\"13\" fill=\"{GREY}\">{}</text>\n", escaped(text))
-    };
+    let legend =
+        |x: f64, text: &str| format!("<text x=\"{x}\" y=\"479\" font-size=\"13\" fill=\"{GREY}\">{}</text>\n", escaped(text));
     write(format_args!("{}", legend(LEFT + 20.0, words::visits(language))));
     if compares {
         write(format_args!("<path d=\"M{} 474h22\" stroke=\"{BEFORE}\" stroke-width=\"2.5\"/>\n", LEFT + 220.0));
@@ -233,6 +240,10 @@ mod tests {
             bars,
             sent: 96,
             waiting: 4,
+            asked: 92,
+            opened: 37,
+            stars: [1, 0, 2, 5, 11],
+            comments: 3,
             bonuses: [("loyalty.committed".to_owned(), 41)].into(),
             dead: 2,
             unknown: 1,
@@ -242,9 +253,8 @@ mod tests {
 
     fn week() -> Digest {
         let counts = [(1_180, 1_320), (1_240, 1_100), (990, 1_015), (1_410, 1_380), (1_730, 1_690), (2_010, 1_870), (1_650, 0)];
-        let bars: Vec<Bar> = (1..8)
-            .map(|at: i8| Bar { at, visits: counts[at as usize - 1].0, before: counts[at as usize - 1].1 })
-            .collect();
+        let bars: Vec<Bar> =
+            (1..8).map(|at: i8| Bar { at, visits: counts[at as usize - 1].0, before: counts[at as usize - 1].1 }).collect();
         Digest {
             name: "Очень длинное название сети семейных ресторанов у моря 🍕".to_owned(),
             span: Span::Week,
@@ -254,6 +264,8 @@ mod tests {
             visits_before: bars.iter().map(|bar| bar.before).sum(),
             bars,
             sent: 7_412,
+            asked: 0,
+            stars: [0; 5],
             dead: 0,
             unknown: 0,
             ..day()
@@ -262,8 +274,9 @@ mod tests {
 
     fn quiet() -> Digest {
         let bars = (0..24).map(|at| Bar { at, visits: 0, before: 0 }).collect();
-        let (held, bonuses) = Default::default();
-        Digest { bars, visits: 0, visits_before: 0, sent: 0, waiting: 0, dead: 0, unknown: 0, held, bonuses, ..day() }
+        let (held, bonuses, stars) = Default::default();
+        let none = Digest { visits: 0, visits_before: 0, sent: 0, waiting: 0, asked: 0, opened: 0, comments: 0, ..day() };
+        Digest { bars, dead: 0, unknown: 0, held, bonuses, stars, ..none }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use jiff::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uzel_model::{Id, event::kind};
-use uzel_store::{CommandState, Figures};
+use uzel_store::{CommandState, Figures, ReviewCount};
 
 /// Events that are somebody's visit.
 const VISITS: [&str; 3] = [kind::ORDER_COMPLETED, kind::VISIT_COMPLETED, kind::DEAL_WON];
@@ -96,6 +96,14 @@ pub struct Digest {
     pub sent: u64,
     /// Messages of flows that are still to go.
     pub waiting: u64,
+    /// Requests for a review of visits of these days.
+    pub asked: u64,
+    /// How many of those were opened.
+    pub opened: u64,
+    /// Reviews that came of them: with one star, two, … five.
+    pub stars: [u64; 5],
+    /// Reviews with a comment for the owner.
+    pub comments: u64,
     /// Events of the loyalty programme, by kind.
     pub bonuses: BTreeMap<String, u64>,
     /// Messages that did not go.
@@ -123,14 +131,7 @@ pub(super) fn kinds() -> Vec<String> {
 }
 
 impl Digest {
-    pub(super) fn of(
-        merchant: Id,
-        name: &str,
-        period: Period,
-        zone: &TimeZone,
-        now: &Figures,
-        before: &Figures,
-    ) -> Self {
+    pub(super) fn of(merchant: Id, name: &str, period: Period, zone: &TimeZone, now: &Figures, before: &Figures) -> Self {
         let count = |matches: &dyn Fn(&uzel_store::MessageFigure) -> bool| -> u64 {
             now.messages.iter().filter(|figure| matches(figure)).map(|figure| figure.count).sum()
         };
@@ -146,6 +147,10 @@ impl Digest {
             bars: bars(period, zone, now, before),
             sent: count(&|figure| figure.of_flow && figure.state == CommandState::Done),
             waiting: count(&|figure| figure.of_flow && figure.state == CommandState::Waiting),
+            asked: 0,
+            opened: 0,
+            stars: [0; 5],
+            comments: 0,
             bonuses: BTreeMap::new(),
             dead: count(&|figure| figure.state == CommandState::Dead),
             unknown: count(&|figure| figure.state == CommandState::Unknown),
@@ -159,6 +164,38 @@ impl Digest {
         }
         digest
     }
+
+    /// What became of requests for a review.
+    pub(super) fn hear(&mut self, count: &ReviewCount) {
+        let number = count.count.max(0).unsigned_abs();
+        match count.what.as_str() {
+            "sent" => self.asked += number,
+            "opened" => self.opened += number,
+            "comment" => self.comments += number,
+            what => {
+                let stars = what.strip_prefix("stars/").and_then(|stars| stars.parse::<usize>().ok());
+                if let Some(of) = stars.and_then(|stars| self.stars.get_mut(stars.checked_sub(1)?)) {
+                    *of += number;
+                }
+            }
+        }
+    }
+
+    pub(super) fn reviews(&self) -> u64 {
+        self.stars.iter().sum()
+    }
+
+    /// Tenths of the mean of all stars, rounded; nothing without reviews.
+    pub(super) fn mean_tenths(&self) -> Option<u64> {
+        let sum: u64 = self.stars.iter().zip(1..).map(|(count, stars)| count * stars).sum();
+        let reviews = self.reviews();
+        (reviews > 0).then(|| (sum * 10 + reviews / 2) / reviews)
+    }
+}
+
+/// Days since 1970, as review requests count them.
+pub(super) fn day_number(day: Date) -> i32 {
+    (day - Date::constant(1970, 1, 1)).get_days()
 }
 
 fn visits(figures: &Figures) -> u64 {
@@ -202,5 +239,6 @@ mod tests {
         let berlin = TimeZone::get("Europe/Berlin").unwrap();
         let (from, to) = Period::with(Span::Day, date(2026, 10, 25)).moments(&berlin);
         assert_eq!((to - from).total(jiff::Unit::Hour).unwrap(), 25.0);
+        assert_eq!(day_number(date(2026, 11, 27)), 20_784);
     }
 }

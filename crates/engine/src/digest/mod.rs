@@ -15,13 +15,7 @@ use crate::{Engine, World};
 
 impl Engine {
     /// What happened at a merchant in a period, and a week before. `outlets`: only these; all, if none is named.
-    pub async fn digest(
-        &self,
-        merchant: Id,
-        period: Period,
-        zone: &TimeZone,
-        outlets: &[String],
-    ) -> Result<Digest, StoreError> {
+    pub async fn digest(&self, merchant: Id, period: Period, zone: &TimeZone, outlets: &[String]) -> Result<Digest, StoreError> {
         let world = self.world();
         let connections = connections(&world, merchant, outlets);
         let count = async |(from, to): (Timestamp, Timestamp)| -> Result<Figures, StoreError> {
@@ -31,7 +25,15 @@ impl Engine {
         let now = count(period.moments(zone)).await?;
         let before = count(period.week_before().moments(zone)).await?;
         let name = world.merchants.get(&merchant).map_or("", |(_, merchant)| merchant.name.as_str());
-        Ok(Digest::of(merchant, name, period, zone, &now, &before))
+        let mut digest = Digest::of(merchant, name, period, zone, &now, &before);
+        let days = (figures::day_number(period.first), figures::day_number(period.last()));
+        for count in self.store.review_counts(merchant, days.0, days.1).await? {
+            let outlet = count.outlet.and_then(|outlet| world.outlets.get(&outlet)).map(|(_, slug, _)| slug);
+            if outlets.is_empty() || outlet.is_none_or(|slug| outlets.contains(slug)) {
+                digest.hear(&count);
+            }
+        }
+        Ok(digest)
     }
 }
 

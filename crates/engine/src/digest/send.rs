@@ -6,8 +6,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, ToSpan, Zoned, civil::Date, tz::TimeZone};
 use uzel_model::{
-    Address, Content, Id, Job, id::Kind, message::Attachment, port::Messages, signature::fingerprint,
-    words::Language,
+    Address, Content, Id, Job, id::Kind, message::Attachment, port::Messages, signature::fingerprint, words::Language,
 };
 use uzel_store::{Change, Command, Contact, NewCommand, Once, StoreError};
 
@@ -87,13 +86,7 @@ fn period_due(span: Span, hour: i8, local: &Zoned) -> Option<(Period, Timestamp)
 }
 
 /// Queues a digest, if nobody has.
-async fn send(
-    engine: &Engine,
-    world: &World,
-    recipient: &Recipient,
-    period: Period,
-    until: Timestamp,
-) -> Result<(), StoreError> {
+async fn send(engine: &Engine, world: &World, recipient: &Recipient, period: Period, until: Timestamp) -> Result<(), StoreError> {
     let word = match period.span {
         Span::Day => "day",
         Span::Week => "week",
@@ -106,8 +99,7 @@ async fn send(
     }
     let ways = ways(recipient, world);
     let language = recipient.language(world);
-    let digest =
-        engine.digest(recipient.merchant, period, &recipient.zone(world), &recipient.doc.rule.outlets).await?;
+    let digest = engine.digest(recipient.merchant, period, &recipient.zone(world), &recipient.doc.rule.outlets).await?;
     let picture = if ways.iter().any(|(_, to)| shows_pictures(to)) { picture(&digest, language).await } else { None };
     let commands = ways.into_iter().map(|(link, to)| {
         let content = content(&digest, language, &to, picture.as_ref(), engine.options.public_url.as_deref());
@@ -154,13 +146,7 @@ async fn picture(digest: &Digest, language: Language) -> Option<Attachment> {
     }
 }
 
-fn content(
-    digest: &Digest,
-    language: Language,
-    to: &Address,
-    picture: Option<&Attachment>,
-    public_url: Option<&str>,
-) -> Content {
+fn content(digest: &Digest, language: Language, to: &Address, picture: Option<&Attachment>, public_url: Option<&str>) -> Content {
     let subject = Some(words::subject(digest, language));
     match to {
         Address::Email(_) | Address::Chat(_) => Content {
@@ -172,20 +158,11 @@ fn content(
             let link = public_url.map(|url| format!("{url}/"));
             Content { subject, link, ..Content::text(words::short(digest, language)) }
         }
-        Address::Phone(_) => {
-            Content::text(format!("{}\n{}", words::subject(digest, language), words::short(digest, language)))
-        }
+        Address::Phone(_) => Content::text(format!("{}\n{}", words::subject(digest, language), words::short(digest, language))),
     }
 }
 
-fn command(
-    recipient: &Recipient,
-    link: &Link,
-    to: Address,
-    content: Content,
-    now: Timestamp,
-    until: Timestamp,
-) -> NewCommand {
+fn command(recipient: &Recipient, link: &Link, to: Address, content: Content, now: Timestamp, until: Timestamp) -> NewCommand {
     let id = Id::new(Kind::Command);
     let ordering_key = format!("{}/{}", link.id, to.key());
     let repeatable = link.connector.messages().is_some_and(Messages::repeatable);

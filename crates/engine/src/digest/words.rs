@@ -6,24 +6,9 @@ use uzel_model::words::Language;
 use super::figures::{Digest, Span};
 
 const MONTHS: [[&str; 12]; 3] = [
-    [
-        "января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября", "декабря",
-    ],
+    ["января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября", "декабря"],
     ["yanvar", "fevral", "mart", "aprel", "may", "iyun", "iyul", "avgust", "sentabr", "oktabr", "noyabr", "dekabr"],
-    [
-        "January",
-        "February",
-        "March",
-        "April",
-        "May",
-        "June",
-        "July",
-        "August",
-        "September",
-        "October",
-        "November",
-        "December",
-    ],
+    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"],
 ];
 const WEEKDAYS: [[&str; 7]; 3] = [
     ["понедельник", "вторник", "среда", "четверг", "пятница", "суббота", "воскресенье"],
@@ -145,6 +130,20 @@ pub(super) fn sent(language: Language) -> &'static str {
     pick(language, ["Сообщения гостям", "Mijozlarga xabarlar", "Messages to guests"])
 }
 
+pub(super) fn asked(language: Language) -> &'static str {
+    pick(language, ["Просьбы об отзыве", "Fikr so‘rovlari", "Review requests"])
+}
+
+pub(super) fn reviews(language: Language) -> &'static str {
+    pick(language, ["Отзывы", "Fikrlar", "Reviews"])
+}
+
+/// The mean of all stars: `★ 4,6`.
+pub(super) fn mean(digest: &Digest, language: Language) -> Option<String> {
+    let comma = if language == Language::En { '.' } else { ',' };
+    digest.mean_tenths().map(|tenths| format!("★\u{a0}{}{comma}{}", tenths / 10, tenths % 10))
+}
+
 pub(super) fn failed(language: Language) -> &'static str {
     pick(language, ["Не отправлено", "Yuborilmadi", "Not sent"])
 }
@@ -182,14 +181,16 @@ pub(crate) fn text(digest: &Digest, language: Language) -> String {
         }
     };
     let compared = change(digest.visits, digest.visits_before);
-    let compared = compared.map(|change| {
-        format!("{change}, {} — {}", week_before(language), number(digest.visits_before))
-    });
+    let compared = compared.map(|change| format!("{change}, {} — {}", week_before(language), number(digest.visits_before)));
     row(visits(language), digest.visits, compared);
-    let waiting = (digest.waiting > 0).then(|| {
-        format!("{} {}", pick(language, ["ещё в очереди", "navbatda yana", "still to go:"]), number(digest.waiting))
-    });
+    let waiting = (digest.waiting > 0)
+        .then(|| format!("{} {}", pick(language, ["ещё в очереди", "navbatda yana", "still to go:"]), number(digest.waiting)));
     row(sent(language), digest.sent, waiting);
+    let opened = (digest.opened > 0)
+        .then(|| format!("{} — {}", pick(language, ["открыли", "ochishdi", "opened"]), number(digest.opened)));
+    row(asked(language), digest.asked, opened);
+    row(reviews(language), digest.reviews(), mean(digest, language));
+    row(pick(language, ["С комментарием", "Izoh bilan", "With a comment"]), digest.comments, None);
     for (kind, count) in &digest.bonuses {
         let name = pick(language, ["Бонусы", "Bonuslar", "Bonuses"]);
         row(&format!("{name}, {}", kind.trim_start_matches("loyalty.")), *count, None);
@@ -209,6 +210,9 @@ pub(crate) fn text(digest: &Digest, language: Language) -> String {
 pub(crate) fn short(digest: &Digest, language: Language) -> String {
     let change = change(digest.visits, digest.visits_before).map_or(String::new(), |change| format!(" ({change})"));
     let mut line = format!("{}: {}{change}", visits(language), number(digest.visits));
+    if let Some(mean) = mean(digest, language) {
+        line.push_str(&format!("\n{}: {} ({mean})", reviews(language), number(digest.reviews())));
+    }
     let failed_count = digest.dead + digest.unknown;
     if failed_count > 0 {
         line.push_str(&format!("\n{}: {}", failed(language), number(failed_count)));

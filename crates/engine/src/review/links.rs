@@ -55,7 +55,8 @@ pub(crate) fn hash(code: &str) -> Option<[u8; 16]> {
 fn codes(content: &Content, public_url: &str, purpose: LinkPurpose) -> Vec<[u8; 16]> {
     let start = format!("{public_url}{}", way(purpose).0);
     let template = content.template.as_ref().and_then(|template| serde_json::to_string(&template.components).ok());
-    let texts = [Some(&content.text), content.html.as_ref(), content.link.as_ref(), content.unsubscribe_url.as_ref(), template.as_ref()];
+    let texts =
+        [Some(&content.text), content.html.as_ref(), content.link.as_ref(), content.unsubscribe_url.as_ref(), template.as_ref()];
     let mut found: Vec<[u8; 16]> = texts
         .into_iter()
         .flatten()
@@ -148,7 +149,10 @@ mod tests {
         let content = Content::text(format!("Спасибо! {link}. Ещё раз: {link}"));
         assert_eq!(codes(&content, "https://hub.example", LinkPurpose::Review), [hash(code).unwrap()]);
         assert_eq!(codes(&content, "https://hub.example", LinkPurpose::Unsubscribe), [[0; 16]; 0]);
-        assert_eq!(codes(&Content::text("https://hub.example/r/short"), "https://hub.example", LinkPurpose::Review), [[0; 16]; 0]);
+        assert_eq!(
+            codes(&Content::text("https://hub.example/r/short"), "https://hub.example", LinkPurpose::Review),
+            [[0; 16]; 0]
+        );
         assert!(hash("0OIl000000").is_none() && hash("яяяяя").is_none());
     }
 

@@ -55,7 +55,10 @@ fn check(map: MapService, text: &str) -> Result<(), String> {
     // The maps have a domain in each country: `2gis.uz`, `yandex.com.tr`, `maps.google.co.uk`.
     let domain_of = |name: &str| {
         let at = labels.iter().position(|label| *label == name);
-        at.is_some_and(|at| matches!(&labels[at + 1..], [zone] if zone.len() <= 3) || matches!(&labels[at + 1..], ["com" | "co", zone] if zone.len() == 2))
+        at.is_some_and(|at| {
+            matches!(&labels[at + 1..], [zone] if zone.len() <= 3)
+                || matches!(&labels[at + 1..], ["com" | "co", zone] if zone.len() == 2)
+        })
     };
     let (known, names) = match map {
         MapService::Dgis => (domain_of("2gis"), "2gis.ru"),

@@ -11,12 +11,12 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 pub(crate) use links::{Links, made, sent};
 pub use maps::Maps;
-pub(crate) use reading::{SOURCE, follow};
 use reading::Left;
+pub(crate) use reading::{SOURCE, follow};
 use uzel_model::{Bytes, Content, Id, Job, Request, id::Kind, port::Messages};
 use uzel_store::{
-    Change, Command, Contact, Entry, LeftReview, LinkNews, LinkPurpose, NewCommand, Review, ReviewAnswer,
-    ReviewReply, ShortLink, Source, StoreError,
+    Change, Command, Contact, Entry, LeftReview, LinkNews, LinkPurpose, NewCommand, Review, ReviewAnswer, ReviewReply, ShortLink,
+    Source, StoreError,
 };
 
 use crate::{Engine, Link, flow::Ground, tick};

@@ -88,7 +88,9 @@ pub(super) async fn record(ask: Ask<(), (), ConsentRequest>) -> Answered<Consent
         (Some(phone), None) => ("/phone", phone),
         (None, Some(email)) => ("/email", email),
         (None, None) => return Err(Problem::invalid(vec![Fault::new("/phone", "is missing: give a phone, or `email`")])),
-        (Some(_), Some(_)) => return Err(Problem::invalid(vec![Fault::new("/email", "stands beside `phone`: give one of the two")])),
+        (Some(_), Some(_)) => {
+            return Err(Problem::invalid(vec![Fault::new("/email", "stands beside `phone`: give one of the two")]));
+        }
     };
     let wrong = |why: String| Problem::unreadable("body", Fault::new(field, why));
     let address = read_address(given, &country(&app, merchant)).map_err(wrong)?;

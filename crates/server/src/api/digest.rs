@@ -50,9 +50,11 @@ pub(super) async fn show(ask: Ask<ById, DigestQuery>) -> Answered<DigestView> {
     let zone = world.zone_of(merchant);
     let today = app.engine.clock.now().to_zoned(zone.clone()).date();
     let day = match &query.day {
-        Some(text) => text.parse::<Date>().ok().filter(|day| day.to_string() == *text).ok_or_else(|| {
-            Problem::unreadable("query", Fault::new("day", "is no day: write it like `2026-11-27`"))
-        })?,
+        Some(text) => text
+            .parse::<Date>()
+            .ok()
+            .filter(|day| day.to_string() == *text)
+            .ok_or_else(|| Problem::unreadable("query", Fault::new("day", "is no day: write it like `2026-11-27`")))?,
         None => today.saturating_sub(1.days()),
     };
     let named = world.merchants.get(&merchant).and_then(|(_, merchant)| merchant.language.parse().ok());

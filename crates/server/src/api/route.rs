@@ -315,7 +315,11 @@ where
         let bytes = if is_nothing::<B>() {
             bytes::Bytes::new()
         } else {
-            if route.csv { read::csv_type(&parts.headers)? } else { read::json_type(&parts.headers)? }
+            if route.csv {
+                read::csv_type(&parts.headers)?
+            } else {
+                read::json_type(&parts.headers)?
+            }
             read::bytes(HttpBody::new(body), route.body_bytes_max).await?
         };
         let body: B = match route.csv {

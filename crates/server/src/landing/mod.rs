@@ -25,13 +25,34 @@ use crate::{App, door::Guessed};
 const BODY_BYTES_MAX: usize = 32 << 10;
 /// Parts of the names of programs that look at links before people do.
 const PREVIEWS: [&str; 22] = [
-    "bot", "crawl", "spider", "preview", "whatsapp", "facebookexternalhit", "facebookcatalog", "vkshare", "viber", "skypeuri",
-    "slack", "discord", "embedly", "mattermost", "snippet", "fetch", "curl", "wget", "python", "okhttp", "go-http", "scan",
+    "bot",
+    "crawl",
+    "spider",
+    "preview",
+    "whatsapp",
+    "facebookexternalhit",
+    "facebookcatalog",
+    "vkshare",
+    "viber",
+    "skypeuri",
+    "slack",
+    "discord",
+    "embedly",
+    "mattermost",
+    "snippet",
+    "fetch",
+    "curl",
+    "wget",
+    "python",
+    "okhttp",
+    "go-http",
+    "scan",
 ];
 
 /// Whether a person asks for the page, as far as that can be told.
 fn is_person(parts: &Parts) -> bool {
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let text =
+        |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
     let ahead = ["purpose", "sec-purpose", "x-purpose", "x-moz"].iter().any(|name| {
         let value = text(name);
         value.contains("prefetch") || value.contains("preview") || value.contains("prerender")
@@ -193,7 +214,9 @@ pub(crate) async fn leave(State(app): State<Arc<App>>, Path(code): Path<String>,
     let words = visit.language.words();
     let fields = match form(&headers, body).await {
         Ok(fields) => fields,
-        Err(StatusCode::PAYLOAD_TOO_LARGE) => return visit.given(&code, StatusCode::PAYLOAD_TOO_LARGE, Some(("", words.too_long))),
+        Err(StatusCode::PAYLOAD_TOO_LARGE) => {
+            return visit.given(&code, StatusCode::PAYLOAD_TOO_LARGE, Some(("", words.too_long)));
+        }
         Err(status) => return visit.told(status, words.later, words.later_hint),
     };
     let field = |wanted: &str| fields.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.as_str());
@@ -283,16 +306,26 @@ mod tests {
 
     #[test]
     fn what_looks_ahead_is_no_person() {
-        let phone = ("user-agent", "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 Safari/604.1");
+        let phone = (
+            "user-agent",
+            "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 Mobile/15E148 Safari/604.1",
+        );
         assert!(asks("GET", &[phone]));
         assert!(!asks("HEAD", &[phone]));
         assert!(!asks("GET", &[]));
-        for header in [("purpose", "prefetch"), ("sec-purpose", "prefetch;prerender"), ("x-moz", "prefetch"), ("x-purpose", "preview")] {
+        for header in
+            [("purpose", "prefetch"), ("sec-purpose", "prefetch;prerender"), ("x-moz", "prefetch"), ("x-purpose", "preview")]
+        {
             assert!(!asks("GET", &[phone, header]), "{header:?}");
         }
         for agent in [
-            "WhatsApp/2.23.20.0", "TelegramBot (like TwitterBot)", "facebookexternalhit/1.1", "Mozilla/5.0 (compatible; vkShare; +http://vk.com/dev/Share)",
-            "Mozilla/5.0 (compatible; YandexBot/3.0)", "Mozilla/5.0 SkypeUriPreview Preview/0.5", "Slackbot-LinkExpanding 1.0",
+            "WhatsApp/2.23.20.0",
+            "TelegramBot (like TwitterBot)",
+            "facebookexternalhit/1.1",
+            "Mozilla/5.0 (compatible; vkShare; +http://vk.com/dev/Share)",
+            "Mozilla/5.0 (compatible; YandexBot/3.0)",
+            "Mozilla/5.0 SkypeUriPreview Preview/0.5",
+            "Slackbot-LinkExpanding 1.0",
         ] {
             assert!(!asks("GET", &[("user-agent", agent)]), "{agent}");
         }

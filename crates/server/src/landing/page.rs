@@ -89,7 +89,10 @@ pub(super) fn question(action: &str, words: &Words, warning: Option<&str>) -> St
         .enumerate()
         .map(|(place, says)| {
             let stars = place + 1;
-            format!("<button name=\"stars\" value=\"{stars}\" title=\"{says}\" aria-label=\"{stars} – {says}\">{}</button>", star())
+            format!(
+                "<button name=\"stars\" value=\"{stars}\" title=\"{says}\" aria-label=\"{stars} – {says}\">{}</button>",
+                star()
+            )
         })
         .collect();
     format!(
@@ -110,7 +113,8 @@ fn note((class, text): (&str, &str)) -> String {
 pub(super) fn given(code: &str, action: &str, words: &Words, landing: &Landing, draft: Option<(&str, &str)>) -> String {
     let Some(review) = &landing.review else { return String::new() };
     let stars = usize::from(review.stars);
-    let row: String = (1..=5).map(|place| format!("<span{}>{}</span>", if place <= stars { " class=\"on\"" } else { "" }, star())).collect();
+    let row: String =
+        (1..=5).map(|place| format!("<span{}>{}</span>", if place <= stars { " class=\"on\"" } else { "" }, star())).collect();
     let says = words.stars[stars.clamp(1, 5) - 1];
     let row = format!("<div class=\"given\" role=\"img\" aria-label=\"{stars} – {says}\">{row}</div>");
     let is_low = stars <= 3;

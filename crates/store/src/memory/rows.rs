@@ -6,9 +6,9 @@ use uzel_model::{Address, Channel, Event, Id, Job, Timestamp, id::Kind, port::De
 
 use super::setup::AnswerRow;
 use crate::{
-    Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand,
-    NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, ShortLink, Rhythm, Settlement, SetupRow, SetupVersion, Source, StoreError,
-    Verdict,
+    Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased,
+    NewCommand, NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow, SetupVersion,
+    ShortLink, Source, StoreError, Verdict,
 };
 
 /// An entry, its place in the order of coming, and what became of it.

@@ -38,7 +38,12 @@ pub(super) async fn count(client: &mut Object, of: &FiguresOf) -> Result<Figures
     for row in work.query(&messages, &[&connections, &floor, &ceiling]).await.map_err(failed)? {
         let (state, count): (i16, i64) = (get(&row, 0)?, get(&row, 3)?);
         let state = command_state(u8::try_from(state).unwrap_or_default());
-        figures.messages.push(MessageFigure { state, reason: get(&row, 1)?, of_flow: get(&row, 2)?, count: count.unsigned_abs() });
+        figures.messages.push(MessageFigure {
+            state,
+            reason: get(&row, 1)?,
+            of_flow: get(&row, 2)?,
+            count: count.unsigned_abs(),
+        });
     }
     work.commit().await.map_err(failed)?;
     Ok(figures.sorted())

@@ -151,15 +151,8 @@ pub(super) async fn list(client: &impl GenericClient, filter: &ReviewFilter) -> 
         .await
         .map_err(failed)?;
     let ids = [filter.merchant, filter.outlet, filter.source, filter.before].map(|id| id.map(uuid));
-    let values: [&(dyn ToSql + Sync); 7] = [
-        &ids[0],
-        &ids[1],
-        &ids[2],
-        &filter.stars.map(i16::from),
-        &filter.answered,
-        &ids[3],
-        &(filter.limit as i64),
-    ];
+    let values: [&(dyn ToSql + Sync); 7] =
+        [&ids[0], &ids[1], &ids[2], &filter.stars.map(i16::from), &filter.answered, &ids[3], &(filter.limit as i64)];
     client.query(&statement, &values).await.map_err(failed)?.iter().map(|row| doc(row, 0)).collect()
 }
 

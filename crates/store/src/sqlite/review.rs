@@ -19,14 +19,7 @@ pub(super) fn add(db: &Connection, link: &ShortLink) -> Result<()> {
         "INSERT OR IGNORE INTO short_link (code, merchant, address, expires_at, doc)
          SELECT ?1, ?2, ?3, ?4, ?5 WHERE EXISTS (SELECT 1 FROM command WHERE ordinal = ?6)",
     )?
-    .execute(params![
-        link.code,
-        link.merchant.as_bytes(),
-        link.to.key(),
-        ms(link.expires_at),
-        json(link),
-        link.command.ordinal()
-    ])
+    .execute(params![link.code, link.merchant.as_bytes(), link.to.key(), ms(link.expires_at), json(link), link.command.ordinal()])
     .map(drop)
 }
 

@@ -242,7 +242,8 @@ pub(super) fn run(
             full.try_send(()).unwrap_or_default();
         }
         let began = Instant::now();
-        let outcomes = log.commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, phones.get(), tally)).collect::<Result<Vec<_>, _>>());
+        let outcomes = log
+            .commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, phones.get(), tally)).collect::<Result<Vec<_>, _>>());
         let lane = if sync { Lane::First } else { Lane::Readings };
         stats.group(lane, tasks.len(), began.elapsed(), outcomes.is_ok());
         match outcomes {

@@ -133,10 +133,13 @@ async fn a_review_is_left_with_its_entry_or_not_at_all_and_the_last_word_of_it_s
     assert_eq!(world.counted().await, counted);
     let nowhere = ShortLink { code: [8; 16], ..link };
     assert!(matches!(
-        world.store.apply(Change {
-            left_review: Some(LeftReview { code: nowhere.code, review: id, was: 0, stars: 1, comment: None, at: now() }),
-            ..Change::default()
-        }).await,
+        world
+            .store
+            .apply(Change {
+                left_review: Some(LeftReview { code: nowhere.code, review: id, was: 0, stars: 1, comment: None, at: now() }),
+                ..Change::default()
+            })
+            .await,
         Err(StoreError::Conflict)
     ));
 }
@@ -181,7 +184,8 @@ async fn words_are_kept_one_after_another_and_a_known_one_changes_nothing() {
     assert!(contact().await.opted_out);
     assert!(put(4, true, Some(Channel::Whatsapp), later(3)).await);
     assert!(contact().await.refuses(Some(Channel::Sms)) && contact().await.agrees(Some(Channel::Whatsapp)));
-    let texts: Vec<String> = world.store.words(world.merchant, PHONE, 10).await.unwrap().into_iter().map(|word| word.text).collect();
+    let texts: Vec<String> =
+        world.store.words(world.merchant, PHONE, 10).await.unwrap().into_iter().map(|word| word.text).collect();
     assert_eq!(texts, ["form 4", "form 2", "form 3", "form 1"]);
     let latest = world.store.words(world.merchant, PHONE, 1).await.unwrap();
     assert_eq!(latest, [word(&world, 4, PHONE, true, Some(Channel::Whatsapp), later(3))]);
@@ -201,11 +205,14 @@ async fn a_lease_tells_what_a_person_said_whatever_their_address_and_however_the
         let out = word(&world, number as u8, &to.key(), false, None, now());
         world.store.apply(Change { words: vec![out], now: Some(now()), ..Change::default() }).await.unwrap();
         for repeatable in [false, true] {
-            world.read(&format!("{number}/{repeatable}"), |event| {
-                let mut new = world.command(event, &event.key, now());
-                new.command.job = Job::Send { to: to.clone(), content: Content::text("t").into(), consent: false, repeatable };
-                vec![new]
-            }).await;
+            world
+                .read(&format!("{number}/{repeatable}"), |event| {
+                    let mut new = world.command(event, &event.key, now());
+                    new.command.job =
+                        Job::Send { to: to.clone(), content: Content::text("t").into(), consent: false, repeatable };
+                    vec![new]
+                })
+                .await;
         }
     }
     let leased = world.lease(now()).await;

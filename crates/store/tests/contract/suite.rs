@@ -2,6 +2,8 @@
 
 #[path = "endpoints.rs"]
 mod endpoints;
+#[path = "figures.rs"]
+mod figures;
 #[path = "reviews.rs"]
 mod reviews;
 
@@ -706,10 +708,8 @@ async fn a_consent_ends_an_earlier_opt_out_and_not_a_later_one() {
         world.read(key, |event| vec![world.command(event, key, now())]).await;
         world.lease(now()).await[0].contact
     };
-    let (wants, wants_not) = (
-        Contact { consented: true, ..Contact::default() },
-        Contact { opted_out: true, ..Contact::default() },
-    );
+    let (wants, wants_not) =
+        (Contact { consented: true, ..Contact::default() }, Contact { opted_out: true, ..Contact::default() });
     assert!(says(false, now()).await);
     assert!(!says(true, now() - hours(1)).await, "an old list that is read in late");
     assert_eq!(contact("1").await, wants_not);

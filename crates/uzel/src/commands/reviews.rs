@@ -226,10 +226,12 @@ fn exported(all: &[Value]) -> String {
     let mut lines = vec!["address,channel,since".to_owned()];
     for row in all {
         let (address, since) = (word(row, "address"), word(row, "since"));
-        let address = if address.contains([',', '"']) { format!("\"{}\"", address.replace('"', "\"\"")) } else { address.to_owned() };
+        let address =
+            if address.contains([',', '"']) { format!("\"{}\"", address.replace('"', "\"\"")) } else { address.to_owned() };
         match row["channels"].as_array() {
             Some(channels) => {
-                lines.extend(channels.iter().map(|channel| format!("{address},{},{since}", channel.as_str().unwrap_or_default())));
+                lines
+                    .extend(channels.iter().map(|channel| format!("{address},{},{since}", channel.as_str().unwrap_or_default())));
             }
             None => lines.push(format!("{address},,{since}")),
         }
