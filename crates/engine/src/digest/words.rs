@@ -186,8 +186,8 @@ pub(crate) fn text(digest: &Digest, language: Language) -> String {
     let waiting = (digest.waiting > 0)
         .then(|| format!("{} {}", pick(language, ["ещё в очереди", "navbatda yana", "still to go:"]), number(digest.waiting)));
     row(sent(language), digest.sent, waiting);
-    let opened = (digest.opened > 0)
-        .then(|| format!("{} — {}", pick(language, ["открыли", "ochishdi", "opened"]), number(digest.opened)));
+    let opened =
+        (digest.opened > 0).then(|| format!("{} — {}", pick(language, ["открыли", "ochishdi", "opened"]), number(digest.opened)));
     row(asked(language), digest.asked, opened);
     row(reviews(language), digest.reviews(), mean(digest, language));
     row(pick(language, ["С комментарием", "Izoh bilan", "With a comment"]), digest.comments, None);

@@ -19,7 +19,8 @@ async fn what_happened_in_a_stretch_of_time_is_counted_by_kind_quarter_and_state
     let from = Timestamp::now() - SignedDuration::from_hours(1);
     let mut ids = Vec::new();
     for number in 0..3_u8 {
-        let event = world.read(&format!("k{number}"), |event| {
+        let key = format!("k{number}");
+        let event = world.read(&key, |event| {
             let mut held = world.command(event, &format!("held{number}"), now());
             held.held = Some("no_consent".to_owned());
             let mut look_up = world.command(event, &format!("look{number}"), now() + SignedDuration::from_hours(9));
