@@ -54,7 +54,7 @@ use std::{
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
-pub use digest::{Bar, Digest, Period, Span};
+pub use digest::{Bar, Digest, DigestPage, Period, Span};
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;

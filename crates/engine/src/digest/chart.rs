@@ -40,7 +40,7 @@ const AMBER: &str = "#b86e00";
 pub(super) fn svg(digest: &Digest, language: Language) -> String {
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{HEIGHT}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" \
-         font-family=\"Inter\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
+         font-family=\"Inter, system-ui, sans-serif\">\n<rect width=\"{WIDTH}\" height=\"{HEIGHT}\" fill=\"#ffffff\"/>\n"
     );
     let mut write = |x: f64, y: f64, size: u32, weight: u32, color: &str, anchor: &str, text: &str| {
         writeln!(
@@ -67,6 +67,11 @@ pub(super) fn svg(digest: &Digest, language: Language) -> String {
     bars(&mut svg, digest, language);
     svg.push_str("</svg>\n");
     svg
+}
+
+/// The same, as wide as there is room for.
+pub(super) fn flexible_svg(digest: &Digest, language: Language) -> String {
+    svg(digest, language).replacen(&format!("width=\"{WIDTH}\" height=\"{HEIGHT}\" "), "", 1)
 }
 
 struct Tile {

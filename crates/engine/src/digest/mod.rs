@@ -2,6 +2,7 @@
 
 mod chart;
 mod figures;
+mod page;
 mod send;
 mod words;
 
@@ -9,7 +10,10 @@ use jiff::{Timestamp, tz::TimeZone};
 use uzel_model::{Id, id::Kind, words::Language};
 use uzel_store::{Figures, FiguresOf, StoreError};
 
-pub use self::figures::{Bar, Digest, Period, Span};
+pub use self::{
+    figures::{Bar, Digest, Period, Span},
+    page::DigestPage,
+};
 pub(crate) use self::send::run;
 use crate::{Engine, World};
 

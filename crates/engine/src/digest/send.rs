@@ -102,7 +102,8 @@ async fn send(engine: &Engine, world: &World, recipient: &Recipient, period: Per
     let digest = engine.digest(recipient.merchant, period, &recipient.zone(world), &recipient.doc.rule.outlets).await?;
     let picture = if ways.iter().any(|(_, to)| shows_pictures(to)) { picture(&digest, language).await } else { None };
     let commands = ways.into_iter().map(|(link, to)| {
-        let content = content(&digest, language, &to, picture.as_ref(), engine.options.public_url.as_deref());
+        let link = engine.options.public_url.as_ref().map(|url| format!("{url}{}", engine.digest_path(recipient.id, period)));
+        let content = content(&digest, language, &to, picture.as_ref(), link);
         command(recipient, &link, to, content, now, until)
     });
     let commands: Vec<NewCommand> = commands.collect();
@@ -155,7 +156,6 @@ fn content(digest: &Digest, language: Language, to: &Address, picture: Option<&A
             ..Content::text(words::text(digest, language))
         },
         Address::Device(_) => {
-            let link = public_url.map(|url| format!("{url}/"));
             Content { subject, link, ..Content::text(words::short(digest, language)) }
         }
         Address::Phone(_) => Content::text(format!("{}\n{}", words::subject(digest, language), words::short(digest, language))),

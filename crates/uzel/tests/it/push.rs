@@ -262,3 +262,31 @@ async fn a_digest_is_asked_for_by_day_and_week_and_an_odd_day_is_refused() {
         assert_eq!(answer["status"], 400, "{odd}: {answer}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_link_of_a_notice_leads_to_the_digest_and_nobody_guesses_another() {
+    let world = World::reachable().await;
+    world.apply(&with_anna(&world.sandbox.url(), "webpush")).await;
+    assert_eq!(register(&world, "anna", "webpush", &browser(&world, "one").await).await.0, 200);
+    serve(&world, 1..3).await;
+    pass_to_tomorrow(&world, 9);
+    until("the digest", async || !messages(&world, "webpush").await.is_empty()).await;
+    let link = messages(&world, "webpush").await[0]["payload"]["link"].as_str().unwrap().to_owned();
+    let open = async |link: &str| {
+        let answer = world.web.get(link).send().await.unwrap();
+        let policy = answer.headers().get("content-security-policy").cloned();
+        (answer.status().as_u16(), policy, answer.text().await.unwrap())
+    };
+    let (status, policy, page) = open(&link).await;
+    assert_eq!(status, 200, "{page}");
+    assert!(policy.unwrap().to_str().unwrap().contains("default-src 'none'"));
+    assert!(page.contains("Визиты и заказы: 2") && page.contains("<svg") && !page.contains("<script"), "{page}");
+    let other_day = link.replace(&today(&world).saturating_sub(1.days()).to_string(), "2026-01-01");
+    assert_ne!(other_day, link);
+    let cut = &link[..link.len() - 1];
+    for wrong in [other_day.as_str(), cut, &link.replace("/day/", "/week/"), &format!("{link}0")] {
+        assert_eq!(open(wrong).await.0, 404, "{wrong}");
+    }
+    world.pass(63 * 24 * 60);
+    assert_eq!(open(&link).await.0, 404);
+}
