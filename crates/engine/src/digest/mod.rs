@@ -10,11 +10,11 @@ use jiff::{Timestamp, tz::TimeZone};
 use uzel_model::{Id, id::Kind, words::Language};
 use uzel_store::{Figures, FiguresOf, StoreError};
 
+pub(crate) use self::send::run;
 pub use self::{
     figures::{Bar, Digest, Period, Span},
     page::DigestPage,
 };
-pub(crate) use self::send::run;
 use crate::{Engine, World};
 
 impl Engine {

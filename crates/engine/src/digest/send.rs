@@ -102,8 +102,8 @@ async fn send(engine: &Engine, world: &World, recipient: &Recipient, period: Per
     let digest = engine.digest(recipient.merchant, period, &recipient.zone(world), &recipient.doc.rule.outlets).await?;
     let picture = if ways.iter().any(|(_, to)| shows_pictures(to)) { picture(&digest, language).await } else { None };
     let commands = ways.into_iter().map(|(link, to)| {
-        let link = engine.options.public_url.as_ref().map(|url| format!("{url}{}", engine.digest_path(recipient.id, period)));
-        let content = content(&digest, language, &to, picture.as_ref(), link);
+        let page = engine.options.public_url.as_ref().map(|url| format!("{url}{}", engine.digest_path(recipient.id, period)));
+        let content = content(&digest, language, &to, picture.as_ref(), page);
         command(recipient, &link, to, content, now, until)
     });
     let commands: Vec<NewCommand> = commands.collect();
@@ -147,7 +147,7 @@ async fn picture(digest: &Digest, language: Language) -> Option<Attachment> {
     }
 }
 
-fn content(digest: &Digest, language: Language, to: &Address, picture: Option<&Attachment>, public_url: Option<&str>) -> Content {
+fn content(digest: &Digest, language: Language, to: &Address, picture: Option<&Attachment>, page: Option<String>) -> Content {
     let subject = Some(words::subject(digest, language));
     match to {
         Address::Email(_) | Address::Chat(_) => Content {
@@ -155,9 +155,7 @@ fn content(digest: &Digest, language: Language, to: &Address, picture: Option<&A
             attachments: picture.cloned().into_iter().collect(),
             ..Content::text(words::text(digest, language))
         },
-        Address::Device(_) => {
-            Content { subject, link, ..Content::text(words::short(digest, language)) }
-        }
+        Address::Device(_) => Content { subject, link: page, ..Content::text(words::short(digest, language)) },
         Address::Phone(_) => Content::text(format!("{}\n{}", words::subject(digest, language), words::short(digest, language))),
     }
 }
