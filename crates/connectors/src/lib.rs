@@ -6,11 +6,13 @@ use uzel_model::Provider;
 mod amocrm;
 mod cursor;
 mod exolve;
+mod fcm;
 #[cfg(test)]
 mod fixtures;
 mod form;
 mod iiko;
 mod log;
+mod notice;
 mod resend;
 mod rkeeper;
 mod smsru;
@@ -19,7 +21,10 @@ mod telegram;
 mod testing;
 mod tree;
 mod whatsappmeta;
+mod webpush;
 mod yclients;
+
+pub use webpush::new_vapid_keys;
 
 /// Every provider that the hub knows.
 pub const PROVIDERS: &[Provider] = &[
@@ -35,6 +40,8 @@ pub const PROVIDERS: &[Provider] = &[
     exolve::WHATSAPP,
     resend::PROVIDER,
     telegram::PROVIDER,
+    webpush::PROVIDER,
+    fcm::PROVIDER,
 ];
 
 /// The provider of this id.

@@ -12,6 +12,8 @@ pub mod code;
 mod command;
 pub mod consent;
 pub mod desk;
+pub mod devices;
+mod digest;
 pub mod doctor;
 pub mod endpoint;
 mod erase;
@@ -59,6 +61,7 @@ pub use account::Imported;
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
+pub use digest::{Bar, Digest, DigestPage, Period, Span};
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;
@@ -207,6 +210,7 @@ impl Engine {
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Connections));
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
+        self.tasks.spawn(digest::run(self.clone()));
         jetstream::start(self).await
     }
 

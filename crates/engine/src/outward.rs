@@ -265,7 +265,7 @@ impl<'a> Call<'a> {
         }
         // Names are checked when they are resolved; addresses written out never reach the resolver.
         let literal = url.host_str().and_then(|host| host.trim_matches(['[', ']']).parse::<IpAddr>().ok());
-        let named_only = self.receiver.is_some() && url.scheme() == "http";
+        let named_only = (self.receiver.is_some() || outgoing.strangers) && url.scheme() == "http";
         if literal.is_some_and(|address| !may_be_called(&outward.networks, address, named_only)) {
             return Err(CallError::Unreachable(refusal(named_only).to_owned()));
         }
@@ -322,15 +322,18 @@ impl<'a> Call<'a> {
         };
         let error = error
             .or_else(|| result.as_ref().ok().filter(|reply| reply.status >= 400).map(|reply| format!("HTTP {}", reply.status)));
-        let request =
-            if outgoing.login { "(a login: its body is not kept)".into() } else { String::from_utf8_lossy(&outgoing.body) };
+        let request = match std::str::from_utf8(&outgoing.body) {
+            _ if outgoing.login => "(a login: its body is not kept)".to_owned(),
+            Ok(text) => text.to_owned(),
+            Err(_) => format!("({} bytes that are no text)", outgoing.body.len()),
+        };
         self.exchanges.lock().push(Exchange {
             id,
             merchant: self.link.merchant,
             connection: self.link.id,
             provider: self.link.provider.id.to_owned(),
             at,
-            endpoint: format!("{} {}", outgoing.method, self.mask(&outgoing.url)),
+            endpoint: format!("{} {}", outgoing.method, self.mask(&outgoing.shown_url())),
             request: self.mask(&request),
             response: self.mask(&response),
             error: error.map(|error| self.mask(&error)),
@@ -374,12 +377,18 @@ impl Transport for Call<'_> {
             used = Some(session);
         }
         let mut reply = self.send(&ready).await?;
+        if reply.status == 401 && login.is_some_and(|login| !login.is_stale(&reply)) {
+            return Ok(reply);
+        }
         if let (401, Some(login), Some(session)) = (reply.status, login, used) {
             // Refused before anything was done: renew once, repeat once.
             let session = self.session(login, Some(session.access.expose())).await?;
             let mut again = outgoing.clone();
             login.apply(&session, &mut again);
             reply = self.send(&again).await?;
+            if reply.status == 401 && !login.is_stale(&reply) {
+                return Ok(reply);
+            }
         }
         let now = self.engine.clock.now();
         if let Some(at) = reply.retry_at(now).filter(|_| reply.status == 429 && !outgoing.reads_429) {

@@ -23,6 +23,9 @@ pub struct Outgoing {
     pub repeatable: bool,
     /// A login of its own: no session is applied and bodies are not journalled.
     pub login: bool,
+    /// The address came from a stranger (a browser's subscription). Whoever knows its path may use it, so the journal has its
+    /// host only; and without TLS it is called only where the operator names the network.
+    pub strangers: bool,
     /// The connector reads 429 itself: some providers say by it that a quota is used up.
     pub reads_429: bool,
 }
@@ -38,7 +41,16 @@ impl fmt::Debug for Outgoing {
 impl Outgoing {
     pub fn new(method: &'static str, url: impl Into<String>) -> Self {
         let repeatable = method == "GET";
-        Self { method, url: url.into(), headers: Vec::new(), body: Bytes::new(), repeatable, login: false, reads_429: false }
+        Self {
+            method,
+            url: url.into(),
+            headers: Vec::new(),
+            body: Bytes::new(),
+            repeatable,
+            login: false,
+            reads_429: false,
+            strangers: false,
+        }
     }
 
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
@@ -71,6 +83,20 @@ impl Outgoing {
         self
     }
 
+    /// Marks an address that a stranger gave.
+    pub fn to_a_stranger(mut self) -> Self {
+        self.strangers = true;
+        self
+    }
+
+    /// The address as it may be kept: `https://push.example.net/***`.
+    pub fn shown_url(&self) -> String {
+        match self.url.split_once("://").filter(|_| self.strangers) {
+            Some((scheme, rest)) => format!("{scheme}://{}/***", rest.split(['/', '?', '#']).next().unwrap_or_default()),
+            None => self.url.clone(),
+        }
+    }
+
     pub fn reads_429(mut self) -> Self {
         self.reads_429 = true;
         self
@@ -98,8 +124,12 @@ impl Reply {
 
     /// When the provider wants us back: `Retry-After` in seconds, of a day at the most.
     pub fn retry_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let wait_s = self.header("retry-after").and_then(|value| value.trim().parse::<i64>().ok());
-        wait_s.filter(|wait_s| (0..=86_400).contains(wait_s)).map(|wait_s| now + SignedDuration::from_secs(wait_s))
+        let value = self.header("retry-after")?.trim();
+        let at = match value.parse::<i64>() {
+            Ok(wait_s) => now.checked_add(SignedDuration::from_secs(wait_s)).ok()?,
+            Err(_) => jiff::fmt::rfc2822::parse(value).ok()?.timestamp(),
+        };
+        (now..=now + SignedDuration::from_hours(24)).contains(&at).then_some(at)
     }
 }
 
@@ -177,5 +207,26 @@ impl<'a> Client<'a> {
 
     pub async fn send(&self, outgoing: Outgoing) -> Result<Reply, CallError> {
         self.transport.exchange(outgoing).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_provider_names_the_time_of_the_next_try_in_seconds_or_as_a_date() {
+        let now: Timestamp = "2026-11-24T12:00:00Z".parse().unwrap();
+        let at = |value: &str| {
+            let headers = vec![("Retry-After".to_owned(), value.to_owned())];
+            Reply { status: 429, headers, body: Bytes::new() }.retry_at(now).map(|at| at.to_string())
+        };
+        assert_eq!(at("30").as_deref(), Some("2026-11-24T12:00:30Z"));
+        assert_eq!(at("Tue, 24 Nov 2026 12:05:00 GMT").as_deref(), Some("2026-11-24T12:05:00Z"));
+        for odd in
+            ["", "-1", "soon", "86401", "9223372036854775807", "Tue, 24 Nov 2026 11:00:00 GMT", "Fri, 27 Nov 2026 12:00:00 GMT"]
+        {
+            assert_eq!(at(odd), None, "{odd}");
+        }
     }
 }

@@ -13,10 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Address, Bytes, CallError, Channel, Client, Content, Id, Outbound, Outgoing, Person, Secret, Timestamp,
-    connector::{ChatTurn, StatusNews},
-    id::Kind,
-    phone::Named,
+    Address, Bytes, CallError, Channel, Client, Content, Id, Outbound, Outgoing, Person, Reply, Secret, Timestamp, connector::{ChatTurn, StatusNews}, id::Kind, phone::Named,
 };
 
 /// What a command asks of its connection.
@@ -173,6 +170,14 @@ pub trait Messages: Send + Sync {
     fn reply_window_h(&self) -> Option<u32> {
         None
     }
+    /// A device that a person registers, or what is wrong with it: the error names the field, and holds nothing of what stands in it.
+    fn device(&self, _given: &str) -> Result<Device, String> {
+        Err("this channel reaches no devices".to_owned())
+    }
+    /// The public key with which a browser asks for notices; `None`: this channel needs none.
+    fn public_key(&self) -> Option<Result<String, CallError>> {
+        None
+    }
     /// Sends a message to an address of the channel's kind: the template, where it has one.
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError>;
     /// Whether the provider can be asked what became of messages ([`Self::statuses`]).
@@ -197,6 +202,16 @@ pub trait Messages: Send + Sync {
     ) -> Result<Option<StatusNews>, CallError> {
         Ok(None)
     }
+}
+
+/// A device as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub address: Address,
+    /// What tells it from others: a browser's subscription may come again with other keys.
+    pub name: String,
+    /// For people: the host of its push service, or the provider's name.
+    pub shown: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -275,6 +290,10 @@ pub trait Login: Send + Sync {
     /// A new session; `None` where there was none yet. A refresh token that works once is in the old session.
     async fn renew(&self, client: &Client<'_>, session: Option<&Session>) -> Result<Session, CallError>;
     fn apply(&self, session: &Session, outgoing: &mut Outgoing);
+    /// Whether a 401 says that the session is no longer good. A 401 that says something else is the port's to read.
+    fn is_stale(&self, _reply: &Reply) -> bool {
+        true
+    }
 }
 
 /// What a login gave. Stored sealed.

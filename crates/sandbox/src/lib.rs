@@ -10,6 +10,7 @@ mod cases;
 mod control;
 mod exolve;
 mod faults;
+mod fcm;
 mod iiko;
 mod limit;
 mod record;
@@ -20,6 +21,7 @@ mod smsru;
 mod telegram;
 mod token;
 mod whatsappmeta;
+mod webpush;
 mod wire;
 mod yclients;
 
@@ -45,6 +47,8 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("yclients", || Box::new(yclients::Yclients::default())),
     ("telegram", || Box::new(telegram::Telegram::default())),
     ("rkeeper", || Box::new(rkeeper::Rkeeper::default())),
+    ("webpush", || Box::new(webpush::WebPush::default())),
+    ("fcm", || Box::new(fcm::Fcm::default())),
     ("resend", || Box::new(resend::Resend::default())),
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),
     ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),

@@ -1,6 +1,7 @@
 //! The HTTP side: the road in, the public API. Only this crate knows the hub's own status codes and problem documents.
 
 mod api;
+mod digest;
 mod docs;
 mod door;
 mod intake;
@@ -76,6 +77,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/r/{code}", get(landing::show).post(landing::leave))
         .route("/r/{code}/go/{map}", get(landing::go))
         .route("/u/{code}", get(landing::ask).post(landing::unsubscribe))
+        .route("/d/{recipient}/{span}/{first}/{proof}", get(digest::show))
         .route("/healthz", get(|| async { "ok" }))
         .route("/readyz", get(ready))
         .route("/metrics", get(metrics))

@@ -3,12 +3,13 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
-mod consent;
 mod code;
 mod chain;
+mod consent;
 mod copy;
 mod erasure;
 mod feed;
+mod figures;
 mod generate;
 mod heard;
 mod lost;
@@ -28,12 +29,13 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use code::{CodeLimit, CodeTry, NewCode};
 pub use chain::{Early, Message, Next, Spent, Step};
+pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
+pub use figures::{EventFigure, Figures, FiguresOf, MessageFigure};
 pub use generate::{Generator, Past, Text};
 pub use heard::Heard;
 #[cfg(feature = "memory")]
@@ -125,7 +127,7 @@ pub enum EntryState {
 }
 
 /// What became of a command.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CommandState {
     /// Its time has not come, or it is tried again.
@@ -684,6 +686,8 @@ pub trait Store: Send + Sync {
     fn told(&self) -> watched::Receiver<u64>;
     /// Commands and whose they are, newest first, without their exchanges.
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError>;
+    /// Counts what happened in a stretch of time, by when it was written down.
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError>;
     /// Holds a command back for this reason, if it waits.
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError>;
     /// How phones are hashed whose persons were erased. Without it no opt-out can be kept.

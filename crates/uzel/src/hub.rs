@@ -299,8 +299,17 @@ fn connection_of(provider: &Provider, settings: &Settings) -> anyhow::Result<Opt
     }
     let given = needed.iter().chain(optional).filter_map(|(name, setting)| {
         let value = settings.variables.get(name)?;
-        Some(((*setting).to_owned(), json!(value)))
+        Some(text_or_file(value).map(|text| ((*setting).to_owned(), json!(text))).with_context(|| format!("variable {name}")))
     });
-    let given: Map<String, Value> = given.collect();
+    let given = given.collect::<anyhow::Result<Map<String, Value>>>()?;
     Ok(Some(json!({ "merchant": "default", "slug": slug, "provider": provider.id, "settings": given })))
+}
+
+/// What a variable says: the content of a file, where it is the whole path of one.
+fn text_or_file(value: &str) -> anyhow::Result<String> {
+    let path = std::path::Path::new(value.trim());
+    if path.is_absolute() && path.is_file() {
+        return std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()));
+    }
+    Ok(value.to_owned())
 }

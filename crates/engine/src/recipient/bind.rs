@@ -64,7 +64,7 @@ impl Engine {
         });
         let url = url.await.map_err(NotInvited::Failed)?;
         let until = self.clock.now() + CODE_LIFE;
-        let kept = Code { via: link.slug.clone(), hash: self.invitation_hash(&code), until };
+        let kept = Code { via: link.slug.clone(), hash: self.link_code_hash(&code), until };
         self.alter_recipient(id, by, "recipient.link", move |doc| {
             doc.code = Some(kept);
             true
@@ -73,7 +73,7 @@ impl Engine {
         Ok(Invited { url, until })
     }
 
-    fn invitation_hash(&self, code: &str) -> String {
+    fn link_code_hash(&self, code: &str) -> String {
         hex::encode(self.vault.key_hash("recipient", code))
     }
 
@@ -85,7 +85,7 @@ impl Engine {
 
     /// Binds a chat by a code that came from it. Gives the recipient, or nothing where the code is unknown, used or too old.
     pub(crate) async fn bind_by_code(self: &Arc<Self>, via: Id, code: &str, to: &Address) -> Result<Option<Id>, StoreError> {
-        let (hash, now) = (self.invitation_hash(code), self.clock.now());
+        let (hash, now) = (self.link_code_hash(code), self.clock.now());
         let holder = |engine: &Self| {
             let world = engine.world();
             let link = world.links.get(&via)?;

@@ -69,13 +69,13 @@ pub(crate) fn elsewhere(
     outcome: Outcome,
     change: &mut Change,
 ) -> Outcome {
-    let Job::Tell { to, content, otherwise, .. } = &command.job else { return outcome };
     let now = engine.clock.now();
-    if matches!(error, CallError::Refused { refusal: Refusal::NotHere, .. })
-        && matches!(to, Address::Chat(_) | Address::Device(_))
+    if let (CallError::Refused { refusal: Refusal::NotHere, .. }, Some((of @ (Address::Chat(_) | Address::Device(_)), _))) =
+        (error, command.job.message())
     {
-        change.commands.push(chat::command(link, None, to.clone(), ChatTurn::Left, command.trace.clone(), now));
+        change.commands.push(chat::command(link, None, of.clone(), ChatTurn::Left, command.trace.clone(), now));
     }
+    let Job::Tell { content, otherwise, .. } = &command.job else { return outcome };
     let said_no = matches!(error, CallError::Refused { .. } | CallError::Unauthorized(_));
     let gives_up = said_no || outcome.state != CommandState::Waiting || now > command.due_at + PATIENCE;
     if outcome.state == CommandState::Done || !gives_up {

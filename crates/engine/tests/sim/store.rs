@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp, port::Delivery};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 use crate::world::{Life, World};
@@ -436,6 +436,9 @@ impl Store for NodeStore {
     }
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
         pass!(self, commands(filter))
+    }
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
+        pass!(self, figures(of))
     }
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         pass!(self, cancel(command, reason))

@@ -11,7 +11,7 @@ use uzel_store::{Cancelled, CommandFilter, CommandState, TimelineCommand};
 use super::{
     caller::Caller,
     journal::{ByIdOnly, Masking},
-    mask::mask_value,
+    mask::{mask_value, shorten_job},
     once,
     page::{LIMIT, Page},
     route::{Answered, Ask, Reply, reply},
@@ -135,6 +135,7 @@ fn view(merchant: Id, command: &TimelineCommand, unmasked: bool) -> CommandView 
     if let Some(job) = value["job"].as_object_mut() {
         job.remove("code");
     }
+    shorten_job(&mut value["job"]);
     if !unmasked {
         mask_value(&mut value);
     }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uzel_model::phone;
+use uzel_model::{phone, port::Messages};
 use uzel_store::Refusal;
 
 use super::{
@@ -66,6 +66,20 @@ pub(super) async fn balance(ask: Ask<ById>) -> Answered<BalanceView> {
     let link = ask.caller.connection(&ask.app, &ask.path.id)?;
     let balance = ask.app.engine.balance(&link).await.map_err(Problem::failed)?;
     reply(BalanceView { balance: json!(balance) })
+}
+
+/// What a browser subscribes with.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(super) struct PushKeyView {
+    /// A point of P-256 in 65 bytes, as base64url.
+    public_key: String,
+}
+
+pub(super) async fn push_key(ask: Ask<ById>) -> Answered<PushKeyView> {
+    let link = ask.caller.connection(&ask.app, &ask.path.id)?;
+    let key = link.connector.messages().and_then(Messages::public_key);
+    let key = key.ok_or_else(|| Problem::bad_request(format!("{} needs no such key", link.provider.name)))?;
+    reply(PushKeyView { public_key: key.map_err(|error| Problem::failed(error.to_string()))? })
 }
 
 /// A text whose cost is asked for.

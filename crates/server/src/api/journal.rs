@@ -8,7 +8,7 @@ use uzel_model::{Id, check::Fault, phone, webhook};
 use uzel_store::{JournalFilter, JournalRow, Timeline};
 
 use super::{
-    mask::{mask_text, mask_value},
+    mask::{mask_text, mask_value, shorten_job},
     page::{LIMIT, Page},
     route::{Answered, Ask, reply},
 };
@@ -172,6 +172,9 @@ pub(super) async fn show(ask: Ask<ByIdOnly, Masking>) -> Answered<TimelineView> 
             None => return Err(Problem::not_found("no such entry")),
         },
     };
+    for command in value.get_mut("commands").and_then(Value::as_array_mut).into_iter().flatten() {
+        shorten_job(&mut command["job"]);
+    }
     if !(query.unmasked && caller.is_owner()) {
         mask_value(&mut value);
     }

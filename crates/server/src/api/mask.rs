@@ -42,6 +42,28 @@ fn mask_codes(text: &str) -> String {
     masked + rest
 }
 
+/// Takes out of a command what nobody sees, whatever their role: whoever knows a device's address may write to it. Of files only
+/// their length is told.
+pub(super) fn shorten_job(job: &mut Value) {
+    match job {
+        Value::Array(items) => items.iter_mut().for_each(shorten_job),
+        Value::Object(members) => {
+            for (name, member) in members {
+                match (name.as_str(), &*member) {
+                    ("device", Value::String(_)) => *member = json!("device ***"),
+                    ("attachments", Value::Array(_)) => {
+                        for content in member.as_array_mut().into_iter().flatten().filter_map(|file| file.get_mut("content")) {
+                            *content = json!(format!("({} bytes)", content.as_str().unwrap_or_default().len() / 4 * 3));
+                        }
+                    }
+                    _ => shorten_job(member),
+                }
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
 /// Masks what may be a phone in a text: eleven or twelve digits in a row, or any ten and more behind a plus. The digits of an
 /// escape such as `%22` stand for a sign and are no part of a number.
 fn mask_phones(text: &str) -> String {
@@ -130,6 +152,21 @@ fn escape(text: &str) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nobody_sees_a_device_or_the_whole_of_a_file() {
+        let mut job = json!({
+            "job": "send", "device": "token", "attachments": [{ "name": "a.png", "content": "AAAA" }], "otherwise": [{ "to": { "device": "{}" } }]
+        });
+        shorten_job(&mut job);
+        assert_eq!(
+            job,
+            json!({
+                "job": "send", "device": "device ***", "attachments": [{ "name": "a.png", "content": "(3 bytes)" }],
+                "otherwise": [{ "to": { "device": "device ***" } }]
+            })
+        );
+    }
 
     #[test]
     fn phones_in_a_text_are_masked_and_ids_are_not() {

@@ -11,6 +11,8 @@ mod commands;
 mod connections;
 mod consents;
 mod costs;
+mod devices;
+mod digest;
 mod endpoints;
 mod events;
 mod flows;
@@ -64,6 +66,8 @@ pub(crate) fn routes() -> Vec<Route> {
         patch("/api/v1/merchants/{id}", OWNER, "Change a merchant", merchants::change),
         delete("/api/v1/merchants/{id}", ADMIN, "Take a merchant away", merchants::remove)
             .says("Only one that has no outlets, connections, flows, endpoints or recipients any more."),
+        get("/api/v1/merchants/{id}/digest", READER, "Show the digest of a day or a week", digest::show)
+            .says("As it is sent to the merchant's people who want it, in figures, in words, and as a picture."),
 
         get("/api/v1/merchants/{id}/channels", READER, "Tell by which channels messages can go", codes::channels)
             .says("For each channel its connections, which of them sends where none is named, and why it is not ready."),
@@ -100,6 +104,8 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/connections/{id}/resume", OPERATOR, "Make calls again", links::resume),
         get("/api/v1/connections/{id}/health", READER, "Ask the provider whether it works", connections::health),
         get("/api/v1/connections/{id}/balance", READER, "Ask for the money left", connections::balance).calls_out(),
+        get("/api/v1/connections/{id}/push-key", ANYBODY, "Show the key with which browsers ask for notices", connections::push_key)
+            .says("The public half of VAPID's key pair, for `applicationServerKey`. It is no secret."),
         post("/api/v1/connections/{id}/cost", READER, "Ask what a text would cost", connections::cost).calls_out().repeatable(),
         get("/api/v1/connections/{id}/account", READER, "Ask how the account at the provider stands", accounts::account).calls_out()
             .says("Money left, limits of the day, senders."),
@@ -155,6 +161,11 @@ pub(crate) fn routes() -> Vec<Route> {
         delete("/api/v1/recipients/{id}", OWNER, "Take a recipient away", recipients::remove),
         post("/api/v1/recipients/{id}/link", OWNER, "Make a link that binds a chat", recipients::link).calls_out().or(&["conflict"])
             .says("Good once and for a day; it is shown now and never again. One from before that was not used is void."),
+        get("/api/v1/recipients/{id}/devices", OWNER, "List the devices of a recipient", devices::list),
+        post("/api/v1/recipients/{id}/devices", OWNER, "Register a device that gets notices", devices::register).repeatable()
+            .says("A browser or an application does so at each start: the same device again is no second one, and one that was another person's \
+                   is theirs no more."),
+        delete("/api/v1/recipients/{id}/devices/{device}", OWNER, "Take a device away", devices::remove),
 
         post("/api/v1/commands", OPERATOR, "Send a message to one person", commands::ask).accepts().once_only()
             .says("By a connection that is named, or by the merchant's first of a `channel`. Where only the journal stands for a provider, the \

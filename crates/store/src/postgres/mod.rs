@@ -13,6 +13,7 @@ mod consent;
 pub(crate) mod copy;
 mod erase;
 mod events;
+mod figures;
 mod fsck;
 mod generate;
 mod handover;
@@ -59,7 +60,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Timestamp, id::Kind};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
@@ -622,6 +623,10 @@ impl Store for Postgres {
 
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
         commands::page(&mut self.core.reader().await?, &filter).await
+    }
+
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
+        figures::count(&mut self.core.reader().await?, &of).await
     }
 
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {

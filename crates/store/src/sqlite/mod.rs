@@ -11,6 +11,7 @@ mod consent;
 pub(crate) mod copy;
 mod erase;
 mod events;
+mod figures;
 mod file;
 mod fresh;
 mod fsck;
@@ -56,7 +57,7 @@ use uzel_model::{Event, Id, Timestamp, id::Kind};
 use writer::{Queue, Task};
 
 use crate::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -662,6 +663,10 @@ impl Store for Sqlite {
 
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError> {
         self.read(move |db| commands::page(db, &filter)).await
+    }
+
+    async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
+        self.read(move |db| figures::count(db, &of)).await
     }
 
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {

@@ -4,6 +4,8 @@
 mod chain;
 #[path = "endpoints.rs"]
 mod endpoints;
+#[path = "figures.rs"]
+mod figures;
 #[path = "reviews.rs"]
 mod reviews;
 #[path = "notices.rs"]

@@ -6,6 +6,7 @@ mod apply;
 mod ask;
 mod backup;
 mod copy;
+mod digest;
 mod doctor;
 mod endpoints;
 mod messages;
@@ -173,6 +174,8 @@ enum Command {
         #[command(subcommand)]
         what: messages::CodesCommand,
     },
+    /// Show the digest of a day or a week.
+    Digest(digest::DigestArgs),
     /// Commands: calls that must be made.
     Commands {
         #[command(subcommand)]
@@ -253,6 +256,8 @@ enum KeysCommand {
     },
     /// Take a key away.
     Remove { id: String },
+    /// Make a key pair for notices to browsers (Web Push); nothing is kept of it.
+    Vapid,
 }
 
 #[derive(Debug, Subcommand)]
@@ -473,6 +478,7 @@ impl Cli {
             Command::Doctor(args) => doctor::run(&self.load()?, self.settings.as_deref(), args, self.json).await,
             Command::Migrate(args) => migrate::run(&self.load()?, args, self.json).await,
             Command::Secrets { what } => secrets::run(&self.load()?, what, self.json).await,
+            Command::Keys { what: KeysCommand::Vapid } => keys_of_vapid(self.json),
             Command::Backup { file } => backup::backup(&self.load()?, file, self.json),
             Command::Copy(args) => copy::run(&self.load()?, args, self.json).await,
             Command::Restore { file } => backup::restore(&self.load()?, file, self.json),
@@ -502,6 +508,7 @@ impl Cli {
     async fn ask_with(&self, asker: &Asker) -> anyhow::Result<ExitCode> {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
+            Command::Digest(args) => return digest::run(asker, args, self.json).await,
             Command::Recipients { what } => return recipients::run(asker, what, self.json).await,
             Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
             Command::Reviews { what } => return reviews::reviews(asker, what, self.json).await,
@@ -694,6 +701,18 @@ async fn serve(settings: &Settings) -> anyhow::Result<ExitCode> {
     tracing::info!("stopping: calls under way are ended first");
     hub.stop().await?;
     tracing::info!("stopped");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn keys_of_vapid(as_json: bool) -> anyhow::Result<ExitCode> {
+    let (private, public) = uzel_connectors::new_vapid_keys();
+    say(&match as_json {
+        true => serde_json::to_string_pretty(&json!({ "private_key": private, "public_key": public }))?,
+        false => format!(
+            "VAPID_PRIVATE_KEY={private}\n\nKeep it: with another one, no browser that has allowed notices gets any.\nBrowsers subscribe with the public \
+             key: {public}"
+        ),
+    })?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -80,12 +80,17 @@ fn looked_up(provider: &Provider, connector: &dyn Connector) -> Option<Value> {
 /// What calls are about.
 struct Subject {
     whom: Option<Value>,
+    /// Whom messages go to.
+    to: Option<Address>,
     /// Where polls stand.
     cursor: Option<String>,
 }
 
-/// Somebody who is reached by this channel.
-fn address(channel: Channel) -> Address {
+/// Somebody who is reached by this channel: whom the fixtures name, if they name one.
+fn address(provider: &Provider, channel: Channel, sandbox: &str) -> Address {
+    if let Ok(named) = std::fs::read_to_string(fixtures(provider).join("address.json")) {
+        return serde_json::from_str(&named.replace("{sandbox}", sandbox)).unwrap();
+    }
     match channel {
         Channel::Sms | Channel::Whatsapp => Address::Phone("+79991110001".to_owned()),
         Channel::Email => Address::Email("maria@example.com".to_owned()),
@@ -102,8 +107,8 @@ async fn call(port: &str, connector: &dyn Connector, client: &Client<'_>, subjec
     Some(match port {
         "send" => {
             let messages = connector.messages()?;
-            let to = address(messages.channel());
-            let message = Outbound { to: &to, content: &Content::text(text), key: "key" };
+            let to = subject.to.as_ref().expect("an address of its channel");
+            let message = Outbound { to, content: &Content::text(text), key: "key" };
             messages.send(client, message).await.map(drop)
         }
         "statuses" => connector
@@ -114,8 +119,8 @@ async fn call(port: &str, connector: &dyn Connector, client: &Client<'_>, subjec
             .map(drop),
         "find" => {
             let messages = connector.messages().filter(|messages| messages.can_find())?;
-            let to = address(messages.channel());
-            let message = Outbound { to: &to, content: &Content::text(text), key: "key" };
+            let to = subject.to.as_ref().expect("an address of its channel");
+            let message = Outbound { to, content: &Content::text(text), key: "key" };
             messages.find(client, message, client.now()).await.map(drop)
         }
         "account" => connector.account()?.account(client).await.map(drop),
@@ -192,7 +197,8 @@ async fn judge(provider: &Provider, hub: &Hub, sandbox: &Sandbox) -> Vec<String>
         Some(polls) => Some(polls.poll(&client, None, client.now()).await.unwrap().next),
         None => None,
     };
-    let subject = Subject { whom: looked_up(provider, &*link.connector), cursor };
+    let to = link.connector.messages().map(|messages| address(provider, messages.channel(), &sandbox.url()));
+    let subject = Subject { whom: looked_up(provider, &*link.connector), to, cursor };
     let (mut wrong, mut calls) = (Vec::new(), 0);
     for (what, fault, right) in cases() {
         web.put(&control).json(&json!([])).send().await.unwrap();

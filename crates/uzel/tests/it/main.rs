@@ -47,6 +47,7 @@ mod planted;
 mod polls;
 mod problems;
 mod providers;
+mod push;
 mod readers;
 mod receiver;
 mod recipients;

@@ -1,0 +1,221 @@
+//! A digest in people's words: Russian, Uzbek, English.
+
+use jiff::civil::Date;
+use uzel_model::words::Language;
+
+use super::figures::{Digest, Span};
+
+const MONTHS: [[&str; 12]; 3] = [
+    ["января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября", "декабря"],
+    ["yanvar", "fevral", "mart", "aprel", "may", "iyun", "iyul", "avgust", "sentabr", "oktabr", "noyabr", "dekabr"],
+    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"],
+];
+const WEEKDAYS: [[&str; 7]; 3] = [
+    ["понедельник", "вторник", "среда", "четверг", "пятница", "суббота", "воскресенье"],
+    ["dushanba", "seshanba", "chorshanba", "payshanba", "juma", "shanba", "yakshanba"],
+    ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"],
+];
+const SHORT_WEEKDAYS: [[&str; 7]; 3] = [
+    ["пн", "вт", "ср", "чт", "пт", "сб", "вс"],
+    ["du", "se", "chor", "pay", "ju", "sha", "yak"],
+    ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"],
+];
+/// Why a message was held back.
+const REASONS: [(&str, [&str; 3]); 7] = [
+    ("opt_out", ["отписались", "obunadan chiqqan", "opted out"]),
+    ("no_consent", ["нет согласия", "rozilik yo‘q", "no consent"]),
+    ("too_old", ["опоздали", "kechikkan", "too late"]),
+    ("asked_recently", ["недавно уже спрашивали", "yaqinda so‘ralgan", "asked recently"]),
+    ("cancelled", ["отменены", "bekor qilingan", "cancelled"]),
+    ("stop_list", ["в стоп-листе", "stop-ro‘yxatda", "on the stop list"]),
+    ("endpoint_disabled", ["получатель отключён", "qabul qiluvchi o‘chirilgan", "receiver disabled"]),
+];
+
+fn place(language: Language) -> usize {
+    match language {
+        Language::Ru => 0,
+        Language::Uz => 1,
+        Language::En => 2,
+    }
+}
+
+pub(super) fn pick(language: Language, words: [&'static str; 3]) -> &'static str {
+    words[place(language)]
+}
+
+/// `27 ноября`, `27-noyabr`, `27 November`.
+fn day(date: Date, language: Language) -> String {
+    let month = MONTHS[place(language)][date.month() as usize - 1];
+    match language {
+        Language::Uz => format!("{}-{month}", date.day()),
+        _ => format!("{} {month}", date.day()),
+    }
+}
+
+/// Of which days it is: `пятница, 27 ноября 2026`, `23–29 ноября 2026`.
+pub(super) fn days(digest: &Digest, language: Language) -> String {
+    let (first, last) = (digest.first, digest.last);
+    match digest.span {
+        Span::Day => {
+            let weekday = WEEKDAYS[place(language)][first.weekday().to_monday_zero_offset() as usize];
+            match language {
+                Language::Uz => format!("{}-yil {}, {weekday}", first.year(), day(first, language)),
+                _ => format!("{weekday}, {} {}", day(first, language), first.year()),
+            }
+        }
+        Span::Week => {
+            let from = match (first.month() == last.month(), language) {
+                (true, _) => first.day().to_string(),
+                (false, _) => day(first, language),
+            };
+            match language {
+                Language::Uz => format!("{}-yil {from} – {}", last.year(), day(last, language)),
+                _ => format!("{from} – {} {}", day(last, language), last.year()),
+            }
+        }
+    }
+}
+
+/// What stands below a bar.
+pub(super) fn bar(at: i8, span: Span, language: Language) -> String {
+    match span {
+        Span::Day => format!("{at}:00"),
+        Span::Week => SHORT_WEEKDAYS[place(language)].get(usize::from(at.unsigned_abs()) - 1).copied().unwrap_or("").to_owned(),
+    }
+}
+
+pub(super) fn title(span: Span, language: Language) -> &'static str {
+    match span {
+        Span::Day => pick(language, ["Итоги дня", "Kun yakuni", "The day in figures"]),
+        Span::Week => pick(language, ["Итоги недели", "Hafta yakuni", "The week in figures"]),
+    }
+}
+
+/// Of an e-mail, and the title of a push notice.
+pub(crate) fn subject(digest: &Digest, language: Language) -> String {
+    format!("{}: {}, {}", title(digest.span, language), digest.name, days(digest, language))
+}
+
+/// `1 250 000`.
+pub(super) fn number(value: u64) -> String {
+    let digits = value.to_string();
+    let mut grouped = String::with_capacity(digits.len() * 2);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            grouped.push('\u{a0}');
+        }
+        grouped.push(digit);
+    }
+    grouped
+}
+
+/// How it was a week before: `+12 %`; nothing where there is nothing to compare with.
+pub(super) fn change(now: u64, before: u64) -> Option<String> {
+    if before == 0 {
+        return None;
+    }
+    let percent = (i128::from(now) - i128::from(before)) * 100 / i128::from(before);
+    Some(match percent {
+        0 => "0\u{a0}%".to_owned(),
+        1.. => format!("+{percent}\u{a0}%"),
+        _ => format!("−{}\u{a0}%", -percent),
+    })
+}
+
+pub(super) fn visits(language: Language) -> &'static str {
+    pick(language, ["Визиты и заказы", "Tashrif va buyurtmalar", "Visits and orders"])
+}
+
+pub(super) fn sent(language: Language) -> &'static str {
+    pick(language, ["Сообщения гостям", "Mijozlarga xabarlar", "Messages to guests"])
+}
+
+pub(super) fn asked(language: Language) -> &'static str {
+    pick(language, ["Просьбы об отзыве", "Fikr so‘rovlari", "Review requests"])
+}
+
+pub(super) fn reviews(language: Language) -> &'static str {
+    pick(language, ["Отзывы", "Fikrlar", "Reviews"])
+}
+
+/// The mean of all stars: `★ 4,6`.
+pub(super) fn mean(digest: &Digest, language: Language) -> Option<String> {
+    let comma = if language == Language::En { '.' } else { ',' };
+    digest.mean_tenths().map(|tenths| format!("★\u{a0}{}{comma}{}", tenths / 10, tenths % 10))
+}
+
+pub(super) fn failed(language: Language) -> &'static str {
+    pick(language, ["Не отправлено", "Yuborilmadi", "Not sent"])
+}
+
+pub(super) fn held(language: Language) -> &'static str {
+    pick(language, ["Придержано", "To‘xtatildi", "Held back"])
+}
+
+pub(super) fn week_before(language: Language) -> &'static str {
+    pick(language, ["неделей раньше", "bir hafta oldin", "a week before"])
+}
+
+pub(super) fn no_visits(language: Language) -> &'static str {
+    pick(language, ["Визитов и заказов не было", "Tashrif va buyurtmalar bo‘lmadi", "No visits and no orders"])
+}
+
+pub(super) fn nothing(language: Language) -> &'static str {
+    pick(
+        language,
+        ["За это время ничего не происходило.", "Bu vaqt ichida hech narsa bo‘lmadi.", "Nothing happened in this time."],
+    )
+}
+
+fn reason(word: &str, language: Language) -> &str {
+    REASONS.iter().find(|(known, _)| *known == word).map_or(word, |(_, words)| words[place(language)])
+}
+
+/// The whole digest as plain text. Rows of nothing are left out.
+pub(crate) fn text(digest: &Digest, language: Language) -> String {
+    let mut lines = vec![format!("{} · {}", digest.name, title(digest.span, language)), days(digest, language), String::new()];
+    let before = lines.len();
+    let mut row = |name: &str, value: u64, note: Option<String>| {
+        if value > 0 {
+            lines.push(format!("{name}: {}{}", number(value), note.map_or(String::new(), |note| format!(" ({note})"))));
+        }
+    };
+    let compared = change(digest.visits, digest.visits_before);
+    let compared = compared.map(|change| format!("{change}, {} — {}", week_before(language), number(digest.visits_before)));
+    row(visits(language), digest.visits, compared);
+    let waiting = (digest.waiting > 0)
+        .then(|| format!("{} {}", pick(language, ["ещё в очереди", "navbatda yana", "still to go:"]), number(digest.waiting)));
+    row(sent(language), digest.sent, waiting);
+    let opened =
+        (digest.opened > 0).then(|| format!("{} — {}", pick(language, ["открыли", "ochishdi", "opened"]), number(digest.opened)));
+    row(asked(language), digest.asked, opened);
+    row(reviews(language), digest.reviews(), mean(digest, language));
+    row(pick(language, ["С комментарием", "Izoh bilan", "With a comment"]), digest.comments, None);
+    for (kind, count) in &digest.bonuses {
+        let name = pick(language, ["Бонусы", "Bonuslar", "Bonuses"]);
+        row(&format!("{name}, {}", kind.trim_start_matches("loyalty.")), *count, None);
+    }
+    row(failed(language), digest.dead, None);
+    row(pick(language, ["Исход неизвестен", "Natija noma’lum", "Outcome unknown"]), digest.unknown, None);
+    let reasons: Vec<String> =
+        digest.held.iter().map(|(word, count)| format!("{} — {}", reason(word, language), number(*count))).collect();
+    row(held(language), digest.held.values().sum(), (!reasons.is_empty()).then(|| reasons.join(", ")));
+    if lines.len() == before {
+        lines.push(nothing(language).to_owned());
+    }
+    lines.join("\n")
+}
+
+/// A line or two, for a lock screen.
+pub(crate) fn short(digest: &Digest, language: Language) -> String {
+    let change = change(digest.visits, digest.visits_before).map_or(String::new(), |change| format!(" ({change})"));
+    let mut line = format!("{}: {}{change}", visits(language), number(digest.visits));
+    if let Some(mean) = mean(digest, language) {
+        line.push_str(&format!("\n{}: {} ({mean})", reviews(language), number(digest.reviews())));
+    }
+    let failed_count = digest.dead + digest.unknown;
+    if failed_count > 0 {
+        line.push_str(&format!("\n{}: {}", failed(language), number(failed_count)));
+    }
+    line
+}

@@ -1,0 +1,71 @@
+//! What happened in a stretch of time, counted: for a digest.
+
+use uzel_model::{Id, Timestamp};
+
+use crate::CommandState;
+
+/// What is counted of.
+#[derive(Debug, Clone)]
+pub struct FiguresOf {
+    /// Connections of one merchant.
+    pub connections: Vec<Id>,
+    /// Kinds of events.
+    pub kinds: Vec<String>,
+    /// From this moment on, by when rows were made.
+    pub from: Timestamp,
+    /// Before this moment.
+    pub to: Timestamp,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Figures {
+    pub events: Vec<EventFigure>,
+    pub messages: Vec<MessageFigure>,
+}
+
+/// Events of one kind that were made in one quarter of an hour.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct EventFigure {
+    pub kind: String,
+    /// Where the quarter begins, in UTC.
+    pub at: Timestamp,
+    pub count: u64,
+}
+
+/// Messages that were asked for in that time and stand alike.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MessageFigure {
+    /// By number; what is being sent counts as waiting.
+    pub state: CommandState,
+    /// Why they are held back; empty in other states.
+    pub reason: String,
+    /// Whether a flow asked for them.
+    pub of_flow: bool,
+    pub count: u64,
+}
+
+pub(crate) const QUARTER_MS: i64 = 900_000;
+
+/// The beginning of the quarter with this number since 1970.
+pub(crate) fn quarter(number: i64) -> Timestamp {
+    Timestamp::from_millisecond(number.saturating_mul(QUARTER_MS)).unwrap_or(Timestamp::UNIX_EPOCH)
+}
+
+impl Figures {
+    /// In one order, rows that stand alike added up.
+    pub(crate) fn sorted(mut self) -> Self {
+        self.events.sort();
+        self.events.dedup_by(|next, first| {
+            let same = (&next.kind, next.at) == (&first.kind, first.at);
+            first.count += if same { next.count } else { 0 };
+            same
+        });
+        self.messages.sort();
+        self.messages.dedup_by(|next, first| {
+            let same = (next.state, &next.reason, next.of_flow) == (first.state, &first.reason, first.of_flow);
+            first.count += if same { next.count } else { 0 };
+            same
+        });
+        self
+    }
+}

@@ -1,0 +1,50 @@
+//! What is counted for a digest: each connection's rows are found by its index, within a range of ids.
+
+use deadpool_postgres::Object;
+use uuid::Uuid;
+use uzel_model::{Id, id::Kind};
+
+use super::{failed, get, uuid};
+use crate::{
+    EventFigure, Figures, FiguresOf, MessageFigure, StoreError,
+    figures::{QUARTER_MS, quarter},
+    numbers::command_state,
+};
+
+pub(super) async fn count(client: &mut Object, of: &FiguresOf) -> Result<Figures, StoreError> {
+    let (floor, ceiling) = (uuid(Id::least(Kind::Event, of.from)), uuid(Id::least(Kind::Event, of.to)));
+    let connections: Vec<Uuid> = of.connections.iter().copied().map(uuid).collect();
+    let work = super::snapshot(client).await?;
+    // The first 48 bits of an id are milliseconds.
+    let events = work
+        .prepare_cached(
+            "SELECT kind, ('x' || left(replace(id::text, '-', ''), 12))::bit(48)::bigint / $1 AS quarter, count(*) FROM event
+             WHERE connection = ANY($2) AND kind = ANY($3) AND id >= $4 AND id < $5 GROUP BY 1, 2",
+        )
+        .await
+        .map_err(failed)?;
+    let messages = work
+        .prepare_cached(
+            "SELECT state, CASE state WHEN 5 THEN coalesce(reason, '') ELSE '' END, flow IS NOT NULL, count(*) FROM command
+             WHERE connection = ANY($1) AND id >= $2 AND id < $3 AND job::json ->> 'job' = 'send' GROUP BY 1, 2, 3",
+        )
+        .await
+        .map_err(failed)?;
+    let mut figures = Figures::default();
+    for row in work.query(&events, &[&QUARTER_MS, &connections, &of.kinds, &floor, &ceiling]).await.map_err(failed)? {
+        let count: i64 = get(&row, 2)?;
+        figures.events.push(EventFigure { kind: get(&row, 0)?, at: quarter(get(&row, 1)?), count: count.unsigned_abs() });
+    }
+    for row in work.query(&messages, &[&connections, &floor, &ceiling]).await.map_err(failed)? {
+        let (state, count): (i16, i64) = (get(&row, 0)?, get(&row, 3)?);
+        let state = command_state(u8::try_from(state).unwrap_or_default());
+        figures.messages.push(MessageFigure {
+            state,
+            reason: get(&row, 1)?,
+            of_flow: get(&row, 2)?,
+            count: count.unsigned_abs(),
+        });
+    }
+    work.commit().await.map_err(failed)?;
+    Ok(figures.sorted())
+}

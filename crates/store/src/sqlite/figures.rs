@@ -1,0 +1,47 @@
+//! What is counted for a digest: each connection's rows are found by its index, within a range of ordinals.
+
+use rusqlite::{Connection, Result, params};
+use uzel_model::{Id, id::Kind};
+
+use crate::{
+    EventFigure, Figures, FiguresOf, MessageFigure,
+    figures::{QUARTER_MS, quarter},
+    numbers::command_state,
+};
+
+pub(super) fn count(db: &Connection, of: &FiguresOf) -> Result<Figures> {
+    let (floor, ceiling) = (Id::least(Kind::Event, of.from).ordinal(), Id::least(Kind::Event, of.to).ordinal());
+    // The first 48 of an ordinal's 60 bits are milliseconds.
+    let mut events = db.prepare_cached(
+        "SELECT (ordinal >> 12) / ?1, count(*) FROM event INDEXED BY event_kind
+         WHERE connection = ?2 AND kind = ?3 AND ordinal >= ?4 AND ordinal < ?5 GROUP BY 1",
+    )?;
+    let mut messages = db.prepare_cached(
+        "SELECT state, CASE state WHEN 5 THEN ifnull(reason, '') ELSE '' END, flow IS NOT NULL, count(*)
+         FROM command INDEXED BY command_connection
+         WHERE connection = ?1 AND ordinal >= ?2 AND ordinal < ?3 AND job ->> 'job' = 'send' GROUP BY 1, 2, 3",
+    )?;
+    let mut figures = Figures::default();
+    for connection in &of.connections {
+        for kind in &of.kinds {
+            let rows = events.query_map(params![QUARTER_MS, connection.as_bytes(), kind, floor, ceiling], |row| {
+                Ok(EventFigure { kind: kind.clone(), at: quarter(row.get(0)?), count: row.get::<_, i64>(1)?.unsigned_abs() })
+            })?;
+            for row in rows {
+                figures.events.push(row?);
+            }
+        }
+        let rows = messages.query_map(params![connection.as_bytes(), floor, ceiling], |row| {
+            Ok(MessageFigure {
+                state: command_state(row.get(0)?),
+                reason: row.get(1)?,
+                of_flow: row.get(2)?,
+                count: row.get::<_, i64>(3)?.unsigned_abs(),
+            })
+        })?;
+        for row in rows {
+            figures.messages.push(row?);
+        }
+    }
+    Ok(figures.sorted())
+}
