@@ -107,11 +107,7 @@ pub const CASES: &[CaseInfo] = cases! {
     "rkeeper" "carbis_status_callback" "carbis_status_callback.json" "the callback of a dealer's product";
     "rkeeper" "ws_event_order_status_changed" "ws_event_order_status_changed.json" "a White Server event";
     "rkeeper" "ws_v1_event" "ws_v1_event.xml" "an older White Server event, in XML";
-    "whatsappmeta" "statuses" "webhook_status_delivered.json" "statuses of the accepted messages, signed with the app secret of the settings; `message_ids`, `statuses`, `code`, `batch` choose others";
-    "whatsappmeta" "inbound" "webhook_inbound_text.json" "a person writes; `from`, `type`, `text`, `payload`, `id`, `phone_number_id`, `timestamp` choose what";
-    "whatsappmeta" "preference" "webhook_user_preferences_stop.json" "a person stops or resumes marketing messages; `from`, `value`";
-    "whatsappmeta" "template_status" "webhook_template_status_update.json" "a template is paused, rejected …; `name`, `language`, `event`, `reason`";
-    "whatsappmeta" "verify" "webhook_verify.http" "the greeting of an address for webhooks; `challenge`, `verify_token`";
+    "whatsappmeta" "webhook_verify" "webhook_verify.http" "the greeting of an address for webhooks";
     "whatsappmeta" "webhook_inbound_text" "webhook_inbound_text.json" "the documents' message, byte for byte";
     "whatsappmeta" "webhook_status_sent" "webhook_status_sent.json" "a message was sent";
     "whatsappmeta" "webhook_status_delivered" "webhook_status_delivered.json" "a message was delivered";
