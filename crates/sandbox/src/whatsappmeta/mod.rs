@@ -1,8 +1,13 @@
 //! WhatsApp by Meta's Cloud API: a 200 means "taken into work"; what became of a message comes by webhook, often a failure.
 //!
-//! Any bearer token is taken but `wrong`, and a few ids of numbers. Webhooks are sent when the control says so: `statuses` of the
-//! messages that were taken, `inbound` messages of people, their `preference`, a `template_status`, a greeting (`verify`), and the
-//! documents' own samples; all signed with the app secret of the settings.
+//! Any bearer token is taken but `wrong`, and a few ids of numbers. Webhooks are sent when the control says so, signed with the app
+//! secret of the settings: the documents' own samples, and cases that are made of the state and the options:
+//!
+//! - `statuses` of the accepted messages; `message_ids`, `statuses`, `code`, `callback_data`, `batch` choose others.
+//! - `inbound`: a person writes; `from`, `name`, `type`, `text`, `payload`, `id`, `timestamp`, `phone_number_id`.
+//! - `preference`: a person stops or resumes marketing messages; `from`, `value`.
+//! - `template_status`: `name`, `language`, `event`, `reason`.
+//! - `verify`: the greeting of an address; `challenge`, `verify_token`.
 
 mod hooks;
 mod rules;

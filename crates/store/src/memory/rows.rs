@@ -488,7 +488,7 @@ impl Rows {
         for id in over {
             self.sending.remove(&id);
             let called_off = self.sending_off.remove(&id);
-            self.told.remove(&id);
+            let told = self.told.remove(&id);
             let Some(row) = self.commands.get_mut(&id) else { continue };
             if row.command.job.repeatable() && called_off.is_some() {
                 row.reason = called_off;
@@ -499,7 +499,10 @@ impl Rows {
             } else {
                 row.reason = Some("whoever sent this is gone: what the provider did is not known".to_owned());
                 self.stands(id, CommandState::Unknown);
-                unknown += 1;
+                match told {
+                    Some(provider_id) => self.end_lost(id, &provider_id, now),
+                    None => unknown += 1,
+                }
             }
         }
         (again, unknown)

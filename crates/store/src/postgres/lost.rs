@@ -1,6 +1,7 @@
 //! Messages whose answer was lost, known again by their own key.
 
 use deadpool_postgres::{GenericClient, Transaction};
+use uuid::Uuid;
 use uzel_model::{Id, Timestamp, connector::StatusNews};
 
 use super::{journal::text, lanes::Fault, uuid, work::Gathered};
@@ -28,7 +29,19 @@ pub(super) async fn recognise(
         )
         .await?;
     work.execute(&tell, &[&command, &provider_id, &connection]).await?;
-    let (unknown, done) = (CommandState::Unknown, CommandState::Done);
+    end(work, connection, command, &news.provider_id, now, gathered).await
+}
+
+/// Ends a command of unknown outcome as done, under the provider's id.
+pub(super) async fn end(
+    work: &Transaction<'_>,
+    connection: Uuid,
+    command: Uuid,
+    provider_id: &str,
+    now: Timestamp,
+    gathered: &mut Gathered,
+) -> Result<(), Fault> {
+    let (unknown, done, provider_id) = (CommandState::Unknown, CommandState::Done, text(provider_id));
     let end = work
         .prepare_cached(
             "UPDATE command SET state = $2, reason = $3, provider_id = $4 WHERE id = $1 AND connection = $5 AND state = $6",

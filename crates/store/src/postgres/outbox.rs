@@ -17,7 +17,7 @@ use super::{
     Core, consent, doc, get, id,
     journal::text,
     lanes::{self, Fault},
-    maybe_id, removal, setup, uuid,
+    lost, maybe_id, removal, setup, uuid,
     work::{self, Gathered},
 };
 use crate::{
@@ -580,8 +580,8 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
     let mut client = core.writer().await?;
     let late = client
         .prepare_cached(
-            "SELECT s.command, c.repeatable, c.order_key, c.subject_key, c.entry FROM sending s JOIN command c ON c.id = s.command
-             WHERE s.until <= clock_timestamp() ORDER BY s.command LIMIT $1",
+            "SELECT s.command, c.repeatable, c.order_key, c.subject_key, c.entry, c.connection
+             FROM sending s JOIN command c ON c.id = s.command WHERE s.until <= clock_timestamp() ORDER BY s.command LIMIT $1",
         )
         .await?;
     let rows = client.query(&late, &[&RECOVERED_MAX]).await?;
@@ -597,7 +597,7 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
     // Settled, or taken back by another node, since: then it is not ours.
     let take = work
         .prepare_cached(
-            "DELETE FROM sending WHERE command = ANY($1) AND until <= clock_timestamp() RETURNING command, called_off",
+            "DELETE FROM sending WHERE command = ANY($1) AND until <= clock_timestamp() RETURNING command, called_off, told",
         )
         .await?;
     let mut commands = Vec::new();
@@ -605,14 +605,14 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
         commands.push(get::<Uuid>(row, 0)?);
     }
     hold(&work, &commands).await?;
-    let mut taken: HashMap<Uuid, Option<String>> = HashMap::new();
+    let mut taken: HashMap<Uuid, (Option<String>, Option<String>)> = HashMap::new();
     for row in work.query(&take, &[&commands]).await? {
-        taken.insert(get(&row, 0)?, get(&row, 1)?);
+        taken.insert(get(&row, 0)?, (get(&row, 1)?, get(&row, 2)?));
     }
-    let (mut again, mut ended, mut unknown) = (Vec::new(), Vec::new(), 0);
+    let (mut again, mut ended, mut found, mut unknown) = (Vec::new(), Vec::new(), Vec::new(), 0);
     for row in &rows {
         let command: Uuid = get(row, 0)?;
-        let Some(called_off) = taken.remove(&command) else { continue };
+        let Some((called_off, told)) = taken.remove(&command) else { continue };
         let (state, reason) = match (get(row, 1)?, called_off) {
             (true, None) => {
                 again.push(command);
@@ -621,7 +621,10 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
             (true, called_off) => (CommandState::Held, called_off),
             (false, _) => (CommandState::Unknown, Some(WHY.to_owned())),
         };
-        unknown += u64::from(state == CommandState::Unknown);
+        match told.filter(|_| state == CommandState::Unknown) {
+            Some(provider_id) => found.push((get::<Uuid>(row, 5)?, command, provider_id)),
+            None => unknown += u64::from(state == CommandState::Unknown),
+        }
         let (order_key, subject_key, entry) = (get(row, 2)?, get(row, 3)?, get(row, 4)?);
         ended.push(Ended { command, entry, order_key, subject_key, state, reason });
     }
@@ -631,6 +634,13 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
     }
     if !ended.is_empty() {
         end(&work, &ended, lanes::shard(core, lanes::LEASES)).await?;
+    }
+    if !found.is_empty() {
+        let mut gathered = Gathered::default();
+        for (connection, command, provider_id) in &found {
+            lost::end(&work, *connection, *command, provider_id, now, &mut gathered).await?;
+        }
+        work::write_gathered(&work, gathered, lanes::shard(core, lanes::LEASES)).await?;
     }
     work.commit().await?;
     if !again.is_empty() {

@@ -18,23 +18,28 @@ pub(super) fn recognise(db: &Connection, connection: Id, news: &StatusNews, now:
          AND EXISTS (SELECT 1 FROM command WHERE ordinal = ?1 AND connection = ?3)",
     )?
     .execute(params![command, news.provider_id, connection.as_bytes()])?;
+    end(db, *connection.as_bytes(), command, &news.provider_id, now, tally)
+}
+
+/// Ends a command of unknown outcome as done, under the provider's id.
+pub(super) fn end(
+    db: &Connection,
+    connection: [u8; 16],
+    command: i64,
+    provider_id: &str,
+    now: i64,
+    tally: &mut Tally,
+) -> Result<()> {
     let (unknown, done) = (CommandState::Unknown, CommandState::Done);
     let ended = db
         .prepare_cached(
             "UPDATE command SET state = ?2, reason = ?3, provider_id = ?4 WHERE ordinal = ?1 AND connection = ?5 AND state = ?6",
         )?
-        .execute(params![
-            command,
-            command_number(done),
-            TAKEN,
-            news.provider_id,
-            connection.as_bytes(),
-            command_number(unknown)
-        ])?;
+        .execute(params![command, command_number(done), TAKEN, provider_id, connection, command_number(unknown)])?;
     if ended > 0 {
         tally.shift(command_tally(unknown), command_tally(done));
         db.prepare_cached("INSERT OR IGNORE INTO sent (connection, provider_id, command, at, state) VALUES (?1, ?2, ?3, ?4, 0)")?
-            .execute(params![connection.as_bytes(), news.provider_id, command, now])?;
+            .execute(params![connection, provider_id, command, now])?;
     }
     Ok(())
 }

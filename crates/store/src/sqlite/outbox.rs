@@ -6,7 +6,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 
-use super::{doc, events, id, maybe_id, ms, reference, setup, tally::Tally, work};
+use super::{doc, events, id, lost, maybe_id, ms, reference, setup, tally::Tally, work};
 use crate::{
     Command, CommandState, Contact, Leased, NewCommand, PhoneHash,
     numbers::{command_number, command_state, command_tally, key, subject},
@@ -252,16 +252,19 @@ pub(super) fn end_leases(db: &Connection) -> Result<()> {
 /// Takes back what has been *sending* for longer than its lease.
 pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Result<(u64, u64)> {
     const WHY: &str = "the hub stopped while this was being sent: what the provider did is not known";
-    let left_over: Vec<(i64, bool, i64, Option<String>)> = db
+    type LeftOver = (i64, bool, i64, Option<String>, Option<String>, [u8; 16]);
+    let left_over: Vec<LeftOver> = db
         .prepare_cached(
-            "SELECT c.ordinal, c.repeatable, c.order_key, called_off FROM sending CROSS JOIN command c ON c.ordinal = command
+            "SELECT c.ordinal, c.repeatable, c.order_key, called_off, told, c.connection FROM sending CROSS JOIN command c ON c.ordinal = command
              WHERE until <= ?1 ORDER BY c.ordinal",
         )?
-        .query_map([ms(now)], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?
+        .query_map([ms(now)], |row| {
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+        })?
         .collect::<Result<_>>()?;
     db.execute("DELETE FROM sending WHERE until <= ?1", [ms(now)])?;
     let (mut again, mut unknown) = (0, 0);
-    for (command, repeatable, order_key, called_off) in left_over {
+    for (command, repeatable, order_key, called_off, told, connection) in left_over {
         let (state, reason) = match (repeatable, &called_off) {
             (true, None) => {
                 db.execute("UPDATE command SET next_at = ?2 WHERE ordinal = ?1", [command, ms(now)])?;
@@ -276,7 +279,10 @@ pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Res
             params![command, command_number(state), reason],
         )?;
         left(db, order_key, state, Some(reason), tally)?;
-        unknown += u64::from(state == CommandState::Unknown);
+        match told.filter(|_| state == CommandState::Unknown) {
+            Some(provider_id) => lost::end(db, connection, command, &provider_id, ms(now), tally)?,
+            None => unknown += u64::from(state == CommandState::Unknown),
+        }
     }
     Ok((again, unknown))
 }

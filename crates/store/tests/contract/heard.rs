@@ -122,6 +122,24 @@ async fn a_status_that_comes_before_the_call_has_ended_counts_if_its_answer_is_l
 }
 
 #[tokio::test]
+async fn a_status_that_came_before_whoever_sent_it_died_is_not_forgotten() {
+    let world = world().await;
+    world.read("a", |event| vec![world.command(event, "a", now())]).await;
+    let command = world.store.lease(now(), vec![(world.link, 10)], 10, 1_000).await.unwrap().commands.remove(0);
+    world.known_after(command.id, world.link, Delivery::OnTheWay).await;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    // Leases end by the store's own clock.
+    while world.stands(command.id).await.0 != CommandState::Done {
+        assert!(Instant::now() < deadline, "{:?}", world.stands(command.id).await);
+        assert_eq!(world.store.recover(at(1)).await.unwrap(), (0, 0));
+    }
+    assert_eq!(world.stands(command.id).await.1.as_deref(), Some("wamid.1"));
+    let counts = world.store.counts().await.unwrap();
+    assert!(!counts.commands.iter().any(|(state, count)| *state == CommandState::Unknown && *count > 0), "{counts:?}");
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn a_status_for_nobody_or_with_a_strange_key_changes_nothing() {
     let world = world().await;
     let command = world.sending("a").await;
