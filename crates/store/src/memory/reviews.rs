@@ -1,6 +1,6 @@
 //! What people said about messages, short links, reviews and their counts.
 
-use uzel_model::{Address, Channel, Id, Timestamp};
+use uzel_model::{Address, Id, Timestamp};
 
 use super::rows::Rows;
 use crate::{
@@ -113,20 +113,27 @@ impl Rows {
     }
 
     pub(super) fn review_counts_of(&self, merchant: Id, from: i32, to: i32) -> Vec<ReviewCount> {
-        let mut sums: std::collections::BTreeMap<(Option<Id>, Id, &str, &str), (Channel, i64)> = Default::default();
+        let mut sums: Vec<ReviewCount> = Vec::new();
         for ((of, day, outlet, source, channel, what), count) in &self.review_counts {
-            if *of == merchant && (from..=to).contains(day) {
-                sums.entry((*outlet, *source, channel.name(), what)).or_insert((*channel, 0)).1 += count;
+            if *of != merchant || !(from..=to).contains(day) {
+                continue;
+            }
+            let same =
+                |sum: &&mut ReviewCount| (sum.outlet, sum.source, sum.channel, &sum.what) == (*outlet, *source, *channel, what);
+            match sums.iter_mut().find(same) {
+                Some(sum) => sum.count += count,
+                None => sums.push(ReviewCount {
+                    outlet: *outlet,
+                    source: *source,
+                    channel: *channel,
+                    what: what.clone(),
+                    count: *count,
+                }),
             }
         }
-        let count = |((outlet, source, _, what), (channel, count)): ((_, _, _, &str), _)| ReviewCount {
-            outlet,
-            source,
-            channel,
-            what: what.to_owned(),
-            count,
-        };
-        sums.into_iter().map(count).collect()
+        let place = |count: &ReviewCount| (count.outlet, count.source, count.channel.name(), count.what.clone());
+        sums.sort_by_key(place);
+        sums
     }
 
     /// Forgets who left reviews and what they wrote and said.

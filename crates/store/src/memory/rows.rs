@@ -45,6 +45,9 @@ pub(super) struct Message {
     pub(super) price: Option<Price>,
 }
 
+/// Merchant, day, outlet, source, channel, and what is counted.
+pub(super) type CountKey = (Id, i32, Option<Id>, Id, Channel, String);
+
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) entries: BTreeMap<Id, EntryRow>,
@@ -102,7 +105,7 @@ pub(super) struct Rows {
     pub(super) words: Vec<Consent>,
     pub(super) links: BTreeMap<[u8; 16], ShortLink>,
     pub(super) reviews: BTreeMap<Id, Review>,
-    pub(super) review_counts: HashMap<(Id, i32, Option<Id>, Id, Channel, String), i64>,
+    pub(super) review_counts: HashMap<CountKey, i64>,
     pub(super) unpublished: BTreeMap<i64, Id>,
     published: i64,
     pub(super) turns: HashMap<String, (i64, Timestamp, Timestamp)>,
