@@ -45,8 +45,8 @@ const KINDS: [(Kind, &str); 12] = [
     (Kind::Attempt, "att"),
     (Kind::Key, "key"),
     (Kind::Endpoint, "end"),
-    (Kind::Audit, "aud"),
     (Kind::Recipient, "rcp"),
+    (Kind::Audit, "aud"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

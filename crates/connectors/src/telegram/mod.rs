@@ -42,9 +42,8 @@ pub(crate) struct Telegram {
     /// The bot's token, from @BotFather: `7000000001:AA…`.
     #[garde(skip)]
     bot_token: Secret,
-    /// The secret that webhooks carry, of `A-Z`, `a-z`, `0-9`, `_` and `-`; without it the hub's own webhook key.
+    /// The secret that webhooks carry, 1 to 256 of `A-Z`, `a-z`, `0-9`, `_` and `-`; without it the hub's own webhook key.
     #[garde(custom(is_secret_token))]
-    #[schemars(length(min = 1, max = 256), example = "hub_2026-secret")]
     webhook_secret: Option<Secret>,
     /// The bot's name, without `@`; without it Telegram is asked for it.
     #[garde(inner(length(chars, min = 1, max = 64)))]
