@@ -44,6 +44,9 @@ pub(super) struct Message {
     pub(super) code: String,
 }
 
+/// Day, merchant, connection and kind of a notice.
+type NoticeKey = (i64, Id, Id, String);
+
 #[derive(Default)]
 pub(super) struct Rows {
     pub(super) entries: BTreeMap<Id, EntryRow>,
@@ -65,8 +68,8 @@ pub(super) struct Rows {
     pub(super) sent: BTreeMap<(Id, String), Message>,
     pub(super) contacts: HashMap<(Id, String), (Contact, Timestamp)>,
     pub(super) exchanges: BTreeMap<Id, Exchange>,
-    /// By day, merchant, connection and kind; with when people were told.
-    pub(super) notices: BTreeMap<(i64, Id, Id, String), (Notice, Option<Timestamp>)>,
+    /// With when people were told.
+    pub(super) notices: BTreeMap<NoticeKey, (Notice, Option<Timestamp>)>,
     pub(super) setup: BTreeMap<Id, SetupRow>,
     pub(super) keys: BTreeMap<Vec<u8>, KeyRow>,
     /// Newest first.
