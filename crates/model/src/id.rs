@@ -49,10 +49,10 @@ const KINDS: &[(Kind, &str)] = &[
     (Kind::Attempt, "att"),
     (Kind::Key, "key"),
     (Kind::Endpoint, "end"),
-    (Kind::Audit, "aud"),
     (Kind::Recipient, "rcp"),
     (Kind::Review, "rev"),
     (Kind::Code, "cod"),
+    (Kind::Audit, "aud"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

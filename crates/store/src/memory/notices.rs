@@ -11,7 +11,7 @@ impl Rows {
     pub(super) fn untold(&self, limit: usize) -> Vec<Untold> {
         let all = self.notices.iter().filter(|(_, (_, told_at))| told_at.is_none());
         let mut untold: Vec<Untold> = all.map(|((day, ..), (notice, _))| Untold { notice: notice.clone(), day: *day }).collect();
-        untold.sort_by(|one, other| one.notice.merchant.cmp(&other.notice.merchant));
+        untold.sort_by_key(|untold| untold.notice.merchant);
         untold.truncate(limit);
         untold
     }

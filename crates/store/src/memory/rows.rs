@@ -47,6 +47,8 @@ pub(super) struct Message {
 
 /// Merchant, day, outlet, source, channel, and what is counted.
 pub(super) type CountKey = (Id, i32, Option<Id>, Id, Channel, String);
+/// Day, merchant, connection and kind of a notice.
+type NoticeKey = (i64, Id, Id, String);
 
 #[derive(Default)]
 pub(super) struct Rows {
@@ -78,8 +80,8 @@ pub(super) struct Rows {
     /// When people last wrote, by merchant, address and connection.
     pub(super) heard: HashMap<(Id, String, Id), Timestamp>,
     pub(super) exchanges: BTreeMap<Id, Exchange>,
-    /// By day, merchant, connection and kind; with when people were told.
-    pub(super) notices: BTreeMap<(i64, Id, Id, String), (Notice, Option<Timestamp>)>,
+    /// With when people were told.
+    pub(super) notices: BTreeMap<NoticeKey, (Notice, Option<Timestamp>)>,
     pub(super) setup: BTreeMap<Id, SetupRow>,
     pub(super) keys: BTreeMap<Vec<u8>, KeyRow>,
     /// Newest first.

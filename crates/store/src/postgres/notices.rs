@@ -10,7 +10,7 @@ pub(super) async fn untold(client: &impl GenericClient, limit: usize) -> Result<
     let statement = client
         .prepare_cached(
             "SELECT merchant, connection, kind, text, day, (SELECT s.kind FROM setup s WHERE s.id = connection)
-             FROM notice WHERE told_at IS NULL ORDER BY merchant, day, connection, kind LIMIT $1",
+             FROM notice WHERE told_at IS NULL ORDER BY notice.merchant, notice.day, notice.connection, notice.kind LIMIT $1",
         )
         .await
         .map_err(failed)?;

@@ -9,7 +9,7 @@ use crate::{Notice, Told, Untold, numbers::kind_of};
 pub(super) fn untold(db: &Connection, limit: usize) -> Result<Vec<Untold>> {
     db.prepare_cached(
         "SELECT merchant, connection, kind, text, day, (SELECT s.kind FROM setup s WHERE s.id = connection)
-         FROM notice WHERE told_at IS NULL ORDER BY merchant, day, connection, kind LIMIT ?1",
+         FROM notice WHERE told_at IS NULL ORDER BY notice.merchant, notice.day, notice.connection, notice.kind LIMIT ?1",
     )?
     .query_map([limit as i64], |row| {
         let notice = Notice {
