@@ -13,7 +13,7 @@ use uzel_model::{
     Timestamp,
     connector::{Rate, Scope, StatusNews},
     event::kind,
-    port::{Delivery, Found, Guests, Messages, Page, Polls, Sent},
+    port::{Found, Guests, Messages, Page, Polls, Sent},
 };
 
 use crate::world::{Effect, Life, World, here};
