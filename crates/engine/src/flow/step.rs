@@ -219,6 +219,8 @@ impl FlowDoc {
             }
         }
         for Piece { field, name, source } in self.pieces() {
+            // What is told of it names it as people know it.
+            let name = if name.ends_with(".html") { format!("{field}.html") } else { field.clone() };
             let mut texts = environment();
             let tried = texts.add_template_owned(name.clone(), source).map_err(|error| format!("is no template: {error}"));
             if let Err(why) = tried.and_then(|()| trial::text(&texts, &name, &self.on)) {

@@ -107,7 +107,11 @@ pub(super) async fn keep_early(
         let over = Timestamp::from_millisecond(now.as_millisecond() - EARLY_FOR_MS).unwrap_or(Timestamp::UNIX_EPOCH);
         let forget = work.prepare_cached("DELETE FROM early WHERE at < $1").await?;
         work.execute(&forget, &[&over]).await?;
-        let find = work.prepare_cached("SELECT 1 FROM sent WHERE connection = $1 AND provider_id = $2").await?;
+        let find = work
+            .prepare_cached(
+                "SELECT 1 FROM sent s JOIN command c ON c.id = s.command WHERE s.connection = $1 AND s.provider_id = $2",
+            )
+            .await?;
         if work.query_opt(&find, &[&uuid(*connection), &text(provider_id)]).await?.is_some() {
             read_again(work, uuid(*entry), gathered).await?;
         } else {

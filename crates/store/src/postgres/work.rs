@@ -172,8 +172,10 @@ async fn carry_out(
         one_by_one(core, &work, ready, applied, &mut gathered).await?;
     }
     mark_read(&work, &going, &applied, &mut gathered).await?;
-    for change in going.iter().map(|(_, ready)| &ready.change) {
+    for (change, applied) in going.iter().map(|(_, ready)| &ready.change).zip(&mut applied) {
+        let before = gathered.read_again;
         chain::keep_early(&work, &change.early, change.now.unwrap_or(Timestamp::UNIX_EPOCH), &mut gathered).await?;
+        applied.read_again += gathered.read_again - before;
     }
     let mut queued = std::mem::take(&mut gathered.queue);
     queued.iter_mut().for_each(|queued| queued.hold(&held));

@@ -76,7 +76,7 @@ pub(super) fn keep_early(db: &Connection, early: &[Early], now: i64, tally: &mut
     for Early { connection, provider_id, entry } in early {
         db.prepare_cached("DELETE FROM early WHERE at < ?1")?.execute([now - EARLY_FOR_MS])?;
         let known = db
-            .prepare_cached("SELECT 1 FROM sent WHERE connection = ?1 AND provider_id = ?2")?
+            .prepare_cached("SELECT 1 FROM sent s CROSS JOIN command c ON c.ordinal = s.command WHERE s.connection = ?1 AND s.provider_id = ?2")?
             .exists(params![connection.as_bytes(), provider_id])?;
         if known {
             again += u32::from(read_again(db, entry.ordinal(), tally)?);
