@@ -329,7 +329,6 @@ async fn by_e_mail_a_digest_brings_its_picture_in_the_reader_s_language() {
     assert!(job["subject"].as_str().unwrap().starts_with("Kun yakuni: m, "), "{job}");
     assert!(job["text"].as_str().unwrap().contains("Tashrif va buyurtmalar: 2"), "{job}");
     assert_eq!(job["attachments"][0]["media_type"], "image/png");
-    assert_eq!(job["attachments"][0]["name"], json!(format!("{}.png", today(&world).saturating_sub(1.days()))));
     let bytes = job["attachments"][0]["content"].as_str().unwrap();
     assert!(bytes.starts_with('(') && bytes.ends_with(" bytes)") && bytes.len() >= "(10000 bytes)".len(), "{bytes}");
 }
