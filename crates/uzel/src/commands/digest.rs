@@ -28,7 +28,7 @@ pub(super) struct DigestArgs {
 }
 
 pub(super) async fn run(asker: &Asker, args: &DigestArgs, as_json: bool) -> anyhow::Result<ExitCode> {
-    let language = args.language.map(|language| serde_json::to_value(language)).transpose()?;
+    let language = args.language.map(serde_json::to_value).transpose()?;
     let pairs = [
         ("day", args.day.clone()),
         ("span", Some(if args.week { "week" } else { "day" }.to_owned())),

@@ -308,3 +308,27 @@ async fn the_link_of_a_notice_leads_to_the_digest_and_nobody_guesses_another() {
     world.pass(63 * 24 * 60);
     assert_eq!(open(&link).await.0, 404);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn by_e_mail_a_digest_brings_its_picture_in_the_reader_s_language() {
+    let world = World::bare(uzel::hub::Parts::default(), |_| {}).await;
+    let mut setup = setup(&world.sandbox.url(), &json!({}));
+    let mail = json!({ "merchant": "m", "slug": "mail", "provider": "log", "settings": { "channel": "email" } });
+    setup["connection"].as_array_mut().unwrap().push(mail);
+    setup["recipient"] = json!([{
+        "merchant": "m", "slug": "anna", "language": "uz", "digest_hour": 9, "wants": ["digest_day"],
+        "addresses": [{ "via": "mail", "to": "anna@example.com" }]
+    }]);
+    world.apply(&setup).await;
+    serve(&world, 1..3).await;
+    pass_to_tomorrow(&world, 9).await;
+    let mail = world.link("mail").await["id"].as_str().unwrap().to_owned();
+    let sent = async || world.api(&format!("/api/v1/commands?connection={mail}")).await;
+    until("the digest", async || sent().await.as_array().is_some_and(|sent| sent.len() == 1 && sent[0]["state"] == "done")).await;
+    let job = sent().await[0]["job"].clone();
+    assert!(job["subject"].as_str().unwrap().starts_with("Kun yakuni: m, "), "{job}");
+    assert!(job["text"].as_str().unwrap().contains("Tashrif va buyurtmalar: 2"), "{job}");
+    assert_eq!(job["attachments"][0]["media_type"], "image/png");
+    let bytes = job["attachments"][0]["content"].as_str().unwrap();
+    assert!(bytes.starts_with('(') && bytes.ends_with(" bytes)") && bytes.len() >= "(10000 bytes)".len(), "{bytes}");
+}
