@@ -20,8 +20,8 @@ mod telegram;
 #[cfg(test)]
 mod testing;
 mod tree;
-mod whatsappmeta;
 mod webpush;
+mod whatsappmeta;
 mod yclients;
 
 pub use webpush::new_vapid_keys;

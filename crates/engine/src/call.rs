@@ -16,7 +16,8 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
-    CallError, Client, Event, Id, Job, Outbound, Price, Refusal, Timestamp as At, connector::ChatTurn,
+    CallError, Client, Event, Id, Job, Outbound, Price, Refusal, Timestamp as At,
+    connector::ChatTurn,
     id::Kind,
     phone,
     port::{Found, Messages, Sent},
@@ -24,7 +25,17 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Step, StoreError};
 
-use crate::{Engine, Link, RequestLabel, breaker, chain, code, endpoint::deliver, flow::Ground, lane::Lane, lost, outward::Call, read, recipient::{chat, tell}, review, trace, window};
+use crate::{
+    Engine, Link, RequestLabel, breaker, chain, code,
+    endpoint::deliver,
+    flow::Ground,
+    lane::Lane,
+    lost,
+    outward::Call,
+    read,
+    recipient::{chat, tell},
+    review, trace, window,
+};
 
 /// Looked at again within this, since breakers close and clocks move.
 const LONGEST_WAIT: Duration = Duration::from_secs(1);

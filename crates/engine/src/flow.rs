@@ -15,8 +15,8 @@ use uzel_model::{Address, Content, Event, Id, Job, event::kind, id::Kind, schedu
 use uzel_store::{Command, Contact, NewCommand, Slot};
 
 use self::step::{Fault, Step};
-use crate::{review::Links, trial};
 pub use self::step::{StepDoc, TemplateDoc, Via, Way};
+use crate::{review::Links, trial};
 
 /// On what ground people are written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

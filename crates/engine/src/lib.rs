@@ -45,8 +45,8 @@ pub mod trace;
 mod trial;
 mod vault;
 mod verdict;
-mod window;
 mod watch;
+mod window;
 mod world;
 
 use std::{

@@ -13,7 +13,10 @@ use serde_json::{Value, json};
 use crate::{
     Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
-    port::{Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Messages, Polls, StopList, Subscription},
+    port::{
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Messages, Polls, StopList,
+        Subscription,
+    },
 };
 
 /// A provider: one row of the list `PROVIDERS`.

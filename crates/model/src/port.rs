@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::{
-    Address, Bytes, CallError, Channel, Client, Content, Id, Outbound, Outgoing, Person, Reply, Secret, Timestamp, connector::{ChatTurn, StatusNews}, id::Kind, phone::Named,
+    Address, Bytes, CallError, Channel, Client, Content, Id, Outbound, Outgoing, Person, Reply, Secret, Timestamp,
+    connector::{ChatTurn, StatusNews},
+    id::Kind,
+    phone::Named,
 };
 
 /// What a command asks of its connection.

@@ -20,8 +20,8 @@ mod serve;
 mod smsru;
 mod telegram;
 mod token;
-mod whatsappmeta;
 mod webpush;
+mod whatsappmeta;
 mod wire;
 mod yclients;
 

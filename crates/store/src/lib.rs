@@ -3,8 +3,8 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
-mod code;
 mod chain;
+mod code;
 mod consent;
 mod copy;
 mod erasure;
@@ -29,8 +29,8 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use code::{CodeLimit, CodeTry, NewCode};
 pub use chain::{Early, Message, Next, Spent, Step};
+pub use code::{CodeLimit, CodeTry, NewCode};
 pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};

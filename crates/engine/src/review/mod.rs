@@ -9,8 +9,8 @@ mod reading;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-pub(crate) use links::{Links, made, made_for, sent};
 pub use links::CODE_CHARS;
+pub(crate) use links::{Links, made, made_for, sent};
 pub use maps::Maps;
 use reading::Left;
 pub(crate) use reading::{SOURCE, follow};

@@ -7,7 +7,11 @@ use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
 use uzel_model::{Event, Id, Timestamp, port::Delivery};
 use uzel_store::{
-    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent, Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
+    About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
+    Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf,
+    Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut,
+    PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink,
+    Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
 };
 
 use crate::world::{Life, World};

@@ -6,7 +6,9 @@ use uzel_model::{Address, Channel, Event, Id, Job, Price, Timestamp, id::Kind, p
 
 use super::setup::AnswerRow;
 use crate::{
-    Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased, NewCommand, NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow, SetupVersion, ShortLink, Source, Step, StoreError, Verdict, chain::Purse,
+    Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased,
+    NewCommand, NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow, SetupVersion,
+    ShortLink, Source, Step, StoreError, Verdict, chain::Purse,
 };
 
 /// An entry, its place in the order of coming, and what became of it.

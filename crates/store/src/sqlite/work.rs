@@ -3,7 +3,10 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, signature::fingerprint};
 
-use super::{chain, consent, events, failed, heard, journal, lost, ms, notices, outbox, publication, reference, review, setup, tally::Tally};
+use super::{
+    chain, consent, events, failed, heard, journal, lost, ms, notices, outbox, publication, reference, review, setup,
+    tally::Tally,
+};
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{

@@ -18,7 +18,13 @@ const SLOT: [u8; 16] = [7; 16];
 
 /// A message to a phone with a place of its own, so that whoever holds it can be told.
 fn with_slot(mut new: NewCommand) -> NewCommand {
-    new.slot = Some(Slot { key: SLOT, until: now() + SignedDuration::from_hours(240), reason: "asked_recently".to_owned(), places: 1, also: None });
+    new.slot = Some(Slot {
+        key: SLOT,
+        until: now() + SignedDuration::from_hours(240),
+        reason: "asked_recently".to_owned(),
+        places: 1,
+        also: None,
+    });
     new
 }
 

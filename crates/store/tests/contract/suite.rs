@@ -6,10 +6,10 @@ mod chain;
 mod endpoints;
 #[path = "figures.rs"]
 mod figures;
-#[path = "reviews.rs"]
-mod reviews;
 #[path = "notices.rs"]
 mod notices;
+#[path = "reviews.rs"]
+mod reviews;
 
 use std::{
     sync::Arc,
