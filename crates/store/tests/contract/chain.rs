@@ -303,7 +303,9 @@ async fn news_of_a_message_that_has_become_known_while_they_were_read_are_read_a
 #[tokio::test]
 async fn what_messages_cost_is_added_up_by_month_and_kept_when_they_are_forgotten() {
     let world = world().await;
-    let (event, command) = first(&world, "k").await;
+    // Without a place, which would keep its entry.
+    let event = world.read("k", |event| vec![world.command(event, "first", now())]).await;
+    let command = world.lease(now()).await.remove(0);
     end(&world, &event, &command, CommandState::Done, priced(4_500)).await.unwrap();
     let costs = async || {
         let rows = world.store.costs(world.merchant, "2026-11").await.unwrap();
