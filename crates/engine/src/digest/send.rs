@@ -6,7 +6,12 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, ToSpan, Zoned, civil::Date, tz::TimeZone};
 use uzel_model::{
-    Address, Content, Id, Job, id::Kind, message::Attachment, port::Messages, signature::fingerprint, words::Language,
+    Address, Content, Id, Job,
+    id::Kind,
+    message::Attachment,
+    port::{Elsewhere, Messages},
+    signature::fingerprint,
+    words::Language,
 };
 use uzel_store::{Change, Command, Contact, NewCommand, Once, StoreError};
 
@@ -101,10 +106,12 @@ async fn send(engine: &Engine, world: &World, recipient: &Recipient, period: Per
     let language = recipient.language(world);
     let digest = engine.digest(recipient.merchant, period, &recipient.zone(world), &recipient.doc.rule.outlets).await?;
     let picture = if ways.iter().any(|(_, to)| shows_pictures(to)) { picture(&digest, language).await } else { None };
+    let mut otherwise: Vec<Elsewhere> = recipient.ways(world).into_iter().map(|(link, to)| Elsewhere { connection: link.id, to }).collect();
+    otherwise.retain(|other| !ways.iter().any(|(_, to)| *to == other.to));
     let commands = ways.into_iter().map(|(link, to)| {
         let page = engine.options.public_url.as_ref().map(|url| format!("{url}{}", engine.digest_path(recipient.id, period)));
         let content = content(&digest, language, &to, picture.as_ref(), page);
-        command(recipient, &link, to, content, now, until)
+        command(recipient, &link, to, content, std::mem::take(&mut otherwise), now, until)
     });
     let commands: Vec<NewCommand> = commands.collect();
     let Some(first) = commands.first() else { return Ok(()) };
@@ -160,7 +167,15 @@ fn content(digest: &Digest, language: Language, to: &Address, picture: Option<&A
     }
 }
 
-fn command(recipient: &Recipient, link: &Link, to: Address, content: Content, now: Timestamp, until: Timestamp) -> NewCommand {
+fn command(
+    recipient: &Recipient,
+    link: &Link,
+    to: Address,
+    content: Content,
+    otherwise: Vec<Elsewhere>,
+    now: Timestamp,
+    until: Timestamp,
+) -> NewCommand {
     let id = Id::new(Kind::Command);
     let ordering_key = format!("{}/{}", link.id, to.key());
     let repeatable = link.connector.messages().is_some_and(Messages::repeatable);
@@ -170,7 +185,7 @@ fn command(recipient: &Recipient, link: &Link, to: Address, content: Content, no
         connection: link.id,
         flow: None,
         event: None,
-        job: Job::Send { to, content: content.into(), consent: false, repeatable },
+        job: Job::Tell { to, content: content.into(), repeatable, otherwise },
         due_at: now,
         latest_at: Some(until),
         source: link.id,

@@ -27,7 +27,9 @@ pub(crate) async fn tell_all(engine: &Engine) {
     let told = async {
         let untold = engine.store.untold(LOOK_MAX).await?;
         for of_merchant in untold.chunk_by(|one, other| one.notice.merchant == other.notice.merchant) {
-            tell_of(engine, of_merchant).await?;
+            let (comments, notices): (Vec<_>, Vec<_>) = of_merchant.iter().partition(|untold| is_comment(untold));
+            tell_of(engine, &comments, Want::Comments).await?;
+            tell_of(engine, &notices, Want::Notices).await?;
         }
         Ok::<_, StoreError>(())
     };
@@ -36,16 +38,22 @@ pub(crate) async fn tell_all(engine: &Engine) {
     }
 }
 
-async fn tell_of(engine: &Engine, untold: &[Untold]) -> Result<(), StoreError> {
+/// What a guest wrote for the merchant's eyes only.
+fn is_comment(untold: &Untold) -> bool {
+    untold.notice.kind.starts_with("comment/")
+}
+
+async fn tell_of(engine: &Engine, untold: &[&Untold], want: Want) -> Result<(), StoreError> {
     let Some(merchant) = untold.first().map(|first| first.notice.merchant) else { return Ok(()) };
     let now = engine.clock.now();
     let world = engine.world();
-    let people: Vec<_> = world.recipients_of(merchant).filter(|recipient| recipient.wants(Want::Notices)).collect();
-    if !people.is_empty() && engine.store.tellings(merchant, now - HOUR).await? >= AN_HOUR_MAX {
+    let people: Vec<_> = world.recipients_of(merchant).filter(|recipient| recipient.wants(want)).collect();
+    // A guest who is not content is heard at once.
+    if want == Want::Notices && !people.is_empty() && engine.store.tellings(merchant, now - HOUR).await? >= AN_HOUR_MAX {
         return Ok(());
     }
     let commands = people.into_iter().filter_map(|recipient| {
-        let own: Vec<&Untold> = untold.iter().filter(|untold| hears(&world, recipient, untold)).collect();
+        let own: Vec<&Untold> = untold.iter().copied().filter(|untold| hears(&world, recipient, untold)).collect();
         let content = content(&world, recipient, &own)?;
         tell::command(engine, recipient, content, now)
     });
@@ -76,12 +84,19 @@ fn content(world: &World, recipient: &Recipient, untold: &[&Untold]) -> Option<C
     if untold.len() > NAMED_MAX {
         lines.push(words::more(language, untold.len() - NAMED_MAX));
     }
-    let subject = words::subject(language, merchant);
+    let subject = if untold.iter().all(|untold| is_comment(untold)) {
+        words::comment_subject(language, merchant)
+    } else {
+        words::subject(language, merchant)
+    };
     Some(Content { subject: Some(subject.clone()), ..Content::text(format!("{subject}\n\n{}", lines.join("\n\n"))) })
 }
 
 fn line(world: &World, language: Language, untold: &Untold) -> String {
     let notice = &untold.notice;
+    if is_comment(untold) {
+        return without_numbers(&notice.text);
+    }
     let about = match world.links.get(&notice.connection) {
         Some(link) => format!("{} ({})", link.slug, link.provider.name),
         None => world.rows.get(&notice.connection).map_or_else(|| notice.connection.to_string(), |row| row.slug.clone()),

@@ -132,6 +132,10 @@ pub(super) fn subject(language: Language, merchant: &str) -> String {
     format!("Uzel: {merchant}, {}", of(language, ["нужно внимание", "e’tibor kerak", "something needs a look"]))
 }
 
+pub(super) fn comment_subject(language: Language, merchant: &str) -> String {
+    format!("Uzel: {merchant}, {}", of(language, ["гость написал вам", "mijoz sizga yozdi", "a guest wrote to you"]))
+}
+
 pub(super) fn more(language: Language, count: usize) -> String {
     match language {
         Ru => format!("…и ещё {count}: uzel notices"),
