@@ -579,9 +579,9 @@ async fn the_feed_goes_on_where_the_database_was_moved_to_a_server_that_counts_f
 async fn a_node_hears_that_another_has_events() {
     let url = database().await;
     let nodes = [node(&url).await, node(&url).await];
-    let business = Business::set_up(&nodes[0]).await;
     // Its line is up when it has heard of anything.
     let mut news = nodes[1].news();
+    let business = Business::set_up(&nodes[0]).await;
     until("the line between the nodes", async || news.try_recv().ok()).await;
     let mut told = nodes[1].told();
     told.mark_unchanged();

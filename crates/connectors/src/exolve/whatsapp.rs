@@ -115,6 +115,11 @@ impl Messages for ExolveWhatsapp {
         self.tells_delivery
     }
 
+    /// WhatsApp's own rule, whoever sells it.
+    fn reply_window_h(&self) -> Option<u32> {
+        Some(24)
+    }
+
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
         let Some(url) = &self.send_url else {
             let reason = "WhatsApp by Exolve has no address to send to: ask Exolve for the address and set `send_url`";

@@ -106,7 +106,8 @@ async fn send(engine: &Engine, world: &World, recipient: &Recipient, period: Per
     let language = recipient.language(world);
     let digest = engine.digest(recipient.merchant, period, &recipient.zone(world), &recipient.doc.rule.outlets).await?;
     let picture = if ways.iter().any(|(_, to)| shows_pictures(to)) { picture(&digest, language).await } else { None };
-    let mut otherwise: Vec<Elsewhere> = recipient.ways(world).into_iter().map(|(link, to)| Elsewhere { connection: link.id, to }).collect();
+    let mut otherwise: Vec<Elsewhere> =
+        recipient.ways(world).into_iter().map(|(link, to)| Elsewhere { connection: link.id, to }).collect();
     otherwise.retain(|other| !ways.iter().any(|(_, to)| *to == other.to));
     let commands = ways.into_iter().map(|(link, to)| {
         let page = engine.options.public_url.as_ref().map(|url| format!("{url}{}", engine.digest_path(recipient.id, period)));

@@ -278,6 +278,9 @@ pub(crate) async fn run(seed: u64, trace: bool) -> Arc<World> {
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
+    // What a poll brings while the nodes stop is read when they start again.
+    let brought = world.ledger.lock().appended.len();
+    world.quiet_after.store(brought, Ordering::Relaxed);
     for node in &nodes {
         let (life, engine) = node.lock().clone();
         stop(&world, &life, engine).await;

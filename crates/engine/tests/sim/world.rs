@@ -3,7 +3,10 @@
 use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet, HashMap},
-    sync::{Arc, atomic::AtomicBool},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize},
+    },
     time::Duration,
 };
 
@@ -162,6 +165,8 @@ pub(crate) struct World {
     pub(crate) phones: Mutex<HashMap<u64, Option<String>>>,
     /// Nothing happens by which the fate of a text could be unknown.
     pub(crate) must_know: AtomicBool,
+    /// As many entries had come when all was quiet.
+    pub(crate) quiet_after: AtomicUsize,
     /// Whether everything goes well from now on.
     calm: Mutex<bool>,
     /// Chance by who calls what: so that the order within one moment decides nothing.
@@ -193,6 +198,7 @@ impl World {
             told: Mutex::default(),
             phones: Mutex::default(),
             must_know: AtomicBool::new(false),
+            quiet_after: AtomicUsize::new(usize::MAX),
             calm: Mutex::new(false),
             chances: Mutex::default(),
             trace: trace.then(Mutex::default),

@@ -169,7 +169,7 @@ async fn people_hear_of_their_outlets_only_and_only_what_they_want() {
     let more = json!({ "recipient": [
         { "merchant": "cafe", "slug": "boris", "language": "uz", "outlets": ["tverskaya"], "addresses": [{ "via": "texts", "to": "+79990002222" }] },
         { "merchant": "cafe", "slug": "vera", "language": "en", "outlets": ["arbat"], "addresses": [{ "via": "texts", "to": "+79990003333" }] },
-        { "merchant": "cafe", "slug": "gleb", "wants": ["digest_day"], "addresses": [{ "via": "texts", "to": "+79990004444" }] },
+        { "merchant": "cafe", "slug": "gleb", "wants": ["comments"], "addresses": [{ "via": "texts", "to": "+79990004444" }] },
     ] });
     world.apply(&more).await;
     notice(&world, "till", "disconnected", "gone").await;
