@@ -91,8 +91,8 @@ async fn every_case_can_be_sent() {
     let hub = Hub::start("ok").await;
     let client = client();
     for info in uzel_sandbox::CASES {
-        // This one tells of accepted messages, and there are none.
-        if info.name == "callback" {
+        // These tell of accepted messages, and there are none.
+        if matches!((info.provider, info.name), (_, "callback") | ("resend", "webhook")) {
             continue;
         }
         let url = format!("{}/_sandbox/{}/send/{}", sandbox.url(), info.provider, info.name);
