@@ -192,6 +192,7 @@ pub struct Template {
     pub language: String,
     /// Meta's form: `[{"type": "body", "parameters": [{"type": "text", "text": "…"}]}]`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<serde_json::Map<String, Value>>")]
     pub components: Vec<Value>,
 }
 
