@@ -398,9 +398,9 @@ pub struct ChatNews {
 
 /// What somebody did in a chat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
+#[serde(tag = "turn", rename_all = "snake_case")]
 pub enum ChatTurn {
-    /// Opened it, with the code of a link ([`Invites`]) or without.
+    /// Opened it, with the code of a link or without.
     Came { code: Option<String> },
     /// Asked for no more messages.
     Stopped,
