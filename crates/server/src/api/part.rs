@@ -38,6 +38,19 @@ impl<P: JsonSchema> JsonSchema for New<P> {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let mut schema = P::json_schema(generator);
+        let required = schema.get("required").cloned().unwrap_or_default();
+        let mut fields = schema.remove("properties").and_then(|fields| fields.as_object().cloned()).unwrap_or_default();
+        // What is `null` is taken for what is not there.
+        for (name, field) in &mut fields {
+            if required.as_array().is_none_or(|names| names.iter().all(|needed| needed != name)) {
+                let default = field.get("default").cloned();
+                *field = or_null(field.take());
+                if let Some(default) = default {
+                    field["default"] = default;
+                }
+            }
+        }
+        schema.insert("properties".to_owned(), Value::Object(fields));
         // A part that takes in another cannot deny unknown names by itself.
         schema.insert("additionalProperties".to_owned(), json!(false));
         schema
