@@ -10,6 +10,7 @@ pub mod connector;
 pub mod endpoint;
 pub mod event;
 pub mod id;
+pub mod loyalty;
 pub mod message;
 pub mod phone;
 pub mod port;
