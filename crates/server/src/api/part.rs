@@ -43,7 +43,8 @@ impl<P: JsonSchema> JsonSchema for New<P> {
         // What is `null` is taken for what is not there.
         for (name, field) in &mut fields {
             if required.as_array().is_none_or(|names| names.iter().all(|needed| needed != name)) {
-                let default = field.get("default").cloned();
+                // Generators take no list and no object for the default of what may be `null`.
+                let default = field.get("default").filter(|value| !value.is_array() && !value.is_object()).cloned();
                 *field = or_null(field.take());
                 if let Some(default) = default {
                     field["default"] = default;
