@@ -51,7 +51,7 @@ from client.models import (
     Ground,
     KeyRequest,
     NewConnection,
-    NewConnectionSettings,
+    NewConnectionSettingsType0,
     NewFlow,
     NewMerchant,
     NewOutlet,
@@ -95,7 +95,7 @@ def set_up(admin, sandbox):
     assert (outlet.merchant_id, outlet.pos_type) == (shop.id, "VIRTUAL")
     till = NewConnection(merchant="tour", outlet="hall", slug="tour-till", provider="rkeeper")
     till = done(connections_create.sync_detailed(client=admin, body=till), 201)
-    settings = NewConnectionSettings.from_dict({"base_url": f"{sandbox}/smsru", "api_id": SMSRU_KEY})
+    settings = NewConnectionSettingsType0.from_dict({"base_url": f"{sandbox}/smsru", "api_id": SMSRU_KEY})
     sms = NewConnection(merchant="tour", slug="tour-sms", provider="smsru", settings=settings)
     sms = done(connections_create.sync_detailed(client=admin, body=sms), 201)
     assert (sms.secrets, "api_id" in sms.settings) == (["api_id"], False), sms
