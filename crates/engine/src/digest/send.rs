@@ -5,20 +5,13 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use jiff::{Timestamp, ToSpan, Zoned, civil::Date, tz::TimeZone};
-use uzel_model::{
-    Address, Content, Id, Job,
-    id::Kind,
-    message::Attachment,
-    port::{Elsewhere, Messages},
-    signature::fingerprint,
-    words::Language,
-};
-use uzel_store::{Change, Command, Contact, NewCommand, Once, StoreError};
+use uzel_model::{Address, Content, Id, message::Attachment, port::Elsewhere, signature::fingerprint, words::Language};
+use uzel_store::{Change, NewCommand, Once, StoreError};
 
 use super::{Digest, Period, Span, words};
 use crate::{
     Engine, Link, World,
-    recipient::{Recipient, Want},
+    recipient::{Recipient, Want, tell},
     tick,
 };
 
@@ -112,7 +105,7 @@ async fn send(engine: &Engine, world: &World, recipient: &Recipient, period: Per
     let commands = ways.into_iter().map(|(link, to)| {
         let page = engine.options.public_url.as_ref().map(|url| format!("{url}{}", engine.digest_path(recipient.id, period)));
         let content = content(&digest, language, &to, picture.as_ref(), page);
-        command(recipient, &link, to, content, std::mem::take(&mut otherwise), now, until)
+        tell::new(&link, to, content.into(), std::mem::take(&mut otherwise), Some(until), tick::new_trace(), now)
     });
     let commands: Vec<NewCommand> = commands.collect();
     let Some(first) = commands.first() else { return Ok(()) };
@@ -166,36 +159,6 @@ fn content(digest: &Digest, language: Language, to: &Address, picture: Option<&A
         Address::Device(_) => Content { subject, link: page, ..Content::text(words::short(digest, language)) },
         Address::Phone(_) => Content::text(format!("{}\n{}", words::subject(digest, language), words::short(digest, language))),
     }
-}
-
-fn command(
-    recipient: &Recipient,
-    link: &Link,
-    to: Address,
-    content: Content,
-    otherwise: Vec<Elsewhere>,
-    now: Timestamp,
-    until: Timestamp,
-) -> NewCommand {
-    let id = Id::new(Kind::Command);
-    let ordering_key = format!("{}/{}", link.id, to.key());
-    let repeatable = link.connector.messages().is_some_and(Messages::repeatable);
-    let command = Command {
-        id,
-        merchant: recipient.merchant,
-        connection: link.id,
-        flow: None,
-        event: None,
-        job: Job::Tell { to, content: content.into(), repeatable, otherwise },
-        due_at: now,
-        latest_at: Some(until),
-        source: link.id,
-        attempts: 0,
-        contact: Contact::default(),
-        lease: 0,
-        trace: tick::new_trace(),
-    };
-    NewCommand { command, ordering_key, subject: format!("command/{id}"), held: None, slot: None }
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub fn command(engine: &Engine, recipient: &Recipient, content: Content, now: Ti
     Some(new(&link, to, content.into(), otherwise, latest_at, tick::new_trace(), now))
 }
 
-fn new(
+/// What a person is told by this way; by the others, one after another, where it fails.
+pub(crate) fn new(
     link: &Link,
     to: Address,
     content: Box<Content>,

@@ -92,6 +92,28 @@ async fn events(world: &World, kind: &str) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_private_word_is_sent_to_whoever_wants_comments_and_to_nobody_else() {
+    let (world, guest) = world(json!({})).await;
+    let people = [("vera", "comments", "+79990003333"), ("gleb", "notices", "+79990004444")].map(|(slug, wants, to)| {
+        json!({ "merchant": "m", "slug": slug, "language": "en", "wants": [wants], "addresses": [{ "via": "smsru", "to": to }] })
+    });
+    world.apply(&json!({ "recipient": people })).await;
+    let (path, _) = asked(&world, 1, PHONE).await;
+    guest.give(&path, &[("stars", "1")]).await;
+    guest.give(&path, &[("comment", "Ждали час")]).await;
+    let told = async |to: &str| world.texts().await.into_iter().filter(|(whom, _)| whom == to).collect::<Vec<_>>();
+    crate::world::until("the word to be sent", async || !told("79990003333").await.is_empty()).await;
+    world.quiet().await;
+    let texts = told("79990003333").await;
+    assert_eq!(texts.len(), 1, "{texts:?}");
+    assert!(
+        texts[0].1.contains("a guest wrote to you") && texts[0].1.contains("★☆☆☆☆") && texts[0].1.contains("Ждали час"),
+        "{texts:?}"
+    );
+    assert!(told("79990004444").await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_guest_gives_few_stars_and_a_private_word_that_reaches_the_owner_and_is_answered() {
     let (world, guest) = world(json!({})).await;
     let (path, _) = asked(&world, 1, PHONE).await;
