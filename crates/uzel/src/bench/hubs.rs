@@ -146,9 +146,13 @@ impl Hubs {
         self.nodes.first_mut().expect("there is at least one")
     }
 
+    pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.address).collect()
+    }
+
     /// The webhook of the rkeeper connection, spread over the nodes; of the first `noted` it is kept when they were due.
     pub(crate) fn webhook(&self, noted: usize) -> Arc<Load> {
-        super::webhook(self.nodes.iter().map(|node| node.address).collect(), &self.run, noted)
+        super::webhook(self.addresses(), &self.run, noted)
     }
 
     /// Sets up by the first node, and waits until the others have heard of it.

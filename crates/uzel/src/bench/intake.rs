@@ -22,7 +22,7 @@ use super::{
 };
 
 /// What stands beside the hub.
-enum Beside<'a> {
+pub(super) enum Beside<'a> {
     /// The harness on SQLite, which ends with its process.
     Harness {
         load: Arc<Load>,
@@ -32,9 +32,9 @@ enum Beside<'a> {
 }
 
 /// Figures of either, with what ratios are made of.
-struct Measured {
+pub(super) struct Measured {
     told: Value,
-    per_s: f64,
+    pub(super) per_s: f64,
     p50_and_p99: Option<(f64, f64)>,
 }
 
@@ -49,7 +49,7 @@ impl From<Outcome> for Measured {
 }
 
 impl<'a> Beside<'a> {
-    async fn start(hubs: &'a Hubs) -> anyhow::Result<Self> {
+    pub(super) async fn start(hubs: &'a Hubs) -> anyhow::Result<Self> {
         if let Some(database) = &hubs.database {
             return Ok(Self::Pgbench(database));
         }
@@ -63,7 +63,7 @@ impl<'a> Beside<'a> {
         Ok(Self::Harness { load, _process: harness })
     }
 
-    async fn closed(&self, connections: usize, time: Duration) -> anyhow::Result<Measured> {
+    pub(super) async fn closed(&self, connections: usize, time: Duration) -> anyhow::Result<Measured> {
         match self {
             Self::Harness { load, .. } => Ok(load.closed(connections, Until::Time(time)).await?.into()),
             Self::Pgbench(database) => {
@@ -75,7 +75,7 @@ impl<'a> Beside<'a> {
     }
 
     /// At an even rate; pgbench is not asked for its latencies.
-    async fn open(&self, connections: usize, time: Duration, per_s: f64) -> anyhow::Result<Option<Measured>> {
+    pub(super) async fn open(&self, connections: usize, time: Duration, per_s: f64) -> anyhow::Result<Option<Measured>> {
         match self {
             Self::Harness { load, .. } => Ok(Some(load.open(connections, time, per_s).await?.into())),
             Self::Pgbench(_) => Ok(None),
@@ -131,7 +131,7 @@ async fn journalled(hub: &Driven) -> anyhow::Result<u64> {
     Ok(all)
 }
 
-fn compare(ceiling: Option<&Measured>, own: &Measured) -> Value {
+pub(super) fn compare(ceiling: Option<&Measured>, own: &Measured) -> Value {
     let Some(ceiling) = ceiling else { return json!({ "hub": own.told }) };
     let ratio = |own: f64, ceiling: f64| rounded(own / ceiling.max(f64::MIN_POSITIVE));
     let mut ratios = json!({ "per_s": ratio(own.per_s, ceiling.per_s) });

@@ -10,6 +10,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
+use parking_lot::Mutex;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
@@ -19,15 +20,23 @@ use tokio::{
 /// More than any answer to a benchmark should need.
 const ANSWER_MAX: usize = 64 * 1024;
 
-/// A request whose bytes are ready but for the digits that differ from one to the next.
+/// Requests whose bytes are ready.
+enum Requests {
+    /// All the same but for the digits at some places.
+    Like { bytes: Vec<u8>, places: Vec<(usize, usize)> },
+    /// Each by itself.
+    Each(Vec<Vec<u8>>),
+}
+
+/// Requests that are sent over and over by several connections.
 pub(crate) struct Load {
     /// Connections are spread over them evenly.
     addresses: Vec<SocketAddr>,
     opened: AtomicU64,
-    bytes: Vec<u8>,
-    /// Where the running number is written, and with how many digits.
-    places: Vec<(usize, usize)>,
+    requests: Requests,
     next: AtomicU64,
+    /// Bodies of answers by the number of their request, where they are wanted.
+    answers: Option<Mutex<Vec<Vec<u8>>>>,
     /// When each request was due, in microseconds since `epoch`, by its number; what lies beyond is not noted.
     started: Vec<AtomicU64>,
     epoch: Instant,
@@ -60,11 +69,7 @@ impl Load {
 
     /// The same over several nodes.
     pub(crate) fn spread(addresses: Vec<SocketAddr>, target: &str, headers: &str, body: &str, noted: usize) -> Arc<Self> {
-        let length = body.len();
-        let text = format!(
-            "POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
-        );
-        let bytes = text.into_bytes();
+        let bytes = request(target, headers, body);
         let mut places: Vec<(usize, usize)> = Vec::new();
         for (at, _) in bytes.iter().enumerate().filter(|(_, byte)| **byte == b'#') {
             match places.last_mut() {
@@ -72,9 +77,24 @@ impl Load {
                 _ => places.push((at, 1)),
             }
         }
+        Self::of(addresses, Requests::Like { bytes, places }, None, noted)
+    }
+
+    /// Requests that each have a body of their own, sent once; the bodies of their answers are kept.
+    pub(crate) fn each(addresses: Vec<SocketAddr>, target: &str, headers: &str, bodies: &[String]) -> Arc<Self> {
+        let requests = bodies.iter().map(|body| request(target, headers, body)).collect();
+        Self::of(addresses, Requests::Each(requests), Some(Mutex::new(vec![Vec::new(); bodies.len()])), 0)
+    }
+
+    fn of(addresses: Vec<SocketAddr>, requests: Requests, answers: Option<Mutex<Vec<Vec<u8>>>>, noted: usize) -> Arc<Self> {
         let started = (0..noted).map(|_| AtomicU64::new(0)).collect();
         let (opened, next) = (AtomicU64::new(0), AtomicU64::new(0));
-        Arc::new(Self { addresses, opened, bytes, places, next, started, epoch: Instant::now() })
+        Arc::new(Self { addresses, opened, requests, next, answers, started, epoch: Instant::now() })
+    }
+
+    /// The bodies of the answers, by the number of their request.
+    pub(crate) fn answers(&self) -> Vec<Vec<u8>> {
+        self.answers.as_ref().map(|answers| std::mem::take(&mut *answers.lock())).unwrap_or_default()
     }
 
     /// The next request's number, which then is taken.
@@ -166,7 +186,11 @@ impl Wire {
         let address = load.addresses.get(turn % load.addresses.len().max(1)).context("a load has an address")?;
         let stream = TcpStream::connect(address).await.with_context(|| format!("connecting to {address}"))?;
         stream.set_nodelay(true)?;
-        Ok(Self { load: load.clone(), stream, request: load.bytes.clone(), answer: Vec::with_capacity(4096) })
+        let request = match &load.requests {
+            Requests::Like { bytes, .. } => bytes.clone(),
+            Requests::Each(_) => Vec::new(),
+        };
+        Ok(Self { load: load.clone(), stream, request, answer: Vec::with_capacity(4096) })
     }
 
     async fn drive(
@@ -210,18 +234,31 @@ impl Wire {
         if let Some(started) = self.load.started.get(number as usize) {
             started.store(start.duration_since(self.load.epoch).as_micros() as u64, Ordering::Relaxed);
         }
-        for (start, width) in &self.load.places {
-            let mut rest = number;
-            for digit in self.request[*start..start + width].iter_mut().rev() {
-                *digit = b'0' + (rest % 10) as u8;
-                rest /= 10;
+        match &self.load.requests {
+            Requests::Like { places, .. } => {
+                for (start, width) in places {
+                    let mut rest = number;
+                    for digit in self.request[*start..start + width].iter_mut().rev() {
+                        *digit = b'0' + (rest % 10) as u8;
+                        rest /= 10;
+                    }
+                }
+                self.stream.write_all(&self.request).await?;
+            }
+            Requests::Each(requests) => {
+                let request = requests.get(number as usize).context("all requests of this load are sent")?;
+                self.stream.write_all(request).await?;
             }
         }
-        self.stream.write_all(&self.request).await?;
         self.answer.clear();
         loop {
             ensure!(self.stream.read_buf(&mut self.answer).await? > 0, "the server closed a connection");
-            if whole(&self.answer) {
+            if let Some(head) = whole(&self.answer) {
+                if let Some(kept) = self.load.answers.as_ref() {
+                    if let Some(kept) = kept.lock().get_mut(number as usize) {
+                        *kept = self.answer[head..].to_vec();
+                    }
+                }
                 return Ok(self.answer.get(9) == Some(&b'2'));
             }
             ensure!(self.answer.len() < ANSWER_MAX, "an answer without an end");
@@ -229,12 +266,20 @@ impl Wire {
     }
 }
 
-/// Whether head and body are there.
-fn whole(answer: &[u8]) -> bool {
-    let Some(head) = answer.windows(4).position(|part| part == b"\r\n\r\n") else { return false };
+fn request(target: &str, headers: &str, body: &str) -> Vec<u8> {
+    let length = body.len();
+    let text = format!(
+        "POST {target} HTTP/1.1\r\nhost: 127.0.0.1\r\ncontent-type: application/json\r\n{headers}content-length: {length}\r\n\r\n{body}"
+    );
+    text.into_bytes()
+}
+
+/// Where the body begins, if head and body are there.
+fn whole(answer: &[u8]) -> Option<usize> {
+    let head = answer.windows(4).position(|part| part == b"\r\n\r\n")?;
     let length = answer[..head].split(|byte| *byte == b'\n').find_map(|line| {
         let (name, value) = line.split_at_checked(15)?;
         name.eq_ignore_ascii_case(b"content-length:").then(|| std::str::from_utf8(value).ok()?.trim().parse::<usize>().ok())?
     });
-    answer.len() >= head + 4 + length.unwrap_or(0)
+    (answer.len() >= head + 4 + length.unwrap_or(0)).then_some(head + 4)
 }

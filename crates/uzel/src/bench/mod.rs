@@ -13,6 +13,7 @@ mod hubs;
 mod intake;
 mod journal;
 mod load;
+mod loyalty;
 mod pgbench;
 mod stub;
 mod torture;
@@ -93,6 +94,17 @@ enum What {
         #[arg(long, value_name = "DIR")]
         keep: Option<PathBuf>,
     },
+    /// Quotes and commits of a loyalty programme, of one busy merchant and of many, beside the ceiling harness, or pgbench's single
+    /// inserts.
+    Loyalty {
+        #[command(flatten)]
+        on: On,
+        /// They are made first, each with one purchase.
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000))]
+        customers: u32,
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        merchants: u32,
+    },
     /// Kills the hub at random moments under load, and shows that nothing was lost and nothing sent twice.
     Torture {
         #[arg(long, default_value_t = 20)]
@@ -137,6 +149,9 @@ pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
             let told = journal::run(on, options, *rows, keep.clone()).await?;
             say(&if as_json { told.to_string() } else { journal::table(&told) })?;
             return Ok(ExitCode::SUCCESS);
+        }
+        What::Loyalty { on, customers, merchants } => {
+            loyalty::run(&hubs(on, options).await?, options, *customers, *merchants).await?
         }
         What::Torture { kills, events, seed } => {
             ensure!(options.hub.is_none(), "only a hub of its own is tortured: leave --hub away");

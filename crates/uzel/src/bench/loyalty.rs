@@ -1,0 +1,172 @@
+//! Quotes and commits as tills ask for them, beside what the machine can do at all: one durable group commit for each.
+
+use std::{cell::Cell, sync::Arc, time::Duration};
+
+use anyhow::{Context, ensure};
+use serde_json::{Value, json};
+
+use super::{
+    Options, SHARE,
+    hubs::Hubs,
+    intake::{Beside, compare},
+    load::{Load, Until},
+};
+
+/// A rate at which no queue stands: what one call costs.
+const CALM_PER_S: f64 = 1_000.0;
+/// Commits of one measured run: their holds are made before.
+const COMMITS: u32 = 40_000;
+
+/// Whom the calls are for.
+#[derive(Clone, Copy)]
+enum Merchants {
+    /// All for one.
+    One,
+    /// The last digits of the running number say for which.
+    Many(u32),
+}
+
+impl Merchants {
+    fn slug(self, number: u32) -> String {
+        match self {
+            Self::One => "bench".to_owned(),
+            Self::Many(count) => format!("bench-{:03}", number % count),
+        }
+    }
+
+    /// In a body whose `#` are digits of the running number: with fewer than a thousand merchants only some are asked for.
+    fn pattern(self) -> &'static str {
+        match self {
+            Self::One => "bench",
+            Self::Many(_) => "bench-###",
+        }
+    }
+}
+
+struct Till<'a> {
+    hubs: &'a Hubs,
+    headers: String,
+    connections: usize,
+    time: Duration,
+    customers: u32,
+    merchants: Merchants,
+    /// Begins the order numbers of each round.
+    rounds: Cell<u32>,
+}
+
+pub(super) async fn run(hubs: &Hubs, options: &Options, customers: u32, merchants: u32) -> anyhow::Result<Value> {
+    hubs.apply(&setup(merchants)).await?;
+    let beside = Beside::start(hubs).await?;
+    let time = Duration::from_secs(options.seconds);
+    let ceiling = beside.closed(options.connections, time).await?;
+    let calm = beside.open(options.connections, time, CALM_PER_S).await?;
+    let mut told = json!({ "store": hubs.store.word(), "nodes": hubs.count(), "connections": options.connections, "customers": customers });
+    for (name, of) in [("one_merchant", Merchants::One), ("many_merchants", Merchants::Many(merchants))] {
+        let till = Till {
+            hubs,
+            headers: format!("authorization: Bearer {}\r\n", hubs.first().key()),
+            connections: options.connections,
+            time,
+            customers,
+            merchants: of,
+            rounds: Cell::new(match of {
+                Merchants::One => 100,
+                Merchants::Many(_) => 500,
+            }),
+        };
+        // Everybody buys something: from then on there are points to spend.
+        let holds = till.quotes(customers, "earn").await?;
+        let first = till.commit(&holds, None).await?;
+        let quotes = till.quote().closed(till.connections, Until::Time(time)).await?;
+        ensure!(quotes.refused == 0, "{} quotes were refused", quotes.refused);
+        let quote_rate = quotes.per_s();
+        let open_quotes = till.quote().open(till.connections, time, quote_rate * SHARE).await?;
+        let calm_quotes = till.quote().open(till.connections, time, CALM_PER_S).await?;
+        let holds = till.quotes(COMMITS.min(customers), "redeem").await?;
+        let commits = till.commit(&holds, None).await?;
+        let commit_rate = commits.per_s();
+        let holds = till.quotes(till.enough(commit_rate * SHARE), "redeem").await?;
+        let open_commits = till.commit(&holds, Some(commit_rate * SHARE)).await?;
+        let holds = till.quotes(till.enough(CALM_PER_S), "redeem").await?;
+        let calm_commits = till.commit(&holds, Some(CALM_PER_S)).await?;
+        hubs.first().read().await?;
+        told[name] = json!({
+            "first_commits": compare(None, &first.into()),
+            "quote": compare(Some(&ceiling), &quotes.into()),
+            "quote_at_70_percent": compare(None, &open_quotes.into()),
+            "quote_at_1000_per_s": compare(calm.as_ref(), &calm_quotes.into()),
+            "commit": compare(Some(&ceiling), &commits.into()),
+            "commit_at_70_percent": compare(None, &open_commits.into()),
+            "commit_at_1000_per_s": compare(calm.as_ref(), &calm_commits.into()),
+        });
+    }
+    told["memory_mib"] = hubs.memory_mib();
+    told["store_mib"] = json!(hubs.store_mib()?);
+    Ok(told)
+}
+
+fn setup(merchants: u32) -> Value {
+    let slugs = || std::iter::once("bench".to_owned()).chain((0..merchants).map(|number| Merchants::Many(merchants).slug(number)));
+    json!({
+        "merchant": slugs().map(|slug| json!({ "slug": slug, "name": "Bench", "language": "ru", "country": "RU" })).collect::<Vec<_>>(),
+        "programme": slugs().map(|slug| json!({ "merchant": slug, "earn_bps": 500, "redeem_limit_bps": 5000 })).collect::<Vec<_>>(),
+    })
+}
+
+impl Till<'_> {
+    fn round(&self) -> u32 {
+        self.rounds.set(self.rounds.get() + 1);
+        self.rounds.get()
+    }
+
+    /// Quotes of new orders by customers in turn.
+    fn quote(&self) -> Arc<Load> {
+        let body = json!({
+            "mode": "redeem", "merchantId": self.merchants.pattern(), "userToken": "C-#####", "orderId": format!("Q-{}-############", self.round()),
+            "total": 10_000, "eligibleTotal": 10_000
+        });
+        Load::spread(self.hubs.addresses(), "/loyalty/quote", &self.headers, &body.to_string(), 0)
+    }
+
+    /// As many commits as an open loop takes.
+    fn enough(&self, per_s: f64) -> u32 {
+        (per_s * self.time.as_secs_f64()).ceil() as u32 + self.connections as u32
+    }
+
+    /// So many quotes, each of a customer of its own as far as there are enough: bodies of commits.
+    async fn quotes(&self, count: u32, mode: &str) -> anyhow::Result<Vec<String>> {
+        let round = self.round();
+        let order = |number: u32| format!("C-{round}-{number}");
+        let bodies: Vec<String> = (0..count)
+            .map(|number| {
+                let body = json!({
+                    "mode": mode, "merchantId": self.merchants.slug(number), "userToken": format!("C-{:05}", number % self.customers),
+                    "orderId": order(number), "total": 10_000, "eligibleTotal": 10_000
+                });
+                body.to_string()
+            })
+            .collect();
+        let load = Load::each(self.hubs.addresses(), "/loyalty/quote", &self.headers, &bodies);
+        let outcome = load.closed(self.connections, Until::Count(count.into())).await?;
+        ensure!(outcome.refused == 0, "{} quotes were refused", outcome.refused);
+        let mut commits = Vec::with_capacity(bodies.len());
+        for (number, answer) in (0_u32..).zip(load.answers()) {
+            let answer: Value = serde_json::from_slice(&answer).context("a quote's answer")?;
+            let hold = answer["holdId"].as_str().with_context(|| format!("a quote without a hold: {answer}"))?;
+            let body = json!({ "merchantId": self.merchants.slug(number), "holdId": hold, "orderId": order(number) });
+            commits.push(body.to_string());
+        }
+        Ok(commits)
+    }
+
+    /// Commits all of them as fast as it goes, or as long as this rate takes.
+    async fn commit(&self, bodies: &[String], per_s: Option<f64>) -> anyhow::Result<super::load::Outcome> {
+        let load = Load::each(self.hubs.addresses(), "/loyalty/commit", &self.headers, bodies);
+        let outcome = match per_s {
+            None => load.closed(self.connections, Until::Count(bodies.len() as u64)).await?,
+            Some(per_s) => load.open(self.connections, self.time, per_s).await?,
+        };
+        ensure!(outcome.refused == 0, "{} commits were refused", outcome.refused);
+        Ok(outcome)
+    }
+}
