@@ -146,6 +146,10 @@ impl Hubs {
         self.nodes.first_mut().expect("there is at least one")
     }
 
+    pub(crate) fn node_mut(&mut self, place: usize) -> Option<&mut Driven> {
+        self.nodes.get_mut(place)
+    }
+
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.address).collect()
     }

@@ -60,7 +60,8 @@ pub(super) async fn run(hubs: &Hubs, options: &Options, customers: u32, merchant
     let time = Duration::from_secs(options.seconds);
     let ceiling = beside.closed(options.connections, time).await?;
     let calm = beside.open(options.connections, time, CALM_PER_S).await?;
-    let mut told = json!({ "store": hubs.store.word(), "nodes": hubs.count(), "connections": options.connections, "customers": customers });
+    let mut told =
+        json!({ "store": hubs.store.word(), "nodes": hubs.count(), "connections": options.connections, "customers": customers });
     for (name, of) in [("one_merchant", Merchants::One), ("many_merchants", Merchants::Many(merchants))] {
         let till = Till {
             hubs,
@@ -106,7 +107,8 @@ pub(super) async fn run(hubs: &Hubs, options: &Options, customers: u32, merchant
 }
 
 fn setup(merchants: u32) -> Value {
-    let slugs = || std::iter::once("bench".to_owned()).chain((0..merchants).map(|number| Merchants::Many(merchants).slug(number)));
+    let slugs =
+        || std::iter::once("bench".to_owned()).chain((0..merchants).map(|number| Merchants::Many(merchants).slug(number)));
     json!({
         "merchant": slugs().map(|slug| json!({ "slug": slug, "name": "Bench", "language": "ru", "country": "RU" })).collect::<Vec<_>>(),
         "programme": slugs().map(|slug| json!({ "merchant": slug, "earn_bps": 500, "redeem_limit_bps": 5000 })).collect::<Vec<_>>(),

@@ -15,6 +15,7 @@ mod journal;
 mod load;
 mod loyalty;
 mod pgbench;
+mod purchases;
 mod stub;
 mod torture;
 
@@ -115,6 +116,18 @@ enum What {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Kills nodes at random moments while tills sell, and shows that no point was lost or made.
+    Purchases {
+        #[command(flatten)]
+        on: On,
+        #[arg(long, default_value_t = 10)]
+        kills: u32,
+        #[arg(long, default_value_t = 5_000)]
+        orders: u64,
+        /// Gives the moments of an earlier run again.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Breaks nodes and servers under load, and shows that nothing was lost and nothing done twice. PostgreSQL and NATS are started here.
     Chaos {
         #[arg(long, value_enum, default_value_t = chaos::Fault::All)]
@@ -157,6 +170,11 @@ pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
             ensure!(options.hub.is_none(), "only a hub of its own is tortured: leave --hub away");
             let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
             torture::run(options.connections, *kills, *events, seed).await?
+        }
+        What::Purchases { on, kills, orders, seed } => {
+            ensure!(options.hub.is_none(), "only a hub of its own is killed: leave --hub away");
+            let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());
+            purchases::run(Hubs::start(on).await?, *kills, *orders, seed).await?
         }
         What::Chaos { fault, nodes, events, seed } => {
             ensure!(options.hub.is_none(), "only nodes of its own are broken: leave --hub away");

@@ -132,3 +132,28 @@ fn a_hub_that_knows_an_earlier_runs_orders_is_given_new_ones() {
     hub.kill().unwrap();
     hub.wait().unwrap();
 }
+
+#[test]
+fn quotes_and_commits_are_measured_of_one_merchant_and_of_many() {
+    let run = ["loyalty", "--seconds", "1", "--connections", "8", "--customers", "1000", "--merchants", "10"];
+    let told = bench(&run);
+    for merchants in ["one_merchant", "many_merchants"] {
+        for call in ["quote", "commit"] {
+            assert!(told[merchants][call]["hub_to_ceiling"]["per_s"].as_f64().unwrap() > 0.0, "{told}");
+        }
+    }
+}
+
+#[test]
+fn tills_sell_while_the_hub_is_killed_and_no_point_is_lost_or_made() {
+    let told = bench(&["purchases", "--kills", "3", "--orders", "600", "--seed", "7"]);
+    assert_eq!((&told["kills"], &told["fsck"]), (&3.into(), &"clean".into()));
+    assert!(told["commits"].as_u64().unwrap() > 0, "{told}");
+}
+
+#[test]
+fn tills_sell_while_nodes_on_postgresql_are_killed_and_no_point_is_lost_or_made() {
+    let told = bench(&["purchases", "--store", "postgres", "--nodes", "3", "--kills", "3", "--orders", "300", "--seed", "7"]);
+    assert_eq!((&told["nodes"], &told["fsck"]), (&3.into(), &"clean".into()));
+    assert!(told["commits"].as_u64().unwrap() > 0, "{told}");
+}
