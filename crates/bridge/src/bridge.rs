@@ -252,7 +252,8 @@ impl Bridge {
             }
             Err(error) => {
                 tracing::error!("a {} was not kept, and the till told so: {error}", delivery.call.name());
-                let mut refused = fault(503, &format!("{error}. Nothing was kept: repeat it"), delivery.call.name(), &delivery.caller);
+                let mut refused =
+                    fault(503, &format!("{error}. Nothing was kept: repeat it"), delivery.call.name(), &delivery.caller);
                 let wait = if matches!(error, QueueError::Full(_)) { "60" } else { "10" };
                 refused.headers.push((RETRY_AFTER, HeaderValue::from_static(wait)));
                 refused
@@ -395,4 +396,3 @@ impl Drop for Turn {
         }
     }
 }
-

@@ -68,11 +68,17 @@ async fn find(place: &Place) -> anyhow::Result<Vec<Finding>> {
     let (is_fine, note) = signed_call(&remote, &settings).await;
     put("signed call", is_fine, note);
     let running = place.lock()?.is_none();
-    let note = if running { format!("it runs and listens on {}", settings.listen) } else { "it does not run: `run`, or `install`".into() };
+    let note = if running {
+        format!("it runs and listens on {}", settings.listen)
+    } else {
+        "it does not run: `run`, or `install`".into()
+    };
     put("bridge", running, note);
     match client::ask(place, &settings, &Wish::List).await {
         Ok(list) => {
-            let count = |state: &str| list["items"].as_array().map_or(0, |items| items.iter().filter(|item| item["state"] == state).count());
+            let count = |state: &str| {
+                list["items"].as_array().map_or(0, |items| items.iter().filter(|item| item["state"] == state).count())
+            };
             let (waiting, person) = (count("waiting"), count("person"));
             put("queue", person == 0, format!("{waiting} wait for the line, {person} need a person (`queue list`)"));
         }

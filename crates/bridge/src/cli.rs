@@ -74,7 +74,9 @@ enum QueueCommand {
         id: String,
     },
     /// Let a call go for ever: what was sold stays sold, and its points stay as they are.
-    Drop { id: String },
+    Drop {
+        id: String,
+    },
 }
 
 /// Runs a command to its end: exit status 0 if it did what was asked, 1 if not. `words` are those that stand before the command

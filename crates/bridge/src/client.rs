@@ -59,9 +59,9 @@ async fn ask_running(place: &Place, settings: &Settings, wish: &Wish) -> anyhow:
         let status = response.status();
         Ok::<_, reqwest::Error>((status, response.text().await?))
     };
-    let (status, text) = asked.await.with_context(|| {
-        format!("a process works in {}, but no bridge answers on {listen}", place.folder.display())
-    })?;
+    let (status, text) = asked
+        .await
+        .with_context(|| format!("a process works in {}, but no bridge answers on {listen}", place.folder.display()))?;
     let answer: Value = serde_json::from_str(&text).unwrap_or_default();
     if !status.is_success() {
         bail!("{}", answer["message"].as_str().unwrap_or("the bridge refused"));
@@ -91,7 +91,9 @@ pub(crate) fn show(items: &Value) -> String {
             .collect()
     };
     let mut shown = Vec::new();
-    for (state, title) in [("person", "Needs a person (`queue retry ID` or `queue drop ID`):"), ("waiting", "Waits for the line:")] {
+    for (state, title) in
+        [("person", "Needs a person (`queue retry ID` or `queue drop ID`):"), ("waiting", "Waits for the line:")]
+    {
         let lines = part(state);
         if !lines.is_empty() {
             shown.push(format!("{title}\n{}", lines.join("\n")));

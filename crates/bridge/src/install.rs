@@ -43,7 +43,11 @@ pub(crate) fn uninstall(print: bool, as_json: bool) -> anyhow::Result<ExitCode> 
     let commands = if cfg!(windows) {
         vec![words(&["schtasks", "/End", "/TN", TASK_NAME]), words(&["schtasks", "/Delete", "/F", "/TN", TASK_NAME])]
     } else {
-        vec![words(&["systemctl", "disable", "--now", UNIT_NAME]), words(&["rm", UNIT_FILE]), words(&["systemctl", "daemon-reload"])]
+        vec![
+            words(&["systemctl", "disable", "--now", UNIT_NAME]),
+            words(&["rm", UNIT_FILE]),
+            words(&["systemctl", "daemon-reload"]),
+        ]
     };
     if !print {
         run_all(&commands)?;
@@ -91,8 +95,10 @@ fn windows(place: &Place, program: &Path, words_before: &[&str]) -> anyhow::Resu
     // The task scheduler reads UTF-16.
     let content = std::iter::once(0xfeff).chain(filled.encode_utf16()).flat_map(u16::to_le_bytes).collect();
     let file = place.folder.join("uzel-bridge-task.xml").display().to_string();
-    let commands =
-        vec![words(&["schtasks", "/Create", "/F", "/TN", TASK_NAME, "/XML", &file]), words(&["schtasks", "/Run", "/TN", TASK_NAME])];
+    let commands = vec![
+        words(&["schtasks", "/Create", "/F", "/TN", TASK_NAME, "/XML", &file]),
+        words(&["schtasks", "/Run", "/TN", TASK_NAME]),
+    ];
     Ok(Steps { file, content, commands })
 }
 

@@ -173,7 +173,8 @@ impl Journal {
 }
 
 fn check(file_id: &[u8], number: u64, length: u32) -> [u8; 4] {
-    let hash = Sha256::new().chain_update(file_id).chain_update(number.to_le_bytes()).chain_update(length.to_le_bytes()).finalize();
+    let hash =
+        Sha256::new().chain_update(file_id).chain_update(number.to_le_bytes()).chain_update(length.to_le_bytes()).finalize();
     [hash[0], hash[1], hash[2], hash[3]]
 }
 
@@ -191,7 +192,11 @@ fn seal_line(out: &mut Vec<u8>, key: &Key, file_id: &[u8], number: u64, plain: &
 
 /// What stands at one place of a file.
 enum Place {
-    Line { number: u64, plain: Plain, end: usize },
+    Line {
+        number: u64,
+        plain: Plain,
+        end: usize,
+    },
     /// The head of a line that goes beyond the end of the file.
     Short,
     Nothing,

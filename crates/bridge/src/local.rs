@@ -100,7 +100,8 @@ pub(crate) async fn serve(router: Router, listener: TcpListener, stop: impl Futu
             async move { Ok::<_, Infallible>(answer.await.unwrap_or_else(|never| match never {})) }
         });
         let mut http = hyper::server::conn::http1::Builder::new();
-        let connection = http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).serve_connection(TokioIo::new(stream), service);
+        let connection =
+            http.timer(TokioTimer::new()).header_read_timeout(PATIENCE).serve_connection(TokioIo::new(stream), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
@@ -247,14 +248,8 @@ async fn cancel(State(bridge): Here, request: Request) -> Answer {
         Err(faults) => return unread(&bridge, &faults, "cancel", &asked.caller),
     };
     let key = sign::idempotency_key("cancel", &[&cancel.hold_id]);
-    let delivery = Delivery {
-        call: Call::Cancel,
-        order: key.clone(),
-        key,
-        hold: None,
-        body: wire::bytes(&cancel),
-        caller: asked.caller,
-    };
+    let delivery =
+        Delivery { call: Call::Cancel, order: key.clone(), key, hold: None, body: wire::bytes(&cancel), caller: asked.caller };
     let work = async move {
         match bridge.cancel_here(&cancel.hold_id, &delivery.caller).await {
             Some(reply) => reply,
@@ -334,7 +329,12 @@ async fn let_go(State(bridge): Here, Path(id): Path<String>, headers: HeaderMap)
 }
 
 fn forbidden() -> Answer {
-    finish(fault(403, "only `queue retry` and `queue drop`, which may read the key file, change the queue", "queue", &Caller::default()))
+    finish(fault(
+        403,
+        "only `queue retry` and `queue drop`, which may read the key file, change the queue",
+        "queue",
+        &Caller::default(),
+    ))
 }
 
 fn wished(done: Result<usize, WishError>) -> Answer {

@@ -17,7 +17,9 @@ pub(crate) struct Place {
 impl Place {
     /// The one that was named, or where it lies by default: in the user's profile on Windows, here elsewhere.
     pub(crate) fn new(named: Option<PathBuf>) -> Self {
-        let profile = || std::env::var_os("LOCALAPPDATA").filter(|_| cfg!(windows)).map(|profile| PathBuf::from(profile).join("uzel-bridge"));
+        let profile = || {
+            std::env::var_os("LOCALAPPDATA").filter(|_| cfg!(windows)).map(|profile| PathBuf::from(profile).join("uzel-bridge"))
+        };
         Self { folder: named.or_else(profile).unwrap_or_else(|| PathBuf::from("uzel-bridge")) }
     }
 

@@ -97,7 +97,9 @@ impl Queue {
         for line in &found.lines {
             match Line::read(line) {
                 Some(line) => queue.take(line),
-                None => anyhow::bail!("queue {} was written by a newer version of the bridge. Nothing was changed", path.display()),
+                None => {
+                    anyhow::bail!("queue {} was written by a newer version of the bridge. Nothing was changed", path.display())
+                }
             }
         }
         if found.torn_bytes > 0 {

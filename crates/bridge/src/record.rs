@@ -81,20 +81,45 @@ pub(crate) struct Told {
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub(crate) enum Line {
-    Put { kept: Box<Kept> },
+    Put {
+        kept: Box<Kept>,
+    },
     /// The hub's own hold for a sale that was made without it.
-    Held { id: String, hold: String },
-    Done { id: String, told: Option<Told> },
-    Trouble { id: String, trouble: Trouble },
+    Held {
+        id: String,
+        hold: String,
+    },
+    Done {
+        id: String,
+        told: Option<Told>,
+    },
+    Trouble {
+        id: String,
+        trouble: Trouble,
+    },
     /// A person wants it tried again.
-    Again { id: String },
+    Again {
+        id: String,
+    },
     /// Let go by a person.
-    Dropped { id: String },
-    Hold { hold: LocalHold },
-    Unhold { id: String },
-    Told { told: Told },
+    Dropped {
+        id: String,
+    },
+    Hold {
+        hold: LocalHold,
+    },
+    Unhold {
+        id: String,
+    },
+    Told {
+        told: Told,
+    },
     /// Bytes of the file that could not be read, and where they are kept.
-    Damage { bytes: usize, kept: String, at_ms: i64 },
+    Damage {
+        bytes: usize,
+        kept: String,
+        at_ms: i64,
+    },
     Acknowledged,
 }
 

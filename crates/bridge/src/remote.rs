@@ -298,7 +298,9 @@ impl Remote {
 
     fn learn_time(&self, headers: &HeaderMap) {
         let date = headers.get("date").and_then(|date| date.to_str().ok());
-        let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()) else { return };
+        let Some(date) = date.and_then(|date| jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(date).ok()) else {
+            return;
+        };
         let offset = date.as_second() - jiff::Timestamp::now().as_second();
         let offset = if offset.abs() <= CLOCK_TOLERANCE_S { 0 } else { offset };
         if self.clock_offset_s.swap(offset, Ordering::Relaxed) != offset && offset.abs() > WINDOW_S {

@@ -114,7 +114,7 @@ impl Settings {
     /// Reads and judges them; a fault never repeats the file's text, which holds secrets.
     pub(crate) fn read(text: &str) -> anyhow::Result<Self> {
         let settings: Self = toml::from_str(text).map_err(|fault| {
-            let line = fault.span().map_or(0, |span| text.get(..span.start).unwrap_or(text).lines().count().max(1));
+            let line = fault.span().map_or(0, |span| text.get(..span.start).unwrap_or(text).matches('\n').count() + 1);
             anyhow::anyhow!("line {line}: {}", fault.message())
         })?;
         settings.judge()?;
@@ -185,7 +185,9 @@ fn is_near(url: &Url) -> bool {
     let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
     match host.parse() {
         Ok(std::net::IpAddr::V4(address)) => address.is_loopback() || address.is_private() || address.is_link_local(),
-        Ok(std::net::IpAddr::V6(address)) => address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local(),
+        Ok(std::net::IpAddr::V6(address)) => {
+            address.is_loopback() || address.is_unique_local() || address.is_unicast_link_local()
+        }
         Err(_) => host == "localhost",
     }
 }

@@ -61,8 +61,14 @@ const HEAD: [&str; 3] = [
 
 const QUESTIONS: [Question; 6] = [
     Question { name: "hub", is_secret: false, words: ["Адрес узла", "Hub manzili", "Address of the hub"] },
-    Question { name: "merchant", is_secret: false, words: ["Мерчант (id или имя)", "Savdogar (id yoki nomi)", "Merchant (id or slug)"] },
-    Question { name: "outlet", is_secret: false, words: ["Точка (id или имя)", "Do‘kon (id yoki nomi)", "Outlet (id or slug)"] },
+    Question {
+        name: "merchant",
+        is_secret: false,
+        words: ["Мерчант (id или имя)", "Savdogar (id yoki nomi)", "Merchant (id or slug)"],
+    },
+    Question {
+        name: "outlet", is_secret: false, words: ["Точка (id или имя)", "Do‘kon (id yoki nomi)", "Outlet (id or slug)"]
+    },
     Question { name: "secret", is_secret: true, words: ["Секрет моста", "Ko‘prik siri", "Bridge secret"] },
     Question { name: "staff_key", is_secret: true, words: ["Ключ сотрудника", "Xodim kaliti", "Staff key"] },
     Question {
@@ -80,7 +86,9 @@ pub(crate) fn run(place: &Place, args: SetupArgs, as_json: bool) -> anyhow::Resu
     let file = place.settings();
     let name = || file.display().to_string();
     let mut table: Table = match std::fs::read_to_string(&file) {
-        Ok(text) => text.parse().map_err(|_| anyhow::anyhow!("{} is there and cannot be read: mend it or move it away", name()))?,
+        Ok(text) => {
+            text.parse().map_err(|_| anyhow::anyhow!("{} is there and cannot be read: mend it or move it away", name()))?
+        }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Table::new(),
         Err(error) => return Err(error).with_context(name),
     };
@@ -120,7 +128,9 @@ pub(crate) fn run(place: &Place, args: SetupArgs, as_json: bool) -> anyhow::Resu
             "file": name(), "hub": settings.hub, "merchant": settings.merchant, "outlet": settings.outlet,
             "secret": settings.secret.is_some(), "staffKey": settings.staff_key.is_some(),
         }))?,
-        false => format!("{} is written. `check` looks whether it is right; `install` lets the bridge start with the machine.", name()),
+        false => {
+            format!("{} is written. `check` looks whether it is right; `install` lets the bridge start with the machine.", name())
+        }
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -168,7 +178,11 @@ fn ask_all(table: &mut Table, is_given: impl Fn(&str) -> bool) -> anyhow::Result
 }
 
 /// What was typed; `None` where Enter keeps what is there.
-fn ask(lines: &mut impl Iterator<Item = std::io::Result<String>>, words: &str, now: Option<&str>) -> anyhow::Result<Option<String>> {
+fn ask(
+    lines: &mut impl Iterator<Item = std::io::Result<String>>,
+    words: &str,
+    now: Option<&str>,
+) -> anyhow::Result<Option<String>> {
     let mut out = std::io::stdout();
     write!(out, "{words}{}: ", now.map(|now| format!(" [{now}]")).unwrap_or_default())?;
     out.flush()?;
