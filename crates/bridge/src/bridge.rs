@@ -133,14 +133,14 @@ impl Bridge {
         reply(201, &answer)
     }
 
-    /// Keeps in mind what the hub tells of a buyer, where the merchant's rule needs it.
+    /// Keeps in mind what the hub promised, and, where the merchant's rule needs it, what it tells of the buyer.
     fn remember(self: &Arc<Self>, quote: &Quote, reply: &Reply) {
-        if self.settings.offline.redeem_max == 0 || quote.is_by_code() || !reply.is_ok() {
-            return;
-        }
         let answer = reply.json();
         if let (Some(hold), Some(points)) = (answer["holdId"].as_str(), answer["pointsToBurn"].as_u64()) {
             self.balances.lock().holds(hold, &quote.user_token, points);
+        }
+        if self.settings.offline.redeem_max == 0 || quote.is_by_code() || !reply.is_ok() {
+            return;
         }
         let (bridge, merchant, user) = (self.clone(), quote.merchant_id.clone(), quote.user_token.clone());
         tokio::spawn(async move {
@@ -234,6 +234,7 @@ impl Bridge {
             language: delivery.caller.languages.clone(),
             reason: reason.to_owned(),
             at_ms: now_ms(),
+            promised: delivery.hold.as_ref().and_then(|hold| self.balances.lock().promised(hold)),
             quote,
         };
         let answer = queued(&kept);

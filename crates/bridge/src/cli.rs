@@ -133,7 +133,7 @@ async fn serve(place: &Place, log_file: bool) -> anyhow::Result<ExitCode> {
     let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let bridge = Arc::new(Bridge::new(settings, queue, key.proof())?);
-    let sending = tokio::spawn(sender::run(bridge.clone()));
+    let sending = tokio::spawn(sender::run_for_ever(bridge.clone()));
     tracing::info!(%address, folder = %place.folder.display(), "the bridge answers");
     local::serve(local::router(bridge), listener, stop_signal()).await;
     // What is under way is sent again after the next start, under the same key.

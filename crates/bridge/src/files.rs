@@ -29,18 +29,29 @@ pub(crate) fn own() -> OpenOptions {
 
 /// Puts a whole file in a file's place: a crash leaves the old one or the new one.
 pub(crate) fn replace(file: &Path, content: &[u8]) -> io::Result<()> {
-    let new = beside(file, ".new");
+    write_beside(file, content)?;
+    take_place(file)
+}
+
+/// Writes what is to take a file's place, on the disk.
+pub(crate) fn write_beside(file: &Path, content: &[u8]) -> io::Result<()> {
+    let new = beside(file, NEW);
     match fs::remove_file(&new) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
     let mut written = own().create_new(true).open(&new)?;
     written.write_all(content)?;
-    written.sync_all()?;
-    drop(written);
-    fs::rename(&new, file)?;
+    written.sync_all()
+}
+
+/// Lets what was written beside a file take its place. Windows may refuse while the file is open.
+pub(crate) fn take_place(file: &Path) -> io::Result<()> {
+    fs::rename(beside(file, NEW), file)?;
     sync_folder(file)
 }
+
+const NEW: &str = ".new";
 
 /// Makes a name in a folder last. Windows cannot be asked to: there the file's own sync has to do.
 pub(crate) fn sync_folder(file: &Path) -> io::Result<()> {

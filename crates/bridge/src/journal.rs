@@ -34,7 +34,8 @@ type Plain = Zeroizing<Vec<u8>>;
 #[derive(Debug)]
 pub(crate) struct Journal {
     path: PathBuf,
-    file: File,
+    /// `None` for the moment in which another file takes its place.
+    file: Option<File>,
     key: Key,
     file_id: [u8; FILE_ID_BYTES],
     next: u64,
@@ -77,7 +78,7 @@ impl Journal {
         let content = match fs::read(path) {
             Ok(content) => content,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                let journal = Self::make(path, key, &[]).with_context(name)?;
+                let journal = Self::make(path, key).with_context(name)?;
                 return Ok((journal, Found { lines: Vec::new(), torn_bytes: 0, damage: None }));
             }
             Err(error) => return Err(error).with_context(name),
@@ -98,47 +99,47 @@ impl Journal {
             // Behind a shorter new line the rest of a longer torn one would look like damage.
             file.set_len(scan.end as u64).and_then(|()| file.sync_all()).with_context(name)?;
         }
-        let journal =
-            Self { path: path.to_owned(), file, key, file_id: scan.file_id, next: scan.next, end: scan.end as u64, broken: None };
+        let journal = Self {
+            path: path.to_owned(),
+            file: Some(file),
+            key,
+            file_id: scan.file_id,
+            next: scan.next,
+            end: scan.end as u64,
+            broken: None,
+        };
         Ok((journal, Found { lines: scan.lines, torn_bytes: scan.torn_bytes, damage }))
     }
 
-    fn make(path: &Path, key: Key, lines: &[Plain]) -> std::io::Result<Self> {
+    fn make(path: &Path, key: Key) -> std::io::Result<Self> {
         let file_id: [u8; FILE_ID_BYTES] = rand::random();
-        let mut content = [MAGIC.as_slice(), &file_id].concat();
-        let mut next = 0;
-        for line in std::iter::once(PROBE).chain(lines.iter().map(|line| line.as_slice())) {
-            seal_line(&mut content, &key, &file_id, next, line);
-            next += 1;
-        }
+        let (content, next) = whole(&key, &file_id, &[]);
         files::replace(path, &content)?;
-        let file = files::own().open(path)?;
+        let file = Some(files::own().open(path)?);
         Ok(Self { path: path.to_owned(), file, key, file_id, next, end: content.len() as u64, broken: None })
     }
 
     /// Writes lines, whole and on the disk, or none of them.
     pub(crate) fn append(&mut self, lines: &[Plain]) -> Result<(), JournalError> {
-        if let Some(why) = &self.broken {
-            return Err(JournalError::Broken(why.clone()));
-        }
         let mut bytes = Vec::new();
         let mut next = self.next;
         for line in lines {
             seal_line(&mut bytes, &self.key, &self.file_id, next, line);
             next += 1;
         }
-        let written = self.file.seek(SeekFrom::Start(self.end)).and_then(|_| self.file.write_all(&bytes));
+        let end = self.end;
+        let file = self.file()?;
+        let written = file.seek(SeekFrom::Start(end)).and_then(|_| file.write_all(&bytes));
         if let Err(error) = written {
             // What was written of it goes away again; until it has, nothing may be written behind it.
-            if let Err(worse) = self.file.set_len(self.end).and_then(|()| self.file.sync_all()) {
+            if let Err(worse) = file.set_len(end).and_then(|()| file.sync_all()) {
                 self.broken = Some(worse.to_string());
             }
             return Err(JournalError::Refused(error.to_string()));
         }
-        if let Err(error) = self.file.sync_data() {
+        if let Err(error) = file.sync_data() {
             // Nobody knows what the disk holds now.
-            self.broken = Some(error.to_string());
-            return Err(JournalError::Broken(error.to_string()));
+            return Err(self.give_up(error.to_string()));
         }
         self.next = next;
         self.end += bytes.len() as u64;
@@ -147,20 +148,40 @@ impl Journal {
 
     /// Puts a file with just these lines in its place.
     pub(crate) fn rewrite(&mut self, lines: &[Plain]) -> Result<(), JournalError> {
-        match Self::make(&self.path, self.key.clone(), lines) {
-            Ok(new) => *self = new,
-            // The rename may have happened or not: a handle on a file that has no name would lose what is written to it.
+        self.file()?;
+        let file_id: [u8; FILE_ID_BYTES] = rand::random();
+        let (content, next) = whole(&self.key, &file_id, lines);
+        files::write_beside(&self.path, &content).map_err(|error| JournalError::Refused(error.to_string()))?;
+        // Windows puts no file in the place of an open one.
+        self.file = None;
+        let moved = files::take_place(&self.path);
+        match files::own().open(&self.path) {
+            Ok(file) => self.file = Some(file),
+            Err(error) => return Err(self.give_up(error.to_string())),
+        }
+        match moved {
+            Ok(()) => {
+                (self.file_id, self.next, self.end) = (file_id, next, content.len() as u64);
+                Ok(())
+            }
             Err(error) => match fs::read(&self.path) {
-                Ok(content) if content.get(MAGIC.len()..START) == Some(&self.file_id) => {
-                    return Err(JournalError::Refused(error.to_string()));
-                }
-                _ => {
-                    self.broken = Some(error.to_string());
-                    return Err(JournalError::Broken(error.to_string()));
-                }
+                Ok(old) if old.get(MAGIC.len()..START) == Some(&self.file_id) => Err(JournalError::Refused(error.to_string())),
+                // It took the place, and may lose it in a power cut.
+                _ => Err(self.give_up(error.to_string())),
             },
         }
-        Ok(())
+    }
+
+    fn file(&mut self) -> Result<&mut File, JournalError> {
+        match (&self.broken, &mut self.file) {
+            (None, Some(file)) => Ok(file),
+            (why, _) => Err(JournalError::Broken(why.clone().unwrap_or_default())),
+        }
+    }
+
+    fn give_up(&mut self, why: String) -> JournalError {
+        self.broken = Some(why.clone());
+        JournalError::Broken(why)
     }
 
     pub(crate) fn bytes(&self) -> u64 {
@@ -170,6 +191,17 @@ impl Journal {
     pub(crate) fn broken(&self) -> Option<&str> {
         self.broken.as_deref()
     }
+}
+
+/// A whole file with these lines, and the number of the next one.
+fn whole(key: &Key, file_id: &[u8; FILE_ID_BYTES], lines: &[Plain]) -> (Vec<u8>, u64) {
+    let mut content = [MAGIC.as_slice(), file_id].concat();
+    let mut next = 0;
+    for line in std::iter::once(PROBE).chain(lines.iter().map(|line| line.as_slice())) {
+        seal_line(&mut content, key, file_id, next, line);
+        next += 1;
+    }
+    (content, next)
 }
 
 fn check(file_id: &[u8], number: u64, length: u32) -> [u8; 4] {

@@ -108,6 +108,11 @@ impl Balances {
         }
     }
 
+    /// What the hub said that a hold would spend.
+    pub(crate) fn promised(&self, hold: &str) -> Option<u64> {
+        self.by_hold.get(hold).map(|(_, points)| *points)
+    }
+
     /// The commit of a hold of the hub.
     pub(crate) fn committed(&mut self, hold: &str) {
         if let Some((user, points)) = self.by_hold.remove(hold) {

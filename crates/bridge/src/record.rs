@@ -22,6 +22,9 @@ pub(crate) struct Kept {
     /// Why it was kept: what the till was told.
     pub reason: String,
     pub at_ms: i64,
+    /// What the hub's own quote let the till take off, as far as it is known: it may find less there when it commits.
+    #[serde(default)]
+    pub promised: Option<u64>,
     /// The quote that was answered without the hub: it is asked first, and its hold committed.
     pub quote: Option<LocalHold>,
 }

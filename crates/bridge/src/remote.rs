@@ -286,6 +286,13 @@ impl Remote {
                 wait,
                 reply: Some(reply),
             }),
+            // The same call is being carried out at this moment.
+            409 if wait.is_some() => Came::Failed(Failure {
+                reason: "the hub is at this call already".into(),
+                is_general: false,
+                wait,
+                reply: Some(reply),
+            }),
             400..500 => Came::Answer(reply),
             code => Came::Failed(Failure {
                 reason: format!("the hub answers {code}"),

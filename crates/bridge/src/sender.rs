@@ -42,8 +42,18 @@ impl Rest {
     }
 }
 
-/// For ever, until the task is stopped.
-pub(crate) async fn run(bridge: Arc<Bridge>) {
+/// Until the task is stopped. A fault inside must not leave what is kept where it is.
+pub(crate) async fn run_for_ever(bridge: Arc<Bridge>) {
+    loop {
+        let mut sending = tokio::task::JoinSet::new();
+        sending.spawn(run(bridge.clone()));
+        sending.join_next().await;
+        tracing::error!("the sender failed inside: it begins anew");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+async fn run(bridge: Arc<Bridge>) {
     loop {
         let resting = bridge.rest.lock().until.filter(|until| *until > Instant::now());
         let next = match resting {
@@ -135,7 +145,12 @@ async fn send(bridge: &Bridge, kept: &Kept, call: &'static str, body: &str) -> C
 fn settle(kept: &Kept, came: Came) -> Outcome {
     match came {
         Came::Failed(failure) => Outcome::Failed(failure),
-        Came::Answer(reply) if reply.is_ok() => Outcome::Done(None),
+        Came::Answer(reply) if reply.is_ok() => match (kept.promised, applied(&reply)) {
+            (Some(promised), applied) if applied < promised => {
+                Outcome::Trouble(trouble(Some(reply.status), loss(promised, applied), true))
+            }
+            _ => Outcome::Done(None),
+        },
         // A hold that is gone, or was used, is what a cancellation is for; a refund of an order without points has nothing to do.
         Came::Answer(Reply { status: 400 | 404 | 409, .. }) if kept.call == Call::Cancel => Outcome::Done(None),
         Came::Answer(reply) if kept.call == Call::Refund && reply.status == 400 && message(&reply) == "Receipt not found" => {
@@ -176,7 +191,7 @@ async fn sell(bridge: &Bridge, kept: &Kept, sold: &LocalHold, hold: Option<Strin
     commit.hold_id = hold;
     match send(bridge, kept, "commit", &wire::bytes(&commit)).await {
         Came::Answer(reply) if reply.is_ok() => {
-            let applied = reply.json()["redeemApplied"].as_u64().unwrap_or_default();
+            let applied = applied(&reply);
             if sold.mode == Mode::Redeem && applied < sold.promised {
                 return Outcome::Trouble(trouble(Some(reply.status), promise(sold, applied), true));
             }
@@ -191,12 +206,19 @@ async fn sell(bridge: &Bridge, kept: &Kept, sold: &LocalHold, hold: Option<Strin
 fn promise(sold: &LocalHold, applied: u64) -> String {
     match sold.mode {
         Mode::Earn => format!("{} points were promised without the hub, and {applied} were credited", sold.promised),
-        Mode::Redeem => format!(
-            "a discount of {} was given without the hub, and {applied} points were there to pay it: {} is the shop's loss",
-            sold.promised,
-            sold.promised - applied.min(sold.promised)
-        ),
+        Mode::Redeem => loss(sold.promised, applied),
     }
+}
+
+fn loss(promised: u64, applied: u64) -> String {
+    let lost = promised.saturating_sub(applied);
+    format!(
+        "a discount of {promised} was given while the line was down, and {applied} points were there to pay it: {lost} is the shop's loss"
+    )
+}
+
+fn applied(reply: &Reply) -> u64 {
+    reply.json()["redeemApplied"].as_u64().unwrap_or_default()
 }
 
 fn refused(call: &str, reply: &Reply) -> Trouble {

@@ -99,6 +99,8 @@ async fn a_hub_that_is_slow_or_asks_to_wait_gets_the_call_later() {
         assert_eq!(kept, 202);
         assert!(answer["reason"].as_str().unwrap().contains(&status.to_string()), "{answer}");
     }
+    hub.mood(Mood::Says(409, "retry-after: 1", json!({ "status": 409, "detail": "it is being carried out" })));
+    assert_eq!(bridge.post("/commit", &commit("409")).await.0, 202);
     // Ten minutes are asked for, and kept to; a person need not wait.
     until("the sender to rest", async || bridge.log().contains("is tried again")).await;
     hub.mood(Mood::Well);
@@ -107,7 +109,7 @@ async fn a_hub_that_is_slow_or_asks_to_wait_gets_the_call_later() {
     assert!(hub.state.lock().seen.len() - calls <= 1, "it does not hurry");
     bridge.drained().await;
     assert!(hub.state.lock().committed.values().all(|times| *times == 1));
-    assert_eq!(hub.state.lock().committed.len(), 4);
+    assert_eq!(hub.state.lock().committed.len(), 5);
 }
 
 #[tokio::test]
@@ -231,4 +233,19 @@ async fn a_full_queue_says_so_and_keeps_what_it_has() {
     bridge.drained().await;
     assert_eq!(hub.state.lock().committed.len(), 2);
     assert_eq!(bridge.post("/commit", &commit("O-3")).await.0, 201);
+}
+
+#[tokio::test]
+async fn points_that_are_gone_when_a_kept_commit_comes_are_shown_as_a_loss() {
+    let mut hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    let answer = bridge.post("/quote", &quote("redeem", "O-1")).await.1;
+    assert_eq!(answer["discountToApply"], 500);
+    hub.stop().await;
+    assert_eq!(bridge.post("/commit", &json!({ "holdId": answer["holdId"], "orderId": "O-1" })).await.0, 202);
+    hub.state.lock().redeem_applied_max = 300;
+    hub.listen().await;
+    let troubled = bridge.troubled(1).await;
+    assert!(troubled[0]["reason"].as_str().unwrap().contains("200 is the shop's loss"), "{troubled:?}");
+    assert_eq!(hub.state.lock().committed["O-1"], 1);
 }
