@@ -24,6 +24,7 @@ mod keys;
 mod lane;
 mod login;
 mod lost;
+pub mod loyalty;
 mod masks;
 mod metrics;
 mod networks;

@@ -1,6 +1,7 @@
 //! What is set up, as the loops use it: read-only, replaced whole when something changes.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
@@ -20,9 +21,10 @@ use uzel_store::Setup;
 
 use crate::{
     Endpoint, Vault,
-    bridge::Issued,
+    bridge::{self, Issued},
     flow::{Flow, FlowDoc},
     keys::ApiKey,
+    loyalty::{self, LoyaltyProgramme},
     masks::Masks,
     recipient::Recipient,
     review::Maps,
@@ -152,6 +154,21 @@ impl Link {
     }
 }
 
+/// Where an event comes from, as flows see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin<'a> {
+    pub(crate) zone: Cow<'a, TimeZone>,
+    pub(crate) outlet_name: &'a str,
+    /// Of the connection.
+    pub(crate) slug: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    pub(crate) fn of(link: &'a Link) -> Self {
+        Self { zone: Cow::Borrowed(&link.zone), outlet_name: &link.outlet_name, slug: &link.slug }
+    }
+}
+
 /// A row as stored, for people.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -177,6 +194,10 @@ pub struct World {
     endpoints_of: HashMap<Id, Vec<Arc<Endpoint>>>,
     /// In the order in which they were set up.
     recipients: Vec<Arc<Recipient>>,
+    /// By merchant.
+    programmes: HashMap<Id, Arc<LoyaltyProgramme>>,
+    /// Of outlets, current and next.
+    bridge_secrets: HashMap<Id, Vec<Secret>>,
     /// Flows by their merchant, and connections by merchant and slug: looked up for every event.
     flows_of: HashMap<Id, Vec<Arc<Flow>>>,
     links_of: HashMap<Id, HashMap<String, Arc<Link>>>,
@@ -214,6 +235,10 @@ impl World {
                     if let (Some(merchant), Ok(outlet)) = (row.merchant, serde_json::from_value(row.doc.clone())) {
                         world.outlets.insert(row.id, (merchant, row.slug.clone(), outlet));
                     }
+                    match bridge::secrets(row, vault) {
+                        Ok(secrets) => drop(world.bridge_secrets.insert(row.id, secrets)),
+                        Err(why) => world.broken.push((row.id, why)),
+                    }
                 }
                 _ => {}
             }
@@ -249,6 +274,10 @@ impl World {
                 Kind::Recipient => match Recipient::new(row.id, merchant, row.slug, row.doc) {
                     Ok(recipient) => world.recipients.push(Arc::new(recipient)),
                     Err(why) => world.broken.push((row.id, why)),
+                },
+                Kind::Programme => match LoyaltyProgramme::open(row, merchant, world.home_zone(merchant), vault) {
+                    Ok(programme) => drop(world.programmes.insert(merchant, Arc::new(programme))),
+                    Err(broken) => world.broken.push(broken),
                 },
                 Kind::Endpoint => match Endpoint::open(row, merchant, vault) {
                     Ok(endpoint) => {
@@ -351,6 +380,22 @@ impl World {
         self.flows_of.get(&merchant).into_iter().flatten()
     }
 
+    /// A merchant's loyalty programme.
+    pub fn programme_of(&self, merchant: Id) -> Option<&Arc<LoyaltyProgramme>> {
+        self.programmes.get(&merchant)
+    }
+
+    pub(crate) fn programmes(&self) -> impl Iterator<Item = &Arc<LoyaltyProgramme>> {
+        self.programmes.values()
+    }
+
+    /// The secrets by which a bridge may sign: the outlet's current and next, or, where it has neither, the merchant's.
+    pub fn bridge_secrets(&self, merchant: Id, outlet: Option<Id>) -> &[Secret] {
+        let of_outlet = outlet.and_then(|outlet| self.bridge_secrets.get(&outlet)).filter(|secrets| !secrets.is_empty());
+        let of_merchant = || self.programmes.get(&merchant).map(|programme| &programme.bridge);
+        of_outlet.or_else(of_merchant).map_or(&[], Vec::as_slice)
+    }
+
     /// A merchant's endpoints.
     pub fn endpoints_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.endpoints_of.get(&merchant).into_iter().flatten()
@@ -376,6 +421,28 @@ impl World {
     /// The connection or endpoint that a command goes to.
     pub(crate) fn way_out(&self, id: Id) -> Option<&Link> {
         self.links.get(&id).or_else(|| self.endpoints.get(&id).map(|endpoint| &endpoint.link)).map(Arc::as_ref)
+    }
+
+    /// Where an event of a merchant comes from: a connection, or its programme at an outlet.
+    pub(crate) fn origin(&self, merchant: Id, source: Id, outlet: Option<Id>) -> Option<Origin<'_>> {
+        if let Some(link) = self.links.get(&source) {
+            return Some(Origin::of(link));
+        }
+        let programme = self.programmes.get(&merchant).filter(|programme| programme.id == source)?;
+        let (_, merchant) = self.merchants.get(&merchant)?;
+        let outlet = outlet.and_then(|outlet| self.outlets.get(&outlet)).map(|(_, _, outlet)| outlet);
+        let zone = outlet.and_then(|outlet| TimeZone::get(&outlet.zone).ok());
+        Some(Origin {
+            zone: zone.map_or(Cow::Borrowed(&programme.zone), Cow::Owned),
+            outlet_name: outlet.map_or(&merchant.name, |outlet| &outlet.name),
+            slug: loyalty::SOURCE,
+        })
+    }
+
+    /// The zone of the merchant's first outlet.
+    fn home_zone(&self, merchant: Id) -> TimeZone {
+        let first = self.outlets.iter().filter(|(_, (of, ..))| *of == merchant).min_by_key(|(id, _)| **id);
+        first.and_then(|(_, (_, _, outlet))| TimeZone::get(&outlet.zone).ok()).unwrap_or(TimeZone::UTC)
     }
 
     /// The slugs of an event's merchant and outlet.

@@ -1,11 +1,11 @@
 //! What the desk keeps: wallets, holds, receipts and the ledger. The store writes them whole; the desk decides what is in them.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Kind, Receipt, Taken};
-use crate::Id;
+use super::{Account, Kind, Lot, Receipt, Taken};
+use crate::{Id, phone::Named};
 
 /// A customer of a merchant's programme: all that a decision about them reads, in one row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +42,9 @@ pub struct Wallet {
     /// Movements of the last 24 hours, and the last of each kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
+    /// So many days before points expire the customer is told; 0: they are not.
+    #[serde(default)]
+    pub preview_days: u32,
     pub made_at: Timestamp,
 }
 
@@ -56,11 +59,34 @@ impl Wallet {
         self.account.promised(self.booked_at)
     }
 
-    /// When time does the next thing to it: a lot can be spent, or expires, or a hold ends.
+    /// When it is told that a lot will expire.
+    pub fn preview_at(&self, lot: &Lot) -> Option<Timestamp> {
+        let before = SignedDuration::from_hours(24 * i64::from(self.preview_days));
+        lot.expires_at.filter(|_| self.preview_days > 0).and_then(|at| at.checked_sub(before).ok())
+    }
+
+    /// When time does the next thing to it: a lot can be spent, expires or soon will, or a hold ends.
     pub fn next_at(&self) -> Option<Timestamp> {
         let lots = self.account.lots.iter().filter(|lot| lot.left > 0);
-        let lots = lots.flat_map(|lot| [Some(lot.active_at), lot.expires_at]).flatten().filter(|at| *at > self.booked_at);
+        let lots = lots.flat_map(|lot| [Some(lot.active_at), self.preview_at(lot), lot.expires_at]);
+        let lots = lots.flatten().filter(|at| *at > self.booked_at);
         lots.chain(self.holds.iter().filter_map(|hold| hold.until)).min()
+    }
+
+    /// Takes out what tells who the customer is: the points stay with an id that is random. Says whether there was anything.
+    pub fn forget_person(&mut self, phone: &Named) -> bool {
+        let is_own = self.phone.as_deref() == Some(phone.e164());
+        let (is_named, is_called) = (self.name.as_deref().is_some_and(|name| phone.is_in(name)), phone.is_in(&self.customer));
+        if is_own {
+            self.phone = None;
+        }
+        if is_own || is_named {
+            self.name = None;
+        }
+        if is_called {
+            self.customer = self.id.to_string();
+        }
+        is_own || is_named || is_called
     }
 }
 
@@ -69,6 +95,8 @@ impl Wallet {
 pub struct Held {
     pub hold: Id,
     pub kind: Kind,
+    /// Another quote for it, of the same kind, takes its place.
+    pub order: String,
     pub points: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -96,6 +124,8 @@ pub struct Hold {
     pub kind: Kind,
     pub order: String,
     pub points: i64,
+    /// What the whole order may move this way, what its receipt has moved before included.
+    pub limit: i64,
     /// After promotions, in units.
     pub total: i64,
     pub eligible: i64,
@@ -112,6 +142,30 @@ pub struct Hold {
     pub until: Option<Timestamp>,
     /// What the quote was answered with, for the same token again.
     pub answer: serde_json::Value,
+}
+
+impl Hold {
+    /// Blanks texts of the answer that name the phone. Says whether there were any.
+    pub fn forget_person(&mut self, phone: &Named) -> bool {
+        blank(&mut self.answer, phone)
+    }
+}
+
+fn blank(value: &mut serde_json::Value, phone: &Named) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => fields.values_mut().fold(false, |found, value| blank(value, phone) || found),
+        Value::Array(values) => values.iter_mut().fold(false, |found, value| blank(value, phone) || found),
+        Value::String(text) if phone.is_in(text) => {
+            text.clear();
+            true
+        }
+        Value::Number(number) if phone.is_in(&number.to_string()) => {
+            *value = Value::Null;
+            true
+        }
+        _ => false,
+    }
 }
 
 /// What became of a hold.
@@ -144,6 +198,9 @@ pub struct OrderReceipt {
     pub lot: Option<i64>,
     /// The holds that it came of.
     pub holds: Vec<Id>,
+    /// The promo code that was used with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promo_code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
