@@ -28,6 +28,10 @@ impl ByHand {
     async fn forget_first_event(&self) -> bool {
         self.run("DELETE FROM event WHERE id = (SELECT id FROM event ORDER BY id LIMIT 1)").await
     }
+
+    async fn one_point_more(&self) -> bool {
+        self.run("UPDATE wallet SET balance = balance + 1").await
+    }
 }
 
 #[tokio::test]

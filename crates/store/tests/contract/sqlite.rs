@@ -26,6 +26,10 @@ impl ByHand {
     async fn forget_first_event(&self) -> bool {
         self.run("DELETE FROM event WHERE ordinal = (SELECT min(ordinal) FROM event)")
     }
+
+    async fn one_point_more(&self) -> bool {
+        self.run("UPDATE wallet SET balance = balance + 1")
+    }
 }
 
 #[tokio::test]
