@@ -37,6 +37,9 @@ pub(super) fn is_taken(error: &tokio_postgres::Error) -> bool {
         && error.as_db_error().and_then(|error| error.table()).is_some_and(|table| TABLES.contains(&table))
 }
 
+/// Answers and tokens that are over and are taken out with each that is put in.
+const FORGOTTEN: i64 = 2;
+
 fn owned(value: &str) -> String {
     text(value).into_owned()
 }
@@ -157,7 +160,7 @@ async fn lock_rows(work: &Transaction<'_>, table: &'static str, mut rows: Vec<(u
     Ok(rows.iter().filter(|(_, id, version)| known.get(id) != Some(version)).map(|(place, ..)| *place).collect())
 }
 
-/// Takes out answers and tokens that are over and are to be put anew.
+/// Takes out answers and tokens that are over: those that are to be put anew, and some others for each that is put.
 async fn forget_over(work: &Transaction<'_>, all: &[(usize, &LoyaltyChange, Timestamp)]) -> Result<(), Fault> {
     let (mut replies, mut tokens) = (Vec::new(), Vec::new());
     for (_, points, now) in all {
@@ -165,17 +168,22 @@ async fn forget_over(work: &Transaction<'_>, all: &[(usize, &LoyaltyChange, Time
         tokens.extend(points.token.iter().map(|token| (token.key, *now)));
     }
     for (table, mut keys) in [("kept_reply", replies), ("spent_token", tokens)] {
-        if keys.is_empty() {
-            continue;
-        }
+        let Some(now) = keys.iter().map(|(_, now)| *now).max() else { continue };
         keys.sort_unstable();
-        let (keys, now): (Vec<Uuid>, Vec<Timestamp>) = keys.into_iter().map(|(key, now)| (Uuid::from_bytes(key), now)).unzip();
-        let sql = format!(
-            "DELETE FROM {table} r USING unnest($1::uuid[], $2::timestamptz[]) AS n (key, now) WHERE r.key = n.key AND r.until <= n.now"
-        );
-        work.execute(&work.prepare_cached(&sql).await?, &[&keys, &now]).await?;
+        let others = FORGOTTEN * keys.len() as i64;
+        let (keys, moments): (Vec<Uuid>, Vec<Timestamp>) =
+            keys.into_iter().map(|(key, now)| (Uuid::from_bytes(key), now)).unzip();
+        work.execute(&work.prepare_cached(&over_sql(table)).await?, &[&keys, &moments, &now, &others]).await?;
     }
     Ok(())
+}
+
+pub(crate) fn over_sql(table: &str) -> String {
+    format!(
+        "DELETE FROM {table} WHERE key IN (
+             SELECT r.key FROM unnest($1::uuid[], $2::timestamptz[]) AS n (key, now) JOIN {table} r ON r.key = n.key AND r.until <= n.now
+             UNION ALL SELECT key FROM (SELECT key FROM {table} WHERE until <= $3 ORDER BY until LIMIT $4 FOR UPDATE SKIP LOCKED) o)"
+    )
 }
 
 /// The places of changes that make what somebody has made.

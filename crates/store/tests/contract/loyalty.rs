@@ -13,7 +13,7 @@ use uzel_model::{
 };
 use uzel_store::{
     Applied, Change, EntryState, ErasurePlace, JournalFilter, KeptReply, LedgerFilter, LoyaltyChange, LoyaltyLook, LoyaltySeen,
-    Progress, PromoUse, PromoUses, Source, SpentToken, StoreError, WalletFilter, Who,
+    Progress, PromoUse, PromoUses, Source, SpentToken, Store, StoreError, WalletFilter, Who,
 };
 
 use super::{World, now, world};
@@ -122,6 +122,11 @@ fn conflict(applied: Result<Applied, StoreError>) -> bool {
 }
 
 impl World {
+    /// The store by two of its nodes, for every second of many at once.
+    async fn nodes(&self) -> [Arc<dyn Store>; 2] {
+        [self.store.clone(), self.by_hand.node(&self.store).await]
+    }
+
     async fn move_points(&self, points: LoyaltyChange) -> Result<Applied, StoreError> {
         self.store.apply(change(points)).await
     }
@@ -345,28 +350,28 @@ async fn of_many_who_write_a_wallet_at_once_exactly_one_does_and_no_update_is_lo
     const WRITERS: i64 = 8;
     const ROUNDS: i64 = 5;
     let world = Arc::new(world().await);
-    let customer = world.customer("c", 0).await;
+    let (customer, nodes) = (world.customer("c", 0).await, world.nodes().await);
     for round in 0..ROUNDS {
         let seen = world.see_wallet(customer.id).await;
-        let tries = (0..WRITERS).map(|_| {
-            let (world, seen) = (world.clone(), seen.clone());
+        let tries = (0..WRITERS).map(|number| {
+            let (node, seen) = (nodes[number as usize % 2].clone(), seen.clone());
             tokio::spawn(async move {
                 let ledger = vec![movement(&seen, MoveKind::Adjust, GIVEN, 1)];
                 let wallets = vec![Wallet { receipts: seen.receipts + 1, ..seen }];
-                !conflict(world.move_points(LoyaltyChange { wallets, ledger, ..LoyaltyChange::default() }).await)
+                !conflict(node.apply(change(LoyaltyChange { wallets, ledger, ..LoyaltyChange::default() })).await)
             })
         });
         let won = futures::future::try_join_all(tries).await.unwrap();
         assert_eq!(won.into_iter().filter(|won| *won).count(), 1, "round {round}");
     }
     // Whoever conflicts decides again: all of it is there in the end.
-    let tries = (0..WRITERS).map(|_| {
-        let (world, id) = (world.clone(), customer.id);
+    let tries = (0..WRITERS).map(|number| {
+        let (world, node, id) = (world.clone(), nodes[number as usize % 2].clone(), customer.id);
         tokio::spawn(async move {
             loop {
                 let seen = world.see_wallet(id).await;
                 let wallets = vec![Wallet { receipts: seen.receipts + 1, ..seen }];
-                if !conflict(world.move_points(LoyaltyChange { wallets, ..LoyaltyChange::default() }).await) {
+                if !conflict(node.apply(change(LoyaltyChange { wallets, ..LoyaltyChange::default() })).await) {
                     return;
                 }
             }
@@ -381,9 +386,9 @@ async fn of_many_who_write_a_wallet_at_once_exactly_one_does_and_no_update_is_lo
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_two_wallets_in_either_order_do_not_stand_in_each_others_way() {
     let world = Arc::new(world().await);
-    let (one, two) = (world.customer("c-1", 0).await, world.customer("c-2", 0).await);
+    let (one, two, nodes) = (world.customer("c-1", 0).await, world.customer("c-2", 0).await, world.nodes().await);
     let tries = (0..8).map(|number| {
-        let (world, mut ids) = (world.clone(), [one.id, two.id]);
+        let (world, node, mut ids) = (world.clone(), nodes[number % 2].clone(), [one.id, two.id]);
         if number % 2 == 1 {
             ids.reverse();
         }
@@ -394,7 +399,7 @@ async fn changes_of_two_wallets_in_either_order_do_not_stand_in_each_others_way(
                     let seen = world.see_wallet(id).await;
                     wallets.push(Wallet { receipts: seen.receipts + 1, ..seen });
                 }
-                if !conflict(world.move_points(LoyaltyChange { wallets, ..LoyaltyChange::default() }).await) {
+                if !conflict(node.apply(change(LoyaltyChange { wallets, ..LoyaltyChange::default() })).await) {
                     return;
                 }
             }
@@ -407,14 +412,49 @@ async fn changes_of_two_wallets_in_either_order_do_not_stand_in_each_others_way(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn many_customers_move_points_at_once_and_each_of_their_movements_counts() {
+    const CUSTOMERS: usize = 24;
+    let (world, mut customers) = (Arc::new(world().await), Vec::new());
+    for number in 0..CUSTOMERS {
+        customers.push(world.customer(&format!("c-{number}"), 100).await);
+    }
+    let nodes = world.nodes().await;
+    let tries = customers.into_iter().enumerate().map(|(place, mut seen)| {
+        let node = nodes[place % 2].clone();
+        tokio::spawn(async move {
+            for round in 0..5 {
+                seen.account.lots[0].left -= 2;
+                let order = format!("{place}/{round}");
+                let spent = Movement { order: Some(order.clone()), ..movement(&seen, MoveKind::Redeem, SPENT, 2) };
+                let points = LoyaltyChange {
+                    wallets: vec![seen.clone()],
+                    holds: vec![Hold { state: HoldState::Committed, ..hold(&seen, &order) }],
+                    receipts: vec![receipt(&seen, &order)],
+                    ledger: vec![spent],
+                    replies: vec![reply((place * 5 + round) as u8, at(60))],
+                    ..LoyaltyChange::default()
+                };
+                node.apply(change(points)).await.unwrap();
+                seen.version += 1;
+            }
+        })
+    });
+    futures::future::try_join_all(tries).await.unwrap();
+    assert_eq!(world.audited().await, []);
+    let all = world.store.audit_loyalty(None, None, 100).await.unwrap();
+    assert_eq!((all.wallets, all.entries), (CUSTOMERS as u64, 6 * CUSTOMERS as u64));
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn of_many_who_make_the_same_customer_order_key_or_token_at_once_one_does() {
     let world = Arc::new(world().await);
-    let customer = world.customer("c", 0).await;
+    let (customer, nodes) = (world.customer("c", 0).await, world.nodes().await);
     let made = |what: &'static str| {
-        let (world, customer) = (world.clone(), customer.clone());
+        let (world, customer, nodes) = (world.clone(), customer.clone(), nodes.clone());
         async move {
-            let tries = (0..8).map(|_| {
-                let (world, customer) = (world.clone(), customer.clone());
+            let tries = (0..8).map(|number| {
+                let (world, customer, node) = (world.clone(), customer.clone(), nodes[number % 2].clone());
                 tokio::spawn(async move {
                     let points = match what {
                         "customer" => LoyaltyChange { wallets: vec![wallet(&world, "new")], ..LoyaltyChange::default() },
@@ -425,7 +465,7 @@ async fn of_many_who_make_the_same_customer_order_key_or_token_at_once_one_does(
                         }
                         _ => LoyaltyChange { replies: vec![reply(1, at(60))], ..LoyaltyChange::default() },
                     };
-                    !conflict(world.move_points(points).await)
+                    !conflict(node.apply(change(points)).await)
                 })
             });
             futures::future::try_join_all(tries).await.unwrap().into_iter().filter(|won| *won).count()
@@ -529,10 +569,11 @@ async fn a_promo_code_is_used_once_for_an_order_and_no_oftener_than_was_decided_
     assert_eq!(world.see(LoyaltyLook { who: None, ..look.clone() }).await.promo, uses(3, 0));
     assert_eq!(world.see(LoyaltyLook { promo_code: Some("WINTER".to_owned()), ..look.clone() }).await.promo, uses(0, 0));
     assert_eq!(world.see(LoyaltyLook { merchant: Id::new(Kind::Merchant), ..look }).await.promo, uses(0, 0));
+    let nodes = world.nodes().await;
     let tries = (0..8).map(|number| {
-        let (world, promo) = (world.clone(), used(&two, &format!("p-{number}"), uses(3, 1)));
+        let (node, promo) = (nodes[number % 2].clone(), used(&two, &format!("p-{number}"), uses(3, 1)));
         tokio::spawn(async move {
-            !conflict(world.move_points(LoyaltyChange { promo: Some(promo), ..LoyaltyChange::default() }).await)
+            !conflict(node.apply(change(LoyaltyChange { promo: Some(promo), ..LoyaltyChange::default() })).await)
         })
     });
     let won = futures::future::try_join_all(tries).await.unwrap();
