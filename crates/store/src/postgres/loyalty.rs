@@ -217,7 +217,7 @@ async fn taken(
             replies.0.push(place);
             replies.1.push(Uuid::from_bytes(reply.key));
         }
-        for token in &points.token {
+        if let Some(token) = &points.token {
             tokens.0.push(place);
             tokens.1.push(Uuid::from_bytes(token.key));
         }
