@@ -119,10 +119,10 @@ pub(crate) async fn take(engine: &Arc<Engine>, link: &Link, command: &Command, j
             Outcome { counts: false, ..Outcome::again(engine.clock.now() + SignedDuration::from_secs(5), why) }
         }
         // It earned nothing, so there is nothing to take back.
-        Err(LoyaltyError::ReceiptNotFound) => Outcome::ended(CommandState::Done, Some("the order had no points".to_owned()), "ok"),
-        Err(error) => {
-            Outcome::ended(CommandState::Dead, Some(error.says(uzel_model::words::Language::En)), "dead")
+        Err(LoyaltyError::ReceiptNotFound) => {
+            Outcome::ended(CommandState::Done, Some("the order had no points".to_owned()), "ok")
         }
+        Err(error) => Outcome::ended(CommandState::Dead, Some(error.says(uzel_model::words::Language::En)), "dead"),
     }
 }
 
@@ -221,8 +221,7 @@ async fn earn(
         }
     };
     let hold = hold.or_else(|| quoted.map(|hold| hold.id.to_string())).unwrap_or_default();
-    let commit =
-        CommitAsk { hold, order: job.order.clone(), receipt_number: job.number.clone(), promo_code: None };
+    let commit = CommitAsk { hold, order: job.order.clone(), receipt_number: job.number.clone(), promo_code: None };
     let referrer = engine.referrer(ground, seen.wallet.as_ref()).await?;
     let decided = decide::commit(ground, &seen, referrer.as_ref(), &commit, None)?;
     Ok((decided, None))
