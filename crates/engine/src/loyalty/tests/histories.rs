@@ -119,11 +119,14 @@ async fn compare(engine: &Engine, merchant: Id, model: &mut Model, whole: bool) 
     let filter = JournalFilter { merchant: Some(merchant), limit: 100_000, ..JournalFilter::default() };
     let mut ids: Vec<Id> = engine.store.journal(filter).await.unwrap().into_iter().map(|row| row.id).collect();
     ids.sort_unstable();
+    let mut latest = 0;
     for id in ids {
         let entry = engine.store.entry(id).await.unwrap().unwrap();
         let asked: Value = serde_json::from_slice(&entry.request.body).unwrap();
         let answer: Value = serde_json::from_str(entry.answer.lines().next().unwrap()).unwrap();
-        let (op, now) = (&asked["op"], entry.request.received_at.as_millisecond());
+        // Decided at some moment after it was asked, and not before what stands.
+        latest = entry.request.received_at.as_millisecond().max(latest);
+        let (op, now) = (&asked["op"], latest);
         let text = |name: &str| op[name].as_str().unwrap_or_default();
         let number = |value: &Value| value.as_i64().unwrap_or(-1);
         if answer["error"].is_string() || model.has(text("order"), text("commit")) {

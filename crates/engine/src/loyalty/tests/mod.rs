@@ -84,15 +84,14 @@ async fn a_known_key_gets_the_same_bytes_and_another_body_under_it_is_refused() 
     assert!(!engine.loyalty_refund(under("k2", "out/9/sig"), refund(), SOON).await.unwrap().repeated);
 }
 
-#[tokio::test]
-async fn a_quote_that_cannot_be_decided_in_time_lets_the_sale_go_on_and_a_commit_says_to_try_again() {
-    let (engine, merchant) = hub(json!({})).await;
-    let of = || ask(&engine, merchant, json!({}));
-    let quoted = engine.loyalty_quote(of(), quote_of(Kind::Redeem, "C", "A", 1_000), Duration::ZERO).await.unwrap();
-    let quoted = body(&quoted);
-    assert_eq!((&quoted["canRedeem"], &quoted["finalPayable"], &quoted["holdId"]), (&json!(false), &json!(1_000), &Value::Null));
-    let commit = engine.loyalty_commit(of(), commit_of(&json!("hld_x"), "A"), Duration::ZERO).await;
-    assert!(matches!(commit, Err(LoyaltyError::Again(_))), "{commit:?}");
+#[test]
+fn a_quote_that_cannot_be_decided_in_time_lets_the_sale_go_on() {
+    let quote = quote_of(Kind::Redeem, "C", "A", 1_000);
+    let answer = decide::nothing_now(&quote, Language::Ru);
+    assert_eq!((&answer["canRedeem"], &answer["finalPayable"], &answer["holdId"]), (&json!(false), &json!(1_000), &Value::Null));
+    assert_eq!(answer["message"], "Скидка баллами сейчас недоступна. Продолжайте без неё.");
+    let earn = decide::nothing_now(&QuoteAsk { kind: Kind::Earn, ..quote }, Language::En);
+    assert_eq!((&earn["canEarn"], &earn["pointsToEarn"]), (&json!(false), &json!(0)));
 }
 
 #[tokio::test]
