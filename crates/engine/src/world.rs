@@ -275,7 +275,7 @@ impl World {
                     Ok(recipient) => world.recipients.push(Arc::new(recipient)),
                     Err(why) => world.broken.push((row.id, why)),
                 },
-                Kind::Programme => match LoyaltyProgramme::open(row, merchant, world.home_zone(merchant), vault) {
+                Kind::Programme => match LoyaltyProgramme::open(row, merchant, world.zone_of(merchant), vault) {
                     Ok(programme) => drop(world.programmes.insert(merchant, Arc::new(programme))),
                     Err(broken) => world.broken.push(broken),
                 },
@@ -428,7 +428,7 @@ impl World {
         if let Some(link) = self.links.get(&source) {
             return Some(Origin::of(link));
         }
-        let programme = self.programmes.get(&merchant).filter(|programme| programme.id == source)?;
+        let programme = self.programmes.get(&merchant).filter(|programme| programme.id.as_bytes() == source.as_bytes())?;
         let (_, merchant) = self.merchants.get(&merchant)?;
         let outlet = outlet.and_then(|outlet| self.outlets.get(&outlet)).map(|(_, _, outlet)| outlet);
         let zone = outlet.and_then(|outlet| TimeZone::get(&outlet.zone).ok());
@@ -437,12 +437,6 @@ impl World {
             outlet_name: outlet.map_or(&merchant.name, |outlet| &outlet.name),
             slug: loyalty::SOURCE,
         })
-    }
-
-    /// The zone of the merchant's first outlet.
-    fn home_zone(&self, merchant: Id) -> TimeZone {
-        let first = self.outlets.iter().filter(|(_, (of, ..))| *of == merchant).min_by_key(|(id, _)| **id);
-        first.and_then(|(_, (_, _, outlet))| TimeZone::get(&outlet.zone).ok()).unwrap_or(TimeZone::UTC)
     }
 
     /// The slugs of an event's merchant and outlet.

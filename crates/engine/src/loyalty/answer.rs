@@ -5,14 +5,7 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::json;
 use tokio::sync::Mutex;
-use uzel_model::{
-    Id,
-    check::Fault,
-    id::Kind as IdKind,
-    loyalty::Wallet,
-    phone,
-    signature::fingerprint,
-};
+use uzel_model::{Id, check::Fault, id::Kind as IdKind, loyalty::Wallet, phone, signature::fingerprint};
 use uzel_store::{Change, Entry, KeptReply, LedgerFilter, LoyaltyLook, LoyaltySeen, Source, StoreError, Who};
 
 use super::{
@@ -223,12 +216,7 @@ pub(super) fn whole_ms(at: Timestamp) -> Timestamp {
 }
 
 /// What stands around a question.
-pub(super) fn ground<'a>(
-    engine: &Engine,
-    world: &'a World,
-    programme: &'a LoyaltyProgramme,
-    ask: &'a LoyaltyAsk,
-) -> Ground<'a> {
+pub(super) fn ground<'a>(engine: &Engine, world: &'a World, programme: &'a LoyaltyProgramme, ask: &'a LoyaltyAsk) -> Ground<'a> {
     let now = whole_ms(engine.clock.now());
     let outlet = ask.outlet.and_then(|id| world.outlets.get(&id)).filter(|(of, ..)| *of == ask.merchant);
     let outlet = outlet.map(|(_, _, outlet)| outlet);
@@ -339,9 +327,7 @@ impl Engine {
                 let named = ask.promo_code.clone().or_else(|| seen.hold.as_ref()?.promo_code.clone());
                 let again = match &named {
                     // Only now it is known which code the quote had named.
-                    Some(code) if ask.promo_code.is_none() => {
-                        Some(self.store.loyalty(with_promo(ground, look, code)).await?)
-                    }
+                    Some(code) if ask.promo_code.is_none() => Some(self.store.loyalty(with_promo(ground, look, code)).await?),
                     _ => None,
                 };
                 let seen = again.as_ref().unwrap_or(seen);
@@ -352,7 +338,7 @@ impl Engine {
     }
 
     /// Who brought a customer, where their first receipt gives points for it.
-    async fn referrer(&self, ground: &Ground<'_>, wallet: Option<&Wallet>) -> Result<Option<Wallet>, LoyaltyError> {
+    pub(super) async fn referrer(&self, ground: &Ground<'_>, wallet: Option<&Wallet>) -> Result<Option<Wallet>, LoyaltyError> {
         let brought_by = wallet.filter(|wallet| wallet.receipts == 0).and_then(|wallet| wallet.referred_by);
         let Some(id) = brought_by.filter(|_| ground.rule.referral.is_some()) else { return Ok(None) };
         let look = LoyaltyLook { who: Some(Who::Id(id)), ..LoyaltyLook::new(ground.merchant, ground.now) };

@@ -26,7 +26,11 @@ pub enum LoyaltyError {
     /// The promo code cannot be used any more: try again without it.
     PromoUnavailable,
     /// More movements than the programme takes for likely.
-    Fraud { scope: &'static str, count: i64, limit: i64 },
+    Fraud {
+        scope: &'static str,
+        count: i64,
+        limit: i64,
+    },
     /// The key stands for a call with another body.
     KeyReused,
     /// The customer, phone or order is another's.

@@ -10,10 +10,7 @@ use uzel_model::{
 };
 use uzel_store::{LoyaltySeen, PromoUse};
 
-use super::{
-    Cause, Decided, Ground, Purse, body,
-    purse::Life,
-};
+use super::{Cause, Decided, Ground, Purse, body, purse::Life};
 use crate::loyalty::{CommitAsk, Committed, LoyaltyError, PromoCode, PromoLimit, PromoStatus};
 
 /// Decides a commit. `promo_code`: the one that was named, by the commit or else by the quote; its uses were looked at. `referrer`:

@@ -6,7 +6,7 @@ use uzel_model::{
     Id,
     event::kind,
     id::Kind as IdKind,
-    loyalty::{Held, Hold, HoldState, Kind, LevelMetric, Purchase, Refused, Standing, Wallet},
+    loyalty::{Held, Hold, HoldState, Kind, LevelMetric, Offer, Purchase, Refused, Standing, Wallet},
     words::Language,
 };
 use uzel_store::{LoyaltySeen, Progress, SpentToken};
@@ -69,7 +69,11 @@ pub(crate) fn quote(
     let id = Id::new(IdKind::Hold);
     let keeps = offer.as_ref().map_or_else(|refused| refused.keeps_hold(), |_| true);
     let (count, message) = match offer {
-        Ok(offer) => (offer.points, offer.says(ask.kind, points.unit, ground.language, ground.currency)),
+        Ok(offer) => {
+            // What the order has paid by points before is paid.
+            let offer = Offer { payable: payable - offer.points, ..offer };
+            (offer.points, offer.says(ask.kind, points.unit, ground.language, ground.currency))
+        }
         Err(refused) => (0, said(refused, ask.kind, ground.language)),
     };
     let answer = answer(ask.kind, count, payable - count, keeps.then_some(id), message);
