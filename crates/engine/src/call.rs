@@ -30,7 +30,7 @@ use crate::{
     endpoint::deliver,
     flow::Ground,
     lane::Lane,
-    lost,
+    lost, loyalty,
     outward::Call,
     read,
     recipient::{chat, tell},
@@ -222,6 +222,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
             }
             None => match &command.job {
                 Job::Chat { of, turn } => (chat::take_up(engine, &link, &command, of, turn, &mut change).await, None),
+                Job::Points { points } => (loyalty::take_points(engine, &link, &command, points).await, None),
                 _ => (make(engine, &link, &command, &call, &mut change).await, chain),
             },
         },
@@ -232,12 +233,17 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
         chain.follow(engine, &link, &command, has_tried, &mut outcome, &mut change);
     }
     let mut exchanges = call.into_exchanges();
-    if exchanges.is_empty() && outcome.state == CommandState::Done && !matches!(command.job, Job::Chat { .. }) {
+    if exchanges.is_empty() && outcome.state == CommandState::Done && calls(&command.job) {
         let told = told_nobody(&link, &command, engine.clock.now());
         log_text(engine, &command, told.id);
         exchanges.push(told);
     }
     finish(engine, &link, &command, outcome, has_tried, exchanges, change).await;
+}
+
+/// Whether a job calls somebody, and so must have left a trace.
+fn calls(job: &Job) -> bool {
+    !matches!(job, Job::Chat { .. } | Job::Points { .. })
 }
 
 /// Writes what a try came to, with its exchanges.
@@ -422,6 +428,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
         },
         Job::Deliver { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "webhooks go to endpoints only")),
         Job::Chat { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "a chat is not called")),
+        Job::Points { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "points are booked by the hub itself")),
     }
 }
 

@@ -5,6 +5,7 @@
 mod balance;
 mod http;
 mod lanes;
+mod loyalty;
 mod process;
 
 use std::{
@@ -90,6 +91,7 @@ pub struct Metrics {
     pub breakers_open: Family<ProviderLabel, Gauge>,
     balances: balance::Balances,
     pub http: http::Http,
+    loyalty: loyalty::Loyalty,
     /// The last question to the store was answered.
     pub store_up: Gauge,
     pub store_size_bytes: Gauge,
@@ -120,6 +122,7 @@ impl Default for Metrics {
             breakers_open: Family::default(),
             balances: balance::Balances::default(),
             http: http::Http::default(),
+            loyalty: loyalty::Loyalty::default(),
             store_up: Gauge::default(),
             store_size_bytes: Gauge::default(),
             nodes: Gauge::default(),
@@ -163,6 +166,7 @@ impl Default for Metrics {
         );
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
         metrics.balances.register(registry);
+        metrics.loyalty.register(registry);
         registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
         registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());

@@ -352,7 +352,7 @@ impl Engine {
     }
 
     /// Who brought a customer, where their first receipt gives points for it.
-    async fn referrer(&self, ground: &Ground<'_>, wallet: Option<&Wallet>) -> Result<Option<Wallet>, LoyaltyError> {
+    pub(super) async fn referrer(&self, ground: &Ground<'_>, wallet: Option<&Wallet>) -> Result<Option<Wallet>, LoyaltyError> {
         let brought_by = wallet.filter(|wallet| wallet.receipts == 0).and_then(|wallet| wallet.referred_by);
         let Some(id) = brought_by.filter(|_| ground.rule.referral.is_some()) else { return Ok(None) };
         let look = LoyaltyLook { who: Some(Who::Id(id)), ..LoyaltyLook::new(ground.merchant, ground.now) };
