@@ -208,3 +208,31 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
     assert_eq!(shop.world.api("/api/v1/merchants/m/customers").await.as_array().unwrap().len(), 2);
     shop.is_sound().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_line_brings_shows_gives_and_proves() {
+    let binary = Binary::new(&[]);
+    binary.write("setup.toml", "[[merchant]]\nslug = \"m\"\ncountry = \"RU\"\n[[programme]]\nmerchant = \"m\"\nunit = \"rouble\"\n");
+    assert_eq!(binary.uzel(&["apply", "setup.toml"]).code, 0);
+    binary.write("old.csv", "customer,phone,balance\nC-1,+79991234567,150\nC/2 +,,7\n");
+    let dry = binary.uzel(&["loyalty", "import", "old.csv", "--merchant", "m", "--dry-run"]);
+    assert_eq!((dry.code, dry.out.trim()), (0, "would be brought: 2 new customers, 0 changed, 0 as they were, 157 points"), "{}", dry.err);
+    let brought = binary.asked(&["loyalty", "import", "old.csv", "--merchant", "m"]);
+    assert_eq!((&brought["taken"], &brought["made"], &brought["points"]), (&json!(true), &json!(2), &json!(157)));
+    assert_eq!(binary.asked(&["loyalty", "import", "old.csv", "--merchant", "m"])["same"], 2);
+    let given = binary.asked(&["loyalty", "adjust", "--merchant", "m", "C/2 +", "-5", "--reason", "a mistake"]);
+    assert_eq!((&given["points"], &given["balance"]), (&json!(-5), &json!(2)));
+    let shown = binary.asked(&["loyalty", "customer", "--merchant", "m", "C/2 +"]);
+    assert_eq!((&shown["customer"], &shown["balance"]), (&json!("C/2 +"), &json!(2)));
+    let ledger = binary.uzel(&["loyalty", "ledger", "--merchant", "m", "--customer", "C-1"]);
+    assert!(ledger.code == 0 && ledger.out.contains("150") && ledger.out.contains("import"), "{}{}", ledger.out, ledger.err);
+    let proof = binary.uzel(&["loyalty", "audit"]);
+    assert_eq!((proof.code, proof.out.trim()), (0, "2 customers, 3 movements: all as it must be"), "{}", proof.err);
+
+    binary.write("wrong.csv", "customer,balance\nC-9,1.5\n");
+    let wrong = binary.uzel(&["loyalty", "import", "wrong.csv", "--merchant", "m"]);
+    assert!(wrong.code == 1 && wrong.out.contains("line 2, balance: must be a whole number of points"), "{}{}", wrong.out, wrong.err);
+    assert!(wrong.out.contains("nothing was brought"), "{}", wrong.out);
+    let missing = binary.uzel(&["loyalty", "customer", "--merchant", "m", "C-9"]);
+    assert!(missing.code == 1 && missing.err.contains("no such customer"), "{}", missing.err);
+}
