@@ -32,6 +32,8 @@ pub mod kind {
     pub const CALL_CHECK_ENDED: &str = "call_check.ended";
     /// A person came to a chat with the merchant, wants no more messages there, or cannot be written to any more.
     pub const CHAT_CHANGED: &str = "chat.changed";
+    /// An outside loyalty programme says that something has happened to an account: a hint to ask for it again.
+    pub const LOYALTY_ACCOUNT_CHANGED: &str = "loyalty.account_changed";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
 
     /// All of them, for checking what a flow listens to.
@@ -51,6 +53,7 @@ pub mod kind {
         CHAT_CHANGED,
         REVIEW_CHANGED,
         REVIEW_LEFT,
+        LOYALTY_ACCOUNT_CHANGED,
         CONNECTION_DISABLED,
     ];
 }

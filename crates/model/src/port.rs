@@ -2,12 +2,15 @@
 //! several steps is several rows.
 
 mod account;
+pub mod loyalty;
 
 use std::borrow::Cow;
 
 pub use account::{Account, CallCheck, CallCheckState, CallChecks, Limit, Standing, StopList, Stopped};
 use async_trait::async_trait;
 use jiff::SignedDuration;
+pub use loyalty::Loyalty;
+use loyalty::{Accrual, Redemption, Reversal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,6 +70,38 @@ pub enum Job {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         after_look_up: bool,
     },
+    /// Tell an outside loyalty programme of a purchase that earns ([`Loyalty::accrue`]).
+    Accrue {
+        #[serde(flatten)]
+        accrual: Box<Accrual>,
+        /// The programme knows our ids ([`Loyalty::repeatable`]).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
+    },
+    /// Take the points of what was given at a till while the programme did not answer ([`Loyalty::redeem`]).
+    Redeem {
+        #[serde(flatten)]
+        redemption: Box<Redemption>,
+        /// As of an accrual.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
+    },
+    /// Find out whether points were taken for a sale that never was, and have them given back ([`Loyalty::operation`]).
+    Release {
+        /// Our id of the redemption.
+        operation: String,
+        /// The sale's points stay taken if this hold was committed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<String>,
+    },
+    /// Take back an operation at an outside loyalty programme ([`Loyalty::reverse`]).
+    Reverse {
+        #[serde(flatten)]
+        reversal: Box<Reversal>,
+        /// As of an accrual.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
+    },
 }
 
 /// Another way to reach one of the merchant's people.
@@ -86,6 +121,10 @@ impl Job {
             Self::Chat { .. } => "chat",
             Self::LookUp { .. } => "look_up",
             Self::Deliver { .. } => "deliver",
+            Self::Accrue { .. } => "accrue",
+            Self::Redeem { .. } => "redeem",
+            Self::Release { .. } => "release",
+            Self::Reverse { .. } => "reverse",
         }
     }
 
@@ -109,14 +148,20 @@ impl Job {
             }
             // It says what the event says.
             Self::Deliver { .. } => {}
+            // They name an account at the programme, and nobody by name or phone.
+            Self::Accrue { .. } | Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. } => {}
         }
     }
 
     /// Whether it may be sent again when nobody knows what became of it.
     pub fn repeatable(&self) -> bool {
         match self {
-            Self::Send { repeatable, .. } | Self::Tell { repeatable, .. } => *repeatable,
-            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } => true,
+            Self::Send { repeatable, .. }
+            | Self::Tell { repeatable, .. }
+            | Self::Accrue { repeatable, .. }
+            | Self::Redeem { repeatable, .. }
+            | Self::Reverse { repeatable, .. } => *repeatable,
+            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Release { .. } => true,
         }
     }
 
@@ -125,7 +170,7 @@ impl Job {
         match self {
             Self::Send { to, .. } => Some(to),
             // The merchant's own people are no guests: no word of a guest's stands against it.
-            Self::Tell { .. } | Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } => None,
+            _ => None,
         }
     }
 
@@ -133,8 +178,13 @@ impl Job {
     pub fn message(&self) -> Option<(&Address, &Content)> {
         match self {
             Self::Send { to, content, .. } | Self::Tell { to, content, .. } => Some((to, content)),
-            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } => None,
+            _ => None,
         }
+    }
+
+    /// Whether it is for an outside loyalty programme.
+    pub fn is_loyalty(&self) -> bool {
+        matches!(self, Self::Accrue { .. } | Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. })
     }
 
     /// What the command's way out is: an endpoint, or a connection.
