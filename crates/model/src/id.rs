@@ -36,6 +36,16 @@ pub enum Kind {
     Review,
     /// A code by which somebody proves an address.
     Code,
+    /// A merchant's loyalty programme.
+    Programme,
+    /// A customer of a programme, with their points.
+    Customer,
+    /// What a quote holds.
+    Hold,
+    /// What was committed of an order.
+    Receipt,
+    /// A movement of points.
+    Points,
 }
 
 const KINDS: &[(Kind, &str)] = &[
@@ -53,6 +63,11 @@ const KINDS: &[(Kind, &str)] = &[
     (Kind::Review, "rev"),
     (Kind::Code, "cod"),
     (Kind::Audit, "aud"),
+    (Kind::Programme, "prg"),
+    (Kind::Customer, "cus"),
+    (Kind::Hold, "hld"),
+    (Kind::Receipt, "rct"),
+    (Kind::Points, "pts"),
 ];
 
 const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";

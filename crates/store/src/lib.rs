@@ -13,6 +13,7 @@ mod figures;
 mod generate;
 mod heard;
 mod lost;
+mod loyalty;
 #[cfg(feature = "memory")]
 mod memory;
 mod numbers;
@@ -38,6 +39,10 @@ pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, Feed
 pub use figures::{EventFigure, Figures, FiguresOf, MessageFigure};
 pub use generate::{Generator, Past, Text};
 pub use heard::Heard;
+pub use loyalty::{
+    KeptReply, LedgerFilter, LoyaltyAudit, LoyaltyChange, LoyaltyLook, LoyaltySeen, Progress, PromoUse, PromoUses, SpentToken,
+    WalletFilter, Who,
+};
 #[cfg(feature = "memory")]
 pub use memory::Memory;
 pub use postgres::{Migration, Postgres, PostgresOptions};
@@ -51,7 +56,11 @@ pub use setup::{Audit, AuditFilter, Begun, KeptAnswer, KeyRow, Setup, SetupRow, 
 pub use sqlite::{Copied, Sqlite};
 pub use stats::{Lane, LaneStats, Spread, Stats};
 use tokio::sync::{Notify, broadcast, watch as watched};
-use uzel_model::{Event, Id, Job, Request, Timestamp, connector::StatusNews};
+use uzel_model::{
+    Event, Id, Job, Request, Timestamp,
+    connector::StatusNews,
+    loyalty::{self as points, Wallet},
+};
 pub use view::{Counts, Direction, Health, JournalFilter, JournalRow, Timeline, TimelineCommand};
 pub use watch::{OpenBreaker, Refusal, Rhythm, WrongKey};
 
@@ -325,6 +334,8 @@ pub struct Change {
     pub left_review: Option<LeftReview>,
     pub review_reply: Option<ReviewReply>,
     pub notices: Vec<Notice>,
+    /// Points that move.
+    pub loyalty: Option<Box<LoyaltyChange>>,
     /// Exchanges outside any command (polls, checks).
     pub exchanges: Vec<Exchange>,
     /// People are told of these by this change; that they were told before is a conflict.
@@ -695,6 +706,25 @@ pub trait Store: Send + Sync {
     /// Erases a portion of what is kept of a merchant's person: first what is found by the phone, then whatever else names it.
     /// Numbers, times and ids stay; an opt-out stays under the phone's keyed hash.
     async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError>;
+    /// What a decision about points needs, as it stood at one moment.
+    async fn loyalty(&self, _look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
+        Err(StoreError::Failed("no points here".to_owned()))
+    }
+    /// Movements of points, newest first.
+    async fn ledger(&self, _filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {
+        Err(StoreError::Failed("no points here".to_owned()))
+    }
+    async fn wallets(&self, _filter: WalletFilter) -> Result<Vec<Wallet>, StoreError> {
+        Err(StoreError::Failed("no points here".to_owned()))
+    }
+    /// Wallets to which time has something to do, the longest due first.
+    async fn wallets_due(&self, _now: Timestamp, _limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        Ok(Vec::new())
+    }
+    /// Holds wallets after this one against the ledger, up to so many.
+    async fn audit_loyalty(&self, _merchant: Option<Id>, _after: Option<Id>, _limit: usize) -> Result<LoyaltyAudit, StoreError> {
+        Err(StoreError::Failed("no points here".to_owned()))
+    }
     /// What it counts while it writes; `None` where it counts nothing.
     fn stats(&self) -> Option<Arc<Stats>> {
         None

@@ -1,9 +1,10 @@
 //! What a customer has: lots of points, each with the time from which and until which it can be spent.
 
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 
 /// Points of one earning.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lot {
     /// The store's number: older lots have smaller ones.
     pub id: i64,
@@ -11,6 +12,7 @@ pub struct Lot {
     pub left: i64,
     /// From when on it can be spent; until then it is promised only.
     pub active_at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<Timestamp>,
 }
 
@@ -21,14 +23,14 @@ impl Lot {
 }
 
 /// So many points of a lot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     pub lot: i64,
     pub points: i64,
 }
 
 /// A customer's points. What was taken back beyond what was there is a debt, which the next points pay.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Account {
     pub lots: Vec<Lot>,
     pub debt: i64,

@@ -6,6 +6,7 @@
 //! receipt, one receipt may redeem and earn, weekdays are the outlet's.
 
 mod account;
+mod book;
 mod programme;
 mod quote;
 mod receipt;
@@ -13,6 +14,7 @@ mod receipt;
 mod tests;
 
 pub use account::{Account, Lot, Taken};
+pub use book::{Book, Entry, Held, Hold, HoldState, Move, MoveKind, OrderReceipt, Wallet};
 pub use programme::{Benefit, Condition, Level, LevelMetric, Levels, Programme, Promotion, Rates, Rule, Unit};
 pub use quote::{Kind, Offer, Purchase, Refused, Standing};
 pub use receipt::{Receipt, Refund};

@@ -1,6 +1,8 @@
 //! What a purchase may spend and earn.
 
 use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::{
     Unit,
@@ -9,7 +11,8 @@ use super::{
 use crate::words::Language;
 
 /// Which way points go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     Redeem,
     Earn,

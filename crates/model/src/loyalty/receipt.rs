@@ -1,7 +1,9 @@
 //! What an order has moved, and what refunds take back of it.
 
+use serde::{Deserialize, Serialize};
+
 /// What was committed for an order.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// What points were counted of.
     pub eligible: i64,

@@ -1,0 +1,230 @@
+//! What the desk keeps: wallets, holds, receipts and the ledger. The store writes them whole; the desk decides what is in them.
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::{Account, Kind, Receipt, Taken};
+use crate::Id;
+
+/// A customer of a merchant's programme: all that a decision about them reads, in one row.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Wallet {
+    pub id: Id,
+    pub merchant: Id,
+    /// How often it has been written. A change that was decided on another version is a conflict; 0: it is new.
+    #[serde(skip)]
+    pub version: i64,
+    /// The merchant's own id of the customer (`customerId`), unique with the merchant.
+    pub customer: String,
+    /// In E.164, unique with the merchant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A level that a person or a promo code gave, whatever was bought.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub level: Option<String>,
+    /// Who brought them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub referred_by: Option<Id>,
+    /// Receipts so far.
+    #[serde(default)]
+    pub receipts: u32,
+    pub account: Account,
+    /// Number of the newest lot.
+    pub last_lot: i64,
+    /// Up to when what time does to lots stands in the ledger.
+    pub booked_at: Timestamp,
+    /// Quotes that stand.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub holds: Vec<Held>,
+    /// Movements of the last 24 hours, and the last of each kind.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub moves: Vec<Move>,
+    pub made_at: Timestamp,
+}
+
+impl Wallet {
+    /// What can be spent, as the ledger has it.
+    pub fn balance(&self) -> i64 {
+        self.account.balance(self.booked_at)
+    }
+
+    /// What was earned and cannot be spent yet, as the ledger has it.
+    pub fn promised(&self) -> i64 {
+        self.account.promised(self.booked_at)
+    }
+
+    /// When time does the next thing to it: a lot can be spent, or expires, or a hold ends.
+    pub fn next_at(&self) -> Option<Timestamp> {
+        let lots = self.account.lots.iter().filter(|lot| lot.left > 0);
+        let lots = lots.flat_map(|lot| [Some(lot.active_at), lot.expires_at]).flatten().filter(|at| *at > self.booked_at);
+        lots.chain(self.holds.iter().filter_map(|hold| hold.until)).min()
+    }
+}
+
+/// A quote that stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub hold: Id,
+    pub kind: Kind,
+    pub points: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// Points that went one way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Move {
+    pub kind: Kind,
+    pub points: i64,
+    pub at: Timestamp,
+}
+
+/// What a quote holds, until it is committed, cancelled or over.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    pub id: Id,
+    pub merchant: Id,
+    /// The customer.
+    pub wallet: Id,
+    /// As of [`Wallet::version`].
+    #[serde(skip)]
+    pub version: i64,
+    pub state: HoldState,
+    pub kind: Kind,
+    pub order: String,
+    pub points: i64,
+    /// After promotions, in units.
+    pub total: i64,
+    pub eligible: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlet: Option<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staff: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promo_code: Option<String>,
+    pub at: Timestamp,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// What the quote was answered with, for the same token again.
+    pub answer: serde_json::Value,
+}
+
+/// What became of a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HoldState {
+    Pending,
+    Committed,
+    Cancelled,
+    Expired,
+}
+
+/// What was committed of an order: one for each order, for ever.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OrderReceipt {
+    pub id: Id,
+    pub merchant: Id,
+    pub order: String,
+    /// The customer.
+    pub wallet: Id,
+    /// As of [`Wallet::version`].
+    #[serde(skip)]
+    pub version: i64,
+    pub sums: Receipt,
+    /// What was taken of lots and not given back yet, in the order in which it was taken.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spent: Vec<Taken>,
+    /// The lot that was earned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lot: Option<i64>,
+    /// The holds that it came of.
+    pub holds: Vec<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlet: Option<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staff: Option<String>,
+    pub at: Timestamp,
+}
+
+/// Where points lie: each movement takes them from one place to another, so that all together always come to nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Book {
+    /// The customer's, to be spent.
+    Spendable,
+    /// The customer's, not to be spent yet.
+    Promised,
+    /// The merchant's: points that were given, or taken back.
+    Issued,
+    /// The merchant's: points that were spent, or given back.
+    Redeemed,
+    /// The merchant's: points that expired.
+    Expired,
+}
+
+/// Why points moved. The first six are the platform's own words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum MoveKind {
+    Earn,
+    Redeem,
+    Refund,
+    /// By a person with a reason, or by an import.
+    Adjust,
+    /// By a promo code.
+    Campaign,
+    /// For bringing somebody, or being brought.
+    Referral,
+    /// Points that were promised can be spent now.
+    Activate,
+    Expire,
+}
+
+/// One movement of points. It is never changed, only countered by another.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    pub id: Id,
+    pub merchant: Id,
+    /// The customer.
+    pub wallet: Id,
+    pub kind: MoveKind,
+    pub from: Book,
+    pub to: Book,
+    /// More than none.
+    pub points: i64,
+    /// What the customer can spend after it.
+    pub balance: i64,
+    /// What it follows from: `receipt/rct_…`, `person/key_…`, `promo/CODE`, `import`, `time`.
+    pub cause: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub order: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outlet: Option<Id>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub staff: Option<String>,
+    /// What a person gave as the reason.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What was put into which lot, or taken of it; what is missing to `points` moved the debt.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lots: Vec<Taken>,
+    pub at: Timestamp,
+}
+
+impl Entry {
+    /// What it does to a book.
+    pub fn effect(&self, book: Book) -> i64 {
+        match (self.from == book, self.to == book) {
+            (true, false) => -self.points,
+            (false, true) => self.points,
+            _ => 0,
+        }
+    }
+}
