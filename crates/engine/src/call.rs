@@ -20,7 +20,10 @@ use uzel_model::{
     connector::ChatTurn,
     id::Kind,
     phone,
-    port::{Found, Messages, Sent},
+    port::{
+        Found, Messages, Sent,
+        loyalty::{Declined, Operation},
+    },
     schedule::backoff,
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Step, StoreError};
@@ -31,6 +34,7 @@ use crate::{
     flow::Ground,
     lane::Lane,
     lost,
+    loyalty::club_jobs,
     outward::Call,
     read,
     recipient::{chat, tell},
@@ -232,7 +236,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
         chain.follow(engine, &link, &command, has_tried, &mut outcome, &mut change);
     }
     let mut exchanges = call.into_exchanges();
-    if exchanges.is_empty() && outcome.state == CommandState::Done && !matches!(command.job, Job::Chat { .. }) {
+    if exchanges.is_empty() && outcome.state == CommandState::Done && command.job.message().is_some() {
         let told = told_nobody(&link, &command, engine.clock.now());
         log_text(engine, &command, told.id);
         exchanges.push(told);
@@ -386,10 +390,12 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
+        Ok(Made::Told(told)) => club_jobs::ended(engine, link, command, told, change),
         Err(error) => match lost::once_more(engine, link, command, &error).await {
             Some(outcome) => outcome,
             None => {
                 let outcome = failed(engine, link, command, error.clone(), change);
+                club_jobs::given_up(engine, link, command, &outcome, change);
                 tell::elsewhere(engine, link, command, &error, outcome, change)
             }
         },
@@ -420,12 +426,17 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
         },
         Job::Deliver { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "webhooks go to endpoints only")),
         Job::Chat { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "a chat is not called")),
+        Job::Accrue { .. } | Job::Redeem { .. } | Job::Release { .. } | Job::Reverse { .. } => {
+            club_jobs::make(link, &command.job, &client).await.map(Made::Told)
+        }
     }
 }
 
 enum Made {
     Sent(Sent),
     Found(Found),
+    /// What a loyalty programme has to say.
+    Told(Result<Operation, Declined>),
 }
 
 /// A look-up ended: the event gets its phone and the flows run, or one more call is queued.

@@ -3,6 +3,7 @@
 //! What stands on the road in takes no lock and allocates nothing.
 
 mod balance;
+mod club;
 mod http;
 mod lanes;
 mod process;
@@ -64,6 +65,7 @@ pub struct Metrics {
     pub oldest_waiting_seconds: Gauge,
     pub breakers_open: Family<ProviderLabel, Gauge>,
     balances: balance::Balances,
+    pub(crate) clubs: club::Clubs,
     pub http: http::Http,
     /// The last question to the store was answered.
     pub store_up: Gauge,
@@ -94,6 +96,7 @@ impl Default for Metrics {
             oldest_waiting_seconds: Gauge::default(),
             breakers_open: Family::default(),
             balances: balance::Balances::default(),
+            clubs: club::Clubs::default(),
             http: http::Http::default(),
             store_up: Gauge::default(),
             store_size_bytes: Gauge::default(),
@@ -138,6 +141,7 @@ impl Default for Metrics {
         );
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
         metrics.balances.register(registry);
+        metrics.clubs.register(registry);
         registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
         registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());

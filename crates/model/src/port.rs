@@ -92,7 +92,7 @@ pub enum Job {
         operation: String,
         /// The sale's points stay taken if this hold was committed.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        hold: Option<String>,
+        hold: Option<Id>,
     },
     /// Take back an operation at an outside loyalty programme ([`Loyalty::reverse`]).
     Reverse {

@@ -8,7 +8,7 @@ use uzel_model::{
     port::{
         Loyalty,
         loyalty::{
-            Account, AccountKey, Accrual, Offline, Operation, OperationKind, OperationState, Redemption, Reversal, Terms, Told,
+            Account, AccountKey, Accrual, Operation, OperationKind, OperationState, Redemption, Reversal, Told,
         },
     },
 };
@@ -22,12 +22,6 @@ const NOBODY: &str = "0";
 
 #[async_trait]
 impl Loyalty for Jowi {
-    fn terms(&self) -> Terms {
-        let limit_minor = i64::from(self.offline_limit_sum) * 100;
-        let offline = (limit_minor > 0).then_some(Offline { limit_minor, hours: self.offline_hours });
-        Terms { patience_ms: self.patience_ms, offline }
-    }
-
     fn repeatable(&self) -> bool {
         true
     }
@@ -206,6 +200,7 @@ mod tests {
             account: "acc-000123".to_owned(),
             receipt: "shop-1/2026-01-05/148".to_owned(),
             points: 10_000,
+            worth_minor: 1_000_000,
             sum_minor: 5_000_000,
             confirmation: None,
         };

@@ -44,22 +44,6 @@ pub(crate) struct Jowi {
     #[garde(inner(length(chars, min = 1, max = 100)))]
     #[schemars(length(min = 1, max = 100))]
     restaurant_id: Option<String>,
-    /// Milliseconds for which the till waits for JOWi Club. Then the sale goes on without points.
-    #[serde(default = "patience_ms")]
-    #[garde(range(min = 100, max = 3_000))]
-    #[schemars(range(min = 100, max = 3_000))]
-    patience_ms: u32,
-    /// The most in sums that one guest may pay by points while JOWi Club does not answer. 0: no points are spent then. What turns
-    /// out not to have been there is your loss.
-    #[serde(default)]
-    #[garde(range(min = 0, max = 10_000_000))]
-    #[schemars(range(min = 0, max = 10_000_000))]
-    offline_limit_sum: u32,
-    /// For such a purchase the balance must have been heard within so many hours.
-    #[serde(default = "offline_hours")]
-    #[garde(range(min = 1, max = 168))]
-    #[schemars(range(min = 1, max = 168))]
-    offline_hours: u32,
     /// Calls a second at the most; JOWi publishes no limit.
     #[serde(default = "calls_per_s")]
     #[garde(range(min = 1, max = 1_000))]
@@ -80,14 +64,6 @@ pub(crate) struct Jowi {
     #[garde(length(chars, min = 1))]
     #[schemars(length(min = 1))]
     token_url: String,
-}
-
-fn patience_ms() -> u32 {
-    800
-}
-
-fn offline_hours() -> u32 {
-    24
 }
 
 fn calls_per_s() -> u32 {

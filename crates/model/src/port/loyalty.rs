@@ -15,8 +15,6 @@ pub type Told<T> = Result<Result<T, Declined>, CallError>;
 /// An outside loyalty programme.
 #[async_trait]
 pub trait Loyalty: Send + Sync {
-    /// What the merchant allows at a till.
-    fn terms(&self) -> Terms;
     /// Whether an operation may be sent again when nobody knows what became of it: the provider knows our ids.
     fn repeatable(&self) -> bool {
         false
@@ -33,24 +31,6 @@ pub trait Loyalty: Send + Sync {
     async fn operation(&self, client: &Client<'_>, operation: &str) -> Told<Operation>;
     /// Takes an operation back whole.
     async fn reverse(&self, client: &Client<'_>, reversal: &Reversal) -> Told<Operation>;
-}
-
-/// What a merchant allows at a till.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// How long a cashier waits for the programme.
-    pub patience_ms: u32,
-    /// Points may be spent while the programme does not answer; `None`: never.
-    pub offline: Option<Offline>,
-}
-
-/// How far a merchant goes while the programme does not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Offline {
-    /// The most that one account may take off until it is settled, in minor units.
-    pub limit_minor: i64,
-    /// The balance must have been heard within so many hours.
-    pub hours: u32,
 }
 
 /// How a guest is named at a till.
@@ -134,6 +114,8 @@ pub struct Redemption {
     pub receipt: String,
     /// How many; above zero.
     pub points: i64,
+    /// What they take off, in minor units.
+    pub worth_minor: i64,
     /// The whole receipt before points, in minor units.
     pub sum_minor: i64,
     /// What the guest says or shows, where the programme asks for it.

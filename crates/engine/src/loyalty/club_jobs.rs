@@ -1,0 +1,179 @@
+//! What outside loyalty programmes are told later: purchases that earn, points given while a programme did not answer, and what is to
+//! be given back.
+//!
+//! An accrual is sent until it is known to be done, always under one id. A redemption that is unclear is never sent again on the
+//! quiet: it is asked for, and taken back where it was done for no sale.
+
+use jiff::{SignedDuration, Timestamp};
+use uzel_model::{
+    CallError, Client, Id, Job,
+    id::Kind,
+    port::{
+        Loyalty,
+        loyalty::{Accrual, Declined, Operation, OperationState, Redemption, Reversal, Told, Why},
+    },
+    price,
+    schedule::backoff,
+};
+use uzel_store::{Change, Command, CommandState, Contact, NewCommand, Notice};
+
+use super::club;
+use crate::{Engine, Link, call::Outcome};
+
+/// What a programme has not decided is looked at again, ever more seldom.
+const UNDECIDED_MAX: SignedDuration = SignedDuration::from_mins(10);
+/// After this what is still undecided goes to a person.
+const HORIZON: SignedDuration = SignedDuration::from_hours(72);
+/// A redemption may still arrive for so long after it was sent: until then "not found" is no answer.
+const MAY_ARRIVE: SignedDuration = SignedDuration::from_mins(10);
+
+/// A purchase that earns.
+pub(crate) fn accrue(link: &Link, accrual: Accrual, now: Timestamp, trace: &str) -> NewCommand {
+    let key = accrual.operation.clone();
+    let job = Job::Accrue { accrual: Box::new(accrual), repeatable: is_repeatable(link) };
+    command(link, job, &key, now, trace)
+}
+
+/// Points that were given while the programme did not answer.
+pub(crate) fn settle(link: &Link, redemption: Redemption, now: Timestamp, trace: &str) -> NewCommand {
+    let key = redemption.operation.clone();
+    let job = Job::Redeem { redemption: Box::new(redemption), repeatable: is_repeatable(link) };
+    command(link, job, &key, now, trace)
+}
+
+/// Points that may have been taken, and are to be given back then unless the hold was committed.
+pub(crate) fn release(link: &Link, operation: &str, hold: Option<Id>, due_at: Timestamp, trace: &str) -> NewCommand {
+    let job = Job::Release { operation: operation.to_owned(), hold };
+    command(link, job, operation, due_at, trace)
+}
+
+/// An operation that is to be taken back.
+pub(crate) fn reverse(link: &Link, operation: &str, reason: &str, now: Timestamp, trace: &str) -> NewCommand {
+    let job = Job::Reverse { reversal: Box::new(Reversal::of(operation, reason)), repeatable: is_repeatable(link) };
+    command(link, job, operation, now, trace)
+}
+
+fn is_repeatable(link: &Link) -> bool {
+    link.connector.loyalty().is_some_and(Loyalty::repeatable)
+}
+
+/// What is done about one operation goes one after another.
+fn command(link: &Link, job: Job, operation: &str, due_at: Timestamp, trace: &str) -> NewCommand {
+    let command = Command {
+        id: Id::new(Kind::Command),
+        merchant: link.merchant,
+        connection: link.id,
+        flow: None,
+        event: None,
+        job,
+        due_at,
+        latest_at: None,
+        source: link.id,
+        attempts: 0,
+        contact: Contact::default(),
+        lease: 0,
+        trace: trace.to_owned(),
+    };
+    let subject = format!("loyalty/{operation}");
+    NewCommand { command, ordering_key: format!("{}/{operation}", link.id), subject, held: None, slot: None }
+}
+
+/// Makes the call that a job asks for.
+pub(crate) async fn make(link: &Link, job: &Job, client: &Client<'_>) -> Told<Operation> {
+    let port = club::port(link)?;
+    match job {
+        Job::Accrue { accrual, .. } => port.accrue(client, accrual).await,
+        Job::Redeem { redemption, .. } => port.redeem(client, redemption).await,
+        Job::Release { operation, .. } => port.operation(client, operation).await,
+        Job::Reverse { reversal, .. } => port.reverse(client, reversal).await,
+        _ => Err(CallError::refused(uzel_model::Refusal::Ours, "no_job", "this is nothing for a loyalty programme")),
+    }
+}
+
+/// What follows from the programme's answer.
+pub(crate) fn ended(
+    engine: &Engine,
+    link: &Link,
+    command: &Command,
+    told: Result<Operation, Declined>,
+    change: &mut Change,
+) -> Outcome {
+    let outcome = match told {
+        Ok(operation) => found(engine, link, command, operation, change),
+        Err(declined) => refused(engine, command, declined),
+    };
+    given_up(engine, link, command, &outcome, change);
+    if let (Job::Redeem { redemption, .. }, CommandState::Done) = (&command.job, outcome.state) {
+        engine.metrics.clubs.offline(link.provider.id, "settled", redemption.worth_minor);
+    }
+    outcome
+}
+
+fn found(engine: &Engine, link: &Link, command: &Command, operation: Operation, change: &mut Change) -> Outcome {
+    let done = |reason: Option<&str>| Outcome {
+        provider_id: Some(operation.id.clone()),
+        ..Outcome::ended(CommandState::Done, reason.map(str::to_owned), "ok")
+    };
+    let now = engine.clock.now();
+    match (&command.job, operation.state) {
+        (_, OperationState::Pending) => again(engine, command, "the programme has not decided it yet"),
+        (Job::Release { operation: id, .. }, OperationState::Committed) => {
+            change.commands.push(reverse(link, id, "the sale did not take place", now, &command.trace));
+            done(Some("the points were taken for no sale: they are given back"))
+        }
+        (Job::Release { .. }, OperationState::Reversed | OperationState::Failed) => done(Some("no points are taken")),
+        (_, OperationState::Committed) => done(None),
+        (_, OperationState::Reversed) => done(Some("it was taken back since")),
+        (_, OperationState::Failed) => dead("the programme says that it failed"),
+    }
+}
+
+fn refused(engine: &Engine, command: &Command, declined: Declined) -> Outcome {
+    let nothing_there = declined.why == Why::NotFound;
+    match &command.job {
+        Job::Release { .. } if nothing_there && engine.clock.now() < command.due_at + MAY_ARRIVE => {
+            again(engine, command, "the programme knows nothing of it yet")
+        }
+        Job::Release { .. } | Job::Reverse { .. } if nothing_there => {
+            Outcome::ended(CommandState::Done, Some("the programme knows nothing of it: there is nothing to take back".to_owned()), "ok")
+        }
+        _ => dead(&declined.reason),
+    }
+}
+
+fn dead(reason: &str) -> Outcome {
+    Outcome::ended(CommandState::Dead, Some(reason.to_owned()), "dead")
+}
+
+fn again(engine: &Engine, command: &Command, reason: &str) -> Outcome {
+    let now = engine.clock.now();
+    if now > command.due_at.saturating_add(HORIZON).unwrap_or(Timestamp::MAX) {
+        return dead(&format!("given up after {} h: {reason}", HORIZON.as_hours()));
+    }
+    Outcome::again(now + backoff(command.attempts, UNDECIDED_MAX, engine.clock.chance()), reason.to_owned())
+}
+
+/// What will not be done any more is a person's to do, and points that were given and are not there are the merchant's loss.
+pub(crate) fn given_up(engine: &Engine, link: &Link, command: &Command, outcome: &Outcome, change: &mut Change) {
+    if outcome.state != CommandState::Dead {
+        return;
+    }
+    let why = outcome.reason.as_deref().unwrap_or_default();
+    let text = match &command.job {
+        Job::Accrue { accrual, .. } => format!("points for receipt {} were not added: {why}", accrual.receipt),
+        Job::Redeem { redemption, .. } => {
+            let lost = redemption.worth_minor;
+            engine.metrics.clubs.offline(link.provider.id, "lost", lost);
+            format!(
+                "points given without a connection for receipt {} were not there, a loss of {}: {why}",
+                redemption.receipt,
+                price::text(lost.saturating_mul(10_000))
+            )
+        }
+        Job::Release { operation, .. } => format!("whether points of operation {operation} were taken is not known: {why}"),
+        Job::Reverse { reversal, .. } => format!("operation {} was not taken back: {why}", reversal.of),
+        _ => return,
+    };
+    let text = link.without_secrets(&format!("{}: {text}", link.provider.name));
+    change.notices.push(Notice { merchant: link.merchant, connection: link.id, kind: "loyalty".to_owned(), text });
+}
