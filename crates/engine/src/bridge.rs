@@ -21,7 +21,7 @@ pub enum Which {
 }
 
 /// When the secrets were issued.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Issued {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_at: Option<Timestamp>,
@@ -146,6 +146,15 @@ impl Engine {
             }
         }
     }
+}
+
+/// The secrets of an outlet's row, the current one first.
+pub(crate) fn secrets(row: &SetupRow, vault: &Vault) -> Result<Vec<Secret>, String> {
+    let (Some(sealed), Some(merchant)) = (&row.sealed, row.merchant) else { return Ok(Vec::new()) };
+    let plain = vault.unseal_settings(merchant, row.id, sealed);
+    let plain = plain.map_err(|error| format!("its bridge secrets cannot be read: {error}"))?;
+    let secrets: Secrets = serde_json::from_value(plain.into()).unwrap_or_default();
+    Ok([secrets.current, secrets.next].into_iter().flatten().map(Secret::new).collect())
 }
 
 fn outlet_row(setup: &Setup, outlet: Id) -> Result<SetupRow, Unchanged> {

@@ -20,9 +20,10 @@ use uzel_store::Setup;
 
 use crate::{
     Endpoint, Vault,
-    bridge::Issued,
+    bridge::{self, Issued},
     flow::{Flow, FlowDoc},
     keys::ApiKey,
+    loyalty::LoyaltyProgramme,
     masks::Masks,
     recipient::Recipient,
     review::Maps,
@@ -177,6 +178,10 @@ pub struct World {
     endpoints_of: HashMap<Id, Vec<Arc<Endpoint>>>,
     /// In the order in which they were set up.
     recipients: Vec<Arc<Recipient>>,
+    /// By merchant.
+    programmes: HashMap<Id, Arc<LoyaltyProgramme>>,
+    /// Of outlets, current and next.
+    bridge_secrets: HashMap<Id, Vec<Secret>>,
     /// Flows by their merchant, and connections by merchant and slug: looked up for every event.
     flows_of: HashMap<Id, Vec<Arc<Flow>>>,
     links_of: HashMap<Id, HashMap<String, Arc<Link>>>,
@@ -214,6 +219,10 @@ impl World {
                     if let (Some(merchant), Ok(outlet)) = (row.merchant, serde_json::from_value(row.doc.clone())) {
                         world.outlets.insert(row.id, (merchant, row.slug.clone(), outlet));
                     }
+                    match bridge::secrets(row, vault) {
+                        Ok(secrets) => drop(world.bridge_secrets.insert(row.id, secrets)),
+                        Err(why) => world.broken.push((row.id, why)),
+                    }
                 }
                 _ => {}
             }
@@ -249,6 +258,10 @@ impl World {
                 Kind::Recipient => match Recipient::new(row.id, merchant, row.slug, row.doc) {
                     Ok(recipient) => world.recipients.push(Arc::new(recipient)),
                     Err(why) => world.broken.push((row.id, why)),
+                },
+                Kind::Programme => match LoyaltyProgramme::open(row, merchant, vault) {
+                    Ok(programme) => drop(world.programmes.insert(merchant, Arc::new(programme))),
+                    Err(broken) => world.broken.push(broken),
                 },
                 Kind::Endpoint => match Endpoint::open(row, merchant, vault) {
                     Ok(endpoint) => {
@@ -351,6 +364,22 @@ impl World {
 
     pub(crate) fn flows_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Flow>> {
         self.flows_of.get(&merchant).into_iter().flatten()
+    }
+
+    /// A merchant's loyalty programme.
+    pub fn programme_of(&self, merchant: Id) -> Option<&Arc<LoyaltyProgramme>> {
+        self.programmes.get(&merchant)
+    }
+
+    pub(crate) fn programmes(&self) -> impl Iterator<Item = &Arc<LoyaltyProgramme>> {
+        self.programmes.values()
+    }
+
+    /// The secrets by which a bridge may sign: the outlet's current and next, or, where it has neither, the merchant's.
+    pub fn bridge_secrets(&self, merchant: Id, outlet: Option<Id>) -> &[Secret] {
+        let of_outlet = outlet.and_then(|outlet| self.bridge_secrets.get(&outlet)).filter(|secrets| !secrets.is_empty());
+        let of_merchant = || self.programmes.get(&merchant).map(|programme| &programme.bridge);
+        of_outlet.or_else(of_merchant).map_or(&[], Vec::as_slice)
     }
 
     /// A merchant's endpoints.

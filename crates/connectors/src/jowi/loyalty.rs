@@ -7,9 +7,7 @@ use uzel_model::{
     CallError, Client, Outgoing, Timestamp,
     port::{
         Loyalty,
-        loyalty::{
-            Account, AccountKey, Accrual, Operation, OperationKind, OperationState, Redemption, Reversal, Told,
-        },
+        loyalty::{Account, AccountKey, Accrual, Operation, OperationKind, OperationState, Redemption, Reversal, Told},
     },
 };
 
@@ -168,9 +166,7 @@ mod tests {
             by_points_minor: 0,
             at: "2026-01-05T09:35:00Z".parse().unwrap(),
             lines: vec![uzel_model::port::loyalty::Line {
-                name: "Плов".to_owned(),
-                quantity_milli: 2_000,
-                sum_minor: 8_000_000,
+                name: "Плов".to_owned(), quantity_milli: 2_000, sum_minor: 8_000_000
             }],
         }
     }

@@ -209,7 +209,17 @@ mod tests {
     #[test]
     fn what_is_neither_yes_nor_no_is_an_error_of_its_class() {
         let class = |status: u16, body: &str, writes: bool| answer(&reply(status, body), writes).unwrap_err();
-        for body in ["<html>", "", "{}", "[]", "null", "7", r#"{"account":{"account_id":"a"}}"#, r#"{"status":[1]}"#, r#"{"status":true}"#] {
+        for body in [
+            "<html>",
+            "",
+            "{}",
+            "[]",
+            "null",
+            "7",
+            r#"{"account":{"account_id":"a"}}"#,
+            r#"{"status":[1]}"#,
+            r#"{"status":true}"#,
+        ] {
             assert!(matches!(class(200, body, false), CallError::Unreadable(_)), "{body}");
         }
         assert!(matches!(class(404, "<html>no such page</html>", false), CallError::Unreadable(_)), "a proxy knows no accounts");
@@ -240,7 +250,10 @@ mod tests {
         assert_eq!((account.id.as_str(), account.points, account.available), ("123", 15_400, 0));
         assert_eq!((account.accrual_bps, account.redeem_max_bps, account.point_minor), (550, 10_000, 150));
         let bare = json!({ "account_id": "a", "balance": { "points": 7 } });
-        assert_eq!(read(bare).map(|account| (account.available, account.point_minor, account.redeem_max_bps)).unwrap(), (7, 100, 10_000));
+        assert_eq!(
+            read(bare).map(|account| (account.available, account.point_minor, account.redeem_max_bps)).unwrap(),
+            (7, 100, 10_000)
+        );
         for odd in [
             json!(null),
             json!([]),

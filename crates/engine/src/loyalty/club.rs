@@ -7,11 +7,10 @@
 use std::{collections::HashMap, panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
 use futures::FutureExt;
-use jiff::SignedDuration;
 use parking_lot::Mutex;
 use tokio::{sync::oneshot, time::Instant};
 use uzel_model::{
-    CallError, Client, Id, Timestamp,
+    CallError, Client, Id,
     port::{
         Loyalty,
         loyalty::{Account, AccountKey, Declined, Operation, OperationState, Redemption, Told},
@@ -114,13 +113,7 @@ enum Got {
 
 impl Engine {
     /// An account as the programme has it now, asked for until then.
-    pub async fn club_account(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        by: AccountKey,
-        trace: &str,
-        until: Instant,
-    ) -> Heard<Account> {
+    pub async fn club_account(self: &Arc<Self>, link: &Arc<Link>, by: AccountKey, trace: &str, until: Instant) -> Heard<Account> {
         match ask(self, link, Ask::Account(by), trace, until).await {
             Heard::Yes(Got::Account(account)) => Heard::Yes(*account),
             Heard::Yes(Got::Operation(_)) => Heard::Nothing(Silence::Unreadable),
@@ -222,9 +215,4 @@ fn silence(error: &CallError) -> Silence {
         CallError::Unauthorized(_) => Silence::Unauthorized,
         CallError::Refused { .. } | CallError::Unreadable(_) => Silence::Unreadable,
     }
-}
-
-/// Whether something heard then is still good.
-pub(super) fn is_fresh(heard_at: Timestamp, hours: u32, now: Timestamp) -> bool {
-    now.duration_since(heard_at) <= SignedDuration::from_hours(i64::from(hours))
 }

@@ -15,7 +15,7 @@ use uzel_model::{
     price,
     schedule::backoff,
 };
-use uzel_store::{Change, Command, CommandState, Contact, NewCommand, Notice};
+use uzel_store::{Change, Command, CommandState, Contact, NewCommand, Notice, StoreError};
 
 use super::club;
 use crate::{Engine, Link, call::Outcome};
@@ -27,34 +27,51 @@ const HORIZON: SignedDuration = SignedDuration::from_hours(72);
 /// A redemption may still arrive for so long after it was sent: until then "not found" is no answer.
 const MAY_ARRIVE: SignedDuration = SignedDuration::from_mins(10);
 
-/// A purchase that earns.
-pub(crate) fn accrue(link: &Link, accrual: Accrual, now: Timestamp, trace: &str) -> NewCommand {
-    let key = accrual.operation.clone();
-    let job = Job::Accrue { accrual: Box::new(accrual), repeatable: is_repeatable(link) };
-    command(link, job, &key, now, trace)
+/// What is told to a programme later.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Later {
+    /// A purchase that earns.
+    Accrue(Accrual),
+    /// Points that were given while the programme did not answer.
+    Settle(Redemption),
+    /// Points that may have been taken, and are to be given back unless this hold was committed by then.
+    Release { operation: String, hold: Option<Id>, due_at: Timestamp },
+    /// An operation that is to be taken back.
+    Reverse { operation: String, reason: String },
 }
 
-/// Points that were given while the programme did not answer.
-pub(crate) fn settle(link: &Link, redemption: Redemption, now: Timestamp, trace: &str) -> NewCommand {
-    let key = redemption.operation.clone();
-    let job = Job::Redeem { redemption: Box::new(redemption), repeatable: is_repeatable(link) };
-    command(link, job, &key, now, trace)
+impl Engine {
+    /// Queues what a programme is told later.
+    pub async fn club_later(&self, link: &Link, later: Later, trace: &str) -> Result<Id, StoreError> {
+        let now = self.clock.now();
+        let new = queued(link, later, now, trace);
+        let id = new.command.id;
+        self.store.apply(Change { commands: vec![new], now: Some(now), ..Change::default() }).await?;
+        self.due.notify_one();
+        Ok(id)
+    }
 }
 
-/// Points that may have been taken, and are to be given back then unless the hold was committed.
-pub(crate) fn release(link: &Link, operation: &str, hold: Option<Id>, due_at: Timestamp, trace: &str) -> NewCommand {
-    let job = Job::Release { operation: operation.to_owned(), hold };
-    command(link, job, operation, due_at, trace)
-}
-
-/// An operation that is to be taken back.
-pub(crate) fn reverse(link: &Link, operation: &str, reason: &str, now: Timestamp, trace: &str) -> NewCommand {
-    let job = Job::Reverse { reversal: Box::new(Reversal::of(operation, reason)), repeatable: is_repeatable(link) };
-    command(link, job, operation, now, trace)
-}
-
-fn is_repeatable(link: &Link) -> bool {
-    link.connector.loyalty().is_some_and(Loyalty::repeatable)
+/// The command that tells it.
+pub(crate) fn queued(link: &Link, later: Later, now: Timestamp, trace: &str) -> NewCommand {
+    let repeatable = link.connector.loyalty().is_some_and(Loyalty::repeatable);
+    match later {
+        Later::Accrue(accrual) => {
+            let operation = accrual.operation.clone();
+            command(link, Job::Accrue { accrual: Box::new(accrual), repeatable }, &operation, now, trace)
+        }
+        Later::Settle(redemption) => {
+            let operation = redemption.operation.clone();
+            command(link, Job::Redeem { redemption: Box::new(redemption), repeatable }, &operation, now, trace)
+        }
+        Later::Release { operation, hold, due_at } => {
+            command(link, Job::Release { operation: operation.clone(), hold }, &operation, due_at, trace)
+        }
+        Later::Reverse { operation, reason } => {
+            let reversal = Box::new(Reversal::of(&operation, &reason));
+            command(link, Job::Reverse { reversal, repeatable }, &operation, now, trace)
+        }
+    }
 }
 
 /// What is done about one operation goes one after another.
@@ -118,7 +135,8 @@ fn found(engine: &Engine, link: &Link, command: &Command, operation: Operation, 
     match (&command.job, operation.state) {
         (_, OperationState::Pending) => again(engine, command, "the programme has not decided it yet"),
         (Job::Release { operation: id, .. }, OperationState::Committed) => {
-            change.commands.push(reverse(link, id, "the sale did not take place", now, &command.trace));
+            let later = Later::Reverse { operation: id.clone(), reason: "the sale did not take place".to_owned() };
+            change.commands.push(queued(link, later, now, &command.trace));
             done(Some("the points were taken for no sale: they are given back"))
         }
         (Job::Release { .. }, OperationState::Reversed | OperationState::Failed) => done(Some("no points are taken")),
@@ -134,9 +152,11 @@ fn refused(engine: &Engine, command: &Command, declined: Declined) -> Outcome {
         Job::Release { .. } if nothing_there && engine.clock.now() < command.due_at + MAY_ARRIVE => {
             again(engine, command, "the programme knows nothing of it yet")
         }
-        Job::Release { .. } | Job::Reverse { .. } if nothing_there => {
-            Outcome::ended(CommandState::Done, Some("the programme knows nothing of it: there is nothing to take back".to_owned()), "ok")
-        }
+        Job::Release { .. } | Job::Reverse { .. } if nothing_there => Outcome::ended(
+            CommandState::Done,
+            Some("the programme knows nothing of it: there is nothing to take back".to_owned()),
+            "ok",
+        ),
         _ => dead(&declined.reason),
     }
 }

@@ -17,16 +17,22 @@ pub struct Lot {
 }
 
 impl Lot {
+    fn taken(&self, points: i64) -> Taken {
+        Taken { lot: self.id, points, expires_at: self.expires_at }
+    }
+
     fn can_be_spent(&self, at: Timestamp) -> bool {
         self.left > 0 && self.active_at <= at && self.expires_at.is_none_or(|end| end > at)
     }
 }
 
-/// So many points of a lot.
+/// So many points of a lot, and what is needed to make it again: a lot of which nothing is left is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
     pub lot: i64,
     pub points: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Timestamp>,
 }
 
 /// A customer's points. What was taken back beyond what was there is a debt, which the next points pay.
@@ -48,10 +54,11 @@ impl Account {
         self.lots.iter().filter(|lot| lot.active_at > at).map(|lot| lot.left).sum()
     }
 
-    /// Adds points. A debt is paid of what can be spent at once; of what comes later when it comes ([`Self::settle`]).
-    pub fn grant(&mut self, lot: Lot, at: Timestamp) {
+    /// Adds points. A debt is paid of what can be spent at once; of what comes later when it comes ([`Self::settle`]). Gives what
+    /// paid it.
+    pub fn grant(&mut self, lot: Lot, at: Timestamp) -> Vec<Taken> {
         self.lots.push(lot);
-        self.settle(at);
+        self.settle(at)
     }
 
     /// Pays a debt of what can be spent now. Gives what was taken of which lot.
@@ -79,7 +86,7 @@ impl Account {
             }
             lot.left -= points;
             wanted -= points;
-            taken.push(Taken { lot: lot.id, points });
+            taken.push(lot.taken(points));
         }
         taken
     }
@@ -96,10 +103,11 @@ impl Account {
             }
             match self.lots.iter_mut().find(|lot| lot.id == taken.lot) {
                 Some(lot) => lot.left += points,
-                None => continue,
+                // It could be spent, so it can be again.
+                None => self.lots.push(Lot { id: taken.lot, left: points, active_at: at, expires_at: taken.expires_at }),
             }
             wanted -= points;
-            given.push(Taken { lot: taken.lot, points });
+            given.push(Taken { points, ..*taken });
         }
         self.settle(at);
         given
@@ -115,7 +123,7 @@ impl Account {
             if points > 0 {
                 lot.left -= points;
                 wanted -= points;
-                taken.push(Taken { lot: own, points });
+                taken.push(lot.taken(points));
             }
         }
         let others = self.take(wanted, at);
@@ -128,6 +136,15 @@ impl Account {
     /// Takes out what has expired. Gives what it was.
     pub fn expire(&mut self, at: Timestamp) -> Vec<Taken> {
         let over = self.lots.iter_mut().filter(|lot| lot.left > 0 && lot.expires_at.is_some_and(|end| end <= at));
-        over.map(|lot| Taken { lot: lot.id, points: std::mem::take(&mut lot.left) }).collect()
+        over.map(|lot| {
+            let points = std::mem::take(&mut lot.left);
+            lot.taken(points)
+        })
+        .collect()
+    }
+
+    /// Forgets lots of which nothing is left.
+    pub fn forget_empty(&mut self) {
+        self.lots.retain(|lot| lot.left > 0);
     }
 }

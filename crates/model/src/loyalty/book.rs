@@ -1,10 +1,10 @@
 //! What the desk keeps: wallets, holds, receipts and the ledger. The store writes them whole; the desk decides what is in them.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Account, Kind, Receipt, Taken};
+use super::{Account, Kind, Lot, Receipt, Taken};
 use crate::Id;
 
 /// A customer of a merchant's programme: all that a decision about them reads, in one row.
@@ -42,6 +42,9 @@ pub struct Wallet {
     /// Movements of the last 24 hours, and the last of each kind.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub moves: Vec<Move>,
+    /// So many days before points expire the customer is told; 0: they are not.
+    #[serde(default)]
+    pub preview_days: u32,
     pub made_at: Timestamp,
 }
 
@@ -56,10 +59,17 @@ impl Wallet {
         self.account.promised(self.booked_at)
     }
 
-    /// When time does the next thing to it: a lot can be spent, or expires, or a hold ends.
+    /// When it is told that a lot will expire.
+    pub fn preview_at(&self, lot: &Lot) -> Option<Timestamp> {
+        let before = SignedDuration::from_hours(24 * i64::from(self.preview_days));
+        lot.expires_at.filter(|_| self.preview_days > 0).and_then(|at| at.checked_sub(before).ok())
+    }
+
+    /// When time does the next thing to it: a lot can be spent, expires or soon will, or a hold ends.
     pub fn next_at(&self) -> Option<Timestamp> {
         let lots = self.account.lots.iter().filter(|lot| lot.left > 0);
-        let lots = lots.flat_map(|lot| [Some(lot.active_at), lot.expires_at]).flatten().filter(|at| *at > self.booked_at);
+        let lots = lots.flat_map(|lot| [Some(lot.active_at), self.preview_at(lot), lot.expires_at]);
+        let lots = lots.flatten().filter(|at| *at > self.booked_at);
         lots.chain(self.holds.iter().filter_map(|hold| hold.until)).min()
     }
 }
@@ -69,6 +79,8 @@ impl Wallet {
 pub struct Held {
     pub hold: Id,
     pub kind: Kind,
+    /// Another quote for it, of the same kind, takes its place.
+    pub order: String,
     pub points: i64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
@@ -96,6 +108,8 @@ pub struct Hold {
     pub kind: Kind,
     pub order: String,
     pub points: i64,
+    /// What the whole order may move this way, what its receipt has moved before included.
+    pub limit: i64,
     /// After promotions, in units.
     pub total: i64,
     pub eligible: i64,
@@ -144,6 +158,9 @@ pub struct OrderReceipt {
     pub lot: Option<i64>,
     /// The holds that it came of.
     pub holds: Vec<Id>,
+    /// The promo code that was used with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promo_code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub number: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]

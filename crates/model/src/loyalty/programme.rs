@@ -283,6 +283,12 @@ impl Programme {
         Purchase { total: (purchase.total - discount).max(0), eligible: purchase.eligible - discount, ..purchase }
     }
 
+    /// What points may pay of a whole order, in units: of a purchase of a customer with so much of the levels' metric.
+    pub fn order_limit(&self, purchase: Purchase<'_>, progress: i64) -> i64 {
+        let purchase = self.promoted(purchase);
+        share(purchase.eligible, self.rates(&purchase, progress).1)
+    }
+
     /// The rates for a purchase of a customer with so much of the levels' metric: to earn, and to pay by points.
     pub(super) fn rates(&self, purchase: &Purchase<'_>, progress: i64) -> (i64, i64) {
         let (mut earn, mut redeem) = (self.earn_bps, self.redeem_limit_bps);

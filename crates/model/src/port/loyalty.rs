@@ -137,11 +137,7 @@ pub struct Reversal {
 impl Reversal {
     /// The one reversal of an operation: asked for twice, it is the same.
     pub fn of(operation: &str, reason: &str) -> Self {
-        Self {
-            operation: operation_id("reversal", operation.as_bytes()),
-            of: operation.to_owned(),
-            reason: reason.to_owned(),
-        }
+        Self { operation: operation_id("reversal", operation.as_bytes()), of: operation.to_owned(), reason: reason.to_owned() }
     }
 }
 

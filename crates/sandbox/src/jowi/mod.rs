@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use self::book::{Book, Refused};
+use crate::Provider;
 use crate::token::Tokens;
 use crate::wire::{self, Answer, Call};
-use crate::Provider;
 
 /// Keys with their secrets: the dossier's vectors.
 const KEYS: [(&str, &str); 2] = [("demo-api-key-0001", "demo-api-secret-0001"), ("abc", "def")];
@@ -181,7 +181,8 @@ fn as_text(value: Value) -> Value {
 impl Jowi {
     fn token(&self, call: &Call) -> Answer {
         let form = Value::Object(wire::object(wire::pairs(&call.body)));
-        let right = form["grant_type"] == "client_credentials" && form["client_id"] == CLIENT.0 && form["client_secret"] == CLIENT.1;
+        let right =
+            form["grant_type"] == "client_credentials" && form["client_id"] == CLIENT.0 && form["client_secret"] == CLIENT.1;
         if !right {
             return Answer::json(401, &json!({"error": "invalid_client"}));
         }

@@ -30,6 +30,7 @@ mod faults;
 mod fixtures;
 mod hostile;
 mod intake;
+mod jowi;
 mod leaky;
 mod limits;
 mod logins;
