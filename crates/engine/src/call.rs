@@ -224,8 +224,9 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
             None if is_forgotten(&link, &command, engine.clock.now()) => {
                 (failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change), chain)
             }
-            None => match &command.job {
-                Job::Chat { of, turn } => (chat::take_up(engine, &link, &command, of, turn, &mut change).await, None),
+            None => match (club_jobs::before(engine, &command).await, &command.job) {
+                (Some(outcome), _) => (outcome, None),
+                (None, Job::Chat { of, turn }) => (chat::take_up(engine, &link, &command, of, turn, &mut change).await, None),
                 _ => (make(engine, &link, &command, &call, &mut change).await, chain),
             },
         },

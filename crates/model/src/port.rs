@@ -10,7 +10,7 @@ pub use account::{Account, CallCheck, CallCheckState, CallChecks, Limit, Standin
 use async_trait::async_trait;
 use jiff::SignedDuration;
 pub use loyalty::Loyalty;
-use loyalty::{Accrual, Redemption, Reversal};
+use loyalty::{AccountKey, Accrual, Redemption, Reversal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -148,8 +148,13 @@ impl Job {
             }
             // It says what the event says.
             Self::Deliver { .. } => {}
+            Self::Accrue { accrual, .. } => {
+                if matches!(&accrual.by, Some(AccountKey::Phone(of)) if phone.is_in(of)) {
+                    accrual.by = None;
+                }
+            }
             // They name an account at the programme, and nobody by name or phone.
-            Self::Accrue { .. } | Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. } => {}
+            Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. } => {}
         }
     }
 

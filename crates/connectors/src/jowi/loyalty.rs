@@ -161,6 +161,7 @@ mod tests {
         Accrual {
             operation: OPERATION.to_owned(),
             account: "acc-000123".to_owned(),
+            by: None,
             receipt: "shop-1/2026-01-05/147".to_owned(),
             sum_minor: 8_000_000,
             by_points_minor: 0,

@@ -13,7 +13,7 @@ use uzel_model::{
     CallError, Client, Id,
     port::{
         Loyalty,
-        loyalty::{Account, AccountKey, Declined, Operation, OperationState, Redemption, Told},
+        loyalty::{Account, AccountKey, Declined, Operation, OperationState, Redemption, Reversal, Told},
     },
 };
 use uzel_store::{Change, Notice};
@@ -104,6 +104,7 @@ impl Clubs {
 enum Ask {
     Account(AccountKey),
     Redeem(Box<Redemption>),
+    Reverse(Box<Reversal>),
 }
 
 enum Got {
@@ -135,6 +136,23 @@ impl Engine {
             Heard::Yes(Got::Operation(operation)) if operation.state == OperationState::Committed => Heard::Yes(operation),
             // Not decided, or told of something that is no redemption any more.
             Heard::Yes(_) => Heard::Nothing(Silence::Unreadable),
+            Heard::No(declined) => Heard::No(declined),
+            Heard::Nothing(silence) => Heard::Nothing(silence),
+        }
+    }
+}
+
+impl Engine {
+    /// Takes an operation back while a till waits.
+    pub(super) async fn club_reverse(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        reversal: Reversal,
+        trace: &str,
+        until: Instant,
+    ) -> Heard<()> {
+        match ask(self, link, Ask::Reverse(Box::new(reversal)), trace, until).await {
+            Heard::Yes(_) => Heard::Yes(()),
             Heard::No(declined) => Heard::No(declined),
             Heard::Nothing(silence) => Heard::Nothing(silence),
         }
@@ -201,6 +219,7 @@ async fn put(link: &Link, ask: Ask, client: &Client<'_>) -> Told<Got> {
     Ok(match ask {
         Ask::Account(by) => port.account(client, &by).await?.map(|account| Got::Account(Box::new(account))),
         Ask::Redeem(redemption) => port.redeem(client, &redemption).await?.map(Got::Operation),
+        Ask::Reverse(reversal) => port.reverse(client, &reversal).await?.map(Got::Operation),
     })
 }
 

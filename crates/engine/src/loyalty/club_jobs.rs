@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
     CallError, Client, Id, Job,
     id::Kind,
+    loyalty::HoldState,
     port::{
         Loyalty,
         loyalty::{Accrual, Declined, Operation, OperationState, Redemption, Reversal, Told, Why},
@@ -15,7 +16,7 @@ use uzel_model::{
     price,
     schedule::backoff,
 };
-use uzel_store::{Change, Command, CommandState, Contact, NewCommand, Notice, StoreError};
+use uzel_store::{Change, Command, CommandState, Contact, LoyaltyLook, NewCommand, Notice, StoreError};
 
 use super::club;
 use crate::{Engine, Link, call::Outcome};
@@ -44,7 +45,7 @@ impl Engine {
     /// Queues what a programme is told later.
     pub async fn club_later(&self, link: &Link, later: Later, trace: &str) -> Result<Id, StoreError> {
         let now = self.clock.now();
-        let new = queued(link, later, now, trace);
+        let new = queued(link, later, None, now, trace);
         let id = new.command.id;
         self.store.apply(Change { commands: vec![new], now: Some(now), ..Change::default() }).await?;
         self.due.notify_one();
@@ -52,30 +53,31 @@ impl Engine {
     }
 }
 
-/// The command that tells it.
-pub(crate) fn queued(link: &Link, later: Later, now: Timestamp, trace: &str) -> NewCommand {
+/// The command that tells it. What is about one order goes one after another: nothing is taken back before it is there.
+pub(crate) fn queued(link: &Link, later: Later, order: Option<&str>, now: Timestamp, trace: &str) -> NewCommand {
     let repeatable = link.connector.loyalty().is_some_and(Loyalty::repeatable);
+    let in_order = |operation: &str| order.map_or_else(|| operation.to_owned(), |order| format!("order/{order}"));
     match later {
         Later::Accrue(accrual) => {
-            let operation = accrual.operation.clone();
-            command(link, Job::Accrue { accrual: Box::new(accrual), repeatable }, &operation, now, trace)
+            let key = in_order(&accrual.operation);
+            command(link, Job::Accrue { accrual: Box::new(accrual), repeatable }, &key, now, trace)
         }
         Later::Settle(redemption) => {
-            let operation = redemption.operation.clone();
-            command(link, Job::Redeem { redemption: Box::new(redemption), repeatable }, &operation, now, trace)
+            let key = in_order(&redemption.operation);
+            command(link, Job::Redeem { redemption: Box::new(redemption), repeatable }, &key, now, trace)
         }
+        // It may have long to wait, and nothing waits for it.
         Later::Release { operation, hold, due_at } => {
             command(link, Job::Release { operation: operation.clone(), hold }, &operation, due_at, trace)
         }
         Later::Reverse { operation, reason } => {
             let reversal = Box::new(Reversal::of(&operation, &reason));
-            command(link, Job::Reverse { reversal, repeatable }, &operation, now, trace)
+            command(link, Job::Reverse { reversal, repeatable }, &in_order(&operation), now, trace)
         }
     }
 }
 
-/// What is done about one operation goes one after another.
-fn command(link: &Link, job: Job, operation: &str, due_at: Timestamp, trace: &str) -> NewCommand {
+fn command(link: &Link, job: Job, key: &str, due_at: Timestamp, trace: &str) -> NewCommand {
     let command = Command {
         id: Id::new(Kind::Command),
         merchant: link.merchant,
@@ -91,15 +93,38 @@ fn command(link: &Link, job: Job, operation: &str, due_at: Timestamp, trace: &st
         lease: 0,
         trace: trace.to_owned(),
     };
-    let subject = format!("loyalty/{operation}");
-    NewCommand { command, ordering_key: format!("{}/{operation}", link.id), subject, held: None, slot: None }
+    let subject = format!("loyalty/{}", command.id);
+    NewCommand { command, ordering_key: format!("{}/{key}", link.id), subject, held: None, slot: None }
+}
+
+/// What is to be known before a call: points whose sale took place stay taken.
+pub(crate) async fn before(engine: &Engine, command: &Command) -> Option<Outcome> {
+    let Job::Release { hold: Some(hold), .. } = &command.job else { return None };
+    let now = engine.clock.now();
+    let look = LoyaltyLook { hold: Some(*hold), ..LoyaltyLook::new(command.merchant, now) };
+    match engine.store.loyalty(look).await {
+        Ok(seen) if seen.hold.as_ref().is_some_and(|hold| hold.state == HoldState::Committed) => {
+            Some(Outcome::ended(CommandState::Done, Some("the sale took place".to_owned()), "ok"))
+        }
+        Ok(_) => None,
+        Err(error) => {
+            let reason = format!("what became of its quote cannot be read: {error}");
+            Some(Outcome { counts: false, ..Outcome::again(now + SignedDuration::from_secs(5), reason) })
+        }
+    }
 }
 
 /// Makes the call that a job asks for.
 pub(crate) async fn make(link: &Link, job: &Job, client: &Client<'_>) -> Told<Operation> {
     let port = club::port(link)?;
     match job {
-        Job::Accrue { accrual, .. } => port.accrue(client, accrual).await,
+        Job::Accrue { accrual, .. } => match accrual.by.as_ref().filter(|_| accrual.account.is_empty()) {
+            Some(by) => match port.account(client, by).await? {
+                Ok(account) => port.accrue(client, &Accrual { account: account.id, by: None, ..(**accrual).clone() }).await,
+                Err(declined) => Ok(Err(declined)),
+            },
+            None => port.accrue(client, accrual).await,
+        },
         Job::Redeem { redemption, .. } => port.redeem(client, redemption).await,
         Job::Release { operation, .. } => port.operation(client, operation).await,
         Job::Reverse { reversal, .. } => port.reverse(client, reversal).await,
@@ -136,7 +161,7 @@ fn found(engine: &Engine, link: &Link, command: &Command, operation: Operation, 
         (_, OperationState::Pending) => again(engine, command, "the programme has not decided it yet"),
         (Job::Release { operation: id, .. }, OperationState::Committed) => {
             let later = Later::Reverse { operation: id.clone(), reason: "the sale did not take place".to_owned() };
-            change.commands.push(queued(link, later, now, &command.trace));
+            change.commands.push(queued(link, later, None, now, &command.trace));
             done(Some("the points were taken for no sale: they are given back"))
         }
         (Job::Release { .. }, OperationState::Reversed | OperationState::Failed) => done(Some("no points are taken")),

@@ -34,7 +34,8 @@ pub trait Loyalty: Send + Sync {
 }
 
 /// How a guest is named at a till.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AccountKey {
     /// E.164.
     Phone(String),
@@ -77,8 +78,11 @@ pub struct Account {
 pub struct Accrual {
     /// Our id of the operation.
     pub operation: String,
-    /// The programme's id of the account.
+    /// The programme's id of the account; empty where it is not known yet.
     pub account: String,
+    /// How the guest is named, where the account is to be asked for first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<AccountKey>,
     /// The receipt, as the merchant knows it.
     pub receipt: String,
     /// What was bought, in minor units.
