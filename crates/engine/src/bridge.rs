@@ -21,7 +21,7 @@ pub enum Which {
 }
 
 /// When the secrets were issued.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Issued {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub current_at: Option<Timestamp>,

@@ -362,7 +362,9 @@ fn is_forgotten(link: &Link, command: &Command, now: Timestamp) -> bool {
 
 /// The zone of the outlet that the visit was to.
 fn command_zone(engine: &Engine, link: &Link, command: &Command) -> jiff::tz::TimeZone {
-    engine.world().links.get(&command.source).map_or_else(|| link.zone.clone(), |source| source.zone.clone())
+    let world = engine.world();
+    let origin = world.origin(command.merchant, command.source, None);
+    origin.map_or_else(|| link.zone.clone(), |origin| origin.zone.into_owned())
 }
 
 async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &Call<'_>, change: &mut Change) -> Outcome {

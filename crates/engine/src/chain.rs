@@ -19,6 +19,7 @@ use crate::{
     call::Outcome,
     flow::{Flow, Place, Way},
     review,
+    world::Origin,
 };
 
 /// A provider that cannot be reached is given up for the next step after so many tries, when its time is over too.
@@ -132,19 +133,19 @@ impl Chain {
             return None;
         }
         let world = engine.world();
-        let source = world.links.get(&command.source)?;
+        let source = world.origin(command.merchant, command.source, self.event.outlet)?;
         let ways = ways(&world, &self.flow);
-        let place = place(&world, source, &self.event, &ways, engine.clock.now());
+        let place = place(&world, &source, &self.event, &ways, engine.clock.now());
         Some(self.flow.next(self.number, command, &self.event, place, at))
     }
 }
 
-fn place<'a>(world: &'a World, source: &'a Link, event: &Event, ways: &'a [Option<Way>], now: Timestamp) -> Place<'a> {
+fn place<'a>(world: &'a World, source: &'a Origin<'a>, event: &Event, ways: &'a [Option<Way>], now: Timestamp) -> Place<'a> {
     Place {
         zone: &source.zone,
-        outlet: &source.outlet_name,
+        outlet: source.outlet_name,
         outlet_slug: world.slugs(event).1,
-        source: &source.slug,
+        source: source.slug,
         public_url: world.public_url.as_deref(),
         ways,
         now,
@@ -154,14 +155,13 @@ fn place<'a>(world: &'a World, source: &'a Link, event: &Event, ways: &'a [Optio
 /// What would go after a command, step by step, where each before it reached nobody.
 pub(crate) fn preview(world: &World, event: &Event, command: &Command) -> Vec<Value> {
     let mut steps = Vec::new();
-    let (Some(flow), Some(source)) = (command.flow.and_then(|id| world.flow(id)), world.links.get(&command.source)) else {
-        return steps;
-    };
+    let source = world.origin(command.merchant, command.source, event.outlet);
+    let (Some(flow), Some(source)) = (command.flow.and_then(|id| world.flow(id)), source) else { return steps };
     let ways = ways(world, flow);
     let mut before = command.clone();
     while let Some(number) = world.links.get(&before.connection).and_then(|link| flow.place_of(&link.slug)) {
         let at = before.due_at.saturating_add(flow.steps[number].after).unwrap_or(Timestamp::MAX);
-        let place = place(world, source, event, &ways, before.due_at);
+        let place = place(world, &source, event, &ways, before.due_at);
         let (next, skipped) = flow.next(number, &before, event, place, at);
         steps.extend(skipped.into_iter().map(|why| json!({ "skipped": why })));
         let Some(NewCommand { command: next, .. }) = next else { break };

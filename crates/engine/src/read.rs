@@ -16,9 +16,10 @@ use uzel_store::{Change, Command, Contact, Entry, EntryState, Mark, NewCommand, 
 use crate::{
     Engine, Link, ProviderLabel, World, chain, consent, endpoint,
     flow::{Decision, Place},
-    lost, recipient, review,
+    lost, loyalty, recipient, review,
     status::{self, Known},
     trace, window,
+    world::Origin,
 };
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
@@ -156,6 +157,7 @@ fn read(world: &World, entry: &Entry, known: &Known, now: Timestamp) -> Change {
     match world.links.get(&entry.connection) {
         _ if entry.is_erased() => mark.notes.push(ERASED.to_owned()),
         _ if entry.provider == review::SOURCE => review::follow(world, entry, now, &mut mark, &mut change),
+        _ if entry.provider == loyalty::SOURCE => loyalty::follow(world, entry, now, &mut mark, &mut change),
         None => {
             mark.state = EntryState::Dead;
             mark.notes.push("its connection does not exist or cannot be used".to_owned());
@@ -297,7 +299,9 @@ fn event(world: &World, link: &Link, entry: &Entry, happening: Happening, now: T
 
 /// Whether any flow would do something with the phone, or any endpoint is told of it.
 fn wanted(world: &World, event: &Event) -> bool {
-    world.flows_of(event.merchant).any(|flow| flow.listens(event)) || endpoint::wanted(world, event)
+    world.flows_of(event.merchant).any(|flow| flow.listens(event))
+        || endpoint::wanted(world, event)
+        || world.links.get(&event.connection).is_some_and(|link| loyalty::wanted(world, link, event))
 }
 
 pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: Timestamp) -> NewCommand {
@@ -320,16 +324,29 @@ pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: 
     NewCommand { command, ordering_key, subject: event.subject.clone(), held: None, slot: None }
 }
 
-/// What the flows make of an event, one command each at the most.
+/// What the flows make of an event of a connection, one command each at the most; and the points that it earns.
 pub(crate) fn decide(world: &World, link: &Link, event: &Event, now: Timestamp, notes: &mut Vec<String>) -> Vec<NewCommand> {
+    let mut commands = decide_at(world, &Origin::of(link), event, now, notes);
+    commands.extend(loyalty::earns(world, link, event, now));
+    commands
+}
+
+/// What the flows make of an event from there.
+pub(crate) fn decide_at(
+    world: &World,
+    origin: &Origin<'_>,
+    event: &Event,
+    now: Timestamp,
+    notes: &mut Vec<String>,
+) -> Vec<NewCommand> {
     let mut commands = Vec::new();
     for flow in world.flows_of(event.merchant).filter(|flow| flow.listens(event)) {
         let ways = chain::ways(world, flow);
         let place = Place {
-            zone: &link.zone,
-            outlet: &link.outlet_name,
+            zone: &origin.zone,
+            outlet: origin.outlet_name,
             outlet_slug: world.slugs(event).1,
-            source: &link.slug,
+            source: origin.slug,
             public_url: world.public_url.as_deref(),
             ways: &ways,
             now,

@@ -1,6 +1,7 @@
 //! What is set up, as the loops use it: read-only, replaced whole when something changes.
 
 use std::{
+    borrow::Cow,
     collections::{HashMap, VecDeque},
     sync::Arc,
 };
@@ -23,7 +24,7 @@ use crate::{
     bridge::{self, Issued},
     flow::{Flow, FlowDoc},
     keys::ApiKey,
-    loyalty::LoyaltyProgramme,
+    loyalty::{self, LoyaltyProgramme},
     masks::Masks,
     recipient::Recipient,
     review::Maps,
@@ -153,6 +154,21 @@ impl Link {
     }
 }
 
+/// Where an event comes from, as flows see it.
+#[derive(Debug, Clone)]
+pub(crate) struct Origin<'a> {
+    pub(crate) zone: Cow<'a, TimeZone>,
+    pub(crate) outlet_name: &'a str,
+    /// Of the connection.
+    pub(crate) slug: &'a str,
+}
+
+impl<'a> Origin<'a> {
+    pub(crate) fn of(link: &'a Link) -> Self {
+        Self { zone: Cow::Borrowed(&link.zone), outlet_name: &link.outlet_name, slug: &link.slug }
+    }
+}
+
 /// A row as stored, for people.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -259,7 +275,7 @@ impl World {
                     Ok(recipient) => world.recipients.push(Arc::new(recipient)),
                     Err(why) => world.broken.push((row.id, why)),
                 },
-                Kind::Programme => match LoyaltyProgramme::open(row, merchant, vault) {
+                Kind::Programme => match LoyaltyProgramme::open(row, merchant, world.home_zone(merchant), vault) {
                     Ok(programme) => drop(world.programmes.insert(merchant, Arc::new(programme))),
                     Err(broken) => world.broken.push(broken),
                 },
@@ -407,6 +423,28 @@ impl World {
     /// The connection or endpoint that a command goes to.
     pub(crate) fn way_out(&self, id: Id) -> Option<&Link> {
         self.links.get(&id).or_else(|| self.endpoints.get(&id).map(|endpoint| &endpoint.link)).map(Arc::as_ref)
+    }
+
+    /// Where an event of a merchant comes from: a connection, or its programme at an outlet.
+    pub(crate) fn origin(&self, merchant: Id, source: Id, outlet: Option<Id>) -> Option<Origin<'_>> {
+        if let Some(link) = self.links.get(&source) {
+            return Some(Origin::of(link));
+        }
+        let programme = self.programmes.get(&merchant).filter(|programme| programme.id == source)?;
+        let (_, merchant) = self.merchants.get(&merchant)?;
+        let outlet = outlet.and_then(|outlet| self.outlets.get(&outlet)).map(|(_, _, outlet)| outlet);
+        let zone = outlet.and_then(|outlet| TimeZone::get(&outlet.zone).ok());
+        Some(Origin {
+            zone: zone.map_or(Cow::Borrowed(&programme.zone), Cow::Owned),
+            outlet_name: outlet.map_or(&merchant.name, |outlet| &outlet.name),
+            slug: loyalty::SOURCE,
+        })
+    }
+
+    /// The zone of the merchant's first outlet.
+    fn home_zone(&self, merchant: Id) -> TimeZone {
+        let first = self.outlets.iter().filter(|(_, (of, ..))| *of == merchant).min_by_key(|(id, _)| **id);
+        first.and_then(|(_, (_, _, outlet))| TimeZone::get(&outlet.zone).ok()).unwrap_or(TimeZone::UTC)
     }
 
     /// The slugs of an event's merchant and outlet.

@@ -35,6 +35,21 @@ pub mod kind {
     /// An outside loyalty programme says that something has happened to an account: a hint to ask for it again.
     pub const LOYALTY_ACCOUNT_CHANGED: &str = "loyalty.account_changed";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
+    /// A till was told what points may pay, or how many will be earned.
+    pub const LOYALTY_QUOTED: &str = "loyalty.quoted";
+    /// Points were spent or earned with an order.
+    pub const LOYALTY_COMMITTED: &str = "loyalty.committed";
+    /// Points went back with a refund.
+    pub const LOYALTY_REFUNDED: &str = "loyalty.refunded";
+    /// Earned points can be spent later.
+    pub const LOYALTY_EARN_SCHEDULED: &str = "loyalty.earn.scheduled";
+    /// Now they can.
+    pub const LOYALTY_EARN_ACTIVATED: &str = "loyalty.earn.activated";
+    /// Points will expire soon.
+    pub const LOYALTY_TTL_PREVIEW: &str = "loyalty.points_ttl.preview";
+    pub const LOYALTY_EXPIRED: &str = "loyalty.expired";
+    /// Points were given or taken by a person, an import or a referral.
+    pub const LOYALTY_ADJUSTED: &str = "loyalty.adjusted";
 
     /// All of them, for checking what a flow listens to.
     pub const ALL: &[&str] = &[
@@ -55,6 +70,14 @@ pub mod kind {
         REVIEW_LEFT,
         LOYALTY_ACCOUNT_CHANGED,
         CONNECTION_DISABLED,
+        LOYALTY_QUOTED,
+        LOYALTY_COMMITTED,
+        LOYALTY_REFUNDED,
+        LOYALTY_EARN_SCHEDULED,
+        LOYALTY_EARN_ACTIVATED,
+        LOYALTY_TTL_PREVIEW,
+        LOYALTY_EXPIRED,
+        LOYALTY_ADJUSTED,
     ];
 }
 

@@ -52,6 +52,8 @@ pub struct Erased {
     pub commands: u64,
     pub exchanges: u64,
     pub contacts: u64,
+    /// Customers' names, phones and numbers. Their points stay.
+    pub wallets: u64,
     pub refusals: u64,
     /// Calls under way and entries that nobody has read, which are left: come again later.
     pub busy: u64,
@@ -68,6 +70,7 @@ impl Erased {
         self.commands += other.commands;
         self.exchanges += other.exchanges;
         self.contacts += other.contacts;
+        self.wallets += other.wallets;
         self.refusals += other.refusals;
         self.busy += other.busy;
     }

@@ -1,8 +1,11 @@
 //! Points: what the loyalty desk reads for one decision, and what a decision writes. The words are `uzel_model::loyalty`'s.
 
+use std::collections::HashSet;
+
 use uzel_model::{
     Id, Timestamp,
-    loyalty::{Entry, Hold, OrderReceipt, Wallet},
+    loyalty::{Book, Entry, Hold, HoldState, MoveKind, OrderReceipt, Wallet},
+    signature::fingerprint,
 };
 
 /// Whose wallet.
@@ -163,4 +166,147 @@ pub struct LoyaltyAudit {
     pub findings: Vec<(Id, String)>,
     /// Where the next portion begins after; nothing at the end.
     pub next: Option<Id>,
+}
+
+impl LoyaltyChange {
+    /// What no two changes may write at once: ids, keys, and hashes of what is unique with a merchant.
+    pub(crate) fn keys(&self) -> impl Iterator<Item = [u8; 16]> {
+        let unique = |what: &str, merchant: &Id, value: &str| {
+            fingerprint([what.as_bytes(), merchant.as_bytes().as_slice(), value.as_bytes()])
+        };
+        let wallets = self.wallets.iter().flat_map(move |wallet| {
+            let phone = wallet.phone.as_ref().map(|phone| unique("phone", &wallet.merchant, phone));
+            [Some(*wallet.id.as_bytes()), Some(unique("customer", &wallet.merchant, &wallet.customer)), phone]
+        });
+        let holds = self.holds.iter().map(|hold| Some(*hold.id.as_bytes()));
+        let receipts = self.receipts.iter().flat_map(move |receipt| {
+            [Some(*receipt.id.as_bytes()), Some(unique("order", &receipt.merchant, &receipt.order))]
+        });
+        let replies = self.replies.iter().map(|reply| Some(reply.key));
+        let token = self.token.iter().map(|token| Some(token.key));
+        wallets.chain(holds).chain(receipts).chain(replies).chain(token).flatten()
+    }
+
+    /// Whether it writes one thing twice, which is a conflict with itself.
+    pub(crate) fn is_twofold(&self) -> bool {
+        let mut seen = HashSet::new();
+        !self.keys().all(|key| seen.insert(key))
+    }
+}
+
+/// The numbers by which words are stored: their places in these lists.
+const STATES: [HoldState; 4] = [HoldState::Pending, HoldState::Committed, HoldState::Cancelled, HoldState::Expired];
+const BOOKS: [Book; 5] = [Book::Spendable, Book::Promised, Book::Issued, Book::Redeemed, Book::Expired];
+const MOVES: [MoveKind; 8] = [
+    MoveKind::Earn,
+    MoveKind::Redeem,
+    MoveKind::Refund,
+    MoveKind::Adjust,
+    MoveKind::Campaign,
+    MoveKind::Referral,
+    MoveKind::Activate,
+    MoveKind::Expire,
+];
+
+fn place<T: PartialEq>(list: &[T], word: &T) -> u8 {
+    list.iter().position(|known| known == word).unwrap_or_default() as u8
+}
+
+pub(crate) fn state_number(state: HoldState) -> u8 {
+    place(&STATES, &state)
+}
+
+pub(crate) fn book_number(book: Book) -> u8 {
+    place(&BOOKS, &book)
+}
+
+pub(crate) fn book(number: u8) -> Book {
+    BOOKS.get(usize::from(number)).copied().unwrap_or(Book::Issued)
+}
+
+pub(crate) fn move_number(kind: MoveKind) -> u8 {
+    place(&MOVES, &kind)
+}
+
+pub(crate) fn move_kind(number: u8) -> MoveKind {
+    MOVES.get(usize::from(number)).copied().unwrap_or(MoveKind::Adjust)
+}
+
+/// What movements come to in [`Progress`], as SQL of both stores: earned and spent.
+pub(crate) const PROGRESS: &str = "coalesce(sum(CASE WHEN kind NOT IN (0, 2) THEN 0 WHEN from_book = 2 THEN points
+        WHEN to_book = 2 THEN -points ELSE 0 END), 0),
+    coalesce(sum(CASE WHEN kind NOT IN (1, 2) THEN 0 WHEN to_book = 3 THEN points WHEN from_book = 3 THEN -points ELSE 0 END), 0)";
+
+impl Progress {
+    #[cfg(feature = "memory")]
+    pub(crate) fn count(&mut self, entry: &Entry) {
+        if matches!(entry.kind, MoveKind::Earn | MoveKind::Refund) {
+            self.earned -= entry.effect(Book::Issued);
+        }
+        if matches!(entry.kind, MoveKind::Redeem | MoveKind::Refund) {
+            self.redeemed += entry.effect(Book::Redeemed);
+        }
+    }
+}
+
+/// What is wrong with a wallet, by all that was written down of it; `cached` is the balance, and what is promised, as they stand
+/// beside it.
+pub(crate) fn audit(wallet: &Wallet, cached: (i64, i64), ledger: &[Entry], receipts: &[OrderReceipt]) -> Vec<String> {
+    let mut found = Vec::new();
+    let sums = (Book::Spendable, Book::Promised);
+    let sums = (ledger.iter().map(|entry| entry.effect(sums.0)).sum(), ledger.iter().map(|entry| entry.effect(sums.1)).sum());
+    for (what, sum, kept, lots) in
+        [("the balance", sums.0, cached.0, wallet.balance()), ("what is promised", sums.1, cached.1, wallet.promised())]
+    {
+        let sum: i64 = sum;
+        if sum != kept {
+            found.push(format!("{what} stands as {kept}, and its movements come to {sum}"));
+        }
+        if sum != lots {
+            found.push(format!("{what} is {lots} by its lots, and its movements come to {sum}"));
+        }
+    }
+    if wallet.account.debt < 0 || wallet.account.lots.iter().any(|lot| lot.left < 0) {
+        found.push("a lot or the debt is below zero".to_owned());
+    }
+    for entry in ledger {
+        if entry.points <= 0 {
+            found.push(format!("movement {} moves {} points", entry.id, entry.points));
+        }
+        if entry.merchant != wallet.merchant {
+            found.push(format!("movement {} is another merchant's", entry.id));
+        }
+        if entry.kind == MoveKind::Redeem && !receipts.iter().any(|receipt| Some(&receipt.order) == entry.order.as_ref()) {
+            found.push(format!("movement {} spends points for an order that has no receipt", entry.id));
+        }
+    }
+    for receipt in receipts {
+        let sums = &receipt.sums;
+        let beyond =
+            [(sums.refunded, sums.eligible), (sums.restored, sums.redeemed), (sums.revoked, sums.earned)].iter().any(|(back, of)| back > of);
+        if beyond || [sums.redeemed, sums.earned, sums.refunded, sums.restored, sums.revoked].iter().any(|sum| *sum < 0) {
+            found.push(format!("receipt {} is refunded beyond what it was, or below zero", receipt.id));
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+    use super::*;
+
+    #[test]
+    fn every_word_has_a_number_of_its_own_and_comes_back_from_it() {
+        for (number, kind) in MOVES.into_iter().enumerate() {
+            assert_eq!((move_number(kind), move_kind(number as u8)), (number as u8, kind));
+        }
+        for (number, of) in BOOKS.into_iter().enumerate() {
+            assert_eq!((book_number(of), book(number as u8)), (number as u8, of));
+        }
+        for (number, state) in STATES.into_iter().enumerate() {
+            assert_eq!(state_number(state), number as u8);
+        }
+    }
 }

@@ -214,6 +214,11 @@ impl Endpoint {
         self.doc.rule.events.iter().any(|pattern| rule::matches(pattern, &event.kind))
     }
 
+    /// Whether it asks for such events by a name that means few others: what it gets with all the rest is not made for it alone.
+    pub(crate) fn names(&self, kind: &str) -> bool {
+        self.doc.rule.events.iter().any(|pattern| pattern != "*" && rule::matches(pattern, kind))
+    }
+
     /// The body for an event, and its media type.
     fn payload(&self, world: &World, event: &Event) -> Result<(Vec<u8>, &'static str), String> {
         let (merchant, outlet) = world.slugs(event);

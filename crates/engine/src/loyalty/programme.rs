@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{Timestamp, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uzel_model::{Id, Secret, loyalty::Programme};
@@ -281,6 +281,8 @@ pub struct LoyaltyProgramme {
     /// The merchant's own bridge secrets, current and next: for outlets that have none.
     pub(crate) bridge: Vec<Secret>,
     pub bridge_issued: Issued,
+    /// Of the merchant's first outlet.
+    pub(crate) zone: TimeZone,
 }
 
 impl fmt::Debug for LoyaltyProgramme {
@@ -290,7 +292,7 @@ impl fmt::Debug for LoyaltyProgramme {
 }
 
 impl LoyaltyProgramme {
-    pub(crate) fn open(row: SetupRow, merchant: Id, vault: &Vault) -> Result<Self, (Id, String)> {
+    pub(crate) fn open(row: SetupRow, merchant: Id, zone: TimeZone, vault: &Vault) -> Result<Self, (Id, String)> {
         let id = row.id;
         let opened = Hidden::open(&row, vault).and_then(|hidden| {
             let doc: ProgrammeDoc = serde_json::from_value(row.doc).map_err(|error| error.to_string())?;
@@ -305,6 +307,7 @@ impl LoyaltyProgramme {
             qr_keys: hidden.qr.into_iter().map(|key| QrKey { kid: key.kid, secret: Secret::new(key.secret) }).collect(),
             bridge: secrets.collect(),
             bridge_issued: doc.bridge,
+            zone,
         })
     }
 }

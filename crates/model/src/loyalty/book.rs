@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Account, Kind, Lot, Receipt, Taken};
-use crate::Id;
+use crate::{Id, phone::Named};
 
 /// A customer of a merchant's programme: all that a decision about them reads, in one row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -72,6 +72,22 @@ impl Wallet {
         let lots = lots.flatten().filter(|at| *at > self.booked_at);
         lots.chain(self.holds.iter().filter_map(|hold| hold.until)).min()
     }
+
+    /// Takes out what tells who the customer is: the points stay with an id that is random. Says whether there was anything.
+    pub fn forget_person(&mut self, phone: &Named) -> bool {
+        let is_own = self.phone.as_deref() == Some(phone.e164());
+        let (is_named, is_called) = (self.name.as_deref().is_some_and(|name| phone.is_in(name)), phone.is_in(&self.customer));
+        if is_own {
+            self.phone = None;
+        }
+        if is_own || is_named {
+            self.name = None;
+        }
+        if is_called {
+            self.customer = self.id.to_string();
+        }
+        is_own || is_named || is_called
+    }
 }
 
 /// A quote that stands.
@@ -126,6 +142,30 @@ pub struct Hold {
     pub until: Option<Timestamp>,
     /// What the quote was answered with, for the same token again.
     pub answer: serde_json::Value,
+}
+
+impl Hold {
+    /// Blanks texts of the answer that name the phone. Says whether there were any.
+    pub fn forget_person(&mut self, phone: &Named) -> bool {
+        blank(&mut self.answer, phone)
+    }
+}
+
+fn blank(value: &mut serde_json::Value, phone: &Named) -> bool {
+    use serde_json::Value;
+    match value {
+        Value::Object(fields) => fields.values_mut().fold(false, |found, value| blank(value, phone) || found),
+        Value::Array(values) => values.iter_mut().fold(false, |found, value| blank(value, phone) || found),
+        Value::String(text) if phone.is_in(text) => {
+            text.clear();
+            true
+        }
+        Value::Number(number) if phone.is_in(&number.to_string()) => {
+            *value = Value::Null;
+            true
+        }
+        _ => false,
+    }
 }
 
 /// What became of a hold.

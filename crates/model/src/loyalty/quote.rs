@@ -45,6 +45,8 @@ pub struct Standing {
     pub progress: i64,
     /// What receipts of the same order have spent.
     pub order_redeemed: i64,
+    /// And earned.
+    pub order_earned: i64,
     /// Receipts of the same order have spent or earned.
     pub order_redeems: bool,
     pub order_earns: bool,
@@ -112,7 +114,7 @@ impl Programme {
         let purchase = self.promoted(purchase);
         let (earn_bps, _) = self.rates(&purchase, standing.progress);
         let paid = (purchase.eligible - standing.order_redeemed).max(0);
-        let points = share(paid, earn_bps).min(left_today.unwrap_or(i64::MAX));
+        let points = (share(paid, earn_bps) - standing.order_earned).min(left_today.unwrap_or(i64::MAX));
         if points <= 0 {
             return Err(Refused::TooSmall);
         }

@@ -31,6 +31,8 @@ pub(super) struct ErasureView {
     exchanges: u64,
     /// What was known about the person.
     contacts: u64,
+    /// Customers of the loyalty programme, whose points stay.
+    wallets: u64,
     /// Refused requests.
     refusals: u64,
     /// Calls under way and entries that nobody has read yet, which are left: ask again later.
@@ -57,6 +59,7 @@ pub(super) async fn erase(ask: Ask<ById, (), ErasureRequest>) -> Answered<Erasur
         commands: erased.commands,
         exchanges: erased.exchanges,
         contacts: erased.contacts,
+        wallets: erased.wallets,
         refusals: erased.refusals,
         busy: erased.busy,
         not_reached: done.not_reached,

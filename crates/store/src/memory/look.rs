@@ -153,6 +153,7 @@ impl Rows {
             ("commands that wait and are not found", hidden),
             ("events that wait for a look-up which is not under way", pending),
             ("slots taken by commands that do not exist", slots),
+            ("customers whose points are not what their movements come to", self.broken_wallets()),
         ];
         if repair {
             stray.into_iter().for_each(|id| self.stands(id, CommandState::Dead));

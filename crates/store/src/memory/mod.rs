@@ -6,6 +6,7 @@ mod code;
 mod figures;
 mod look;
 mod lost;
+mod loyalty;
 mod notices;
 mod people;
 mod reviews;
@@ -20,14 +21,17 @@ use jiff::SignedDuration;
 use parking_lot::Mutex;
 use rows::Rows;
 use tokio::sync::{Notify, broadcast, watch};
-use uzel_model::{Event, Id, Timestamp};
+use uzel_model::{
+    Event, Id, Timestamp,
+    loyalty::{self as points, Wallet},
+};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health,
-    JournalFilter, JournalRow, KeptAnswer, Leased, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal,
+    JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal,
     Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand, Untold,
+    StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -471,11 +475,15 @@ impl Store for Memory {
     }
 
     async fn purge(&self, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        Ok(self.rows.lock().purge(None, before, limit))
+        let mut rows = self.rows.lock();
+        rows.purge_points(None, before, (self.clock)());
+        Ok(rows.purge(None, before, limit))
     }
 
     async fn purge_merchant(&self, merchant: Id, before: Timestamp, limit: usize) -> Result<u64, StoreError> {
-        Ok(self.rows.lock().purge(Some(merchant), before, limit))
+        let mut rows = self.rows.lock();
+        rows.purge_points(Some(merchant), before, (self.clock)());
+        Ok(rows.purge(Some(merchant), before, limit))
     }
 
     async fn about(&self) -> Result<About, StoreError> {
@@ -516,5 +524,25 @@ impl Store for Memory {
         let erased = self.rows.lock().erase(merchant, phone);
         self.told.send_modify(|changes| *changes += 1);
         erased
+    }
+
+    async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
+        Ok(self.rows.lock().loyalty(&look))
+    }
+
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {
+        Ok(self.rows.lock().ledger(&filter))
+    }
+
+    async fn wallets(&self, filter: WalletFilter) -> Result<Vec<Wallet>, StoreError> {
+        Ok(self.rows.lock().wallets(&filter))
+    }
+
+    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        Ok(self.rows.lock().wallets_due(now, limit))
+    }
+
+    async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {
+        Ok(self.rows.lock().audit_loyalty(merchant, after, limit))
     }
 }

@@ -178,6 +178,7 @@ impl Rows {
             }
         }
         self.forget_reviews(merchant, phone);
+        erased.wallets = self.forget_wallets(merchant, &named);
         self.heard.retain(|(of, who, _), _| *of != merchant || who != phone);
         if let Some((contact, at)) = self.contacts.remove(&(merchant, phone.to_owned())) {
             erased.contacts += 1;

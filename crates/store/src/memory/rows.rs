@@ -115,6 +115,7 @@ pub(super) struct Rows {
     pub(super) turns: HashMap<String, (i64, Timestamp, Timestamp)>,
     pub(super) tokens: i64,
     pub(super) moments: HashMap<String, VecDeque<i64>>,
+    pub(super) points: super::loyalty::Points,
 }
 
 impl Rows {
@@ -159,6 +160,7 @@ impl Rows {
             || change.review_reply.as_ref().is_some_and(|reply| !self.may_reply(reply))
             || change.once.as_ref().is_some_and(|once| self.onces.get(&once.key).is_some_and(|known| known.until > now))
             || change.told.as_ref().is_some_and(|told| !self.may_tell(told))
+            || change.loyalty.as_ref().is_some_and(|loyalty| !self.may_move_points(loyalty, now))
         {
             return Err(StoreError::Conflict);
         }
@@ -225,6 +227,9 @@ impl Rows {
         }
         if let Some(reply) = change.review_reply {
             self.reply(reply);
+        }
+        if let Some(loyalty) = change.loyalty {
+            self.move_points(*loyalty);
         }
         for notice in change.notices {
             let day = change.now.unwrap_or(clock).as_second().div_euclid(86_400);

@@ -1,0 +1,257 @@
+//! A commit: what a quote holds is moved, and stands in the order's receipt.
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use uzel_model::{
+    Id,
+    event::kind,
+    id::Kind as IdKind,
+    loyalty::{Hold, HoldState, Kind, MoveKind, OrderReceipt, Receipt, Wallet},
+};
+use uzel_store::{LoyaltySeen, PromoUse};
+
+use super::{
+    Cause, Decided, Ground, Purse, body,
+    purse::Life,
+};
+use crate::loyalty::{CommitAsk, Committed, LoyaltyError, PromoCode, PromoLimit, PromoStatus};
+
+/// Decides a commit. `promo_code`: the one that was named, by the commit or else by the quote; its uses were looked at. `referrer`:
+/// who brought the customer, where that is known.
+pub(crate) fn commit(
+    ground: &Ground<'_>,
+    seen: &LoyaltySeen,
+    referrer: Option<&Wallet>,
+    ask: &CommitAsk,
+    promo_code: Option<&str>,
+) -> Result<Decided, LoyaltyError> {
+    let hold = seen.hold.as_ref().ok_or(LoyaltyError::HoldNotFound)?;
+    if let Some(receipt) = &seen.receipt
+        && (receipt.holds.contains(&hold.id) || receipt.wallet != hold.wallet)
+    {
+        return Ok(Decided::only(answer(receipt, true)));
+    }
+    match hold.state {
+        HoldState::Pending if hold.until.is_some_and(|until| until <= ground.now) => return Err(LoyaltyError::HoldExpired),
+        HoldState::Pending => {}
+        HoldState::Expired => return Err(LoyaltyError::HoldExpired),
+        HoldState::Committed | HoldState::Cancelled => return Err(LoyaltyError::HoldFinished),
+    }
+    let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
+    let brought_by = wallet.referred_by.filter(|_| wallet.receipts == 0);
+    let mut purse = Purse::open(ground, wallet);
+    let is_first = purse.wallet.receipts == 0 && seen.receipt.is_none();
+    let mut receipt = seen.receipt.clone().unwrap_or_else(|| new_receipt(ground, hold, ask));
+    let cause = Cause { of: format!("receipt/{}", receipt.id), order: Some(&ask.order), reason: None };
+
+    let before = receipt.sums;
+    let matures_at = match hold.kind {
+        Kind::Redeem => {
+            redeem(ground, &mut purse, hold, &mut receipt, &cause);
+            None
+        }
+        Kind::Earn => earn(ground, &mut purse, hold, &mut receipt, &cause),
+    };
+    let (redeemed, earned) = (receipt.sums.redeemed - before.redeemed, receipt.sums.earned - before.earned);
+    // The order has had all of this kind that it may.
+    let is_over = seen.receipt.is_some() && redeemed + earned == 0;
+    receipt.holds.push(hold.id);
+    receipt.sums.eligible = receipt.sums.eligible.max(hold.eligible);
+    receipt.number = receipt.number.or_else(|| ask.receipt_number.clone());
+
+    let mut change = uzel_store::LoyaltyChange::default();
+    let promo = match promo_code.filter(|_| receipt.promo_code.is_none()) {
+        Some(code) => promo(ground, seen, code)?,
+        None => None,
+    };
+    if let Some(promo) = promo {
+        give_promo(&mut purse, promo, &ask.order);
+        receipt.promo_code = Some(promo.code.clone());
+        change.promo = Some(PromoUse {
+            merchant: ground.merchant,
+            code: key(&promo.code),
+            wallet: hold.wallet,
+            order: ask.order.clone(),
+            at: purse.at,
+            was: seen.promo,
+        });
+    }
+    if seen.receipt.is_none() {
+        purse.wallet.receipts += 1;
+    }
+    if is_first && ground.rule.first_receipt_points > 0 {
+        let cause = Cause { of: "first_receipt".to_owned(), ..cause.clone() };
+        purse.grant(MoveKind::Campaign, ground.rule.first_receipt_points, 0, Life::OfProgramme, &cause);
+    }
+    let referral = ground.rule.referral.filter(|rule| is_first && hold.eligible >= rule.min_eligible);
+    if let (Some(rule), Some(brought_by)) = (referral, brought_by)
+        && rule.points_for_new > 0
+    {
+        let cause = Cause { of: format!("referral/{brought_by}"), ..cause.clone() };
+        purse.grant(MoveKind::Referral, rule.points_for_new, 0, Life::OfProgramme, &cause);
+    }
+
+    purse.release(hold.id);
+    let told = json!({
+        "schemaVersion": 1, "holdId": hold.id, "orderId": ask.order, "customerId": purse.wallet.customer,
+        "merchantId": ground.merchant, "redeemApplied": redeemed, "earnApplied": earned, "receiptId": receipt.id,
+        "createdAt": purse.at, "outletId": ground.outlet, "staffId": ground.staff, "requestId": ground.request,
+        "receiptNumber": receipt.number, "promoCode": receipt.promo_code, "balance": purse.balance(),
+    });
+    purse.tell(kind::LOYALTY_COMMITTED, format!("commit/{}/{}", receipt.id, hold.id), Some(&ask.order), told);
+    if let Some(matures_at) = matures_at {
+        let told = json!({
+            "holdId": hold.id, "orderId": ask.order, "customerId": purse.wallet.customer, "merchantId": ground.merchant,
+            "points": earned, "maturesAt": matures_at, "outletId": ground.outlet, "staffId": ground.staff,
+            "promoCode": receipt.promo_code,
+        });
+        purse.tell(kind::LOYALTY_EARN_SCHEDULED, format!("scheduled/{}/{}", receipt.id, hold.id), Some(&ask.order), told);
+    }
+
+    let (wallet, ledger, mut facts) = purse.close();
+    change.ledger = ledger;
+    if let (Some(rule), Some(referrer)) = (referral, referrer.filter(|it| rule_is_theirs(brought_by, it)))
+        && rule.points > 0
+    {
+        let mut purse = Purse::open(ground, referrer.clone());
+        let cause = Cause::new(format!("referral/{}", wallet.id));
+        purse.grant(MoveKind::Referral, rule.points, 0, Life::OfProgramme, &cause);
+        let told = json!({
+            "merchantId": ground.merchant, "customerId": purse.wallet.customer, "points": rule.points, "reason": "referral",
+            "balance": purse.balance(), "createdAt": purse.at,
+        });
+        purse.tell(kind::LOYALTY_ADJUSTED, format!("referral/{}", wallet.id), None, told);
+        let (wallet, ledger, more) = purse.close();
+        change.ledger.extend(ledger);
+        change.wallets.push(wallet);
+        facts.extend(more);
+    }
+    change.wallets.push(wallet);
+    change.holds.push(Hold { state: HoldState::Committed, ..hold.clone() });
+    let answer = answer(&receipt, is_over);
+    change.receipts.push(receipt);
+    Ok(Decided { change, facts, answer: body(answer) })
+}
+
+fn rule_is_theirs(brought_by: Option<Id>, referrer: &Wallet) -> bool {
+    brought_by == Some(referrer.id)
+}
+
+fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
+    Committed {
+        ok: true,
+        receipt_id: receipt.id.to_string(),
+        redeem_applied: receipt.sums.redeemed,
+        earn_applied: receipt.sums.earned,
+        already_committed: already.then_some(true),
+    }
+}
+
+fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
+    OrderReceipt {
+        id: Id::new(IdKind::Receipt),
+        merchant: ground.merchant,
+        order: ask.order.clone(),
+        wallet: hold.wallet,
+        version: 0,
+        sums: Receipt { eligible: hold.eligible, ..Receipt::default() },
+        spent: Vec::new(),
+        lot: None,
+        holds: Vec::new(),
+        promo_code: None,
+        number: None,
+        outlet: ground.outlet.or(hold.outlet),
+        staff: ground.staff.map(str::to_owned).or_else(|| hold.staff.clone()),
+        at: ground.now,
+    }
+}
+
+/// Whether the programme keeps the two ways apart, and the order has gone the other one.
+fn is_apart(ground: &Ground<'_>, other: i64) -> bool {
+    !ground.rule.points.earn_with_redeem && other > 0
+}
+
+/// What is left of a cap of 24 hours.
+fn left_today(purse: &Purse<'_>, kind: Kind, cap: Option<i64>) -> i64 {
+    cap.map_or(i64::MAX, |cap| cap - purse.moved_today(kind))
+}
+
+fn redeem(ground: &Ground<'_>, purse: &mut Purse<'_>, hold: &Hold, receipt: &mut OrderReceipt, cause: &Cause<'_>) {
+    if is_apart(ground, receipt.sums.earned) {
+        return;
+    }
+    let cap = left_today(purse, Kind::Redeem, ground.rule.points.redeem_daily_cap);
+    let wanted = hold.points.min(hold.limit - receipt.sums.redeemed).min(cap).max(0);
+    let taken = purse.spend(wanted, cause);
+    let points: i64 = taken.iter().map(|taken| taken.points).sum();
+    if points > 0 {
+        purse.note(Kind::Redeem, points);
+        receipt.sums.redeemed += points;
+        receipt.spent.extend(taken);
+    }
+}
+
+/// Gives when the points can be spent, where that is later.
+fn earn(
+    ground: &Ground<'_>,
+    purse: &mut Purse<'_>,
+    hold: &Hold,
+    receipt: &mut OrderReceipt,
+    cause: &Cause<'_>,
+) -> Option<Timestamp> {
+    if is_apart(ground, receipt.sums.redeemed) {
+        return None;
+    }
+    let cap = left_today(purse, Kind::Earn, ground.rule.points.earn_daily_cap);
+    let points = hold.points.min(hold.limit - receipt.sums.earned).min(cap);
+    if points <= 0 {
+        return None;
+    }
+    let lot = purse.grant(MoveKind::Earn, points, ground.rule.points.earn_delay_days, Life::OfProgramme, cause);
+    purse.note(Kind::Earn, points);
+    receipt.sums.earned += points;
+    receipt.lot = receipt.lot.or(Some(lot));
+    let lot = purse.wallet.account.lots.iter().find(|it| it.id == lot);
+    lot.map(|lot| lot.active_at).filter(|at| *at > purse.at)
+}
+
+/// A promo code as the store knows it: letter case means nothing.
+fn key(code: &str) -> String {
+    code.trim().to_uppercase()
+}
+
+/// The active code of this name, and the form in which its uses are counted.
+pub(crate) fn promo_of<'a>(ground: &Ground<'a>, code: &str) -> Option<(&'a PromoCode, String)> {
+    let wanted = key(code);
+    let found = ground.rule.promo_codes.iter().find(|promo| promo.status == PromoStatus::Active && key(&promo.code) == wanted)?;
+    Some((found, wanted))
+}
+
+/// What a code gives; nothing where there is no such code, or it does nothing now.
+fn promo<'a>(ground: &Ground<'a>, seen: &LoyaltySeen, code: &str) -> Result<Option<&'a PromoCode>, LoyaltyError> {
+    let Some((promo, _)) = promo_of(ground, code) else { return Ok(None) };
+    let uses = seen.promo;
+    let used_up = match promo.limit {
+        PromoLimit::Unlimited => false,
+        PromoLimit::OnceTotal => uses.all > 0,
+        PromoLimit::OncePerCustomer => uses.by_customer > 0,
+        PromoLimit::LimitedPerCustomer => uses.by_customer >= i64::from(promo.per_customer),
+    };
+    let pause = SignedDuration::from_hours(24 * i64::from(promo.cooldown_days));
+    let rests_until = uses.last_by_customer_at.map(|at| at.saturating_add(pause).unwrap_or(Timestamp::MAX));
+    let rests = promo.cooldown_days > 0 && rests_until.is_some_and(|until| until > ground.now);
+    // Receipts were counted since as long ago as the code asks for.
+    let unvisited = promo.require_visit && seen.progress.receipts == 0;
+    if used_up || rests || unvisited { Err(LoyaltyError::PromoUnavailable) } else { Ok(Some(promo)) }
+}
+
+fn give_promo(purse: &mut Purse<'_>, promo: &PromoCode, order: &str) {
+    let cause = Cause { of: format!("promo/{}", promo.code), order: Some(order), reason: None };
+    if promo.points_amount > 0 {
+        let life = promo.points_expire_in_days.map_or(Life::OfProgramme, Life::Days);
+        purse.grant(MoveKind::Campaign, promo.points_amount, 0, life, &cause);
+    }
+    if let Some(level) = &promo.assign_level {
+        purse.wallet.level = Some(level.clone());
+    }
+}

@@ -1,0 +1,44 @@
+//! A refund: of what an order's receipt moved, a part goes back. All refunds of an order together never pass the receipt.
+
+use serde_json::json;
+use uzel_model::event::kind;
+use uzel_store::LoyaltySeen;
+
+use super::{Cause, Decided, Ground, Purse, body};
+use crate::loyalty::{LoyaltyError, RefundAsk, Refunded};
+
+pub(crate) fn refund(ground: &Ground<'_>, seen: &LoyaltySeen, ask: &RefundAsk) -> Result<Decided, LoyaltyError> {
+    let before = seen.receipt.as_ref().ok_or(LoyaltyError::ReceiptNotFound)?;
+    let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
+    let refund = before.sums.refund(ask.eligible.unwrap_or(ask.total));
+    let share = match before.sums.eligible {
+        ..=0 if refund.restored + refund.revoked > 0 => 1.0,
+        ..=0 => 0.0,
+        eligible => refund.base as f64 / eligible as f64,
+    };
+    let answer = Refunded { ok: true, share, points_restored: refund.restored, points_revoked: refund.revoked };
+    if refund.base == 0 && refund.restored + refund.revoked == 0 {
+        return Ok(Decided::only(answer));
+    }
+    let mut receipt = before.clone();
+    receipt.sums = before.sums.after(refund);
+    let mut purse = Purse::open(ground, wallet);
+    let cause = Cause { of: format!("receipt/{}", receipt.id), order: Some(&ask.order), reason: None };
+    purse.give_back(refund.restored, &mut receipt.spent, &cause);
+    purse.revoke(refund.revoked, receipt.lot, &cause);
+    let told = json!({
+        "schemaVersion": 1, "orderId": ask.order, "customerId": purse.wallet.customer, "merchantId": ground.merchant, "share": share,
+        "pointsRestored": refund.restored, "pointsRevoked": refund.revoked, "createdAt": purse.at,
+        "outletId": ground.outlet.or(receipt.outlet), "staffId": ground.staff, "requestId": ground.request,
+        "receiptId": receipt.id, "balance": purse.balance(),
+    });
+    let sums = receipt.sums;
+    let key = format!("refund/{}/{}/{}/{}", receipt.id, sums.refunded, sums.restored, sums.revoked);
+    purse.tell(kind::LOYALTY_REFUNDED, key, Some(&ask.order), told);
+    let (wallet, ledger, facts) = purse.close();
+    let mut decided = Decided { answer: body(answer), facts, ..Decided::default() };
+    decided.change.wallets.push(wallet);
+    decided.change.receipts.push(receipt);
+    decided.change.ledger = ledger;
+    Ok(decided)
+}
