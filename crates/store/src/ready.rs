@@ -2,7 +2,7 @@
 
 use uzel_model::Job;
 
-use crate::{Change, Entry, NewEvent};
+use crate::{Change, Entry, LoyaltyChange, NewEvent};
 
 /// An entry with its lists written out, so that whoever writes it need not.
 pub(crate) struct EntryRow {
@@ -31,6 +31,30 @@ pub(crate) struct Ready {
     pub(crate) events: Vec<Documents>,
     pub(crate) resolved: Option<Documents>,
     pub(crate) jobs: Vec<String>,
+    pub(crate) points: PointDocuments,
+}
+
+/// The documents of what moves points, in the order of the change.
+#[derive(Default)]
+pub(crate) struct PointDocuments {
+    pub(crate) wallets: Vec<String>,
+    pub(crate) holds: Vec<String>,
+    pub(crate) receipts: Vec<String>,
+    /// Of each movement, where there are any.
+    pub(crate) lots: Vec<Option<String>>,
+}
+
+impl PointDocuments {
+    fn of(change: &LoyaltyChange) -> Self {
+        let json = |row: serde_json::Result<String>| row.expect("what moves points is JSON");
+        let lots = change.ledger.iter().map(|entry| (!entry.lots.is_empty()).then(|| json(serde_json::to_string(&entry.lots))));
+        Self {
+            wallets: change.wallets.iter().map(|wallet| json(serde_json::to_string(wallet))).collect(),
+            holds: change.holds.iter().map(|hold| json(serde_json::to_string(hold))).collect(),
+            receipts: change.receipts.iter().map(|receipt| json(serde_json::to_string(receipt))).collect(),
+            lots: lots.collect(),
+        }
+    }
 }
 
 /// An event's document and its commands' jobs.
@@ -59,6 +83,7 @@ impl From<Change> for Ready {
             events: change.events.iter().map(Documents::of).collect(),
             resolved: change.resolved.as_ref().map(Documents::of),
             jobs: change.commands.iter().map(|new| job(&new.command.job)).collect(),
+            points: change.loyalty.as_deref().map(PointDocuments::of).unwrap_or_default(),
             change,
         }
     }

@@ -5,13 +5,17 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::{Notify, broadcast, watch};
-use uzel_model::{Event, Id, Timestamp, port::Delivery};
+use uzel_model::{
+    Event, Id, Timestamp,
+    loyalty::{self as points, Wallet},
+    port::Delivery,
+};
 use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf,
-    Health, JournalFilter, JournalRow, KeptAnswer, Leased, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut,
+    Health, JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Memory, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut,
     PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink,
-    Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
+    Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
 };
 
 use crate::world::{Life, World};
@@ -455,5 +459,20 @@ impl Store for NodeStore {
     }
     async fn about(&self) -> Result<About, StoreError> {
         pass!(self, about())
+    }
+    async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
+        pass!(self, loyalty(look))
+    }
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {
+        pass!(self, ledger(filter))
+    }
+    async fn wallets(&self, filter: WalletFilter) -> Result<Vec<Wallet>, StoreError> {
+        pass!(self, wallets(filter))
+    }
+    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        pass!(self, wallets_due(now, limit))
+    }
+    async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {
+        pass!(self, audit_loyalty(merchant, after, limit))
     }
 }

@@ -471,6 +471,77 @@ pub(crate) const TABLES: &[Table] = {
             postgres: Way { order: Some("t.number"), made: &["number"], ..PLAIN },
             ..plain("unpublished", &[column("event", Of(Thing::Event))])
         },
+        plain(
+            "wallet",
+            &[
+                column("id", Id),
+                column("merchant", Id),
+                column("version", Big),
+                column("customer", Text),
+                column("phone", Text),
+                column("balance", Big),
+                column("promised", Big),
+                column("next_at", Time),
+                column("doc", Text),
+            ],
+        ),
+        plain(
+            "wallet_hold",
+            &[
+                column("id", Id),
+                column("merchant", Id),
+                column("wallet", Id),
+                column("version", Big),
+                column("state", Small),
+                column("at", Time),
+                column("doc", Text),
+            ],
+        ),
+        plain(
+            "order_receipt",
+            &[
+                column("id", Id),
+                column("merchant", Id),
+                column("order_id", Text),
+                column("wallet", Id),
+                column("version", Big),
+                column("at", Time),
+                column("doc", Text),
+            ],
+        ),
+        plain(
+            "ledger",
+            &[
+                column("id", Id),
+                column("merchant", Id),
+                column("wallet", Id),
+                column("kind", Small),
+                column("from_book", Small),
+                column("to_book", Small),
+                column("points", Big),
+                column("balance", Big),
+                column("at", Time),
+                column("cause", Text),
+                column("order_id", Text),
+                column("outlet", Id),
+                column("staff", Text),
+                column("reason", Text),
+                column("lots", Text),
+            ],
+        ),
+        plain("kept_reply", &[column("key", Id), column("body", Id), column("answer", Text), column("until", Time)]),
+        plain("spent_token", &[column("key", Id), column("hold", Id), column("until", Time)]),
+        plain(
+            "promo_use",
+            &[
+                column("merchant", Id),
+                column("code", Text),
+                column("order_id", Text),
+                column("wallet", Id),
+                column("at", Time),
+            ],
+        ),
+        plain("promo_total", &[column("merchant", Id), column("code", Text), column("uses", Big)]),
     ]
 };
 

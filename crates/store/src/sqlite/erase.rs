@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, id::Kind, phone::Named};
 
-use super::{Sqlite, commands, consent, doc, events, failed, heard, open, reference::FOUND, review, tally::Tally};
+use super::{Sqlite, commands, consent, doc, events, failed, heard, ledger, open, reference::FOUND, review, tally::Tally};
 use crate::{CommandState, Refusal};
 use crate::{
     ERASED, Erased, ErasurePlace, StoreError,
@@ -22,6 +22,8 @@ struct Portion {
     /// Those that follow from no entry.
     commands: Vec<i64>,
     exchanges: Vec<i64>,
+    /// Customers.
+    wallets: Vec<Id>,
     /// Contacts and what else is no part of the journal.
     rest: bool,
     busy: u64,
@@ -89,7 +91,7 @@ fn row(number: i64) -> Option<[u8; 16]> {
 fn find(db: &Connection, merchant: Id, phone: &Named, place: ErasurePlace, limit: usize) -> Result<Portion> {
     match place.stage {
         BY_REFERENCE => by_reference(db, merchant, phone, place, limit),
-        REST => Ok(Portion { rest: true, ..Portion::default() }),
+        REST => Ok(Portion { rest: true, wallets: ledger::of_person(db, merchant, phone)?, ..Portion::default() }),
         stage => look_through(db, TABLES[stage - 1], merchant, phone, place, limit),
     }
 }
@@ -202,6 +204,7 @@ fn blank(db: &Connection, merchant: Id, phone: &Named, portion: &Portion, hash: 
     for exchange in &portion.exchanges {
         erased.exchanges += blank_exchanges(db, "ordinal", *exchange)?;
     }
+    erased.wallets = ledger::forget(db, &portion.wallets, phone)?;
     if portion.rest {
         forget_rest(db, merchant, phone, hash, &mut erased)?;
     }

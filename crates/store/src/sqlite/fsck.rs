@@ -117,6 +117,40 @@ const LAWS: &[Law] = &[
              DELETE FROM reference_new WHERE entry NOT IN (SELECT ordinal FROM inbox)",
         ),
     },
+    Law {
+        broken: "customers whose points are not what their movements come to: see `loyalty audit`",
+        count: "SELECT count(*) FROM wallet w LEFT JOIN (SELECT wallet,
+                sum(iif(to_book = 0, points, 0) - iif(from_book = 0, points, 0)) AS balance,
+                sum(iif(to_book = 1, points, 0) - iif(from_book = 1, points, 0)) AS promised
+                FROM ledger INDEXED BY ledger_wallet GROUP BY wallet) m ON m.wallet = w.id
+                WHERE w.balance <> ifnull(m.balance, 0) OR w.promised <> ifnull(m.promised, 0)",
+        mend: None,
+    },
+    Law {
+        broken: "movements of no points, or of customers who do not exist",
+        count: "SELECT count(*) FROM ledger l WHERE points <= 0 OR NOT EXISTS (SELECT 1 FROM wallet w WHERE w.id = l.wallet)",
+        mend: None,
+    },
+    Law {
+        broken: "points spent for orders that have no receipt",
+        count: "SELECT count(*) FROM ledger l WHERE kind = 1 AND NOT EXISTS
+                (SELECT 1 FROM order_receipt r WHERE r.merchant = l.merchant AND r.order_id = l.order_id AND r.wallet = l.wallet)",
+        mend: None,
+    },
+    Law {
+        broken: "receipts that are refunded beyond what they were",
+        count: "SELECT count(*) FROM (SELECT doc -> 'sums' AS sums FROM order_receipt) WHERE sums ->> 'refunded' > sums ->> 'eligible'
+                OR sums ->> 'restored' > sums ->> 'redeemed' OR sums ->> 'revoked' > sums ->> 'earned'",
+        mend: None,
+    },
+    Law {
+        broken: "promo codes whose uses are not what is counted",
+        count: "SELECT count(*) FROM (SELECT merchant, code, sum(uses) AS off FROM (SELECT merchant, code, uses FROM promo_total
+                UNION ALL SELECT merchant, code, -1 FROM promo_use) GROUP BY merchant, code) WHERE off <> 0",
+        mend: Some(
+            "DELETE FROM promo_total; INSERT INTO promo_total SELECT merchant, code, count(*) FROM promo_use GROUP BY merchant, code",
+        ),
+    },
 ];
 
 pub(super) fn check(db: &Connection, repair: bool) -> Result<Vec<String>> {

@@ -18,7 +18,9 @@ mod fsck;
 mod generate;
 mod heard;
 mod journal;
+mod ledger;
 mod lost;
+mod loyalty;
 mod notices;
 mod outbox;
 mod pages;
@@ -53,7 +55,11 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
 use tokio::sync::{Notify, Semaphore, broadcast, oneshot, watch as watched};
-use uzel_model::{Event, Id, Timestamp, id::Kind};
+use uzel_model::{
+    Event, Id, Timestamp,
+    id::Kind,
+    loyalty::{self as points, Wallet},
+};
 use writer::{Queue, Task};
 
 use crate::{
@@ -208,6 +214,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("told", include_str!("migrations/11_told.sql")),
     ("chain", include_str!("migrations/12_chain.sql")),
     ("notice_told", include_str!("migrations/13_notice_told.sql")),
+    ("loyalty", include_str!("migrations/14_loyalty.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {
@@ -234,6 +241,9 @@ fn start_ids_after(connection: &Connection) -> rusqlite::Result<()> {
     for sql in ["inbox", "event", "command", "exchange", "audit"].map(of).into_iter().chain([told]) {
         let latest: Option<i64> = connection.query_row(&sql, [], |row| row.get(0))?;
         Id::start_after(latest.unwrap_or_default());
+    }
+    if let Some(newest) = loyalty::newest(connection)? {
+        Id::start_after(newest.ordinal());
     }
     Ok(())
 }
@@ -687,6 +697,26 @@ impl Store for Sqlite {
 
     async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError> {
         self.erase_portion(merchant, phone, place, limit).await
+    }
+
+    async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
+        self.read(move |db| loyalty::look(db, &look)).await
+    }
+
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {
+        self.read(move |db| ledger::page(db, &filter)).await
+    }
+
+    async fn wallets(&self, filter: WalletFilter) -> Result<Vec<Wallet>, StoreError> {
+        self.read(move |db| ledger::wallets(db, &filter)).await
+    }
+
+    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        self.read(move |db| loyalty::due(db, now, limit)).await
+    }
+
+    async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {
+        self.read(move |db| ledger::check(db, merchant, after, limit)).await
     }
 
     async fn about(&self) -> Result<About, StoreError> {

@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Id, Timestamp};
 
-use super::{Sqlite, events, heard, ms, pages, review, tally::Tally};
+use super::{Sqlite, events, heard, loyalty, ms, pages, review, tally::Tally};
 use crate::{
     EntryState, StoreError,
     numbers::{command_state, command_tally, entry_state, entry_tally},
@@ -28,6 +28,7 @@ pub(super) struct Place {
     exchange: i64,
     part: i64,
     reference: (i64, i64),
+    hold: [u8; 16],
 }
 
 /// Before all references of a part: hashes may be negative.
@@ -35,7 +36,7 @@ const FIRST: (i64, i64) = (i64::MIN, i64::MIN);
 
 impl Default for Place {
     fn default() -> Self {
-        Self { entry: 0, command: 0, exchange: 0, part: 0, reference: FIRST }
+        Self { entry: 0, command: 0, exchange: 0, part: 0, reference: FIRST, hold: [0; 16] }
     }
 }
 
@@ -49,6 +50,10 @@ impl Sqlite {
             let portion = self.read(move |db| find(db, merchant, before, limit.max(1), place)).await?;
             let (last, next) = (portion.last, portion.next);
             let went = if portion.is_empty() { 0 } else { self.write(move |db, tally| delete(db, &portion, tally)).await? };
+            if last {
+                // Answers and tokens that are over: few, since whatever is put in takes some out.
+                while self.write(move |db, _| loyalty::forget_ended(db, limit.max(1))).await? {}
+            }
             self.purged.lock().insert(merchant, if last { Place::default() } else { next });
             if last {
                 self.write(move |db, _| end_round(db, merchant, before)).await?;
@@ -68,6 +73,7 @@ pub(super) struct Portion {
     exchanges: Vec<i64>,
     part: i64,
     references: Vec<(i64, i64)>,
+    holds: Vec<[u8; 16]>,
     /// Events that wait to be published were looked at up to this number.
     publishing: i64,
     /// Nothing older is left: the next portion begins anew.
@@ -78,6 +84,7 @@ pub(super) struct Portion {
 impl Portion {
     fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.commands.is_empty() && self.exchanges.is_empty() && self.references.is_empty()
+            && self.holds.is_empty()
     }
 }
 
@@ -86,7 +93,7 @@ const NO_SLOT: &str = "NOT EXISTS (SELECT 1 FROM slot s WHERE s.command = c.ordi
 
 /// What may go of a merchant or of all, up to so many of each kind. Looks only.
 pub(super) fn find(db: &Connection, merchant: Option<Id>, before: Timestamp, limit: usize, place: Place) -> Result<Portion> {
-    let before = ms(before);
+    let (before_at, before) = (before, ms(before));
     let publishing = db.query_row("SELECT ifnull(max(number), 0) FROM unpublished", [], |row| row.get(0))?;
     let own = merchant.map(|merchant| events::connections(db, Some(merchant), None)).transpose()?;
     let scope = own.as_deref();
@@ -119,23 +126,27 @@ pub(super) fn find(db: &Connection, merchant: Option<Id>, before: Timestamp, lim
         "SELECT ordinal FROM exchange WHERE ordinal IN (SELECT value FROM json_each(?1)) AND at < ?2 AND command IS NULL
          ORDER BY ordinal LIMIT ?3",
     )?;
+    let holds = loyalty::ended_holds(db, merchant, before_at, place.hold, limit)?;
+    let more_holds = holds.last().filter(|_| holds.len() == limit).copied();
     let mut portion = Portion {
         entries,
         commands,
         exchanges,
         part: place.part,
         references: Vec::new(),
+        holds,
         publishing,
         last: false,
         next: Place {
             entry: entry.unwrap_or(place.entry),
             command: command.unwrap_or(place.command),
             exchange: exchange.unwrap_or(place.exchange),
+            hold: more_holds.unwrap_or(place.hold),
             ..place
         },
     };
     let swept = sweep(db, &mut portion, merchant, place, limit * REFERENCES)?;
-    portion.last = entry.is_none() && command.is_none() && exchange.is_none() && swept;
+    portion.last = entry.is_none() && command.is_none() && exchange.is_none() && more_holds.is_none() && swept;
     Ok(portion)
 }
 
@@ -253,12 +264,15 @@ pub(super) fn delete(db: &Connection, portion: &Portion, tally: &mut Tally) -> R
     for (key, entry) in &portion.references {
         reference.execute([portion.part, *key, *entry])?;
     }
+    for hold in &portion.holds {
+        db.prepare_cached("DELETE FROM wallet_hold WHERE id = ?1 AND state <> 0")?.execute([hold])?;
+    }
     if let Some(newest) = entries.last()
         && db.prepare_cached("UPDATE purged SET place = max(place, ?1)")?.execute([newest])? == 0
     {
         db.prepare_cached("INSERT INTO purged VALUES (?1)")?.execute([newest])?;
     }
-    Ok((entries.len() + portion.commands.len() + portion.exchanges.len()) as u64)
+    Ok((entries.len() + portion.commands.len() + portion.exchanges.len() + portion.holds.len()) as u64)
 }
 
 /// What goes is no longer counted.

@@ -4,7 +4,7 @@ use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Event, Id, Timestamp, id::Kind, signature::fingerprint};
 
 use super::{
-    chain, consent, events, failed, heard, journal, lost, ms, notices, outbox, publication, reference, review, setup,
+    chain, consent, events, failed, heard, journal, lost, loyalty, ms, notices, outbox, publication, reference, review, setup,
     tally::Tally,
 };
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
@@ -22,6 +22,11 @@ pub(super) fn apply(
 ) -> std::result::Result<Applied, StoreError> {
     let change = &ready.change;
     // What can conflict goes first: nothing has been written when it does.
+    if let Some(points) = &change.loyalty
+        && !loyalty::may_change(db, points, change.now.map_or(0, ms)).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
     let settled = match &change.settlement {
         Some(settlement) => {
             Some(settle(db, settlement, change.step.as_ref(), tally).map_err(failed)?.ok_or(StoreError::Conflict)?)
@@ -126,6 +131,9 @@ fn write(db: &Connection, ready: &Ready, settled: Settled, phones: Option<&Phone
     }
     for (code, news) in &change.link_news {
         review::hear(db, *code, news)?;
+    }
+    if let Some(points) = &change.loyalty {
+        loyalty::write(db, points, &ready.points, now)?;
     }
     for notice in &change.notices {
         put_notice(db, notice, now)?;
