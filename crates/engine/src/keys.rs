@@ -59,12 +59,15 @@ pub struct ApiKey {
     /// `None`: the whole hub.
     pub of: Option<Id>,
     pub role: Role,
+    /// What people call it.
+    pub label: String,
     pub expires_at: Option<Timestamp>,
 }
 
 impl ApiKey {
     pub(crate) fn new(row: &KeyRow) -> Self {
-        Self { id: row.id.clone(), of: row.of, role: Role::read(&row.about, row.of), expires_at: row.expires_at }
+        let role = Role::read(&row.about, row.of);
+        Self { id: row.id.clone(), of: row.of, role, label: row.label.clone(), expires_at: row.expires_at }
     }
 
     pub fn is_good(&self, now: Timestamp) -> bool {

@@ -8,11 +8,14 @@ mod http;
 mod lanes;
 mod process;
 
-use std::sync::{Arc, atomic::AtomicU64};
+use std::{
+    fmt::Write,
+    sync::{Arc, atomic::AtomicU64},
+};
 
 pub use http::Route;
 use prometheus_client::{
-    encoding::{EncodeLabelSet, text},
+    encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder, text},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
     registry::Registry,
 };
@@ -27,10 +30,32 @@ pub struct ProviderLabel {
     pub provider: &'static str,
 }
 
+/// A provider as the requirement's figures name it: in capitals.
+#[derive(Debug, Clone, Copy, Hash, PartialEq, Eq)]
+struct Capitals(&'static str);
+
+impl EncodeLabelValue for Capitals {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        self.0.chars().try_for_each(|sign| encoder.write_char(sign.to_ascii_uppercase()))
+    }
+}
+
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
-pub struct EndpointLabel {
-    pub provider: &'static str,
-    pub endpoint: &'static str,
+struct TillLabel {
+    provider: Capitals,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TillEndpointLabel {
+    provider: Capitals,
+    endpoint: &'static str,
+}
+
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct TillRequestLabel {
+    provider: Capitals,
+    endpoint: &'static str,
+    result: &'static str,
 }
 
 #[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -55,9 +80,9 @@ struct ResultLabel {
 pub struct Metrics {
     registry: Registry,
     /// The seeds' names.
-    pub requests: Family<RequestLabel, Counter>,
-    pub errors: Family<EndpointLabel, Counter>,
-    pub webhooks: Family<ProviderLabel, Counter>,
+    requests: Family<TillRequestLabel, Counter>,
+    errors: Family<TillEndpointLabel, Counter>,
+    webhooks: Family<TillLabel, Counter>,
     /// Ours.
     pub events: Family<ProviderLabel, Counter>,
     pub attempts: Family<RequestLabel, Counter>,
@@ -157,10 +182,16 @@ impl Metrics {
 
     /// Counts a request and how it ended.
     pub fn request(&self, provider: &'static str, endpoint: &'static str, result: &'static str) {
-        self.requests.get_or_create(&RequestLabel { provider, endpoint, result }).inc();
+        let provider = Capitals(provider);
+        self.requests.get_or_create(&TillRequestLabel { provider, endpoint, result }).inc();
         if result != "ok" {
-            self.errors.get_or_create(&EndpointLabel { provider, endpoint }).inc();
+            self.errors.get_or_create(&TillEndpointLabel { provider, endpoint }).inc();
         }
+    }
+
+    /// Counts a webhook that was accepted.
+    pub fn webhook(&self, provider: &'static str) {
+        self.webhooks.get_or_create(&TillLabel { provider: Capitals(provider) }).inc();
     }
 
     /// From now on the page shows what the store counts.

@@ -474,7 +474,7 @@ impl World {
         self.credential_headers.get(provider).copied().unwrap_or_default()
     }
 
-    pub(crate) fn api_keys(&self) -> impl Iterator<Item = &ApiKey> {
+    pub fn api_keys(&self) -> impl Iterator<Item = &ApiKey> {
         self.api_keys.values()
     }
 
@@ -484,7 +484,8 @@ impl World {
     }
 
     pub fn merchant(&self, id_or_slug: &str) -> Option<Id> {
-        self.merchants.iter().find(|(id, (slug, _))| slug == id_or_slug || id.to_string() == id_or_slug).map(|(id, _)| *id)
+        let by_id = id_or_slug.parse().ok().filter(|id| self.merchants.contains_key(id));
+        by_id.or_else(|| self.merchants.iter().find(|(_, (slug, _))| slug == id_or_slug).map(|(id, _)| *id))
     }
 
     /// A connection by its id, or by its slug where only one merchant has it.

@@ -38,9 +38,7 @@ pub(crate) async fn by_provider(State(app): State<Arc<App>>, Path(provider): Pat
         Err(problem) => return problem.into_response(),
     };
     let world = app.engine.world();
-    let found =
-        keys(&world, provider.id, &request).into_iter().find_map(|key| world.by_webhook_key(&app.engine.vault, provider.id, key));
-    match found {
+    match by_key(&app, provider.id, &request) {
         Some((link, key)) => receive(&app, link, Request { key: Some(key), ..request }).await,
         None => {
             let rejection = if keys(&world, provider.id, &request).is_empty() { Rejection::Unsigned } else { Rejection::Forged };
@@ -100,8 +98,14 @@ fn keys<'a>(world: &World, provider: &str, request: &'a Request) -> Vec<&'a str>
     request.query("key").into_iter().chain(in_headers).filter(|key| !key.is_empty()).collect()
 }
 
-async fn receive(app: &App, link: Arc<Link>, request: Request) -> HttpResponse {
-    let trace = trace_of(&request);
+/// The connection of this provider whose webhook key came with a request, and the key's id.
+pub(crate) fn by_key(app: &App, provider: &str, request: &Request) -> Option<(Arc<Link>, String)> {
+    let world = app.engine.world();
+    keys(&world, provider, request).into_iter().find_map(|key| world.by_webhook_key(&app.engine.vault, provider, key))
+}
+
+pub(crate) async fn receive(app: &App, link: Arc<Link>, request: Request) -> HttpResponse {
+    let trace = trace_of(request.header("traceparent"));
     let span = trace::webhook(&trace, &link);
     received(app, link, request, trace).instrument(span).await
 }
@@ -142,7 +146,7 @@ async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: Strin
                 Ok(entry) => {
                     tracing::debug!(entry.id = %entry, "a webhook is journalled");
                     app.engine.seen(link.id);
-                    metrics.webhooks.get_or_create(&uzel_engine::ProviderLabel { provider }).inc();
+                    metrics.webhook(provider);
                     metrics.request(provider, "webhook", "ok");
                     metrics.http.accepted(began.elapsed());
                     http(response)
@@ -188,9 +192,9 @@ fn take_credentials_out(request: &mut Request, connector: &dyn Connector) {
     });
 }
 
-/// The trace that the sender began, or a new one.
-fn trace_of(request: &Request) -> String {
-    let given = request.header("traceparent").and_then(|value| value.split('-').nth(1));
+/// The trace that the sender began (`traceparent`), or a new one.
+pub(crate) fn trace_of(parent: Option<&str>) -> String {
+    let given = parent.and_then(|value| value.split('-').nth(1));
     let fits = |trace: &&str| {
         trace.len() == 32 && trace.bytes().all(|byte| byte.is_ascii_hexdigit()) && trace.bytes().any(|byte| byte != b'0')
     };

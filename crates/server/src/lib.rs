@@ -7,6 +7,7 @@ mod door;
 mod intake;
 mod landing;
 mod listen;
+mod loyalty;
 mod oauth;
 mod problem;
 mod refusals;
@@ -86,6 +87,7 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/problems", get(docs::problems))
         .route("/problems/{kind}", get(docs::problem))
         .merge(api::router())
+        .merge(loyalty::router())
         .fallback(|| async { Problem::not_found("no such path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))

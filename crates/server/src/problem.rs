@@ -201,6 +201,12 @@ impl Problem {
         Self { retry_after_s: Some(seconds), ..self }
     }
 
+    /// Its status, what is wrong, and after how many seconds to ask again: for paths that tell errors in other words.
+    pub(crate) fn told(&self) -> (StatusCode, &str, Option<u32>) {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        (status, &self.detail, self.retry_after_s)
+    }
+
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new("not-found", detail)
     }

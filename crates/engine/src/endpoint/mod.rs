@@ -4,6 +4,7 @@
 //! others. What is sent is made of the stored event at each try, so that a payload which was set up wrongly can be set right
 //! while it waits.
 
+mod answer;
 mod change;
 pub(crate) mod deliver;
 mod rule;
@@ -25,6 +26,7 @@ use uzel_store::{Command, Contact, NewCommand, NewEvent, SetupRow};
 
 pub(crate) use self::{change::OVERLAP, rule::header_faults};
 pub use self::{
+    answer::SignedAnswer,
     change::{EndpointKey, EndpointView, Failing, Recovered, RotateRequest, TestOutcome},
     rule::{EndpointRule, Order, RateRule},
 };

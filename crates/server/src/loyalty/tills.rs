@@ -1,0 +1,232 @@
+//! `/integrations/{provider}/…`: the same questions through a till's provider, its registration, its webhook, its health.
+//!
+//! Whatever came goes on to the desk: key, signature, staff key, `Idempotency-Key`; and the desk's status comes back.
+
+use std::sync::Arc;
+
+use axum::{
+    body::to_bytes,
+    http::{StatusCode, header},
+};
+use serde_json::{Map, Value, json};
+use uzel_engine::{Link, World, setup::{Thing, Unchanged}};
+use uzel_model::{Id, Intake, Provider, check::Fault, loyalty::Kind};
+
+use super::{
+    Answer, Answered, admit,
+    call::{self, Call},
+    desk::{self, Proved, read},
+    proof::{LOOK, Named, Needs, OWNER, TILL, prove},
+    refusal::Refusal,
+};
+use crate::{App, BODY_BYTES_MAX, api::Room, intake};
+
+const REGISTER: Needs = Needs { roles: OWNER, signed: None, strict: false, may_be_open: false };
+const WEBHOOK: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false };
+const HEALTH: Needs = Needs { roles: LOOK, signed: None, strict: false, may_be_open: false };
+
+fn provider(app: &App, call: &Call) -> Result<&'static Provider, Refusal> {
+    let found = app.engine.providers.iter().find(|provider| provider.id == call.named("provider"));
+    found.ok_or_else(|| Refusal::not_found("no such provider"))
+}
+
+fn count(app: &App, provider: &'static Provider, endpoint: &'static str, answered: Answered) -> Answered {
+    let ok = answered.as_ref().is_ok_and(|answer| answer.status.is_success());
+    app.engine.metrics.request(provider.id, endpoint, if ok { "ok" } else { "error" });
+    answered
+}
+
+pub(super) async fn quote(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>) -> Answered {
+    let provider = provider(app, call)?;
+    let answered = async {
+        let Proved { proof, body } = read(app, call, desk::QUOTE, room).await?;
+        desk::quote_as(app, call, &proof, &body, Some(Kind::Redeem)).await
+    };
+    count(app, provider, "quote", answered.await)
+}
+
+pub(super) async fn commit(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>) -> Answered {
+    let provider = provider(app, call)?;
+    let answered = async {
+        let Proved { proof, body } = read(app, call, desk::COMMITS, room).await?;
+        desk::commit_as(app, call, &proof, &body).await
+    };
+    count(app, provider, "commit", answered.await)
+}
+
+pub(super) async fn register(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>) -> Answered {
+    let provider = provider(app, call)?;
+    let answered = async {
+        let Proved { proof, mut body } = read(app, call, REGISTER, room).await?;
+        body.retain(|name, _| !["merchantId", "outletId"].contains(&name.as_str()));
+        let settings = settings(provider, &body)?;
+        connect(app, provider, proof.merchant, proof.outlet, settings, &proof.by).await
+    };
+    count(app, provider, "register", answered.await)
+}
+
+/// Makes the merchant's connection to a provider, or changes the one that is there.
+async fn connect(
+    app: &Arc<App>,
+    provider: &'static Provider,
+    merchant: Id,
+    outlet: Option<Id>,
+    settings: Map<String, Value>,
+    by: &str,
+) -> Answered {
+    let world = app.engine.world();
+    let made = match link_of(&world, provider, merchant, outlet) {
+        Some(link) => app.engine.change(link, &json!({ "settings": settings }), None, by).await,
+        None => {
+            let merchant = world.merchants.get(&merchant).map_or("", |(slug, _)| slug);
+            let mut part = json!({ "merchant": merchant, "slug": provider.id, "provider": provider.id, "settings": settings });
+            if let Some((_, slug, _)) = outlet.and_then(|outlet| world.outlets.get(&outlet)) {
+                part["slug"] = json!(format!("{}-{slug}", provider.id));
+                part["outlet"] = json!(slug);
+            }
+            app.engine.create(Thing::Connection, part, by).await
+        }
+    };
+    match made {
+        Ok(made) => {
+            let mut body = json!({ "success": true, "integrationId": made.id });
+            // Shown now and never again.
+            if let Some(key) = made.key {
+                body["webhookKey"] = json!(key);
+            }
+            Ok(Answer::json(StatusCode::CREATED, &body))
+        }
+        Err(Unchanged::Faults(faults)) => Err(invalid(provider, faults.iter().map(said))),
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// A connection of the merchant to the provider: of the outlet that is named, or else any. Also one that is broken as it is set up.
+fn link_of(world: &World, provider: &Provider, merchant: Id, outlet: Option<Id>) -> Option<Id> {
+    let rows = world.rows.iter().filter(|(_, row)| row.merchant == Some(merchant) && row.doc["provider"] == provider.id);
+    let fits = rows.filter(|(_, row)| outlet.is_none() || row.doc["outlet"] == json!(outlet));
+    fits.map(|(id, _)| *id).min()
+}
+
+/// The platform's names of settings in the hub's form; what the provider does not know is left out. Every fault is told in the words
+/// of the platform's checker.
+fn settings(provider: &Provider, config: &Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
+    let shape = json!(provider.shape());
+    let known = shape["properties"].as_object().cloned().unwrap_or_default();
+    let given = |name: &str| config.get(name).or_else(|| config.get(&camel(name))).filter(|value| !value.is_null());
+    let required = shape["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let missing = required.filter(|name| given(name).is_none());
+    let missing = missing.map(|name| format!("#/required must have required property '{}'", camel(name)));
+    let settings: Map<String, Value> = known.keys().filter_map(|name| Some((name.clone(), given(name)?.clone()))).collect();
+    let wrong = settings.iter().filter_map(|(name, value)| {
+        let wanted = known[name]["type"].as_str()?;
+        (!is_a(value, wanted)).then(|| format!("/{} must be {wanted}", camel(name)))
+    });
+    let faults: Vec<String> = missing.chain(wrong).collect();
+    if faults.is_empty() { Ok(settings) } else { Err(invalid(provider, faults.into_iter())) }
+}
+
+fn is_a(value: &Value, kind: &str) -> bool {
+    match kind {
+        "string" => value.is_string(),
+        "boolean" => value.is_boolean(),
+        "integer" => value.is_i64() || value.is_u64(),
+        "number" => value.is_number(),
+        "array" => value.is_array(),
+        "object" => value.is_object(),
+        _ => true,
+    }
+}
+
+fn invalid(provider: &Provider, faults: impl Iterator<Item = String>) -> Refusal {
+    Refusal::bad(format!("{} config invalid: {}", provider.name, faults.collect::<Vec<_>>().join("; ")))
+}
+
+fn said(fault: &Fault) -> String {
+    let place = fault.pointer.strip_prefix("/settings").unwrap_or(&fault.pointer);
+    format!("{} {}", camel(place), fault.detail)
+}
+
+/// `apiKey` of `api_key`.
+fn camel(name: &str) -> String {
+    let mut parts = name.split('_');
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |mut name, part| {
+        let mut signs = part.chars();
+        name.extend(signs.next().into_iter().flat_map(char::to_uppercase));
+        name.push_str(signs.as_str());
+        name
+    })
+}
+
+/// A provider's webhook: by the connection's own key, or by any proof that a till has.
+pub(super) async fn webhook(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>) -> Answered {
+    let provider = provider(app, call)?;
+    let bytes = call.bytes_up_to(app, BODY_BYTES_MAX).await?;
+    let mut request = call.whole(bytes.clone());
+    let link = match intake::by_key(app, provider.id, &request) {
+        Some((link, key)) => {
+            request.key = Some(key);
+            link
+        }
+        None => {
+            let body = call::object(&bytes).unwrap_or_default();
+            let proof = prove(app, call, WEBHOOK, Named::within(&body), (&bytes, &body)).inspect_err(|_| {
+                app.engine.metrics.request(provider.id, "webhook", "refused");
+            })?;
+            admit(app, &proof, room)?;
+            request.key = Some(proof.by);
+            let world = app.engine.world();
+            let link = link_of(&world, provider, proof.merchant, proof.outlet).and_then(|id| world.links.get(&id).cloned());
+            link.ok_or_else(|| Refusal::not_found("no such integration: register it first"))?
+        }
+    };
+    take_in(app, &link, request).await
+}
+
+/// The road in of every webhook; what was only told is answered as the platform answers.
+async fn take_in(app: &Arc<App>, link: &Arc<Link>, request: uzel_model::Request) -> Answered {
+    let tells = matches!(link.connector.intake(&request), Intake::Tells(_));
+    let response = intake::receive(app, link.clone(), request).await;
+    let (parts, body) = response.into_parts();
+    if tells && parts.status.is_success() {
+        return Ok(Answer::json(StatusCode::CREATED, &json!({ "ok": true })));
+    }
+    let body = to_bytes(axum::body::Body::new(body), BODY_BYTES_MAX).await.map_err(|_| Refusal::internal())?;
+    let kept = [header::CONTENT_TYPE, header::RETRY_AFTER, header::WWW_AUTHENTICATE];
+    let head = kept.into_iter().filter_map(|name| {
+        let value = parts.headers.get(&name)?.to_str().ok()?.to_owned();
+        Some((name, value))
+    });
+    Ok(Answer { status: parts.status, body: String::from_utf8_lossy(&body).into_owned(), head: head.collect() })
+}
+
+pub(super) async fn health(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>) -> Answered {
+    let provider = provider(app, call)?;
+    let named = Named { merchant: call.query("merchantId"), outlet: call.query("outletId") };
+    let proof = prove(app, call, HEALTH, named, (b"", &Map::new()))?;
+    admit(app, &proof, room)?;
+    let world = app.engine.world();
+    let found = link_of(&world, provider, proof.merchant, proof.outlet);
+    let broken = |id: Id| world.broken.iter().find(|(broken, _)| *broken == id).map(|(_, why)| why.clone());
+    let well = match found.map(|id| (id, world.links.get(&id))) {
+        None => Err("no such integration: register it first".to_owned()),
+        Some((id, None)) => Err(broken(id).unwrap_or_else(|| "it cannot be used as it is set up".to_owned())),
+        Some((_, Some(link))) if link.paused => Err("it is paused".to_owned()),
+        Some((_, Some(link))) => app.engine.health(link).await,
+    };
+    Ok(match well {
+        Ok(_) => Answer::json(StatusCode::OK, &json!({ "ok": true })),
+        Err(reason) => Answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ok": false, "reason": reason })),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_settings_are_told_as_the_platform_writes_them() {
+        assert_eq!(["api_key", "base_url", "x", "/app_id"].map(camel), ["apiKey", "baseUrl", "x", "/appId"]);
+    }
+}
