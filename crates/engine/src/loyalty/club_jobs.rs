@@ -4,6 +4,8 @@
 //! An accrual is sent until it is known to be done, always under one id. A redemption that is unclear is never sent again on the
 //! quiet: it is asked for, and taken back where it was done for no sale.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
     CallError, Client, Id, Job,
@@ -18,7 +20,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Command, CommandState, Contact, LoyaltyLook, NewCommand, Notice, StoreError};
 
-use super::club;
+use super::{LoyaltyError, club};
 use crate::{Engine, Link, call::Outcome};
 
 /// What a programme has not decided is looked at again, ever more seldom.
@@ -51,6 +53,23 @@ impl Engine {
         self.due.notify_one();
         Ok(id)
     }
+}
+
+/// The commands of one decision about an order, one after another.
+pub(super) fn all(
+    link: Option<&Arc<Link>>,
+    later: Vec<Later>,
+    order: &str,
+    now: Timestamp,
+    trace: &str,
+) -> Result<Vec<NewCommand>, LoyaltyError> {
+    if later.is_empty() {
+        return Ok(Vec::new());
+    }
+    let link = link.ok_or_else(|| LoyaltyError::Again("the connection to the outside programme cannot be used".to_owned()))?;
+    // Of one key the one that is due first goes first.
+    let at = |place: usize| now + SignedDuration::from_millis(place as i64);
+    Ok(later.into_iter().enumerate().map(|(place, later)| queued(link, later, Some(order), at(place), trace)).collect())
 }
 
 /// The command that tells it. What is about one order goes one after another: nothing is taken back before it is there.

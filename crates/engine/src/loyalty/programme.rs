@@ -197,6 +197,9 @@ pub struct Club {
     /// Points that may be spent against the last known balance while it does not answer; 0: none.
     #[serde(default)]
     pub offline_limit: i64,
+    /// And only if that balance was heard within so many hours.
+    #[serde(default = "day_hours")]
+    pub offline_hours: u32,
 }
 
 fn patience_ms() -> u32 {

@@ -84,6 +84,7 @@ pub(crate) fn new_wallet(merchant: Id, customer: Option<&str>, now: Timestamp) -
         holds: Vec::new(),
         moves: Vec::new(),
         preview_days: 0,
+        club: None,
         made_at: now,
     }
 }

@@ -156,8 +156,9 @@ fn answer(mode: Kind, points: i64, payable: i64, hold: Option<Id>, message: Stri
             final_payable: payable,
             hold_id,
             message,
+            loyalty: None,
         }),
-        Kind::Earn => body(EarnQuote { can_earn: points > 0, points_to_earn: points, hold_id, message }),
+        Kind::Earn => body(EarnQuote { can_earn: points > 0, points_to_earn: points, hold_id, message, loyalty: None }),
     }
 }
 
