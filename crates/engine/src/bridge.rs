@@ -1,10 +1,10 @@
-//! Secrets by which an outlet's bridge signs what it sends. Two are good at once while a till is moved from one to the other.
+//! Secrets by which an outlet's bridge signs what it sends; those of a merchant's programme are for outlets that have none. Two are good at once while a till is moved from one to the other.
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use uzel_model::{Id, Secret, id::Kind};
 use uzel_store::{Setup, SetupRow, StoreError};
 
@@ -36,6 +36,9 @@ struct Secrets {
     current: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     next: Option<String>,
+    /// What else the row hides.
+    #[serde(flatten)]
+    others: Map<String, Value>,
 }
 
 impl Engine {
@@ -158,6 +161,7 @@ pub(crate) fn secrets(row: &SetupRow, vault: &Vault) -> Result<Vec<Secret>, Stri
 }
 
 fn outlet_row(setup: &Setup, outlet: Id) -> Result<SetupRow, Unchanged> {
-    let found = setup.rows.iter().find(|row| row.id == outlet && row.id.kind() == Kind::Outlet);
+    let keeps = |row: &&SetupRow| row.id == outlet && matches!(row.id.kind(), Kind::Outlet | Kind::Programme);
+    let found = setup.rows.iter().find(keeps);
     found.cloned().ok_or(Unchanged::Missing)
 }

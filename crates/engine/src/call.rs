@@ -33,7 +33,7 @@ use crate::{
     endpoint::deliver,
     flow::Ground,
     lane::Lane,
-    lost,
+    lost, loyalty,
     loyalty::club_jobs,
     outward::Call,
     read,
@@ -227,6 +227,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
             None => match (club_jobs::before(engine, &command).await, &command.job) {
                 (Some(outcome), _) => (outcome, None),
                 (None, Job::Chat { of, turn }) => (chat::take_up(engine, &link, &command, of, turn, &mut change).await, None),
+                (None, Job::Points { points }) => (loyalty::take_points(engine, &link, &command, points).await, None),
                 _ => (make(engine, &link, &command, &call, &mut change).await, chain),
             },
         },
@@ -237,12 +238,17 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
         chain.follow(engine, &link, &command, has_tried, &mut outcome, &mut change);
     }
     let mut exchanges = call.into_exchanges();
-    if exchanges.is_empty() && outcome.state == CommandState::Done && command.job.message().is_some() {
+    if exchanges.is_empty() && outcome.state == CommandState::Done && calls(&command.job) {
         let told = told_nobody(&link, &command, engine.clock.now());
         log_text(engine, &command, told.id);
         exchanges.push(told);
     }
     finish(engine, &link, &command, outcome, has_tried, exchanges, change).await;
+}
+
+/// Whether a job calls somebody, and so must have left a trace.
+fn calls(job: &Job) -> bool {
+    !matches!(job, Job::Chat { .. } | Job::Points { .. } | Job::Release { .. })
 }
 
 /// Writes what a try came to, with its exchanges.
@@ -432,6 +438,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
         Job::Accrue { .. } | Job::Redeem { .. } | Job::Release { .. } | Job::Reverse { .. } => {
             club_jobs::make(link, &command.job, &client).await.map(Made::Told)
         }
+        Job::Points { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "points are booked by the hub itself")),
     }
 }
 

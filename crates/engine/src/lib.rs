@@ -149,6 +149,7 @@ pub struct Engine {
     clock_off: AtomicBool,
     /// The last entry could not be journalled.
     refusing: AtomicBool,
+    loyalty_turns: loyalty::Turns,
 }
 
 impl Engine {
@@ -189,6 +190,7 @@ impl Engine {
             under_way: AtomicUsize::new(0),
             clock_off: AtomicBool::new(false),
             refusing: AtomicBool::new(false),
+            loyalty_turns: loyalty::Turns::default(),
         };
         engine.follow_clock(Duration::MAX).await?;
         engine.outward.breakers.load(engine.store.breakers().await?);

@@ -6,6 +6,7 @@ mod balance;
 mod club;
 mod http;
 mod lanes;
+mod loyalty;
 mod process;
 
 use std::{
@@ -92,6 +93,7 @@ pub struct Metrics {
     balances: balance::Balances,
     pub(crate) clubs: club::Clubs,
     pub http: http::Http,
+    loyalty: loyalty::Loyalty,
     /// The last question to the store was answered.
     pub store_up: Gauge,
     pub store_size_bytes: Gauge,
@@ -123,6 +125,7 @@ impl Default for Metrics {
             balances: balance::Balances::default(),
             clubs: club::Clubs::default(),
             http: http::Http::default(),
+            loyalty: loyalty::Loyalty::default(),
             store_up: Gauge::default(),
             store_size_bytes: Gauge::default(),
             nodes: Gauge::default(),
@@ -167,6 +170,7 @@ impl Default for Metrics {
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
         metrics.balances.register(registry);
         metrics.clubs.register(registry);
+        metrics.loyalty.register(registry);
         registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());
         registry.register("uzel_commands", "Commands of the outbox by state", metrics.commands.clone());

@@ -16,11 +16,17 @@ use uzel_model::{Channel, Id, Secret, check::Fault, id::Kind, port::Messages};
 use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
 use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
-pub use self::{endpoints::EndpointPart, recipients::RecipientPart};
+pub(crate) use self::programmes::new_qr_secret;
+pub use self::{
+    endpoints::EndpointPart,
+    programmes::{ProgrammePart, QrKeyPart},
+    recipients::RecipientPart,
+};
 use crate::{Engine, Merchant, Outlet, Vault, flow::FlowDoc, review::Maps, target::Target, vault::Sealer, watch, world::LinkDoc};
 
 mod edit;
 mod endpoints;
+mod programmes;
 mod recipients;
 mod shape;
 
@@ -55,6 +61,9 @@ pub struct SetupFile {
     /// The merchants' people who get notices.
     #[serde(default)]
     pub recipient: Vec<RecipientPart>,
+    /// Loyalty programmes.
+    #[serde(default)]
+    pub programme: Vec<ProgrammePart>,
 }
 
 /// A business.
@@ -238,7 +247,8 @@ impl Engine {
             && all("connection", parts.connection.len())
             && all("flow", parts.flow.len())
             && all("endpoint", parts.endpoint.len())
-            && all("recipient", parts.recipient.len());
+            && all("recipient", parts.recipient.len())
+            && all("programme", parts.programme.len());
         if !whole && faults.is_empty() {
             let detail =
                 serde_json::from_value::<SetupFile>(file.clone()).err().map_or_else(String::new, |error| error.to_string());
@@ -438,6 +448,9 @@ impl Planner<'_> {
         }
         for Placed(place, part) in &file.recipient {
             self.recipient(&format!("/recipient/{place}"), part);
+        }
+        for Placed(place, part) in &file.programme {
+            self.programme(&format!("/programme/{place}"), part);
         }
     }
 

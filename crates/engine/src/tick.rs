@@ -16,7 +16,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, lost, outward::Call, recipient::notices, rhythm, status, watch};
+use crate::{Engine, Link, ProviderLabel, lost, loyalty, outward::Call, recipient::notices, rhythm, status, watch};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -123,6 +123,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut taken_back = Instant::now();
     let mut purge_at: Option<Instant> = None;
     let mut told = Instant::now();
+    let mut sweep_at = Instant::now();
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -155,6 +156,9 @@ pub(crate) async fn run(engine: Arc<Engine>) {
         if told.elapsed() >= notices::EVERY {
             told = Instant::now();
             notices::tell_all(&engine).await;
+        }
+        if Instant::now() >= sweep_at {
+            sweep_at = Instant::now() + loyalty::sweep(&engine).await;
         }
         if purge_at.is_none_or(|at| Instant::now() >= at) {
             purge_at = Some(Instant::now() + purge_all(&engine).await);

@@ -28,6 +28,6 @@ pub use event::{Event, Happening, Person};
 pub use id::Id;
 pub use jiff::Timestamp;
 pub use message::{Address, Channel, Content, Outbound};
-pub use port::Job;
+pub use port::{Job, PointsJob};
 pub use price::Price;
 pub use secret::Secret;

@@ -102,6 +102,41 @@ pub enum Job {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repeatable: bool,
     },
+    /// Book the points of a receipt that came in: nothing is called.
+    Points {
+        #[serde(flatten)]
+        points: Box<PointsJob>,
+    },
+}
+
+/// A receipt whose points are booked. Sums are whole units of the merchant's programme.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PointsJob {
+    /// By which its receipt is known.
+    pub order: String,
+    /// Whether it takes points back.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refund: bool,
+    /// The merchant's own id of the customer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub customer: Option<String>,
+    /// In E.164.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phone: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What was bought for; of a refund what was given back, and all where that is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub total: Option<i64>,
+    /// What points are given for, where that is less.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub eligible: Option<i64>,
+    /// A quote that the till has asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hold: Option<String>,
+    /// The receipt's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<String>,
 }
 
 /// Another way to reach one of the merchant's people.
@@ -125,6 +160,7 @@ impl Job {
             Self::Redeem { .. } => "redeem",
             Self::Release { .. } => "release",
             Self::Reverse { .. } => "reverse",
+            Self::Points { .. } => "points",
         }
     }
 
@@ -155,6 +191,13 @@ impl Job {
             }
             // They name an account at the programme, and nobody by name or phone.
             Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. } => {}
+            Self::Points { points } => {
+                let named = [&mut points.customer, &mut points.name];
+                named.into_iter().filter(|text| text.as_ref().is_some_and(|text| phone.is_in(text))).for_each(|text| *text = None);
+                if points.phone.as_deref() == Some(phone.e164()) {
+                    (points.phone, points.name) = (None, None);
+                }
+            }
         }
     }
 
@@ -166,7 +209,8 @@ impl Job {
             | Self::Accrue { repeatable, .. }
             | Self::Redeem { repeatable, .. }
             | Self::Reverse { repeatable, .. } => *repeatable,
-            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Release { .. } => true,
+            // A command's points are booked once, however often it comes.
+            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Points { .. } | Self::Release { .. } => true,
         }
     }
 

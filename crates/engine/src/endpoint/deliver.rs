@@ -38,15 +38,26 @@ pub(crate) async fn attempt(engine: &Arc<Engine>, endpoint: &Arc<Endpoint>, comm
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &endpoint.link, &command.trace).in_place(lease_until).received_by(&endpoint.receiver);
     let outcome = match request(engine, endpoint, command, &mut change).await {
-        Ok(outgoing) => send(engine, endpoint, command, &call, &outgoing, &mut change).await,
+        Ok((outgoing, of_loyalty)) => {
+            let outcome = send(engine, endpoint, command, &call, &outgoing, &mut change).await;
+            if of_loyalty && call.has_tried() {
+                engine.metrics.told_loyalty(outcome.label);
+            }
+            outcome
+        }
         Err(outcome) => outcome,
     };
     let has_tried = call.has_tried();
     finish(engine, &endpoint.link, command, outcome, has_tried, call.into_exchanges(), change).await;
 }
 
-/// What is to be sent, or what becomes of the command without it.
-async fn request(engine: &Engine, endpoint: &Endpoint, command: &Command, change: &mut Change) -> Result<Outgoing, Outcome> {
+/// What is to be sent, and whether it tells of points; or what becomes of the command without it.
+async fn request(
+    engine: &Engine,
+    endpoint: &Endpoint,
+    command: &Command,
+    change: &mut Change,
+) -> Result<(Outgoing, bool), Outcome> {
     if let Some(closed) = endpoint.closed() {
         return Err(Outcome::held(closed));
     }
@@ -76,7 +87,9 @@ async fn request(engine: &Engine, endpoint: &Endpoint, command: &Command, change
             Err(why) => return Err(Outcome::ended(CommandState::Done, Some(why), "ok")),
         }
     }
-    endpoint.request(&engine.world(), &event, now).map_err(|why| {
+    let of_loyalty = event.kind.starts_with("loyalty.");
+    let outgoing = endpoint.request(&engine.world(), &event, now);
+    outgoing.map(|outgoing| (outgoing, of_loyalty)).map_err(|why| {
         change.notices.push(notice(endpoint, "payload", why.clone()));
         Outcome::ended(CommandState::Dead, Some(why), "dead")
     })

@@ -313,7 +313,7 @@ impl Engine {
                 }
                 None => (self.decide(&ground, question, look, &seen).await?, Vec::new()),
             };
-            match self.put_decided(programme, ask, &decided, keys.kept(&decided.answer, ground.now), commands).await {
+            match self.put_ruled(programme, ask, &decided, keys.kept(&decided.answer, ground.now), commands).await {
                 Ok(()) => return Ok(LoyaltyAnswer { body: decided.answer.to_string(), repeated: false }),
                 Err(StoreError::Conflict) if turn.is_none() => {
                     let wallet = seen.wallet.map_or(keys.body, |wallet| *wallet.id.as_bytes());
@@ -378,7 +378,7 @@ impl Engine {
     }
 
     /// Who brought a customer, where their first receipt gives points for it.
-    async fn referrer(&self, ground: &Ground<'_>, wallet: Option<&Wallet>) -> Result<Option<Wallet>, LoyaltyError> {
+    pub(super) async fn referrer(&self, ground: &Ground<'_>, wallet: Option<&Wallet>) -> Result<Option<Wallet>, LoyaltyError> {
         let brought_by = wallet.filter(|wallet| wallet.receipts == 0).and_then(|wallet| wallet.referred_by);
         let Some(id) = brought_by.filter(|_| ground.rule.referral.is_some()) else { return Ok(None) };
         let look = LoyaltyLook { who: Some(Who::Id(id)), ..LoyaltyLook::new(ground.merchant, ground.now) };
@@ -412,6 +412,17 @@ impl Engine {
 
     /// Commits a decision with its journal.
     pub(super) async fn put_decided(
+        &self,
+        programme: &LoyaltyProgramme,
+        ask: &LoyaltyAsk,
+        decided: &Decided,
+        replies: Vec<KeptReply>,
+    ) -> Result<(), StoreError> {
+        self.put_ruled(programme, ask, decided, replies, Vec::new()).await
+    }
+
+    /// The same with what an outside programme is told later.
+    pub(super) async fn put_ruled(
         &self,
         programme: &LoyaltyProgramme,
         ask: &LoyaltyAsk,

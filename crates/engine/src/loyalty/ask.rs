@@ -212,7 +212,8 @@ pub struct Transaction {
     pub id: String,
     #[serde(rename = "type")]
     pub kind: MoveKind,
-    /// What it did to the points that can be spent; of points that are promised only, how many.
+    /// What it did to the customer's points, those included that cannot be spent yet. `ACTIVATE` is none: promised points can be
+    /// spent from then on.
     pub amount: i64,
     pub order_id: Option<String>,
     pub customer_id: String,

@@ -1,14 +1,19 @@
 //! A merchant's programme as it is set up, and as the desk uses it.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use jiff::{Timestamp, tz::TimeZone};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uzel_model::{Id, Secret, loyalty::Programme};
-use uzel_store::SetupRow;
+use serde_json::json;
+use uzel_model::{Id, Secret, id::Kind, loyalty::Programme};
+use uzel_store::{Setup, SetupRow, StoreError};
 
-use crate::{Vault, bridge::Issued};
+use crate::{
+    Engine, Vault,
+    bridge::Issued,
+    setup::{Plan, Unchanged, new_qr_secret},
+};
 
 /// One programme for each merchant, so it needs no name of its own.
 pub(crate) const SLUG: &str = "programme";
@@ -60,6 +65,89 @@ pub struct ProgrammeRule {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
 fn is_none(points: &i64) -> bool {
     *points == 0
+}
+
+/// Days, points and seconds beyond these are a mistake.
+const DAYS_MAX: u32 = 36_500;
+const POINTS_MAX: i64 = 1_000_000_000;
+
+impl ProgrammeRule {
+    /// Everything that is wrong with it, by JSON pointer.
+    pub(crate) fn faults(&self) -> Vec<(String, String)> {
+        let mut faults = self.points.faults();
+        let mut points = |place: String, points: i64| {
+            if !(0..=POINTS_MAX).contains(&points) {
+                faults.push((place, format!("must be from 0 to {POINTS_MAX}")));
+            }
+        };
+        points("/first_receipt_points".to_owned(), self.first_receipt_points);
+        if let Some(referral) = &self.referral {
+            points("/referral/points".to_owned(), referral.points);
+            points("/referral/points_for_new".to_owned(), referral.points_for_new);
+            points("/referral/min_eligible".to_owned(), referral.min_eligible);
+        }
+        if let Some(club) = &self.club {
+            points("/club/offline_limit".to_owned(), club.offline_limit);
+        }
+        for (place, promo) in self.promo_codes.iter().enumerate() {
+            points(format!("/promo_codes/{place}/points_amount"), promo.points_amount);
+        }
+        let days = [
+            ("/earn_delay_days", self.points.earn_delay_days),
+            ("/points_ttl_days", self.points.points_ttl_days.unwrap_or(1)),
+            ("/preview_days", self.preview_days),
+            ("/levels/period_days", self.points.levels.as_ref().map_or(1, |levels| levels.period_days)),
+        ];
+        for (place, _) in days.into_iter().filter(|(_, days)| *days > DAYS_MAX) {
+            faults.push((place.to_owned(), format!("must be {DAYS_MAX} days at the most")));
+        }
+        if self.currency.as_ref().is_some_and(|word| word.trim().is_empty() || word.chars().count() > 12) {
+            faults.push(("/currency".to_owned(), "must have 1 to 12 characters, such as `₽`".to_owned()));
+        }
+        if self.club.as_ref().is_some_and(|club| !(50..=10_000).contains(&club.patience_ms)) {
+            faults.push(("/club/patience_ms".to_owned(), "must be from 50 to 10000".to_owned()));
+        }
+        self.promo_faults(&mut faults);
+        let limits = self.limits.unwrap_or_default();
+        let limits = [("customer", limits.customer), ("outlet", limits.outlet), ("staff", limits.staff), ("merchant", limits.merchant)];
+        for (scope, limit) in limits {
+            if limit.is_some_and(|limit| !(1..=1_000).contains(&limit.count) || !(1..=86_400).contains(&limit.period_s)) {
+                faults.push((format!("/limits/{scope}"), "counts 1 to 1000 movements within 1 to 86400 seconds".to_owned()));
+            }
+        }
+        faults
+    }
+
+    fn promo_faults(&self, faults: &mut Vec<(String, String)>) {
+        for (place, promo) in self.promo_codes.iter().enumerate() {
+            let at = format!("/promo_codes/{place}");
+            let same = |other: &PromoCode| other.code.trim().to_uppercase() == promo.code.trim().to_uppercase();
+            if promo.code.trim().is_empty() || promo.code.chars().count() > 64 {
+                faults.push((format!("{at}/code"), "must have 1 to 64 characters".to_owned()));
+            } else if self.promo_codes[..place].iter().any(same) {
+                faults.push((format!("{at}/code"), "stands twice".to_owned()));
+            }
+            if promo.limit == PromoLimit::LimitedPerCustomer && promo.per_customer == 0 {
+                faults.push((format!("{at}/per_customer"), "must be 1 or more".to_owned()));
+            }
+            let days = [("cooldown_days", promo.cooldown_days), ("points_expire_in_days", promo.points_expire_in_days.unwrap_or(1))];
+            for (field, _) in days.into_iter().filter(|(_, days)| *days > DAYS_MAX) {
+                faults.push((format!("{at}/{field}"), format!("must be {DAYS_MAX} days at the most")));
+            }
+            if promo.points_expire_in_days == Some(0) {
+                faults.push((format!("{at}/points_expire_in_days"), "must be 1 or more".to_owned()));
+            }
+            if promo.visit_lookback_hours > DAYS_MAX * 24 {
+                faults.push((format!("{at}/visit_lookback_hours"), "is too far back".to_owned()));
+            }
+            let levels = self.points.levels.iter().flat_map(|levels| &levels.levels);
+            if let Some(level) = &promo.assign_level
+                && !levels.into_iter().any(|known| known.name == *level)
+            {
+                faults.push((format!("{at}/assign_level"), format!("`{level}` is no level of the programme")));
+            }
+        }
+    }
 }
 
 impl Default for ProgrammeRule {
@@ -235,7 +323,7 @@ pub struct QrKeyDoc {
 }
 
 /// A programme as stored.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub(crate) struct ProgrammeDoc {
     #[serde(flatten)]
     pub(crate) rule: ProgrammeRule,
@@ -244,6 +332,17 @@ pub(crate) struct ProgrammeDoc {
     pub(crate) qr: Vec<QrKeyDoc>,
     #[serde(default)]
     pub(crate) bridge: Issued,
+}
+
+impl ProgrammeDoc {
+    /// What of it no person writes.
+    pub(crate) const OWN: &[&str] = &["qr", "bridge"];
+
+    /// Whether a row is a programme that needs a connection.
+    pub(crate) fn names_connection(row: &SetupRow, slug: &str) -> bool {
+        let earns = row.doc["earn_from"].as_array().into_iter().flatten().any(|from| from.as_str() == Some(slug));
+        row.id.kind() == Kind::Programme && (earns || row.doc["club"]["connection"].as_str() == Some(slug))
+    }
 }
 
 /// What a programme's row hides.
@@ -312,5 +411,34 @@ impl LoyaltyProgramme {
             bridge_issued: doc.bridge,
             zone,
         })
+    }
+}
+
+impl Engine {
+    /// Makes a new key for customers' codes. The one before stays good until the next time.
+    pub async fn rotate_qr_key(self: &Arc<Self>, merchant: Id, by: &str) -> Result<QrKeyDoc, Unchanged> {
+        loop {
+            let before = self.store.setup().await?;
+            let is_programme = |row: &&SetupRow| row.id.kind() == Kind::Programme && row.merchant == Some(merchant);
+            let row = before.rows.iter().find(is_programme).cloned().ok_or(Unchanged::Missing)?;
+            let mut hidden = Hidden::open(&row, &self.vault).map_err(StoreError::Failed)?;
+            let mut doc: ProgrammeDoc =
+                serde_json::from_value(row.doc.clone()).map_err(|error| StoreError::Failed(error.to_string()))?;
+            let secret = new_qr_secret();
+            let made = QrKeyDoc { kid: secret.kid.clone(), made_at: self.clock.now() };
+            hidden.qr.insert(0, secret);
+            hidden.qr.truncate(2);
+            doc.qr.insert(0, made.clone());
+            doc.qr.truncate(2);
+            let audit = self.audit_row(by, "qr_key.rotate", Some(merchant), row.id, json!({ "kid": made.kid }));
+            let expects = vec![(row.id, row.version)];
+            let sealed = self.seal_row(&before, &row, json!(hidden)).await?;
+            let row = SetupRow { doc: json!(doc), sealed, ..row };
+            let setup = Setup { rows: vec![row], expects, audit: vec![audit], ..Setup::default() };
+            match self.carry_out(Plan::of(setup, before)).await {
+                Err(StoreError::Conflict) => {}
+                done => return Ok(done.map(|()| made)?),
+            }
+        }
     }
 }

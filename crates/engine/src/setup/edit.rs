@@ -10,7 +10,7 @@ use uzel_model::{Id, check::Fault, id::Kind};
 use uzel_store::{Audit, Setup, SetupRow, StoreError};
 
 use super::{Leniency, Plan, TRIES_MAX};
-use crate::{Engine, recipient::RecipientDoc, target::Target};
+use crate::{Engine, loyalty::programme::ProgrammeDoc, recipient::RecipientDoc, target::Target};
 
 /// What can be set up by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub enum Thing {
     Connection,
     Flow,
     Recipient,
+    /// One for each merchant.
+    Programme,
 }
 
 impl Thing {
@@ -31,6 +33,7 @@ impl Thing {
             Self::Connection => "connection",
             Self::Flow => "flow",
             Self::Recipient => "recipient",
+            Self::Programme => "programme",
         }
     }
 
@@ -41,11 +44,12 @@ impl Thing {
             Self::Connection => Kind::Connection,
             Self::Flow => Kind::Flow,
             Self::Recipient => Kind::Recipient,
+            Self::Programme => Kind::Programme,
         }
     }
 
     fn of(id: Id) -> Option<Self> {
-        let all = [Self::Merchant, Self::Outlet, Self::Connection, Self::Flow, Self::Recipient];
+        let all = [Self::Merchant, Self::Outlet, Self::Connection, Self::Flow, Self::Recipient, Self::Programme];
         all.into_iter().find(|thing| thing.kind() == id.kind())
     }
 }
@@ -135,7 +139,11 @@ impl Engine {
             };
             let Some(id) = plan.setup.rows.first().map(|row| row.id) else { return Err(Unchanged::Missing) };
             if version == 0 && plan.before.rows.iter().any(|row| row.id == id) {
-                return Err(Unchanged::Faults(vec![Fault::new("/slug", "is taken: change what is there, or take another")]));
+                let fault = match thing {
+                    Thing::Programme => Fault::new("/merchant", "has a programme already: change that"),
+                    _ => Fault::new("/slug", "is taken: change what is there, or take another"),
+                };
+                return Err(Unchanged::Faults(vec![fault]));
             }
             plan.setup.expects = vec![(id, version)];
             let key = plan.keys.first().map(|(_, key)| key.clone());
@@ -153,7 +161,7 @@ impl Engine {
         let Some(fields) = patch.as_object() else { return Err(vec![Fault::new("", "must be a table of what changes")]) };
         let fixed = ["slug", "merchant", "provider"].into_iter().filter(|name| fields.contains_key(*name));
         let fixed: Vec<Fault> = fixed
-            .filter(|name| !matches!(thing, Thing::Flow | Thing::Recipient) || *name != "provider")
+            .filter(|name| !matches!(thing, Thing::Flow | Thing::Recipient | Thing::Programme) || *name != "provider")
             .map(|name| Fault::new(format!("/{name}"), "stays as it is: make a new one instead"))
             .collect();
         if !fixed.is_empty() {
@@ -161,7 +169,9 @@ impl Engine {
         }
         let slug = |id: Option<Id>| old.rows.iter().find(|other| Some(other.id) == id).map(|other| other.slug.clone());
         let mut part = row.doc.clone();
-        part["slug"] = json!(row.slug);
+        if thing != Thing::Programme {
+            part["slug"] = json!(row.slug);
+        }
         if let Some(merchant) = slug(row.merchant) {
             part["merchant"] = json!(merchant);
         }
@@ -174,6 +184,7 @@ impl Engine {
             }
             Thing::Outlet => without(&mut part, &["bridge", "pos_seen_at"]),
             Thing::Recipient => without(&mut part, RecipientDoc::OWN),
+            Thing::Programme => without(&mut part, ProgrammeDoc::OWN),
             Thing::Merchant | Thing::Flow => {}
         }
         merge(&mut part, patch);
@@ -273,6 +284,7 @@ fn needed(setup: &Setup, row: &SetupRow) -> Option<String> {
         Kind::Connection => {
             other.merchant == row.merchant
                 && (other.id.kind() == Kind::Flow && goes_by(&other.doc, &row.slug)
+                    || ProgrammeDoc::names_connection(other, &row.slug)
                     || RecipientDoc::names_connection(other, &row.slug))
         }
         _ => false,

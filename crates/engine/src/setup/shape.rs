@@ -5,13 +5,13 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 use uzel_model::check::{self, Fault};
 
-use super::{ConnectionPart, EndpointPart, FlowPart, MerchantPart, OutletPart, RecipientPart, SetupFile};
+use super::{ConnectionPart, EndpointPart, FlowPart, MerchantPart, OutletPart, ProgrammePart, RecipientPart, SetupFile};
 
 /// Every fault of a file that was read as JSON.
 pub(super) fn shape_faults(file: &Value) -> Vec<Fault> {
     let mut schema = schemars::schema_for!(SetupFile).to_value();
     // A flattened part cannot deny unknown names by itself: say it here, so that a misspelt name is found.
-    for part in ["FlowPart", "EndpointPart", "RecipientPart"] {
+    for part in ["FlowPart", "EndpointPart", "RecipientPart", "ProgrammePart"] {
         if let Some(part) = schema.pointer_mut(&format!("/$defs/{part}")) {
             part["additionalProperties"] = json!(false);
         }
@@ -45,6 +45,7 @@ pub(super) struct Parts {
     pub(super) flow: Vec<Placed<FlowPart>>,
     pub(super) endpoint: Vec<Placed<EndpointPart>>,
     pub(super) recipient: Vec<Placed<RecipientPart>>,
+    pub(super) programme: Vec<Placed<ProgrammePart>>,
 }
 
 impl Parts {
@@ -56,6 +57,7 @@ impl Parts {
             flow: readable(file, "flow", shape),
             endpoint: readable(file, "endpoint", shape),
             recipient: readable(file, "recipient", shape),
+            programme: readable(file, "programme", shape),
         }
     }
 }

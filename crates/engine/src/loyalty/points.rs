@@ -1,0 +1,229 @@
+//! Receipts that come in earn points by themselves, where the merchant's programme names their connection (`earn_from`): for tills
+//! that do not ask. A receipt taken back takes its points back.
+//!
+//! It is a command of the outbox like any other: durable, one after another for each order, to be seen. Nothing is called outward.
+
+use std::sync::Arc;
+
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use uzel_model::{
+    Event, Id, Job, PointsJob, Timestamp,
+    event::kind,
+    id::Kind as IdKind,
+    loyalty::{Kind, Unit},
+    signature::fingerprint,
+};
+use uzel_store::{Command, CommandState, Contact, KeptReply, LoyaltyLook, LoyaltySeen, NewCommand, StoreError};
+
+use super::{
+    CommitAsk, CustomerAsk, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk, RefundAsk,
+    answer::{ground, who},
+    customers::own_ask,
+    decide::{self, Decided, Ground},
+};
+use crate::{Engine, Link, World, call::Outcome};
+
+/// A command may be found again after a crash for so long.
+const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
+const TRIES_MAX: u32 = 20;
+
+/// Whether the phone of an event is wanted for points.
+pub(crate) fn wanted(world: &World, link: &Link, event: &Event) -> bool {
+    earning(world, link).is_some() && earns_by(&event.kind)
+}
+
+fn earns_by(kind: &str) -> bool {
+    matches!(kind, kind::ORDER_COMPLETED | kind::VISIT_COMPLETED)
+}
+
+/// The programme that this connection's receipts earn by.
+fn earning<'a>(world: &'a World, link: &Link) -> Option<&'a Arc<LoyaltyProgramme>> {
+    let programme = world.programme_of(link.merchant)?;
+    programme.rule.earn_from.contains(&link.slug).then_some(programme)
+}
+
+/// The points of an event, as a command.
+pub(crate) fn earns(world: &World, link: &Link, event: &Event, now: Timestamp) -> Option<NewCommand> {
+    let programme = earning(world, link).filter(|_| !event.history)?;
+    let unit = programme.rule.points.unit;
+    let id = event.data["order_id"].as_str().or_else(|| event.subject.split_once('/').map(|(_, id)| id));
+    // Orders of two tills may have one number.
+    let order = format!("{}:{}", link.slug, id.filter(|id| *id != "-")?);
+    let text = |name: &str| event.data[name].as_str().map(str::to_owned);
+    let job = match event.kind.as_str() {
+        kind if earns_by(kind) => {
+            let total = units(event, "sum", unit)?;
+            PointsJob {
+                order,
+                refund: false,
+                customer: text("customer"),
+                phone: event.phone.as_ref().map(|phone| phone.e164.clone()),
+                name: event.name.clone(),
+                total: Some(total),
+                eligible: units(event, "eligible_sum", unit),
+                hold: text("hold_id"),
+                number: text("number"),
+            }
+        }
+        kind::ORDER_CANCELLED | kind::VISIT_CANCELLED => PointsJob { order, refund: true, ..PointsJob::default() },
+        kind::ORDER_REFUNDED => PointsJob { order, refund: true, total: units(event, "sum", unit), ..PointsJob::default() },
+        _ => return None,
+    };
+    if !job.refund && job.customer.is_none() && job.phone.is_none() && job.hold.is_none() {
+        return None;
+    }
+    // What calls an order off calls off its points, but not that they are taken back.
+    let subject = if job.refund { format!("points/{}", event.id) } else { event.subject.clone() };
+    let command = Command {
+        id: Id::new(IdKind::Command),
+        merchant: event.merchant,
+        connection: link.id,
+        flow: None,
+        event: Some(event.id),
+        job: Job::Points { points: Box::new(job) },
+        due_at: now,
+        latest_at: None,
+        source: event.connection,
+        attempts: 0,
+        contact: Contact::default(),
+        lease: 0,
+        trace: event.trace.clone(),
+    };
+    let ordering_key = format!("{}/{}", link.id, event.subject);
+    Some(NewCommand { command, ordering_key, subject, held: None, slot: None })
+}
+
+/// A sum of an event in the programme's units, rounded down: `sum_minor` in minor units, or `sum` as a decimal.
+fn units(event: &Event, name: &str, unit: Unit) -> Option<i64> {
+    let minor = match &event.data[format!("{name}_minor")] {
+        Value::Number(number) => number.as_i64()?,
+        Value::String(text) => text.parse().ok()?,
+        _ => {
+            let sum = match &event.data[name] {
+                Value::String(text) => text.trim().replace(',', ".").parse::<rust_decimal::Decimal>().ok()?,
+                Value::Number(number) => number.to_string().parse().ok()?,
+                _ => return None,
+            };
+            i64::try_from(sum.checked_mul(100.into())?.trunc()).ok()?
+        }
+    };
+    Some(minor.div_euclid(unit.minor())).filter(|units| *units >= 0)
+}
+
+/// Carries such a command out.
+pub(crate) async fn take(engine: &Arc<Engine>, link: &Link, command: &Command, job: &PointsJob) -> Outcome {
+    match book(engine, link, command, job).await {
+        Ok(said) => Outcome::ended(CommandState::Done, said, "ok"),
+        Err(LoyaltyError::Again(why)) => {
+            Outcome { counts: false, ..Outcome::again(engine.clock.now() + SignedDuration::from_secs(5), why) }
+        }
+        // It earned nothing, so there is nothing to take back.
+        Err(LoyaltyError::ReceiptNotFound) => Outcome::ended(CommandState::Done, Some("the order had no points".to_owned()), "ok"),
+        Err(error) => {
+            Outcome::ended(CommandState::Dead, Some(error.says(uzel_model::words::Language::En)), "dead")
+        }
+    }
+}
+
+async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) -> Result<Option<String>, LoyaltyError> {
+    let key = fingerprint([b"loyalty command".as_slice(), command.id.as_bytes()]);
+    for _ in 0..TRIES_MAX {
+        let world = engine.world();
+        let programme = world.programme_of(command.merchant).ok_or(LoyaltyError::NoProgramme)?;
+        let path = if job.refund { "/loyalty/refund" } else { "/loyalty/earn" };
+        let asked = json!({ "command": command.id, "order": job.order, "total": job.total });
+        let ask = LoyaltyAsk {
+            outlet: link.outlet,
+            trace: command.trace.clone(),
+            ..own_ask(command.merchant, &format!("connection/{}", link.id), path, engine.clock.now(), asked)
+        };
+        let ground = ground(engine, &world, programme, &ask);
+        let customer = job.customer.as_ref().or(job.phone.as_ref());
+        let mut look = LoyaltyLook {
+            order: Some(job.order.clone()),
+            replies: vec![key],
+            hold: job.hold.as_ref().and_then(|hold| hold.parse().ok()),
+            ..LoyaltyLook::new(command.merchant, ground.now)
+        };
+        if let Some(customer) = customer.filter(|_| !job.refund && look.hold.is_none()) {
+            look.who = Some(who(&world, command.merchant, customer)?);
+        }
+        if let Some(levels) = &ground.rule.points.levels {
+            look.since = ground.now.checked_sub(SignedDuration::from_hours(24 * i64::from(levels.period_days))).ok();
+        }
+        let mut seen = engine.store.loyalty(look.clone()).await?;
+        if !seen.replies.is_empty() {
+            return Ok(None);
+        }
+        if let (Some(phone), None) = (&job.phone, &seen.wallet)
+            && job.customer.is_some()
+            && look.who.is_some()
+        {
+            // The till's own number of a customer that the merchant knows by the phone.
+            look.who = Some(who(&world, command.merchant, phone)?);
+            let by_phone = engine.store.loyalty(look).await?;
+            seen = if by_phone.wallet.is_some() { by_phone } else { seen };
+        }
+        let (decided, said) = match job.refund {
+            true => (refund(&ground, &seen, job)?, None),
+            false => earn(engine, &ground, seen, job).await?,
+        };
+        let until = ground.now.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
+        let kept = KeptReply { key, body: key, answer: String::new(), until };
+        match engine.put_decided(programme, &ask, &decided, vec![kept]).await {
+            Ok(()) => return Ok(said),
+            Err(StoreError::Conflict) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(LoyaltyError::Again("too many tills at once with this customer".to_owned()))
+}
+
+fn refund(ground: &Ground<'_>, seen: &LoyaltySeen, job: &PointsJob) -> Result<Decided, LoyaltyError> {
+    // Without a sum: all of it.
+    decide::refund(ground, seen, &RefundAsk { order: job.order.clone(), total: job.total.unwrap_or(i64::MAX), eligible: None })
+}
+
+/// A quote and its commit in one; also why nothing was earned.
+async fn earn(
+    engine: &Engine,
+    ground: &Ground<'_>,
+    seen: LoyaltySeen,
+    job: &PointsJob,
+) -> Result<(Decided, Option<String>), LoyaltyError> {
+    let hold = job.hold.clone().filter(|_| seen.hold.is_some());
+    let (seen, quoted) = match &hold {
+        // The till has asked, and says now that it was sold.
+        Some(_) => (seen, None),
+        None => {
+            let customer = job.customer.clone().or_else(|| job.phone.clone()).ok_or(LoyaltyError::WalletNotFound)?;
+            let total = job.total.unwrap_or(0);
+            let quote = QuoteAsk {
+                kind: Kind::Earn,
+                customer: CustomerAsk::Plain(customer),
+                order: job.order.clone(),
+                total,
+                eligible: job.eligible.unwrap_or(total),
+                category: None,
+                promo_code: None,
+            };
+            let mut quoted = decide::quote(&Ground { tells_quotes: false, ..*ground }, &seen, &quote, None)?;
+            let (Some(hold), Some(mut wallet)) = (quoted.change.holds.pop(), quoted.change.wallets.pop()) else {
+                let why = quoted.answer["message"].as_str().map(str::to_owned);
+                return Ok((Decided { answer: quoted.answer, ..Decided::default() }, why));
+            };
+            if seen.wallet.is_none() {
+                wallet.phone = wallet.phone.or_else(|| job.phone.clone());
+            }
+            wallet.name = wallet.name.or_else(|| job.name.clone());
+            (LoyaltySeen { hold: Some(hold.clone()), wallet: Some(wallet), ..seen }, Some(hold))
+        }
+    };
+    let hold = hold.or_else(|| quoted.map(|hold| hold.id.to_string())).unwrap_or_default();
+    let commit =
+        CommitAsk { hold, order: job.order.clone(), receipt_number: job.number.clone(), promo_code: None };
+    let referrer = engine.referrer(ground, seen.wallet.as_ref()).await?;
+    let decided = decide::commit(ground, &seen, referrer.as_ref(), &commit, None)?;
+    Ok((decided, None))
+}
