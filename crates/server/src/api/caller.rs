@@ -86,7 +86,10 @@ impl FromRequestParts<Arc<App>> for Caller {
         }
         let bearer = parts.headers.get("authorization").and_then(|value| value.to_str().ok());
         let bearer = bearer.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
-        let Some(key) = bearer.map(|(_, key)| key.trim()) else { return Err(Problem::unauthorized()) };
+        // The platform of the requirement has a header of its own for the paths of merchants.
+        let of_merchants = parts.uri.path().strip_prefix("/api/v1").unwrap_or(parts.uri.path()).starts_with("/merchants");
+        let admin = parts.headers.get("x-admin-key").filter(|_| of_merchants).and_then(|value| value.to_str().ok());
+        let Some(key) = bearer.map(|(_, key)| key).or(admin).map(str::trim) else { return Err(Problem::unauthorized()) };
         let hash = app.engine.vault.key_hash("api", key);
         let known = app.engine.world().by_api_hash(&hash).cloned();
         let now = app.engine.clock.now();

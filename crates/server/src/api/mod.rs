@@ -11,6 +11,8 @@ mod commands;
 mod connections;
 mod consents;
 mod costs;
+mod customers;
+mod customers_csv;
 mod devices;
 mod digest;
 mod endpoints;
@@ -26,6 +28,8 @@ mod pace;
 mod page;
 mod part;
 mod people;
+mod platform;
+mod programmes;
 mod providers;
 mod read;
 mod recipients;
@@ -53,6 +57,8 @@ use crate::App;
 const SETUP_BYTES_MAX: usize = 8 << 20;
 /// What a stop list may carry.
 const STOP_LIST_BYTES_MAX: usize = 4 << 20;
+/// What a file of customers may carry.
+const CUSTOMERS_BYTES_MAX: usize = 8 << 20;
 
 /// Everything that can be asked, and by whom.
 #[rustfmt::skip]
@@ -90,6 +96,38 @@ pub(crate) fn routes() -> Vec<Route> {
             .also_bare(),
         post("/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret/promote", OWNER, "Make the next bridge secret the current one", outlets::promote)
             .or(&["conflict"]).also_bare(),
+
+        get("/api/v1/merchants/{id}/settings", OWNER, "Show a merchant's settings by the platform's names", platform::show).also_bare(),
+        put("/api/v1/merchants/{id}/settings", OWNER, "Change a merchant's settings by the platform's names", platform::put).also_bare(),
+
+        get("/api/v1/merchants/{id}/programme", READER, "Show the loyalty programme", programmes::show),
+        put("/api/v1/merchants/{id}/programme", OWNER, "Set the loyalty programme", programmes::put)
+            .says("Makes one, or makes it what is given: what is not named is as it is by default."),
+        patch("/api/v1/merchants/{id}/programme", OWNER, "Change the loyalty programme", programmes::change),
+        post("/api/v1/merchants/{id}/programme/qr-keys", OWNER, "Make a new key of customers' codes", programmes::rotate)
+            .says("It signs from now on; the one before stays good until the next time."),
+        post("/api/v1/merchants/{id}/programme/bridge-secret", OWNER, "Issue the merchant's own bridge secret", programmes::issue).repeatable()
+            .says("For outlets that have none. It replaces the current one at once, and is shown now and never again."),
+        delete("/api/v1/merchants/{id}/programme/bridge-secret", OWNER, "Withdraw the merchant's bridge secret", programmes::withdraw),
+        post("/api/v1/merchants/{id}/programme/bridge-secret/next", OWNER, "Issue the merchant's next bridge secret", programmes::issue_next)
+            .repeatable(),
+        delete("/api/v1/merchants/{id}/programme/bridge-secret/next", OWNER, "Withdraw the merchant's next bridge secret", programmes::withdraw_next),
+        post("/api/v1/merchants/{id}/programme/bridge-secret/promote", OWNER, "Make the merchant's next bridge secret the current one", programmes::promote)
+            .or(&["conflict"]),
+        get("/api/v1/merchants/{id}/customers", READER, "List customers of the programme", customers::list),
+        post("/api/v1/merchants/{id}/customers", OPERATOR, "Make a customer", customers::create).creates().or(&["conflict"]),
+        post("/api/v1/merchants/{id}/customers/import", OWNER, "Bring customers and their points from elsewhere", customers::import)
+            .repeatable().csv().up_to(CUSTOMERS_BYTES_MAX)
+            .says("The first line names the columns (`customer`, `phone`, `name`, `balance`, `level`). A file with a fault changes nothing; one \
+                   that comes twice gives nothing twice."),
+        get("/api/v1/merchants/{id}/customers/{customer}", READER, "Show a customer", customers::show),
+        patch("/api/v1/merchants/{id}/customers/{customer}", OPERATOR, "Change a customer", customers::change),
+        post("/api/v1/merchants/{id}/customers/{customer}/adjust", OWNER, "Give or take points", customers::adjust).or(&["conflict"])
+            .says("With a reason, which stands in the ledger and in the audit log."),
+        get("/api/v1/merchants/{id}/ledger", READER, "List movements of points", customers::ledger)
+            .says("Double entry: each takes points from one book to another. Nothing is ever edited, only countered."),
+        post("/api/v1/loyalty/audit", OWNER, "Prove the ledger of points", customers::prove).repeatable()
+            .says("Holds every balance against the sum of its movements, and says where they differ."),
 
         get("/api/v1/connections", READER, "List connections", links::list),
         post("/api/v1/connections", OWNER, "Make a connection", links::create).creates()
@@ -231,6 +269,8 @@ pub(crate) fn routes() -> Vec<Route> {
     // The requirement names these without the prefix.
     let bare: Vec<Route> = routes.iter().filter_map(Route::without_prefix).collect();
     routes.extend(bare);
+    routes.push(get("/merchants", ADMIN, "List merchants", merchants::list));
+    routes.push(post("/merchants", ADMIN, "Make a merchant", merchants::create).creates());
     routes
 }
 

@@ -1,0 +1,147 @@
+//! Customers and their points as a table in CSV. The first line names the columns, in any order and in three languages.
+
+use uzel_engine::loyalty::ImportRow;
+
+use super::customers::LineFault;
+
+const COLUMNS: [(&str, &[&str]); 5] = [
+    ("customer", &["customer", "customer_id", "customerid", "id", "клиент", "карта", "номер карты", "mijoz", "karta"]),
+    ("phone", &["phone", "tel", "телефон", "номер", "telefon", "raqam"]),
+    ("name", &["name", "имя", "фио", "ism"]),
+    ("balance", &["balance", "points", "баланс", "баллы", "бонусы", "ball", "ballar"]),
+    ("level", &["level", "tier", "уровень", "daraja"]),
+];
+
+/// The numbers of the lines that hold rows, the rows, and what cannot be read.
+pub(super) fn read(text: &str) -> (Vec<usize>, Vec<ImportRow>, Vec<LineFault>) {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut lines = text.lines().enumerate().map(|(place, line)| (place + 1, line)).filter(|(_, line)| !line.trim().is_empty());
+    let fault = |line, column: Option<&str>, why: &str| LineFault { line, column: column.map(str::to_owned), why: why.to_owned() };
+    let (mut numbers, mut rows, mut faults) = (Vec::new(), Vec::new(), Vec::new());
+    let Some((first, head)) = lines.next() else {
+        return (numbers, rows, vec![fault(1, None, "the file is empty")]);
+    };
+    let separator = [';', '\t'].into_iter().find(|sign| head.contains(*sign)).unwrap_or(',');
+    let mut columns = Vec::new();
+    for name in fields(head, separator) {
+        let word = name.trim().to_lowercase();
+        let known = COLUMNS.iter().find(|(_, names)| names.contains(&word.as_str())).map(|(column, _)| *column);
+        match known {
+            Some(column) if columns.contains(&Some(column)) => faults.push(fault(first, Some(&name), "stands twice")),
+            None => faults.push(fault(first, Some(&name), "is no column: customer, phone, name, balance and level are")),
+            Some(_) => {}
+        }
+        columns.push(known);
+    }
+    if !columns.iter().flatten().any(|column| matches!(*column, "customer" | "phone")) {
+        faults.push(fault(first, None, "there is no column `customer` and none `phone`"));
+    }
+    if !faults.is_empty() {
+        return (numbers, rows, faults);
+    }
+    for (number, line) in lines {
+        let fields = fields(line, separator);
+        if fields.len() > columns.len() {
+            faults.push(fault(number, None, "has more fields than the first line has columns"));
+            continue;
+        }
+        let mut row = ImportRow::default();
+        let mut wrong = None;
+        for (column, field) in columns.iter().flatten().zip(fields) {
+            let field = field.trim().to_owned();
+            let given = Some(field.clone()).filter(|field| !field.is_empty());
+            match *column {
+                "customer" => row.customer = given,
+                "phone" => row.phone = given,
+                "name" => row.name = given,
+                "level" => row.level = given,
+                _ => match points(&field) {
+                    Ok(points) => row.balance = points,
+                    Err(why) => wrong = Some(fault(number, Some("balance"), why)),
+                },
+            }
+        }
+        match wrong {
+            Some(wrong) => faults.push(wrong),
+            None => {
+                numbers.push(number);
+                rows.push(row);
+            }
+        }
+    }
+    (numbers, rows, faults)
+}
+
+/// Points as people write them: whole, with blanks between thousands or without.
+fn points(field: &str) -> Result<i64, &'static str> {
+    let digits: String = field.chars().filter(|sign| !sign.is_whitespace()).collect();
+    match digits.as_str() {
+        "" => Ok(0),
+        digits => match digits.parse::<i64>() {
+            Ok(points) if points < 0 => Err("must be none or more: a debt is not brought over"),
+            Ok(points) => Ok(points),
+            Err(_) => Err("must be a whole number of points"),
+        },
+    }
+}
+
+/// The fields of a line; those in quotes may hold the separator.
+fn fields(line: &str, separator: char) -> Vec<String> {
+    let mut found = vec![String::new()];
+    let mut quoted = false;
+    let mut signs = line.chars().peekable();
+    while let Some(sign) = signs.next() {
+        let field = found.last_mut().expect("there is one from the start");
+        match sign {
+            '"' if quoted && signs.peek() == Some(&'"') => {
+                signs.next();
+                field.push('"');
+            }
+            '"' if quoted || field.trim().is_empty() => quoted = !quoted,
+            sign if sign == separator && !quoted => found.push(String::new()),
+            sign => field.push(sign),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_is_read_by_the_names_of_its_columns() {
+        let text = "\u{feff}Телефон;Баллы;Клиент\r\n+79991234567;\"1 200\";C-1\r\n\r\n;;C-2\r\n";
+        let (lines, rows, faults) = read(text);
+        assert_eq!((lines, faults), (vec![2, 4], vec![]));
+        assert_eq!(rows[0].phone.as_deref(), Some("+79991234567"));
+        assert_eq!((rows[0].balance, rows[0].customer.as_deref()), (1_200, Some("C-1")));
+        assert_eq!((rows[1].balance, rows[1].phone.as_deref()), (0, None));
+    }
+
+    #[test]
+    fn every_fault_is_told_by_line_and_column() {
+        let told = |text: &str| {
+            let (_, _, faults) = read(text);
+            faults.iter().map(|fault| format!("{} {:?} {}", fault.line, fault.column, fault.why)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(""), ["1 None the file is empty"]);
+        assert_eq!(told("name,balance\nAnna,1"), ["1 None there is no column `customer` and none `phone`"]);
+        assert_eq!(
+            told("customer,colour,customer\nC-1,red,C-2"),
+            [
+                "1 Some(\"colour\") is no column: customer, phone, name, balance and level are",
+                "1 Some(\"customer\") stands twice"
+            ]
+        );
+        assert_eq!(
+            told("customer,balance\nC-1,12.50\nC-2,-1\nC-3,1,2\nC-4,many\nC-5,7"),
+            [
+                "2 Some(\"balance\") must be a whole number of points",
+                "3 Some(\"balance\") must be none or more: a debt is not brought over",
+                "4 None has more fields than the first line has columns",
+                "5 Some(\"balance\") must be a whole number of points",
+            ]
+        );
+    }
+}
