@@ -301,7 +301,7 @@ pub struct Exchange {
 /// What one transaction commits, whole or not at all.
 #[derive(Debug, Clone, Default)]
 pub struct Change {
-    /// Entries to be appended (by polls), unread.
+    /// Entries to be appended: those of polls unread, questions as read.
     pub entries: Vec<Entry>,
     /// The entry this was read from, and what became of it. `Read` turns to `Duplicate` when all its events were known.
     pub mark: Option<Mark>,
@@ -707,24 +707,15 @@ pub trait Store: Send + Sync {
     /// Numbers, times and ids stay; an opt-out stays under the phone's keyed hash.
     async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError>;
     /// What a decision about points needs, as it stood at one moment.
-    async fn loyalty(&self, _look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
-        Err(StoreError::Failed("no points here".to_owned()))
-    }
+    async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError>;
     /// Movements of points, newest first.
-    async fn ledger(&self, _filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {
-        Err(StoreError::Failed("no points here".to_owned()))
-    }
-    async fn wallets(&self, _filter: WalletFilter) -> Result<Vec<Wallet>, StoreError> {
-        Err(StoreError::Failed("no points here".to_owned()))
-    }
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError>;
+    /// Customers, in the order of their ids.
+    async fn wallets(&self, filter: WalletFilter) -> Result<Vec<Wallet>, StoreError>;
     /// Wallets to which time has something to do, the longest due first.
-    async fn wallets_due(&self, _now: Timestamp, _limit: usize) -> Result<Vec<Wallet>, StoreError> {
-        Ok(Vec::new())
-    }
+    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError>;
     /// Holds wallets after this one against the ledger, up to so many.
-    async fn audit_loyalty(&self, _merchant: Option<Id>, _after: Option<Id>, _limit: usize) -> Result<LoyaltyAudit, StoreError> {
-        Err(StoreError::Failed("no points here".to_owned()))
-    }
+    async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError>;
     /// What it counts while it writes; `None` where it counts nothing.
     fn stats(&self) -> Option<Arc<Stats>> {
         None

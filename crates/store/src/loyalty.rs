@@ -179,11 +179,12 @@ impl LoyaltyChange {
             [Some(*wallet.id.as_bytes()), Some(unique("customer", &wallet.merchant, &wallet.customer)), phone]
         });
         let holds = self.holds.iter().map(|hold| Some(*hold.id.as_bytes()));
-        let receipts = self.receipts.iter().flat_map(move |receipt| {
-            [Some(*receipt.id.as_bytes()), Some(unique("order", &receipt.merchant, &receipt.order))]
-        });
+        let receipts = self
+            .receipts
+            .iter()
+            .flat_map(move |receipt| [Some(*receipt.id.as_bytes()), Some(unique("order", &receipt.merchant, &receipt.order))]);
         let replies = self.replies.iter().map(|reply| Some(reply.key));
-        let token = self.token.iter().map(|token| Some(token.key));
+        let token = self.token.iter().map(|token| Some(fingerprint([b"token".as_slice(), &token.key])));
         wallets.chain(holds).chain(receipts).chain(replies).chain(token).flatten()
     }
 
@@ -237,9 +238,10 @@ pub(crate) fn move_kind(number: u8) -> MoveKind {
 }
 
 /// What movements come to in [`Progress`], as SQL of both stores: earned and spent.
-pub(crate) const PROGRESS: &str = "coalesce(sum(CASE WHEN kind NOT IN (0, 2) THEN 0 WHEN from_book = 2 THEN points
-        WHEN to_book = 2 THEN -points ELSE 0 END), 0),
-    coalesce(sum(CASE WHEN kind NOT IN (1, 2) THEN 0 WHEN to_book = 3 THEN points WHEN from_book = 3 THEN -points ELSE 0 END), 0)";
+pub(crate) const PROGRESS: &str = "CAST(coalesce(sum(CASE WHEN kind NOT IN (0, 2) THEN 0 WHEN from_book = 2 THEN points
+        WHEN to_book = 2 THEN -points ELSE 0 END), 0) AS bigint),
+    CAST(coalesce(sum(CASE WHEN kind NOT IN (1, 2) THEN 0 WHEN to_book = 3 THEN points WHEN from_book = 3 THEN -points ELSE 0 END), 0)
+        AS bigint)";
 
 impl Progress {
     #[cfg(feature = "memory")]
@@ -286,8 +288,9 @@ pub(crate) fn audit(wallet: &Wallet, cached: (i64, i64), ledger: &[Entry], recei
     }
     for receipt in receipts {
         let sums = &receipt.sums;
-        let beyond =
-            [(sums.refunded, sums.eligible), (sums.restored, sums.redeemed), (sums.revoked, sums.earned)].iter().any(|(back, of)| back > of);
+        let beyond = [(sums.refunded, sums.eligible), (sums.restored, sums.redeemed), (sums.revoked, sums.earned)]
+            .iter()
+            .any(|(back, of)| back > of);
         if beyond || [sums.redeemed, sums.earned, sums.refunded, sums.restored, sums.revoked].iter().any(|sum| *sum < 0) {
             found.push(format!("receipt {} is refunded beyond what it was, or below zero", receipt.id));
         }

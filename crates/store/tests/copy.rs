@@ -5,8 +5,9 @@
 use serde_json::json;
 use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, Timestamp, id::Kind};
 use uzel_store::{
-    Change, Command, CommandState, Contact, CopyError, CopyReport, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand,
-    NewEvent, Place, Postgres, PostgresOptions, Settlement, Setup, SetupRow, Source, Sqlite, Store,
+    Change, Command, CommandState, Contact, CopyError, CopyReport, Entry, EntryState, Exchange, JournalFilter, KeptReply,
+    LedgerFilter, LoyaltyChange, LoyaltyLook, Mark, NewCommand, NewEvent, Place, Postgres, PostgresOptions, PromoUse, PromoUses,
+    Settlement, Setup, SetupRow, Source, SpentToken, Sqlite, Store,
 };
 
 /// A server's database, a file, and ids of what is set up in them.
@@ -272,6 +273,87 @@ async fn entries_keep_their_order_and_their_weeks_however_long_ago_they_came() {
         .unwrap()
         .get(0);
     assert!(in_order);
+}
+
+#[tokio::test]
+async fn points_are_carried_over_whole_and_move_on_at_the_target() {
+    for there in [true, false] {
+        let world = World::new().await;
+        let (from, to) = if there { (world.file(), world.server()) } else { (world.server(), world.file()) };
+        let store = world.begun(&from).await;
+        let (customer, hold) = (Id::new(Kind::Customer), Id::new(Kind::Hold));
+        let points = || {
+            LoyaltyChange {
+            wallets: vec![
+                serde_json::from_value(json!({
+                    "id": customer, "merchant": world.merchant, "customer": "c-1", "phone": "+79991234567", "last_lot": 1,
+                    "account": { "lots": [{ "id": 1, "left": 70, "active_at": now() }], "debt": 0 }, "booked_at": now(),
+                    "made_at": now()
+                }))
+                .unwrap(),
+            ],
+            holds: vec![
+                serde_json::from_value(json!({
+                    "id": hold, "merchant": world.merchant, "wallet": customer, "state": "committed", "kind": "redeem",
+                    "order": "o-1", "points": 30, "total": 100, "eligible": 100, "at": now(), "answer": { "ok": true }
+                }))
+                .unwrap(),
+            ],
+            receipts: vec![
+                serde_json::from_value(json!({
+                    "id": Id::new(Kind::Receipt), "merchant": world.merchant, "order": "o-1", "wallet": customer, "holds": [hold],
+                    "sums": { "eligible": 100, "redeemed": 30, "earned": 0, "refunded": 0, "restored": 0, "revoked": 0 }, "at": now()
+                }))
+                .unwrap(),
+            ],
+            ledger: [("ADJUST", "issued", "spendable", 100), ("REDEEM", "spendable", "redeemed", 30)]
+                .map(|(kind, from, to, points)| {
+                    serde_json::from_value(json!({
+                        "id": Id::new(Kind::Points), "merchant": world.merchant, "wallet": customer, "kind": kind, "from": from,
+                        "to": to, "points": points, "balance": 0, "cause": "import", "order": "o-1", "at": now(),
+                        "outlet": Id::new(Kind::Outlet), "lots": [{ "lot": 1, "points": points }]
+                    }))
+                    .unwrap()
+                })
+                .into(),
+            token: Some(SpentToken { key: [1; 16], hold, until: now() }),
+            replies: vec![KeptReply { key: [2; 16], body: [3; 16], answer: "{}".to_owned(), until: now() }],
+            promo: Some(PromoUse {
+                merchant: world.merchant,
+                code: "SUMMER".to_owned(),
+                wallet: customer,
+                order: "o-1".to_owned(),
+                at: now(),
+                was: PromoUses::default(),
+            }),
+        }
+        };
+        store.apply(Change { loyalty: Some(Box::new(points())), now: Some(now()), ..Change::default() }).await.unwrap();
+        let look = LoyaltyLook {
+            token: Some([1; 16]),
+            replies: vec![[2; 16]],
+            since: Some(now()),
+            promo_code: Some("SUMMER".to_owned()),
+            ..LoyaltyLook::new(world.merchant, now() - jiff::SignedDuration::from_secs(1))
+        };
+        let seen = store.loyalty(look.clone()).await.unwrap();
+        assert_eq!((seen.progress.redeemed, seen.promo.all, seen.replies.len()), (30, 1, 1));
+        let all = LedgerFilter { limit: 10, ..LedgerFilter::default() };
+        let ledger = store.ledger(all.clone()).await.unwrap();
+        store.close().await;
+
+        assert!(world.copy(&from, &to).await.unwrap().equal);
+        let store = world.open(&to).await;
+        assert_eq!(store.loyalty(look.clone()).await.unwrap(), seen);
+        assert_eq!(store.ledger(all).await.unwrap(), ledger);
+        assert_eq!(store.audit_loyalty(None, None, 10).await.unwrap().findings, []);
+        assert!(store.fsck(false).await.unwrap().is_empty());
+        let wallets = seen.wallet.into_iter().collect();
+        let change = LoyaltyChange { wallets, ..LoyaltyChange::default() };
+        store.apply(Change { loyalty: Some(Box::new(change)), ..Change::default() }).await.unwrap();
+        assert_eq!(store.loyalty(look).await.unwrap().wallet.unwrap().version, 2);
+        store.close().await;
+    }
 }
 
 #[tokio::test]

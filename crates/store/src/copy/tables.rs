@@ -491,6 +491,7 @@ pub(crate) const TABLES: &[Table] = {
                 column("id", Id),
                 column("merchant", Id),
                 column("wallet", Id),
+                column("order_id", Text),
                 column("version", Big),
                 column("state", Small),
                 column("at", Time),

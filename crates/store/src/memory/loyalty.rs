@@ -11,8 +11,7 @@ use uzel_model::{
 use super::rows::Rows;
 use crate::{
     ERASED, KeptReply, LedgerFilter, LoyaltyAudit, LoyaltyChange, LoyaltyLook, LoyaltySeen, Progress, PromoUse, PromoUses,
-    SpentToken, WalletFilter, Who,
-    loyalty::audit,
+    SpentToken, WalletFilter, Who, loyalty::audit,
 };
 
 #[derive(Default)]
@@ -41,10 +40,12 @@ impl Points {
 
     fn is_taken(&self, wallet: &Wallet, with: &[Wallet]) -> bool {
         // Of what is written along with it, the new phone counts.
-        let now = |known: &'_ Wallet| with.iter().find(|new| new.id == known.id).map_or(known.phone.clone(), |new| new.phone.clone());
-        self.wallets.values().filter(|known| known.id != wallet.id && known.merchant == wallet.merchant).any(|known| {
-            known.customer == wallet.customer || wallet.phone.is_some() && now(known) == wallet.phone
-        })
+        let now =
+            |known: &'_ Wallet| with.iter().find(|new| new.id == known.id).map_or(known.phone.clone(), |new| new.phone.clone());
+        self.wallets
+            .values()
+            .filter(|known| known.id != wallet.id && known.merchant == wallet.merchant)
+            .any(|known| known.customer == wallet.customer || wallet.phone.is_some() && now(known) == wallet.phone)
     }
 
     fn may_change(&self, change: &LoyaltyChange, now: Timestamp) -> bool {
@@ -92,9 +93,8 @@ impl Points {
         let hold = look.hold.or(by_token.map(|token| token.hold)).and_then(|id| self.holds.get(&id));
         let hold = hold.filter(|hold| hold.merchant == look.merchant);
         let order = look.order.as_ref().or(hold.map(|hold| &hold.order));
-        let receipt = order.and_then(|order| {
-            self.receipts.values().find(|known| known.merchant == look.merchant && known.order == *order)
-        });
+        let receipt =
+            order.and_then(|order| self.receipts.values().find(|known| known.merchant == look.merchant && known.order == *order));
         let of = self.wallets.values().filter(|wallet| wallet.merchant == look.merchant);
         let wallet = match &look.who {
             Some(Who::Id(id)) => of.clone().find(|wallet| wallet.id == *id),

@@ -12,7 +12,7 @@ use super::{
     Core, commands, consent, doc, events, failed, get, heard, id,
     journal::text,
     lanes::{self, Fault},
-    review, uuid,
+    ledger, review, uuid,
     work::{self, Gathered},
 };
 use crate::{
@@ -339,6 +339,7 @@ async fn forget_rest(
     consent::forget(work, merchant, phone.e164()).await?;
     review::forget(work, merchant, phone.e164()).await?;
     heard::forget(work, merchant, phone.e164()).await?;
+    erased.wallets = ledger::forget(work, merchant, phone).await?;
     let own: Vec<String> = events::connections(work, Some(merchant), None)
         .await?
         .into_iter()

@@ -2,7 +2,7 @@
 
 use deadpool_postgres::{GenericClient, Object};
 
-use super::{failed, get};
+use super::{failed, get, journal::looked_into};
 use crate::{StoreError, fate};
 
 /// A law: what it says, how to count what breaks it, and how to mend that.
@@ -134,6 +134,46 @@ const LAWS: &[Law] = &[
         mend: Some(
             "DELETE FROM reference r WHERE NOT EXISTS (SELECT 1 FROM inbox j WHERE j.id = r.entry)
              AND NOT EXISTS (SELECT 1 FROM purged p WHERE r.entry < p.before)",
+        ),
+    },
+    Law {
+        broken: "customers whose points are not what their movements come to: see `loyalty audit`",
+        count: "SELECT count(*) FROM wallet w LEFT JOIN (SELECT wallet,
+                sum(CASE 0 WHEN to_book THEN points WHEN from_book THEN -points ELSE 0 END) AS balance,
+                sum(CASE 1 WHEN to_book THEN points WHEN from_book THEN -points ELSE 0 END) AS promised
+                FROM ledger WHERE to_book <> from_book GROUP BY wallet) m ON m.wallet = w.id
+                WHERE w.balance <> coalesce(m.balance, 0) OR w.promised <> coalesce(m.promised, 0)",
+        mend: None,
+    },
+    Law {
+        broken: "movements of no points, or of customers who do not exist",
+        count: "SELECT count(*) FROM ledger l WHERE points <= 0 OR NOT EXISTS (SELECT 1 FROM wallet w WHERE w.id = l.wallet)",
+        mend: None,
+    },
+    Law {
+        broken: "points spent for orders that have no receipt",
+        count: "SELECT count(*) FROM ledger l WHERE kind = 1 AND NOT EXISTS
+                (SELECT 1 FROM order_receipt r WHERE r.merchant = l.merchant AND r.order_id = l.order_id AND r.wallet = l.wallet)",
+        mend: None,
+    },
+    Law {
+        broken: "receipts that are refunded beyond what they were",
+        count: concat!(
+            "SELECT count(*) FROM (SELECT ",
+            looked_into!("doc"),
+            " -> 'sums' AS sums FROM order_receipt) r
+             WHERE (sums ->> 'refunded')::bigint > (sums ->> 'eligible')::bigint
+                 OR (sums ->> 'restored')::bigint > (sums ->> 'redeemed')::bigint
+                 OR (sums ->> 'revoked')::bigint > (sums ->> 'earned')::bigint"
+        ),
+        mend: None,
+    },
+    Law {
+        broken: "promo codes whose uses are not what is counted",
+        count: "SELECT count(*) FROM (SELECT merchant, code FROM (SELECT merchant, code, uses FROM promo_total
+                UNION ALL SELECT merchant, code, -1 FROM promo_use) u GROUP BY merchant, code HAVING sum(uses) <> 0) off",
+        mend: Some(
+            "DELETE FROM promo_total; INSERT INTO promo_total SELECT merchant, code, count(*) FROM promo_use GROUP BY merchant, code",
         ),
     },
 ];

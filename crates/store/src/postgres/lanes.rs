@@ -1,7 +1,11 @@
 //! The lanes of what is to be written: entries, ends of calls, readings. Each commits what waits in it in groups: what comes
 //! while one group is written is the next. Nothing waits for a timer, and a caller may be gone by the end.
 
-use std::{collections::VecDeque, sync::Arc, time::Instant};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+    time::Instant,
+};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -10,7 +14,7 @@ use tokio::{
 };
 use tokio_postgres::error::SqlState;
 
-use super::{Core, failed, journal, work};
+use super::{Core, failed, journal, loyalty, work};
 use crate::{
     Applied, Change, Entry, Lane, StoreError,
     ready::{EntryRow, Ready},
@@ -244,6 +248,7 @@ impl From<StoreError> for Fault {
 impl From<Fault> for StoreError {
     fn from(fault: Fault) -> Self {
         match fault {
+            Fault::Database(error) if loyalty::is_taken(&error) => Self::Conflict,
             Fault::Database(error) => failed(error),
             Fault::Store(error) => error,
         }
@@ -287,11 +292,20 @@ async fn apply(core: Arc<Core>, queue: Arc<Queue<Apply>>, lane: i32) {
     }
 }
 
-/// Cuts changes, in their order, into groups that can be committed together: some must stand alone.
+/// Cuts changes, in their order, into groups that can be committed together: some must stand alone, and no two of a group may
+/// write the same points.
 fn runs<'a, 'b>(changes: &'b [&'a Ready]) -> Vec<&'b [&'a Ready]> {
     let mut runs = Vec::new();
     let mut start = 0;
+    let mut points = HashSet::new();
     for (place, change) in changes.iter().enumerate() {
+        let keys: Vec<[u8; 16]> = change.change.loyalty.iter().flat_map(|points| points.keys()).collect();
+        if keys.iter().any(|key| points.contains(key)) {
+            runs.push(&changes[start..place]);
+            start = place;
+            points.clear();
+        }
+        points.extend(keys);
         if work::stands_alone(change) {
             runs.push(&changes[start..place]);
             runs.push(&changes[place..=place]);

@@ -20,7 +20,9 @@ mod handover;
 mod heard;
 mod journal;
 mod lanes;
+mod ledger;
 mod lost;
+mod loyalty;
 mod nodes;
 mod notices;
 mod outbox;
@@ -57,14 +59,18 @@ use tokio::sync::{Notify, broadcast, watch as watched};
 use tokio_postgres::{Config, IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-use uzel_model::{Event, Id, Timestamp, id::Kind};
+use uzel_model::{
+    Event, Id, Timestamp,
+    id::Kind,
+    loyalty::{self as points, Wallet},
+};
 
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health,
-    JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal,
-    Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
+    JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News,
+    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup,
+    SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
@@ -81,6 +87,7 @@ pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (9, "told", include_str!("migrations/9_told.sql")),
     (10, "chain", include_str!("migrations/10_chain.sql")),
     (11, "notice_told", include_str!("migrations/11_notice_told.sql")),
+    (12, "loyalty", include_str!("migrations/12_loyalty.sql")),
 ];
 
 /// Where the server is, and how this node works with it.
@@ -644,6 +651,26 @@ impl Store for Postgres {
 
     async fn erase(&self, merchant: Id, phone: &str, place: ErasurePlace, limit: usize) -> Result<Erased, StoreError> {
         erase::portion(&self.core, merchant, phone, place, limit).await
+    }
+
+    async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
+        loyalty::look(&self.core.reader().await?, &look).await
+    }
+
+    async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {
+        ledger::page(&self.core.reader().await?, &filter).await
+    }
+
+    async fn wallets(&self, filter: WalletFilter) -> Result<Vec<Wallet>, StoreError> {
+        ledger::wallets(&self.core.reader().await?, &filter).await
+    }
+
+    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        ledger::due(&self.core.reader().await?, now, limit).await
+    }
+
+    async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {
+        ledger::check(&mut self.core.reader().await?, merchant, after, limit).await
     }
 
     async fn about(&self) -> Result<About, StoreError> {

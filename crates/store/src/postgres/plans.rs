@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Postgres, PostgresOptions, events, handover, journal, outbox, removal};
+use super::{Postgres, PostgresOptions, events, handover, journal, ledger, loyalty, outbox, removal};
 
 /// Rows enough that a look at all of them would be seen.
 const FILL: &str = "
@@ -23,10 +23,34 @@ const FILL: &str = "
     INSERT INTO sending SELECT command, 1, now(), command FROM waiting LIMIT 60;
     INSERT INTO reference SELECT hashtext(id::text), id FROM inbox;
     INSERT INTO seen SELECT gen_random_uuid() FROM generate_series(1, 20000);
+    INSERT INTO wallet SELECT gen_random_uuid(), merchant, 1, id::text, id::text, 0, 0, now(), '{}' FROM inbox;
+    INSERT INTO wallet_hold SELECT gen_random_uuid(), merchant, id, 'o', 1, 1, now(), '{}' FROM wallet;
+    INSERT INTO order_receipt SELECT gen_random_uuid(), merchant, id::text, id, 1, now(), '{}' FROM wallet;
+    INSERT INTO ledger SELECT gen_random_uuid(), merchant, id, 0, 2, 0, 1, 1, now(), 'c', NULL, merchant, NULL, NULL, NULL FROM wallet;
+    INSERT INTO kept_reply SELECT id, id, '', now() FROM wallet;
+    INSERT INTO spent_token SELECT id, id, now() FROM wallet;
+    INSERT INTO promo_use SELECT merchant, 'c', id::text, id, now() FROM wallet;
+    INSERT INTO promo_total SELECT merchant, 'c', 1 FROM wallet GROUP BY merchant;
     ANALYZE";
 
 /// The tables that grow, and those that hold a backlog.
-const LARGE: [&str; 7] = ["inbox", "event", "command", "exchange", "reference", "waiting", "seen"];
+const LARGE: [&str; 15] = [
+    "inbox",
+    "event",
+    "command",
+    "exchange",
+    "reference",
+    "waiting",
+    "seen",
+    "wallet",
+    "wallet_hold",
+    "order_receipt",
+    "ledger",
+    "kept_reply",
+    "spent_token",
+    "promo_use",
+    "promo_total",
+];
 
 /// Tables that a plan reads row by row, or along an index from one end to the other. What a limit ends is no such thing.
 fn scanned(plan: &Value, limited: bool, found: &mut BTreeSet<String>) {
@@ -80,7 +104,22 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
     let entry = format!("SELECT {} FROM inbox WHERE id = $1", journal::ENTRY);
     let mine = handover::entries();
     let newest = format!("SELECT j.id, {} FROM inbox j ORDER BY j.id DESC LIMIT $1", journal::STATE);
+    let [by_id, by_customer, by_phone, by_hold] = loyalty::WHOSE.map(loyalty::look_sql);
+    let (over, over_tokens) = (loyalty::over_sql("kept_reply"), loyalty::over_sql("spent_token"));
     for (name, sql, values) in [
+        ("points_by_id", &*by_id, 9),
+        ("points_by_customer", &by_customer, 9),
+        ("points_by_phone", &by_phone, 9),
+        ("points_by_hold", &by_hold, 8),
+        ("wallets_locked", loyalty::LOCK_WALLETS, 1),
+        ("wallets_taken", loyalty::TAKEN, 14),
+        ("wallets_written", loyalty::UPDATE_WALLETS, 9),
+        ("replies_over", &over, 4),
+        ("tokens_over", &over_tokens, 4),
+        ("wallets_due", ledger::DUE, 2),
+        ("movements", "SELECT id FROM ledger WHERE merchant = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
+        ("own_movements", "SELECT id FROM ledger WHERE wallet = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
+        ("outlets_movements", "SELECT id FROM ledger WHERE outlet = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
         ("append", journal::APPEND, 19),
         ("entry", &entry, 1),
         ("newest", &newest, 1),

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use uzel_model::{Id, Timestamp};
 
 use super::{
-    events, failed, get, heard,
+    events, failed, get, heard, ledger,
     partitions::{TABLES, least_id, name, start_of, week_of},
     review,
 };
@@ -263,6 +263,7 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
     let exchanges = found(of("exchange", "t.command IS NULL AND t.at < $1", "$3", "$2")).await?;
     let forget = work.prepare_cached("DELETE FROM exchange WHERE id = ANY($1)").await.map_err(failed)?;
     gone += work.execute(&forget, &[&exchanges]).await.map_err(failed)?;
+    gone += ledger::purge(work, merchant, before, limit).await?;
     if gone == 0 {
         review::purge(work, merchant, before).await?;
         let day = before.as_millisecond().div_euclid(86_400_000) as i32;

@@ -18,12 +18,12 @@ use super::{
     Core, chain, consent, events, get, heard,
     journal::{self, text},
     lanes::Fault,
-    lost, notices,
+    lost, loyalty, notices,
     outbox::{self, Ended, Queued},
     purge, review, uuid,
 };
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, Step, StoreError, Verdict,
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, Source, Step, StoreError, Verdict,
     chain::Purse,
     numbers::{command_number, command_tally, entry_number, entry_state, entry_tally, key, subject},
     ready::{Documents, EntryRow, Ready},
@@ -45,7 +45,8 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
         || change.verdict.is_some()
         || change.left_review.is_some()
         || change.review_reply.is_some()
-        || !ready.entries.is_empty()
+        || ready.entries.iter().any(|row| row.entry.source != Source::Question)
+        || loyalty::stands_alone(change)
         || !change.commands.is_empty()
         || change.mark.as_ref().is_some_and(|mark| mark.again)
         || change.mark.is_some() && change.settlement.is_some()
@@ -166,6 +167,7 @@ async fn carry_out(
     if !entries.is_empty() {
         journal::append(&work, &entries, None, shard).await?;
     }
+    loyalty::write(&work, &going).await?;
     let mut applied: Vec<Applied> = going.iter().map(|_| Applied::default()).collect();
     add_events(&work, &going, &mut applied, &mut gathered).await?;
     for ((_, ready), applied) in going.iter().zip(&mut applied) {
@@ -199,7 +201,7 @@ async fn carry_out(
         }
         outcomes[place] = Ok(applied);
     }
-    if !entries.is_empty() || unread {
+    if unread || entries.iter().any(|row| row.entry.source != Source::Question) {
         core.handover.left_some();
     }
     Ok(outcomes)
@@ -331,6 +333,7 @@ async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<(Vec<usize>, Ha
             late.push(place);
         }
     }
+    late.extend(loyalty::fence(work, run).await?);
     Ok((late, meanwhile))
 }
 

@@ -18,7 +18,8 @@ use crate::{
     loyalty::{audit, book, move_kind},
 };
 
-const ENTRY: &str = "id, merchant, wallet, kind, from_book, to_book, points, balance, at, cause, order_id, outlet, staff, reason, lots";
+const ENTRY: &str =
+    "id, merchant, wallet, kind, from_book, to_book, points, balance, at, cause, order_id, outlet, staff, reason, lots";
 
 fn read_entry(row: &Row<'_>) -> Result<Entry> {
     Ok(Entry {

@@ -34,13 +34,11 @@ pub(super) fn may_change(db: &Connection, change: &LoyaltyChange, now: i64) -> R
     }
     for receipt in &change.receipts {
         let known = version(db, "SELECT version FROM order_receipt WHERE id = ?1", receipt.id)?;
-        let taken = || {
-            db.prepare_cached("SELECT 1 FROM order_receipt WHERE merchant = ?1 AND order_id = ?2 AND id <> ?3")?.exists(params![
-                receipt.merchant.as_bytes(),
-                receipt.order,
-                receipt.id.as_bytes()
-            ])
-        };
+        let taken =
+            || {
+                db.prepare_cached("SELECT 1 FROM order_receipt WHERE merchant = ?1 AND order_id = ?2 AND id <> ?3")?
+                    .exists(params![receipt.merchant.as_bytes(), receipt.order, receipt.id.as_bytes()])
+            };
         if known != receipt.version || taken()? {
             return Ok(false);
         }
@@ -163,7 +161,16 @@ fn put_wallet(db: &Connection, wallet: &Wallet, text: &str) -> Result<()> {
             "INSERT INTO wallet (id, merchant, version, customer, phone, balance, promised, next_at, doc)
              VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
-        .execute(params![id, merchant, wallet.customer, wallet.phone, wallet.balance(), wallet.promised(), next_at, text])?;
+        .execute(params![
+            id,
+            merchant,
+            wallet.customer,
+            wallet.phone,
+            wallet.balance(),
+            wallet.promised(),
+            next_at,
+            text
+        ])?;
         return Ok(());
     }
     // Columns of an index are named only where they change: whatever is named is written to its index anew.
@@ -178,8 +185,10 @@ fn put_wallet(db: &Connection, wallet: &Wallet, text: &str) -> Result<()> {
 fn put_hold(db: &Connection, hold: &Hold, text: &str) -> Result<()> {
     let (id, state) = (hold.id.as_bytes(), state_number(hold.state));
     if hold.version == 0 {
-        db.prepare_cached("INSERT INTO wallet_hold (id, merchant, wallet, version, state, at, doc) VALUES (?1, ?2, ?3, 1, ?4, ?5, ?6)")?
-            .execute(params![id, hold.merchant.as_bytes(), hold.wallet.as_bytes(), state, ms(hold.at), text])?;
+        db.prepare_cached(
+            "INSERT INTO wallet_hold (id, merchant, wallet, order_id, version, state, at, doc) VALUES (?1, ?2, ?3, ?4, 1, ?5, ?6, ?7)",
+        )?
+        .execute(params![id, hold.merchant.as_bytes(), hold.wallet.as_bytes(), hold.order, state, ms(hold.at), text])?;
     } else {
         db.prepare_cached("UPDATE wallet_hold SET version = version + 1, state = ?2, doc = ?3 WHERE id = ?1")?
             .execute(params![id, state, text])?;
@@ -202,7 +211,8 @@ fn put_receipt(db: &Connection, receipt: &OrderReceipt, text: &str) -> Result<()
             text
         ])?;
     } else {
-        db.prepare_cached("UPDATE order_receipt SET version = version + 1, doc = ?2 WHERE id = ?1")?.execute(params![id, text])?;
+        db.prepare_cached("UPDATE order_receipt SET version = version + 1, doc = ?2 WHERE id = ?1")?
+            .execute(params![id, text])?;
     }
     Ok(())
 }
@@ -223,13 +233,8 @@ fn put_reply(db: &Connection, reply: &KeptReply, now: i64) -> Result<()> {
 
 fn put_promo(db: &Connection, promo: &PromoUse) -> Result<()> {
     let merchant = promo.merchant.as_bytes();
-    db.prepare_cached("INSERT INTO promo_use (merchant, code, order_id, wallet, at) VALUES (?1, ?2, ?3, ?4, ?5)")?.execute(params![
-        merchant,
-        promo.code,
-        promo.order,
-        promo.wallet.as_bytes(),
-        ms(promo.at)
-    ])?;
+    db.prepare_cached("INSERT INTO promo_use (merchant, code, order_id, wallet, at) VALUES (?1, ?2, ?3, ?4, ?5)")?
+        .execute(params![merchant, promo.code, promo.order, promo.wallet.as_bytes(), ms(promo.at)])?;
     db.prepare_cached("INSERT INTO promo_total VALUES (?1, ?2, 1) ON CONFLICT DO UPDATE SET uses = uses + 1")?
         .execute(params![merchant, promo.code])?;
     Ok(())
@@ -354,13 +359,7 @@ pub(super) fn ended_holds(
          ORDER BY id LIMIT ?5",
     )?
     .query_map(
-        params![
-            after,
-            Id::least(Kind::Hold, before).as_bytes(),
-            ms(before),
-            merchant.as_ref().map(Id::as_bytes),
-            limit as i64
-        ],
+        params![after, Id::least(Kind::Hold, before).as_bytes(), ms(before), merchant.as_ref().map(Id::as_bytes), limit as i64],
         |row| row.get(0),
     )?
     .collect()
@@ -368,7 +367,9 @@ pub(super) fn ended_holds(
 
 pub(super) fn newest(db: &Connection) -> Result<Option<Id>> {
     let of = |table: &str, kind| {
-        db.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| Ok(row.get::<_, Option<[u8; 16]>>(0)?.map(|bytes| (kind, bytes))))
+        db.query_row(&format!("SELECT max(id) FROM {table}"), [], |row| {
+            Ok(row.get::<_, Option<[u8; 16]>>(0)?.map(|bytes| (kind, bytes)))
+        })
     };
     let newest = of("ledger", Kind::Points)?.into_iter().chain(of("wallet_hold", Kind::Hold)?).max_by_key(|(_, bytes)| *bytes);
     Ok(newest.map(|(kind, bytes)| Id::from_bytes(kind, bytes)))

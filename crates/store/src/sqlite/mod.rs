@@ -19,6 +19,7 @@ mod generate;
 mod heard;
 mod journal;
 mod ledger;
+mod looks;
 mod lost;
 mod loyalty;
 mod notices;
@@ -51,6 +52,7 @@ use async_trait::async_trait;
 pub use file::Copied;
 use fresh::{Fresh, Next};
 pub(crate) use generate::Generator;
+use looks::Looks;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
 use tally::Tally;
@@ -65,9 +67,9 @@ use writer::{Queue, Task};
 use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health,
-    JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal,
-    Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError,
-    StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
+    JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News,
+    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup,
+    SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -79,6 +81,7 @@ pub struct Sqlite {
     queue: Arc<Queue>,
     writer: Mutex<Option<JoinHandle<()>>>,
     readers: Arc<Readers>,
+    looks: Looks,
     fresh: Arc<Fresh>,
     stats: Arc<Stats>,
     /// Nobody else works on the file: nothing is ever told.
@@ -154,7 +157,8 @@ impl Sqlite {
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
         let (writer, news) = (Mutex::new(Some(writer)), broadcast::Sender::new(1));
         let (readers, purged) = (Arc::new(readers), Mutex::default());
-        Ok(Self { queue, writer, readers, fresh, stats, news, purged, phones })
+        let looks = Looks::start(path.to_owned())?;
+        Ok(Self { queue, writer, readers, looks, fresh, stats, news, purged, phones })
     }
 
     /// Hands work to the writer and waits until it is durable.
@@ -700,7 +704,7 @@ impl Store for Sqlite {
     }
 
     async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
-        self.read(move |db| loyalty::look(db, &look)).await
+        self.looks.look(look).await
     }
 
     async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {

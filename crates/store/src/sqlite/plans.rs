@@ -14,10 +14,11 @@ use rusqlite::{
 use serde_json::json;
 use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, id::Kind, port::Delivery};
 
-use super::{journal, open, outbox, pages, publication, purge, setup, tally::Tally, timeline, work};
+use super::{journal, ledger, loyalty, open, outbox, pages, publication, purge, setup, tally::Tally, timeline, work};
 use crate::{
-    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, Mark, NewCommand, NewEvent, Once,
-    Settlement, Slot, Source, ready::EntryRow,
+    Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, KeptReply, LedgerFilter,
+    LoyaltyChange, LoyaltyLook, Mark, NewCommand, NewEvent, Once, PromoUse, PromoUses, Settlement, Slot, Source, SpentToken,
+    WalletFilter, Who, ready::EntryRow,
 };
 
 /// What a plan may read row by row: lists that a statement brings along, what is being sent (64 at the most), counts, what is set
@@ -238,6 +239,93 @@ impl World {
         std::mem::take(&mut self.tally).write(&self.db).unwrap();
     }
 
+    /// Points that move, and who asks for them.
+    fn points(&mut self) {
+        let (merchant, id) = (self.merchant, |kind| Id::new(kind));
+        let (wallet, hold, receipt) = (id(Kind::Customer), id(Kind::Hold), id(Kind::Receipt));
+        let written = |version: i64| {
+            let account = json!({ "lots": [{ "id": 1, "left": 5, "active_at": now() }], "debt": 0 });
+            let sums = json!({ "eligible": 0, "redeemed": 0, "earned": 0, "refunded": 0, "restored": 0, "revoked": 0 });
+            let mut change = LoyaltyChange {
+                wallets: vec![
+                    serde_json::from_value(json!({
+                        "id": wallet, "merchant": merchant, "customer": "c", "phone": format!("+7999{version}"), "account": account,
+                        "last_lot": 1, "booked_at": now(), "made_at": now()
+                    }))
+                    .unwrap(),
+                ],
+                holds: vec![
+                    serde_json::from_value(json!({
+                        "id": hold, "merchant": merchant, "wallet": wallet, "state": "committed", "kind": "redeem", "order": "o",
+                        "points": 1, "total": 1, "eligible": 1, "at": now(), "answer": null
+                    }))
+                    .unwrap(),
+                ],
+                receipts: vec![
+                    serde_json::from_value(json!({
+                        "id": receipt, "merchant": merchant, "order": "o", "wallet": wallet, "sums": sums, "holds": [], "at": now()
+                    }))
+                    .unwrap(),
+                ],
+                ledger: vec![
+                    serde_json::from_value(json!({
+                        "id": Id::new(Kind::Points), "merchant": merchant, "wallet": wallet, "kind": "EARN", "from": "issued",
+                        "to": "spendable", "points": 5, "balance": 5, "cause": "c", "reason": "+79991234567", "at": now()
+                    }))
+                    .unwrap(),
+                ],
+                token: Some(SpentToken { key: [version as u8; 16], hold, until: now() }),
+                replies: vec![KeptReply { key: [version as u8; 16], body: [1; 16], answer: String::new(), until: now() }],
+                promo: Some(PromoUse {
+                    merchant,
+                    code: "p".to_owned(),
+                    wallet,
+                    order: version.to_string(),
+                    at: now(),
+                    was: PromoUses { all: version, by_customer: version, last_by_customer_at: None },
+                }),
+            };
+            change.wallets[0].version = version;
+            change.holds[0].version = version;
+            change.receipts[0].version = version;
+            change
+        };
+        for version in 0..2 {
+            self.apply(Change { loyalty: Some(Box::new(written(version))), ..Change::default() });
+        }
+        let look = LoyaltyLook {
+            replies: vec![[1; 16]],
+            since: Some(now()),
+            promo_code: Some("p".to_owned()),
+            ..LoyaltyLook::new(merchant, now() - SignedDuration::from_secs(1))
+        };
+        for who in [Who::Id(wallet), Who::Customer("c".to_owned()), Who::Phone("+79991".to_owned())] {
+            let look = LoyaltyLook { who: Some(who), ..look.clone() };
+            assert!(loyalty::look(&self.db, &look).unwrap().wallet.is_some());
+        }
+        let look = LoyaltyLook { token: Some([1; 16]), ..look };
+        assert!(loyalty::look(&self.db, &look).unwrap().receipt.is_some());
+        let own =
+            LedgerFilter { merchant: Some(merchant), before: Some(Id::new(Kind::Points)), limit: 9, ..LedgerFilter::default() };
+        assert_eq!(ledger::page(&self.db, &own).unwrap().len(), 2);
+        for filter in [
+            LedgerFilter { wallet: Some(wallet), ..own.clone() },
+            LedgerFilter { outlet: Some(Id::new(Kind::Outlet)), staff: Some("s".to_owned()), ..own },
+        ] {
+            ledger::page(&self.db, &filter).unwrap();
+        }
+        let own =
+            WalletFilter { merchant: Some(merchant), after: Some(Id::new(Kind::Customer)), limit: 9, ..WalletFilter::default() };
+        ledger::wallets(&self.db, &own).unwrap();
+        ledger::wallets(&self.db, &WalletFilter { phone: Some("+79991".to_owned()), ..WalletFilter::default() }).unwrap();
+        ledger::check(&self.db, Some(merchant), None, 9).unwrap();
+        assert_eq!(loyalty::due(&self.db, now(), 9).unwrap().len(), 0);
+        loyalty::forget_ended(&self.db, 9).unwrap();
+        let phone = uzel_model::phone::Named::new("+79991");
+        let of_person = ledger::of_person(&self.db, merchant, &phone).unwrap();
+        assert_eq!(ledger::forget(&self.db, &of_person, &phone).unwrap(), 1);
+    }
+
     /// What people and probes ask.
     fn ask(&self) {
         let db = &self.db;
@@ -288,6 +376,7 @@ impl World {
 fn what_runs_all_day_reads_no_large_table_row_by_row() {
     let mut world = World::new();
     world.work();
+    world.points();
     world.ask();
     world.forget();
     let statements = std::mem::take(&mut *world.seen.lock());

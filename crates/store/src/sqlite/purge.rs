@@ -83,7 +83,10 @@ pub(super) struct Portion {
 
 impl Portion {
     fn is_empty(&self) -> bool {
-        self.entries.is_empty() && self.commands.is_empty() && self.exchanges.is_empty() && self.references.is_empty()
+        self.entries.is_empty()
+            && self.commands.is_empty()
+            && self.exchanges.is_empty()
+            && self.references.is_empty()
             && self.holds.is_empty()
     }
 }

@@ -5,18 +5,29 @@ use std::sync::Arc;
 use uzel_store::{Memory, Store};
 
 pub(super) async fn open() -> (Arc<dyn Store>, ByHand) {
-    (Arc::new(Memory::new(jiff::Timestamp::now)), ByHand)
+    let store = Memory::new(jiff::Timestamp::now);
+    let by_hand = ByHand(store.node());
+    (Arc::new(store), by_hand)
 }
 
 /// Nothing can be done behind its back.
-pub(super) struct ByHand;
+pub(super) struct ByHand(Memory);
 
 impl ByHand {
+    /// Another node of the same store.
+    async fn node(&self, _: &Arc<dyn Store>) -> Arc<dyn Store> {
+        Arc::new(self.0.node())
+    }
+
     async fn one_key_for_all(&self) -> bool {
         false
     }
 
     async fn forget_first_event(&self) -> bool {
+        false
+    }
+
+    async fn one_point_more(&self) -> bool {
         false
     }
 }

@@ -14,6 +14,11 @@ pub(super) async fn open() -> (Arc<dyn Store>, ByHand) {
 pub(super) struct ByHand(String);
 
 impl ByHand {
+    /// Another node of the same store.
+    async fn node(&self, _: &Arc<dyn Store>) -> Arc<dyn Store> {
+        Arc::new(Postgres::open(PostgresOptions::new(&self.0)).await.unwrap())
+    }
+
     async fn run(&self, sql: &str) -> bool {
         let (client, connection) = tokio_postgres::connect(&self.0, tokio_postgres::NoTls).await.unwrap();
         tokio::spawn(connection);
@@ -27,6 +32,10 @@ impl ByHand {
 
     async fn forget_first_event(&self) -> bool {
         self.run("DELETE FROM event WHERE id = (SELECT id FROM event ORDER BY id LIMIT 1)").await
+    }
+
+    async fn one_point_more(&self) -> bool {
+        self.run("UPDATE wallet SET balance = balance + 1").await
     }
 }
 

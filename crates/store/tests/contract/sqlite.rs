@@ -14,6 +14,11 @@ pub(super) async fn open() -> (Arc<dyn Store>, ByHand) {
 pub(super) struct ByHand(tempfile::TempDir);
 
 impl ByHand {
+    /// Another node of the same store: of a file there is one.
+    async fn node(&self, store: &Arc<dyn Store>) -> Arc<dyn Store> {
+        store.clone()
+    }
+
     fn run(&self, sql: &str) -> bool {
         rusqlite::Connection::open(self.0.path().join("uzel.db")).unwrap().execute_batch(sql).unwrap();
         true
@@ -25,6 +30,10 @@ impl ByHand {
 
     async fn forget_first_event(&self) -> bool {
         self.run("DELETE FROM event WHERE ordinal = (SELECT min(ordinal) FROM event)")
+    }
+
+    async fn one_point_more(&self) -> bool {
+        self.run("UPDATE wallet SET balance = balance + 1")
     }
 }
 

@@ -6,6 +6,8 @@ mod chain;
 mod endpoints;
 #[path = "figures.rs"]
 mod figures;
+#[path = "loyalty.rs"]
+mod loyalty;
 #[path = "notices.rs"]
 mod notices;
 #[path = "reviews.rs"]

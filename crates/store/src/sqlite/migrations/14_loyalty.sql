@@ -11,8 +11,8 @@ CREATE INDEX wallet_next ON wallet (next_at) WHERE next_at IS NOT NULL;
 
 -- What quotes hold; the ids follow the time.
 CREATE TABLE wallet_hold (
-    id BLOB PRIMARY KEY, merchant BLOB NOT NULL, wallet BLOB NOT NULL, version INTEGER NOT NULL, state INTEGER NOT NULL,
-    at INTEGER NOT NULL, doc TEXT NOT NULL
+    id BLOB PRIMARY KEY, merchant BLOB NOT NULL, wallet BLOB NOT NULL, order_id TEXT NOT NULL, version INTEGER NOT NULL,
+    state INTEGER NOT NULL, at INTEGER NOT NULL, doc TEXT NOT NULL
 );
 CREATE INDEX wallet_hold_wallet ON wallet_hold (wallet);
 
