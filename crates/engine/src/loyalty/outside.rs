@@ -21,6 +21,7 @@ use super::{
     Club, CommitAsk, Committed, CustomerAsk, EarnQuote, LoyaltyError, QuoteAsk, RedeemQuote, RefundAsk, Refunded,
     club::{Heard, Silence},
     club_jobs::Later,
+    club_quote,
     club_words::{self, Note},
     decide::{Decided, Ground, new_wallet},
     reading::Fact,
@@ -517,6 +518,33 @@ pub(crate) fn refund(
     ruled.decided.change.wallets.push(wallet);
     ruled.decided.change.receipts.push(receipt);
     Ok(ruled)
+}
+
+/// A receipt that came in without a question: a quote and its commit in one; also why nothing is told of it.
+pub(crate) fn receipt(
+    ground: &Ground<'_>,
+    outside: Outside<'_>,
+    seen: LoyaltySeen,
+    ask: &QuoteAsk,
+    commit_ask: &CommitAsk,
+) -> Result<(Ruled, Option<String>), LoyaltyError> {
+    let (CustomerAsk::Token { customer, .. } | CustomerAsk::Plain(customer)) = &ask.customer;
+    let by_phone = || customer.starts_with('+').then(|| AccountKey::Phone(customer.clone()));
+    let by = club_quote::named_later(seen.wallet.as_ref()).or_else(by_phone);
+    let learnt = Learnt {
+        by: by.clone(),
+        heard: Heard::Nothing(Silence::LeftAlone),
+        hold: Id::new(IdKind::Hold),
+        taken: None,
+        again: None,
+    };
+    let mut quoted = quote(ground, outside, &seen, ask, None, &learnt)?;
+    let (Some(hold), Some(wallet)) = (quoted.change.holds.pop(), quoted.change.wallets.pop()) else {
+        let why = "the customer has neither phone nor card by which the programme could know them".to_owned();
+        return Ok((Ruled { decided: Decided { answer: quoted.answer, ..Decided::default() }, ..Ruled::default() }, Some(why)));
+    };
+    let seen = LoyaltySeen { hold: Some(hold), wallet: Some(wallet), ..seen };
+    Ok((commit(ground, outside, &seen, commit_ask, by)?, None))
 }
 
 /// What is given back of a hold that was cancelled.
