@@ -16,14 +16,14 @@ use uzel_model::{
 use uzel_store::{Change, LoyaltyChange, LoyaltyLook, LoyaltySeen, StoreError, Who};
 
 use super::{
-    CustomerAsk, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk,
+    Balance, CustomerAsk, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk,
     answer::who,
     club::{Heard, Silence},
     club_jobs::{self, Later},
     decide::Ground,
     outside::{self, Learnt, Outside},
 };
-use crate::{Engine, Link, World};
+use crate::{Engine, Link, World, tick};
 
 /// Points are given back so long after the quote's end: a commit at its last moment is seen by then.
 const AFTER_END: SignedDuration = SignedDuration::from_mins(1);
@@ -68,6 +68,39 @@ pub(super) fn named_later(wallet: Option<&Wallet>) -> Option<AccountKey> {
 }
 
 impl Engine {
+    /// How long a quote of this merchant waits for an outside programme; nothing where none keeps the points.
+    pub(super) fn club_patience(&self, merchant: Id) -> Option<Duration> {
+        let world = self.world();
+        let club = world.programme_of(merchant)?.rule.club.as_ref()?;
+        Some(Duration::from_millis(club.patience_ms.into()))
+    }
+
+    /// A guest's points as the programme has them; where it does not answer, as it had them when it last did.
+    pub(super) async fn club_balance(self: &Arc<Self>, merchant: Id, customer: &str) -> Result<Option<Balance>, LoyaltyError> {
+        let world = self.world();
+        let programme = world.programme_of(merchant).ok_or(LoyaltyError::NoProgramme)?;
+        let Some((outside, link)) = outside(&world, programme) else { return Ok(None) };
+        let until = Instant::now() + Duration::from_millis(outside.club.patience_ms.into());
+        let who = who(&world, merchant, customer)?;
+        let look = LoyaltyLook { who: Some(who.clone()), ..LoyaltyLook::new(merchant, self.clock.now()) };
+        let wallet = self.store.loyalty(look).await?.wallet;
+        let by = named(&who, wallet.as_ref()).ok_or(LoyaltyError::WalletNotFound)?;
+        let heard = match link {
+            Some(link) => self.club_account(link, by, &tick::new_trace(), until).await,
+            None => Heard::Nothing(Silence::Down),
+        };
+        let (balance, promised) = match heard {
+            Heard::Yes(account) => (account.available, (account.points - account.available).max(0)),
+            Heard::No(_) => return Err(LoyaltyError::WalletNotFound),
+            Heard::Nothing(silence) => match wallet.as_ref().and_then(|wallet| wallet.club.as_ref()) {
+                Some(known) => ((known.available - known.offline).max(0), 0),
+                None => return Err(LoyaltyError::Again(format!("{} does not answer: {}", outside.name, silence.word()))),
+            },
+        };
+        let customer_id = wallet.map_or_else(|| customer.to_owned(), |wallet| wallet.customer);
+        Ok(Some(Balance { merchant_id: merchant.to_string(), customer_id, balance, promised }))
+    }
+
     /// Learns it; nothing where the question was answered before.
     pub(super) async fn learn(
         self: &Arc<Self>,

@@ -55,6 +55,8 @@ pub use self::{
 };
 use crate::Engine;
 
+/// What a quote takes beside the patience with an outside programme: what was learnt in time is decided and written.
+const AFTER_PATIENCE: Duration = Duration::from_millis(120);
 /// Movements of a page.
 const PAGE_MAX: usize = 100;
 const PAGE: usize = 20;
@@ -73,6 +75,7 @@ impl Engine {
         deadline: Duration,
     ) -> Result<LoyaltyAnswer, LoyaltyError> {
         let language = ask.language;
+        let deadline = self.club_patience(ask.merchant).map_or(deadline, |patience| deadline.max(patience + AFTER_PATIENCE));
         let answered = self.in_time(ask, Question::Quote(quote.clone()), deadline).await;
         self.metrics.loyalty("quote", answered.as_ref().err());
         match answered {
@@ -134,7 +137,10 @@ impl Engine {
     }
 
     /// A customer's points. `customer` as in [`CustomerAsk::Plain`].
-    pub async fn loyalty_balance(&self, merchant: Id, customer: &str) -> Result<Balance, LoyaltyError> {
+    pub async fn loyalty_balance(self: &Arc<Self>, merchant: Id, customer: &str) -> Result<Balance, LoyaltyError> {
+        if let Some(balance) = self.club_balance(merchant, customer).await? {
+            return Ok(balance);
+        }
         let wallet = self.wallet(merchant, customer).await?;
         let now = self.clock.now().max(wallet.booked_at);
         Ok(Balance {

@@ -34,6 +34,9 @@ const TOKEN_HOLD: SignedDuration = SignedDuration::from_secs(15);
 /// A used token is remembered for so long after its end.
 const TOKEN_KEPT: SignedDuration = SignedDuration::from_hours(1);
 
+/// A quote stands no longer than that: its points are gone from the guest's account meanwhile.
+const HOLD_MAX: SignedDuration = SignedDuration::from_mins(30);
+
 /// What a quote learnt, and what was done for it already.
 #[derive(Debug, Clone)]
 pub(crate) struct Learnt {
@@ -244,7 +247,9 @@ pub(crate) fn quote(
 pub(crate) fn until(ground: &Ground<'_>, ask: &QuoteAsk) -> Timestamp {
     match &ask.customer {
         CustomerAsk::Token { expires_at, .. } => (*expires_at).max(ground.now + TOKEN_HOLD),
-        CustomerAsk::Plain(_) => ground.now + SignedDuration::from_secs(ground.rule.points.hold_ttl_s.into()),
+        CustomerAsk::Plain(_) => {
+            ground.now + SignedDuration::from_secs(ground.rule.points.hold_ttl_s.into()).min(HOLD_MAX)
+        }
     }
 }
 

@@ -31,6 +31,7 @@ mod fixtures;
 mod hostile;
 mod intake;
 mod jowi;
+mod jowi_desk;
 mod leaky;
 mod limits;
 mod logins;
