@@ -5,13 +5,16 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use uzel_model::{Id, Secret, id::Kind};
+use uzel_model::{Id, Secret, check::Fault, id::Kind};
 use uzel_store::{Setup, SetupRow, StoreError};
 
 use crate::{
     Engine, Vault,
     setup::{Plan, Unchanged},
 };
+
+/// A secret that is brought must be as hard to guess as ours.
+const SECRET_CHARS_MIN: usize = 24;
 
 /// Which of the two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +52,37 @@ impl Engine {
             Which::Current => "bridge_secret.issue",
             Which::Next => "bridge_secret.issue_next",
         };
+        self.put_bridge_secret(outlet, which, &secret, action, by).await?;
+        Ok(secret)
+    }
+
+    /// Takes over a secret that a bridge has already.
+    pub async fn import_bridge_secret(
+        self: &Arc<Self>,
+        outlet: Id,
+        which: Which,
+        secret: &Secret,
+        by: &str,
+    ) -> Result<(), Unchanged> {
+        let (action, field) = match which {
+            Which::Current => ("bridge_secret.import", "/bridgeSecret"),
+            Which::Next => ("bridge_secret.import_next", "/bridgeSecretNext"),
+        };
+        if secret.expose().chars().count() < SECRET_CHARS_MIN {
+            let detail = format!("is too short: at least {SECRET_CHARS_MIN} characters, so that nobody guesses it");
+            return Err(Unchanged::Faults(vec![Fault::new(field, detail)]));
+        }
+        self.put_bridge_secret(outlet, which, secret, action, by).await
+    }
+
+    async fn put_bridge_secret(
+        self: &Arc<Self>,
+        outlet: Id,
+        which: Which,
+        secret: &Secret,
+        action: &str,
+        by: &str,
+    ) -> Result<(), Unchanged> {
         let now = self.clock.now();
         self.change_bridge(outlet, action, by, |secrets, issued| {
             let (place, at) = match which {
@@ -59,8 +93,7 @@ impl Engine {
             *at = Some(now);
             Ok(())
         })
-        .await?;
-        Ok(secret)
+        .await
     }
 
     pub async fn remove_bridge_secret(self: &Arc<Self>, outlet: Id, which: Which, by: &str) -> Result<(), Unchanged> {

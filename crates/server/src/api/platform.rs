@@ -181,7 +181,7 @@ pub(super) async fn put(ask: Ask<ById, (), SettingsRequest>) -> Answered<Setting
     set(&app, &caller, merchant, patch, version).await?;
     for (secret, which) in [(body.bridge_secret, Which::Current), (body.bridge_secret_next, Which::Next)] {
         if let (Some(secret), Some(id)) = (secret.filter(|secret| !secret.is_empty()), id_of(&app, merchant)) {
-            app.engine.import_bridge_secret(id, which, Secret::new(secret), caller.holder.name()).await?;
+            app.engine.import_bridge_secret(id, which, &Secret::new(secret), caller.holder.name()).await?;
         }
     }
     reply(view(&app, merchant, ignored)?)

@@ -8,6 +8,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 use jiff::Timestamp;
+use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use uzel_model::{Request, words::Language};
 
@@ -35,7 +36,8 @@ pub(super) struct Call {
     pub(super) request_id: String,
     pub(super) language: Language,
     pub(super) at: Timestamp,
-    body: Option<Body>,
+    /// Shared by nobody; a body alone cannot be.
+    body: Mutex<Option<Body>>,
 }
 
 impl Call {
@@ -55,7 +57,7 @@ impl Call {
             local: parts.extensions.get::<Local>().is_some(),
             at: app.engine.clock.now(),
             head: parts.headers,
-            body: Some(body),
+            body: Mutex::new(Some(body)),
         }
     }
 
@@ -83,7 +85,7 @@ impl Call {
         if declared.is_some_and(|length| length > bytes_max) {
             return Err(Refusal::too_large(bytes_max));
         }
-        let reading = api::body(self.body.take().unwrap_or_default(), bytes_max);
+        let reading = api::body(self.body.get_mut().take().unwrap_or_default(), bytes_max);
         Ok(tokio::time::timeout(app.door.patience(), reading).await.map_err(|_| Refusal::too_slow())??)
     }
 

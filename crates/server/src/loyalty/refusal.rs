@@ -46,10 +46,6 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    pub(super) fn too_many(seconds: u32) -> Self {
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "ThrottlerException: Too Many Requests").after(seconds)
-    }
-
     pub(super) fn too_large(bytes_max: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request entity too large: {bytes_max} bytes at the most"))
     }
@@ -84,10 +80,6 @@ impl Refusal {
         };
         let refusal = Self::new(status, error.says(language));
         if status == StatusCode::SERVICE_UNAVAILABLE { refusal.after(1) } else { refusal }
-    }
-
-    pub(super) fn status(&self) -> StatusCode {
-        self.status
     }
 
     /// The name of the status; the platform throws its 429 bare, which it then calls so.

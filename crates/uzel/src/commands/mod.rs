@@ -9,6 +9,7 @@ mod copy;
 mod digest;
 mod doctor;
 mod endpoints;
+mod loyalty;
 mod messages;
 mod migrate;
 mod moment;
@@ -164,6 +165,11 @@ enum Command {
     Reviews {
         #[command(subcommand)]
         what: reviews::ReviewsCommand,
+    },
+    /// Loyalty: customers, their points, the ledger.
+    Loyalty {
+        #[command(subcommand)]
+        what: loyalty::LoyaltyCommand,
     },
     /// Send a message to one person: by a channel (sms, whatsapp, email …) or a connection (--via).
     Send(messages::SendArgs),
@@ -511,6 +517,7 @@ impl Cli {
             Command::Digest(args) => return digest::run(asker, args, self.json).await,
             Command::Recipients { what } => return recipients::run(asker, what, self.json).await,
             Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
+            Command::Loyalty { what } => return loyalty::run(asker, what, self.json).await,
             Command::Reviews { what } => return reviews::reviews(asker, what, self.json).await,
             Command::OptOuts { what } => return reviews::opt_outs(asker, what, self.json).await,
             Command::Consents { what } => return reviews::consents(asker, what, self.json).await,

@@ -45,7 +45,7 @@ async fn a_right_key_is_let_in_during_a_flood_of_wrong_ones_from_its_address() {
         "{answers:?}"
     );
     let page = world.web.get(format!("{}/metrics", world.hub.url())).send().await.unwrap().text().await.unwrap();
-    assert!(page.contains("pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"limited\"}"), "{page}");
+    assert!(page.contains("pos_requests_total{provider=\"RKEEPER\",endpoint=\"webhook\",result=\"limited\"}"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

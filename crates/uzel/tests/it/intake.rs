@@ -91,7 +91,7 @@ async fn a_method_that_the_provider_does_not_use_is_refused_with_405_and_not_jou
     assert_eq!(try_it(&Method::GET, &format!("/hooks/{texts}")).await.text().await.unwrap(), "100");
     assert_eq!(world.api("/api/v1/journal").await, json!([]));
     let page = try_it(&Method::GET, "/metrics").await.text().await.unwrap();
-    assert!(page.contains("pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"method\"} 7"), "{page}");
+    assert!(page.contains("pos_requests_total{provider=\"RKEEPER\",endpoint=\"webhook\",result=\"method\"} 7"), "{page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,8 +142,8 @@ async fn readiness_health_and_metrics_are_told() {
     assert_eq!(get("/readyz").await.status(), 200);
     let page = get("/metrics").await.text().await.unwrap();
     for line in [
-        "pos_webhooks_total{provider=\"rkeeper\"} 1",
-        "pos_requests_total{provider=\"rkeeper\",endpoint=\"webhook\",result=\"ok\"} 1",
+        "pos_webhooks_total{provider=\"RKEEPER\"} 1",
+        "pos_requests_total{provider=\"RKEEPER\",endpoint=\"webhook\",result=\"ok\"} 1",
         "uzel_http_requests_total{route=\"webhook\",status=\"2xx\"} 1",
         "uzel_accept_duration_seconds_count 1",
         "uzel_accept_duration_seconds_bucket{le=\"+Inf\"} 1",
