@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use uzel_model::{Channel, Id, Secret, check::Fault, id::Kind, port::Messages};
 use uzel_store::{Audit, KeyRow, Rekeying, Setup, SetupRow, StoreError};
 
-use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 pub(crate) use self::programmes::new_qr_secret;
+use self::shape::{Parts, Placed, doubles, field, listed, places, shape_faults};
 pub use self::{
     endpoints::EndpointPart,
     programmes::{ProgrammePart, QrKeyPart},

@@ -193,7 +193,10 @@ impl Job {
             Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. } => {}
             Self::Points { points } => {
                 let named = [&mut points.customer, &mut points.name];
-                named.into_iter().filter(|text| text.as_ref().is_some_and(|text| phone.is_in(text))).for_each(|text| *text = None);
+                named
+                    .into_iter()
+                    .filter(|text| text.as_ref().is_some_and(|text| phone.is_in(text)))
+                    .for_each(|text| *text = None);
                 if points.phone.as_deref() == Some(phone.e164()) {
                     (points.phone, points.name) = (None, None);
                 }

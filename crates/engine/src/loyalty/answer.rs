@@ -5,21 +5,15 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::json;
 use tokio::sync::Mutex;
-use uzel_model::{
-    Id,
-    check::Fault,
-    id::Kind as IdKind,
-    loyalty::Wallet,
-    phone,
-    signature::fingerprint,
-};
+use uzel_model::{Id, check::Fault, id::Kind as IdKind, loyalty::Wallet, phone, signature::fingerprint};
 use uzel_store::{Change, Entry, KeptReply, LedgerFilter, LoyaltyLook, LoyaltySeen, NewCommand, Source, StoreError, Who};
 
 use super::{
     AdjustAsk, CommitAsk, CustomerAsk, Limit, LoyaltyAnswer, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk, RefundAsk,
     club_jobs, club_quote,
     decide::{self, Decided, Ground},
-    outside::{self, Learnt, Outside, Ruled},
+    outside::{self, Learnt, Outside},
+    outside_sale::{self, Ruled},
     reading::{self, SOURCE},
 };
 use crate::{Engine, World};
@@ -225,12 +219,7 @@ pub(super) fn whole_ms(at: Timestamp) -> Timestamp {
 }
 
 /// What stands around a question.
-pub(super) fn ground<'a>(
-    engine: &Engine,
-    world: &'a World,
-    programme: &'a LoyaltyProgramme,
-    ask: &'a LoyaltyAsk,
-) -> Ground<'a> {
+pub(super) fn ground<'a>(engine: &Engine, world: &'a World, programme: &'a LoyaltyProgramme, ask: &'a LoyaltyAsk) -> Ground<'a> {
     let now = whole_ms(engine.clock.now());
     let outlet = ask.outlet.and_then(|id| world.outlets.get(&id)).filter(|(of, ..)| *of == ask.merchant);
     let outlet = outlet.map(|(_, _, outlet)| outlet);
@@ -365,9 +354,7 @@ impl Engine {
                 let named = ask.promo_code.clone().or_else(|| seen.hold.as_ref()?.promo_code.clone());
                 let again = match &named {
                     // Only now it is known which code the quote had named.
-                    Some(code) if ask.promo_code.is_none() => {
-                        Some(self.store.loyalty(with_promo(ground, look, code)).await?)
-                    }
+                    Some(code) if ask.promo_code.is_none() => Some(self.store.loyalty(with_promo(ground, look, code)).await?),
                     _ => None,
                 };
                 let seen = again.as_ref().unwrap_or(seen);
@@ -436,7 +423,7 @@ impl Engine {
         let entry = loyalty_entry(programme, ask, answer, source);
         let mut points = decided.change.clone();
         points.replies.extend(replies);
-        let queues = !commands.is_empty();
+        let (queues, jobs) = (!commands.is_empty(), club_jobs::given(&commands));
         let change = Change {
             entries: vec![entry],
             loyalty: Some(Box::new(points)),
@@ -446,6 +433,7 @@ impl Engine {
         };
         self.store.apply(change).await?;
         if queues {
+            self.count_given(jobs);
             self.due.notify_one();
         }
         Ok(())
@@ -478,11 +466,11 @@ fn outside_rules(
             let decided = outside::quote(ground, outside, seen, ask, token, learnt.ok_or_else(again)?)?;
             Ok(Ruled { decided, later: Vec::new() })
         }
-        Question::Commit(ask) => outside::commit(ground, outside, seen, ask, by()),
-        Question::Refund(ask) => outside::refund(ground, outside, seen, ask, by()),
+        Question::Commit(ask) => outside_sale::commit(ground, outside, seen, ask, by()),
+        Question::Refund(ask) => outside_sale::refund(ground, outside, seen, ask, by()),
         Question::Cancel(_) => {
             let decided = decide::cancel(ground, seen)?;
-            Ok(Ruled { decided, later: seen.hold.iter().filter_map(|hold| outside::cancelled(ground, hold)).collect() })
+            Ok(Ruled { decided, later: seen.hold.iter().filter_map(|hold| outside_sale::cancelled(ground, hold)).collect() })
         }
         Question::Adjust(_) => Err(LoyaltyError::Malformed(vec![Fault::new("/points", "are kept by an outside programme")])),
     }

@@ -72,6 +72,27 @@ pub(super) fn all(
     Ok(later.into_iter().enumerate().map(|(place, later)| queued(link, later, Some(order), at(place), trace)).collect())
 }
 
+/// What commands have given on trust: the connection, and minor units.
+pub(super) fn given(commands: &[NewCommand]) -> Vec<(Id, i64)> {
+    let given = |new: &NewCommand| match &new.command.job {
+        Job::Redeem { redemption, .. } => Some((new.command.connection, redemption.worth_minor)),
+        _ => None,
+    };
+    commands.iter().filter_map(given).collect()
+}
+
+impl Engine {
+    /// Shows what was given on trust.
+    pub(super) fn count_given(&self, given: Vec<(Id, i64)>) {
+        let world = self.world();
+        for (link, minor) in given {
+            if let Some(link) = world.links.get(&link) {
+                self.metrics.clubs.offline(link.provider.id, "given", minor);
+            }
+        }
+    }
+}
+
 /// The command that tells it. What is about one order goes one after another: nothing is taken back before it is there.
 pub(crate) fn queued(link: &Link, later: Later, order: Option<&str>, now: Timestamp, trace: &str) -> NewCommand {
     let repeatable = link.connector.loyalty().is_some_and(Loyalty::repeatable);
@@ -122,7 +143,8 @@ pub(crate) async fn before(engine: &Engine, command: &Command) -> Option<Outcome
     let now = engine.clock.now();
     let look = LoyaltyLook { hold: Some(*hold), ..LoyaltyLook::new(command.merchant, now) };
     match engine.store.loyalty(look).await {
-        Ok(seen) if seen.hold.as_ref().is_some_and(|hold| hold.state == HoldState::Committed) => {
+        // A sale without a discount has not paid by them: what was taken for it unheard is given back.
+        Ok(seen) if seen.hold.as_ref().is_some_and(|hold| hold.state == HoldState::Committed && hold.points > 0) => {
             Some(Outcome::ended(CommandState::Done, Some("the sale took place".to_owned()), "ok"))
         }
         Ok(_) => None,
@@ -225,6 +247,9 @@ pub(crate) fn given_up(engine: &Engine, link: &Link, command: &Command, outcome:
     let why = outcome.reason.as_deref().unwrap_or_default();
     let text = match &command.job {
         Job::Accrue { accrual, .. } => format!("points for receipt {} were not added: {why}", accrual.receipt),
+        Job::Redeem { redemption, .. } if redemption.worth_minor == 0 => {
+            format!("points that a refund left spent were not taken again for receipt {}: {why}", redemption.receipt)
+        }
         Job::Redeem { redemption, .. } => {
             let lost = redemption.worth_minor;
             engine.metrics.clubs.offline(link.provider.id, "lost", lost);

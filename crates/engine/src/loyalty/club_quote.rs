@@ -22,6 +22,7 @@ use super::{
     club_jobs::{self, Later},
     decide::Ground,
     outside::{self, Learnt, Outside},
+    outside_sale,
 };
 use crate::{Engine, Link, World, tick};
 
@@ -31,10 +32,7 @@ const AFTER_END: SignedDuration = SignedDuration::from_mins(1);
 const CARD_DIGITS_MIN: usize = 8;
 
 /// The merchant's outside programme, and the connection to it where that can be used.
-pub(super) fn outside<'a>(
-    world: &'a World,
-    programme: &'a LoyaltyProgramme,
-) -> Option<(Outside<'a>, Option<&'a Arc<Link>>)> {
+pub(super) fn outside<'a>(world: &'a World, programme: &'a LoyaltyProgramme) -> Option<(Outside<'a>, Option<&'a Arc<Link>>)> {
     let club = programme.rule.club.as_ref()?;
     let link = world.links_of(programme.merchant).find(|link| link.slug == club.connection);
     let link = link.filter(|link| link.connector.loyalty().is_some());
@@ -118,7 +116,7 @@ impl Engine {
         };
         let who = who(&world, ask.merchant, customer)?;
         let seen = timeout_at(until, self.store.loyalty(look.clone())).await.map_err(|_| StoreError::Busy)??;
-        if !seen.replies.is_empty() || (look.token.is_some() && seen.hold.is_some()) {
+        if !seen.replies.is_empty() {
             return Ok(None);
         }
         let mut learnt = Learnt {
@@ -128,6 +126,10 @@ impl Engine {
             taken: None,
             again: None,
         };
+        if look.token.is_some() && seen.hold.is_some() {
+            // The same code again gets what it got.
+            return Ok(Some(learnt));
+        }
         let (Some(link), Some(by)) = (link, learnt.by.clone()) else {
             if link.is_some() {
                 let reason = "this customer has neither phone nor card".to_owned();
@@ -177,14 +179,15 @@ impl Asked<'_> {
 
     /// Another sum is asked for: the earlier quote is cancelled, and its points go back before others are taken.
     async fn let_go(&self, hold: &Hold, seen: &LoyaltySeen) -> Result<(), LoyaltyError> {
-        let mut points = LoyaltyChange { holds: vec![Hold { state: HoldState::Cancelled, ..hold.clone() }], ..LoyaltyChange::default() };
+        let mut points =
+            LoyaltyChange { holds: vec![Hold { state: HoldState::Cancelled, ..hold.clone() }], ..LoyaltyChange::default() };
         points.wallets.extend(seen.wallet.clone().map(|mut wallet| {
             wallet.holds.retain(|held| held.hold != hold.id);
             wallet
         }));
         let change = Change { loyalty: Some(Box::new(points)), now: Some(self.engine.clock.now()), ..Change::default() };
         timeout_at(self.until, self.engine.store.apply(change)).await.map_err(|_| StoreError::Busy)??;
-        if outside::cancelled(self.ground, hold).is_some() {
+        if outside_sale::cancelled(self.ground, hold).is_some() {
             let reversal = Reversal::of(&outside::redemption(hold.id), "another sum was asked for");
             // If that is not heard of, its `Release` sees to it.
             drop(self.engine.club_reverse(self.link, reversal, &self.ask.trace, self.until).await);

@@ -6,12 +6,7 @@ use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uzel_model::{
-    Bytes, Id, Request,
-    check::Fault,
-    id::Kind as IdKind,
-    loyalty::Wallet,
-    signature::fingerprint,
-    words::Language,
+    Bytes, Id, Request, check::Fault, id::Kind as IdKind, loyalty::Wallet, signature::fingerprint, words::Language,
 };
 use uzel_store::{Change, KeptReply, LoyaltyChange, LoyaltyLook, StoreError, WalletFilter, Who};
 
@@ -219,7 +214,8 @@ impl Engine {
             if dry {
                 return Ok(line);
             }
-            let ask = own_ask(merchant, by, "/loyalty/import", now, json!({ "customer": wallet.customer, "balance": row.balance }));
+            let ask =
+                own_ask(merchant, by, "/loyalty/import", now, json!({ "customer": wallet.customer, "balance": row.balance }));
             let ground = ground(self, &world, programme, &ask);
             let decided = match row.balance {
                 0 => Decided {
@@ -233,7 +229,8 @@ impl Engine {
                     decide::adjust(&ground, wallet, &adjust, "import")?
                 }
             };
-            let kept = KeptReply { key, body, answer: String::new(), until: now.saturating_add(LINE_KEPT).unwrap_or(Timestamp::MAX) };
+            let kept =
+                KeptReply { key, body, answer: String::new(), until: now.saturating_add(LINE_KEPT).unwrap_or(Timestamp::MAX) };
             match self.put_decided(programme, &ask, &decided, vec![kept]).await {
                 Ok(()) => return Ok(line),
                 Err(StoreError::Conflict) => {}

@@ -16,6 +16,7 @@ mod customers;
 mod decide;
 mod error;
 mod outside;
+mod outside_sale;
 mod points;
 pub(crate) mod programme;
 mod reading;
@@ -34,13 +35,13 @@ use uzel_model::{
 };
 use uzel_store::{LedgerFilter, LoyaltyAudit, LoyaltyLook};
 
+use self::answer::{Question, who};
 pub(crate) use self::{
     answer::Turns,
     points::{earns, take as take_points, wanted},
     reading::{SOURCE, follow},
     sweep::{SWEEP_EVERY, run as sweep},
 };
-use self::answer::{Question, who};
 pub use self::{
     ask::{
         AdjustAsk, Adjusted, Balance, Cancelled, CommitAsk, Committed, CustomerAsk, CustomerPatch, CustomerView, EarnQuote,
@@ -194,11 +195,7 @@ impl Engine {
         }
         let items = self.told(merchant, wallet, found).await?;
         let last = items.last().filter(|_| more);
-        Ok(Transactions {
-            next_before: last.map(|item| item.created_at),
-            next_cursor: last.map(|item| item.id.clone()),
-            items,
-        })
+        Ok(Transactions { next_before: last.map(|item| item.created_at), next_cursor: last.map(|item| item.id.clone()), items })
     }
 
     /// Movements as the platform tells them.

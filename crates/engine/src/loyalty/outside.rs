@@ -11,29 +11,22 @@ use uzel_model::{
     Id,
     event::kind,
     id::Kind as IdKind,
-    loyalty::{ClubAccount, Held, Hold, HoldState, Kind, OrderReceipt, Receipt, Unit, Wallet},
-    port::loyalty::{Account, AccountKey, Accrual, Declined, Redemption, Scheme, operation_id, operation_of},
+    loyalty::{ClubAccount, Held, Hold, HoldState, Kind, Unit, Wallet},
+    port::loyalty::{Account, AccountKey, Declined, Scheme, operation_id, operation_of},
     signature::fingerprint,
 };
 use uzel_store::{LoyaltySeen, SpentToken};
 
 use super::{
-    Club, CommitAsk, Committed, CustomerAsk, EarnQuote, LoyaltyError, QuoteAsk, RedeemQuote, RefundAsk, Refunded,
+    Club, CustomerAsk, EarnQuote, LoyaltyError, QuoteAsk, RedeemQuote,
     club::{Heard, Silence},
-    club_jobs::Later,
-    club_quote,
     club_words::{self, Note},
-    decide::{Decided, Ground, new_wallet},
+    decide::{Decided, Ground, TOKEN_HOLD, TOKEN_KEPT, new_wallet},
     reading::Fact,
 };
 
 /// Basis points in the whole.
 const WHOLE_BPS: i128 = 10_000;
-/// A hold of a token stands at least so long, whenever the token ends.
-const TOKEN_HOLD: SignedDuration = SignedDuration::from_secs(15);
-/// A used token is remembered for so long after its end.
-const TOKEN_KEPT: SignedDuration = SignedDuration::from_hours(1);
-
 /// A quote stands no longer than that: its points are gone from the guest's account meanwhile.
 const HOLD_MAX: SignedDuration = SignedDuration::from_mins(30);
 
@@ -60,15 +53,8 @@ pub(crate) struct Outside<'a> {
     pub(crate) unit: Unit,
 }
 
-/// A decision, and what the programme is told later.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct Ruled {
-    pub(crate) decided: Decided,
-    pub(crate) later: Vec<Later>,
-}
-
 impl Outside<'_> {
-    fn minor(&self, units: i64) -> i64 {
+    pub(super) fn minor(&self, units: i64) -> i64 {
         units.saturating_mul(self.unit.minor())
     }
 
@@ -99,7 +85,8 @@ impl Outside<'_> {
         if !is_fresh {
             return 0;
         }
-        let held: i64 = wallet.holds.iter().filter(|held| held.kind == Kind::Redeem && held.order != order).map(|held| held.points).sum();
+        let held: i64 =
+            wallet.holds.iter().filter(|held| held.kind == Kind::Redeem && held.order != order).map(|held| held.points).sum();
         let spent = account.offline.saturating_add(held);
         self.offer(account, (account.available - spent).min(self.club.offline_limit - spent), eligible)
     }
@@ -123,13 +110,13 @@ pub(crate) fn kept(account: &Account, now: Timestamp) -> ClubAccount {
 }
 
 /// Our id of the operation that tells of an order; after refunds of so much, of the one that tells of the rest.
-fn accrual_of(merchant: Id, order: &str, refunded: i64) -> String {
+pub(super) fn accrual_of(merchant: Id, order: &str, refunded: i64) -> String {
     let cause = fingerprint([merchant.as_bytes().as_slice(), order.as_bytes()]);
     operation_id(&format!("accrual after {refunded}"), &cause)
 }
 
 /// Our id of the operation that took a hold's points; after refunds of so much, of the one that took the rest again.
-fn redemption_of(hold: Id, restored: i64) -> String {
+pub(super) fn redemption_of(hold: Id, restored: i64) -> String {
     if restored == 0 { redemption(hold) } else { operation_of(&format!("redemption after {restored}"), hold) }
 }
 
@@ -162,7 +149,11 @@ pub(crate) fn quote(
     }
     if let Some(hold) = &seen.hold {
         let stands = hold.state == HoldState::Pending && hold.until.is_none_or(|until| until > ground.now);
-        return if stands { Ok(Decided { answer: hold.answer.clone(), ..Decided::default() }) } else { Err(LoyaltyError::TokenUsed) };
+        return if stands {
+            Ok(Decided { answer: hold.answer.clone(), ..Decided::default() })
+        } else {
+            Err(LoyaltyError::TokenUsed)
+        };
     }
     if let Some(answer) = &learnt.again {
         return Ok(Decided { answer: answer.clone(), ..Decided::default() });
@@ -172,7 +163,9 @@ pub(crate) fn quote(
         (None, CustomerAsk::Plain(_)) if !ground.authenticated => return Err(LoyaltyError::WalletNotFound),
         (None, CustomerAsk::Token { customer, .. }) => new_wallet(ground.merchant, Some(customer), ground.now),
         (None, CustomerAsk::Plain(customer)) => match &learnt.by {
-            Some(AccountKey::Phone(phone)) => Wallet { phone: Some(phone.clone()), ..new_wallet(ground.merchant, None, ground.now) },
+            Some(AccountKey::Phone(phone)) => {
+                Wallet { phone: Some(phone.clone()), ..new_wallet(ground.merchant, None, ground.now) }
+            }
             _ => new_wallet(ground.merchant, Some(customer), ground.now),
         },
     };
@@ -247,13 +240,18 @@ pub(crate) fn quote(
 pub(crate) fn until(ground: &Ground<'_>, ask: &QuoteAsk) -> Timestamp {
     match &ask.customer {
         CustomerAsk::Token { expires_at, .. } => (*expires_at).max(ground.now + TOKEN_HOLD),
-        CustomerAsk::Plain(_) => {
-            ground.now + SignedDuration::from_secs(ground.rule.points.hold_ttl_s.into()).min(HOLD_MAX)
-        }
+        CustomerAsk::Plain(_) => ground.now + SignedDuration::from_secs(ground.rule.points.hold_ttl_s.into()).min(HOLD_MAX),
     }
 }
 
-fn redeem(ground: &Ground<'_>, outside: Outside<'_>, account: &Account, eligible: i64, ask: &QuoteAsk, learnt: &Learnt) -> Answer {
+fn redeem(
+    ground: &Ground<'_>,
+    outside: Outside<'_>,
+    account: &Account,
+    eligible: i64,
+    ask: &QuoteAsk,
+    learnt: &Learnt,
+) -> Answer {
     let spoken = |off: i64| club_words::taken(off, ask.total - off, outside.unit, ground.language, ground.currency);
     let plain = |points: i64, off: i64, message: String| Answer { points, off, keeps: true, message, note: None };
     if let Scheme::Discount { bps } = account.scheme {
@@ -288,7 +286,7 @@ fn earn(
 }
 
 /// Points that an order's receipt has spent, or a quote of it holds.
-fn paid_by_points(wallet: &Wallet, seen: &LoyaltySeen, order: &str) -> i64 {
+pub(super) fn paid_by_points(wallet: &Wallet, seen: &LoyaltySeen, order: &str) -> i64 {
     let held = wallet.holds.iter().filter(|held| held.kind == Kind::Redeem && held.order == order);
     let redeemed = seen.receipt.as_ref().map_or(0, |receipt| receipt.sums.redeemed);
     redeemed + held.map(|held| held.points).sum::<i64>()
@@ -352,241 +350,58 @@ fn answer_body(ask: &QuoteAsk, hold: Option<Id>, answer: &Answer) -> Value {
     }
 }
 
-/// Decides a commit. `by`: how the guest can be named to the programme while their account is not known.
-pub(crate) fn commit(
-    ground: &Ground<'_>,
-    outside: Outside<'_>,
-    seen: &LoyaltySeen,
-    ask: &CommitAsk,
-    by: Option<AccountKey>,
-) -> Result<Ruled, LoyaltyError> {
-    let hold = seen.hold.as_ref().ok_or(LoyaltyError::HoldNotFound)?;
-    if let Some(receipt) = &seen.receipt
-        && (receipt.holds.contains(&hold.id) || receipt.wallet != hold.wallet)
-    {
-        return Ok(Ruled { decided: only(committed(receipt, true)), ..Ruled::default() });
-    }
-    match hold.state {
-        HoldState::Pending if hold.until.is_some_and(|until| until <= ground.now) => return Err(LoyaltyError::HoldExpired),
-        HoldState::Pending => {}
-        HoldState::Expired => return Err(LoyaltyError::HoldExpired),
-        HoldState::Committed | HoldState::Cancelled => return Err(LoyaltyError::HoldFinished),
-    }
-    let mut wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
-    let mut receipt = seen.receipt.clone().unwrap_or_else(|| new_receipt(ground, hold, ask));
-    let mut later = Vec::new();
-    let off = hold.answer["discountToApply"].as_i64().unwrap_or_default();
-    let (redeemed, earned) = match hold.kind {
-        // One order spends once, and earns once.
-        Kind::Redeem if receipt.sums.redeemed == 0 => (hold.points, 0),
-        Kind::Earn if receipt.sums.earned == 0 => (0, hold.points),
-        _ => (0, 0),
-    };
-    receipt.sums.redeemed += redeemed;
-    receipt.sums.earned += earned;
-    receipt.sums.eligible = receipt.sums.eligible.max(hold.eligible);
-    receipt.number = receipt.number.or_else(|| ask.receipt_number.clone());
-    match hold.kind {
-        // The one that spends comes first: a refund finds its operation by it.
-        Kind::Redeem => receipt.holds.insert(0, hold.id),
-        Kind::Earn => receipt.holds.push(hold.id),
-    }
-    if hold.kind == Kind::Redeem && redeemed == 0 && hold.points > 0 {
-        // Taken for nothing: the order has spent before.
-        later.push(Later::Release { operation: redemption(hold.id), hold: None, due_at: ground.now });
-    }
-    if let Some(account) = wallet.club.as_mut().filter(|_| redeemed > 0 && hold.answer["loyalty"]["offline"] == true) {
-        account.offline = account.offline.saturating_add(redeemed);
-        later.push(Later::Settle(Redemption {
-            operation: redemption(hold.id),
-            account: account.account.clone(),
-            receipt: ask.order.clone(),
-            points: redeemed,
-            worth_minor: outside.minor(off),
-            sum_minor: outside.minor(hold.total),
-            confirmation: None,
-        }));
-    }
-    if seen.receipt.is_none() {
-        wallet.receipts += 1;
-        let held = wallet.club.as_ref().map_or(0, |account| outside.off(account, paid_by_points(&wallet, seen, &ask.order)));
-        let by_points = if hold.kind == Kind::Redeem { off } else { held };
-        later.extend(accrual(ground, outside, &wallet, &receipt, by, hold.total, by_points));
-    }
-    wallet.holds.retain(|held| held.hold != hold.id);
-    let told = json!({
-        "schemaVersion": 1, "holdId": hold.id, "orderId": ask.order, "customerId": wallet.customer, "merchantId": ground.merchant,
-        "redeemApplied": redeemed, "earnApplied": earned, "receiptId": receipt.id, "createdAt": ground.now,
-        "outletId": ground.outlet, "staffId": ground.staff, "requestId": ground.request, "receiptNumber": receipt.number,
-        "club": outside.club.connection,
-    });
-    let key = format!("commit/{}/{}", receipt.id, hold.id);
-    let mut decided = only(committed(&receipt, false));
-    decided.facts.push(of_order(Fact::of(&wallet, kind::LOYALTY_COMMITTED, key, ground.now, told), ground, &ask.order));
-    decided.change.wallets.push(wallet);
-    decided.change.holds.push(Hold { state: HoldState::Committed, ..hold.clone() });
-    decided.change.receipts.push(receipt);
-    Ok(Ruled { decided, later })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn of_order(mut fact: Fact, ground: &Ground<'_>, order: &str) -> Fact {
-    (fact.subject, fact.outlet) = (format!("order/{order}"), ground.outlet);
-    fact.refs.push(order.to_owned());
-    fact
-}
-
-/// What tells the programme of the order, where it can be told.
-fn accrual(
-    ground: &Ground<'_>,
-    outside: Outside<'_>,
-    wallet: &Wallet,
-    receipt: &OrderReceipt,
-    by: Option<AccountKey>,
-    total: i64,
-    by_points: i64,
-) -> Option<Later> {
-    let account = wallet.club.as_ref().map(|account| account.account.clone());
-    let by = by.filter(|_| account.is_none());
-    (account.is_some() || by.is_some()).then(|| {
-        Later::Accrue(Accrual {
-            operation: accrual_of(ground.merchant, &receipt.order, receipt.sums.refunded),
-            account: account.unwrap_or_default(),
-            by,
-            receipt: receipt.order.clone(),
-            sum_minor: outside.minor(total),
-            by_points_minor: outside.minor(by_points),
-            at: receipt.at,
-            lines: Vec::new(),
-        })
-    })
-}
-
-/// Decides a refund. The programme takes operations back only whole: of a part that stays it is told anew.
-pub(crate) fn refund(
-    ground: &Ground<'_>,
-    outside: Outside<'_>,
-    seen: &LoyaltySeen,
-    ask: &RefundAsk,
-    by: Option<AccountKey>,
-) -> Result<Ruled, LoyaltyError> {
-    let before = seen.receipt.as_ref().ok_or(LoyaltyError::ReceiptNotFound)?;
-    let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
-    let refund = before.sums.refund(ask.eligible.unwrap_or(ask.total));
-    let share = match before.sums.eligible {
-        ..=0 => f64::from(u8::from(refund.restored + refund.revoked > 0)),
-        eligible => refund.base as f64 / eligible as f64,
-    };
-    let decided = only(Refunded { ok: true, share, points_restored: refund.restored, points_revoked: refund.revoked });
-    if refund.base == 0 && refund.restored + refund.revoked == 0 {
-        return Ok(Ruled { decided, ..Ruled::default() });
+    fn account(point_minor: i64, redeem_max_bps: u32, available: i64) -> ClubAccount {
+        let heard_at = "2026-11-28T12:00:00Z".parse().unwrap();
+        ClubAccount { account: "a".to_owned(), available, point_minor, accrual_bps: 500, redeem_max_bps, heard_at, offline: 0 }
     }
-    let mut ruled = Ruled { decided, later: Vec::new() };
-    let mut receipt = before.clone();
-    receipt.sums = before.sums.after(refund);
-    let reason = "refund";
-    let is_whole = receipt.sums.refunded >= receipt.sums.eligible;
-    let point_minor = wallet.club.as_ref().map_or(1, |account| account.point_minor);
-    let left_points = receipt.sums.redeemed - receipt.sums.restored;
-    let accrued = accrual_of(ground.merchant, &receipt.order, before.sums.refunded);
-    ruled.later.push(Later::Reverse { operation: accrued, reason: reason.to_owned() });
-    if !is_whole {
-        let (total, by_points) = (receipt.sums.eligible - receipt.sums.refunded, left_points.saturating_mul(point_minor));
-        let anew = accrual(ground, outside, &wallet, &receipt, by, total, by_points / outside.unit.minor());
-        ruled.later.extend(anew);
+
+    fn club(offline_limit: i64) -> Club {
+        Club { connection: "c".to_owned(), patience_ms: 800, offline_limit, offline_hours: 24 }
     }
-    if let (Some(hold), true) = (receipt.holds.first(), refund.restored > 0) {
-        let taken = redemption_of(*hold, before.sums.restored);
-        ruled.later.push(Later::Reverse { operation: taken, reason: reason.to_owned() });
-        let again = wallet.club.as_ref().filter(|_| left_points > 0).map(|account| {
-            Later::Settle(Redemption {
-                operation: redemption_of(*hold, receipt.sums.restored),
-                account: account.account.clone(),
-                receipt: receipt.order.clone(),
-                points: left_points,
-                worth_minor: left_points.saturating_mul(account.point_minor),
-                sum_minor: outside.minor(receipt.sums.eligible),
-                confirmation: None,
-            })
+
+    #[test]
+    fn points_pay_no_more_than_the_programme_allows_and_whole_units() {
+        let club = club(0);
+        let offer = |unit, point_minor, bps, available, eligible| {
+            let (outside, account) = (Outside { club: &club, name: "c", unit }, account(point_minor, bps, available));
+            let points = outside.offer(&account, account.available, eligible);
+            (points, outside.off(&account, points))
+        };
+        assert_eq!(offer(Unit::Rouble, 100, 3_000, 15_400, 50_000), (15_000, 15_000));
+        assert_eq!(offer(Unit::Rouble, 100, 10_000, 400, 50_000), (400, 400));
+        assert_eq!(offer(Unit::Kopeck, 100, 3_000, 15_400, 5_000_000), (15_000, 1_500_000));
+        // A point and a half: only an even number of them is a whole sum.
+        assert_eq!(offer(Unit::Rouble, 150, 10_000, 7, 50_000), (6, 9));
+        assert_eq!(offer(Unit::Rouble, 100, 10_000, -5, 50_000), (0, 0));
+        assert_eq!(offer(Unit::Rouble, 100, 10_000, i64::MAX, i64::MAX).0, i64::MAX / 100);
+    }
+
+    #[test]
+    fn little_is_spent_by_a_balance_that_was_heard_lately() {
+        let club = club(1_000);
+        let outside = Outside { club: &club, name: "c", unit: Unit::Rouble };
+        let now = "2026-11-29T11:00:00Z".parse().unwrap();
+        let mut wallet = Wallet { club: Some(account(100, 10_000, 700)), ..new_wallet(Id::new(IdKind::Merchant), None, now) };
+        let offer = |wallet: &Wallet, now: Timestamp| outside.offline_offer(wallet, 50_000, "o1", now);
+        assert_eq!(offer(&wallet, now), 700, "no more than there was");
+        if let Some(account) = &mut wallet.club {
+            (account.available, account.offline) = (5_000, 400);
+        }
+        assert_eq!(offer(&wallet, now), 600, "no more than the limit until it is settled");
+        wallet.holds.push(Held {
+            hold: Id::new(IdKind::Hold),
+            kind: Kind::Redeem,
+            order: "o2".to_owned(),
+            points: 500,
+            until: None,
         });
-        ruled.later.extend(again);
-    }
-    let told = json!({
-        "schemaVersion": 1, "orderId": ask.order, "customerId": wallet.customer, "merchantId": ground.merchant, "share": share,
-        "pointsRestored": refund.restored, "pointsRevoked": refund.revoked, "createdAt": ground.now,
-        "outletId": ground.outlet.or(receipt.outlet), "staffId": ground.staff, "requestId": ground.request,
-        "receiptId": receipt.id, "club": outside.club.connection,
-    });
-    let sums = receipt.sums;
-    let key = format!("refund/{}/{}/{}/{}", receipt.id, sums.refunded, sums.restored, sums.revoked);
-    let fact = of_order(Fact::of(&wallet, kind::LOYALTY_REFUNDED, key, ground.now, told), ground, &ask.order);
-    ruled.decided.facts.push(fact);
-    ruled.decided.change.wallets.push(wallet);
-    ruled.decided.change.receipts.push(receipt);
-    Ok(ruled)
-}
-
-/// A receipt that came in without a question: a quote and its commit in one; also why nothing is told of it.
-pub(crate) fn receipt(
-    ground: &Ground<'_>,
-    outside: Outside<'_>,
-    seen: LoyaltySeen,
-    ask: &QuoteAsk,
-    commit_ask: &CommitAsk,
-) -> Result<(Ruled, Option<String>), LoyaltyError> {
-    let (CustomerAsk::Token { customer, .. } | CustomerAsk::Plain(customer)) = &ask.customer;
-    let by_phone = || customer.starts_with('+').then(|| AccountKey::Phone(customer.clone()));
-    let by = club_quote::named_later(seen.wallet.as_ref()).or_else(by_phone);
-    let learnt = Learnt {
-        by: by.clone(),
-        heard: Heard::Nothing(Silence::LeftAlone),
-        hold: Id::new(IdKind::Hold),
-        taken: None,
-        again: None,
-    };
-    let mut quoted = quote(ground, outside, &seen, ask, None, &learnt)?;
-    let (Some(hold), Some(wallet)) = (quoted.change.holds.pop(), quoted.change.wallets.pop()) else {
-        let why = "the customer has neither phone nor card by which the programme could know them".to_owned();
-        return Ok((Ruled { decided: Decided { answer: quoted.answer, ..Decided::default() }, ..Ruled::default() }, Some(why)));
-    };
-    let seen = LoyaltySeen { hold: Some(hold), wallet: Some(wallet), ..seen };
-    Ok((commit(ground, outside, &seen, commit_ask, by)?, None))
-}
-
-/// What is given back of a hold that was cancelled.
-pub(crate) fn cancelled(ground: &Ground<'_>, hold: &Hold) -> Option<Later> {
-    let takes = hold.kind == Kind::Redeem && hold.points > 0 && hold.answer["loyalty"]["offline"] != true;
-    takes.then(|| Later::Release { operation: redemption(hold.id), hold: Some(hold.id), due_at: ground.now })
-}
-
-fn committed(receipt: &OrderReceipt, already: bool) -> Committed {
-    Committed {
-        ok: true,
-        receipt_id: receipt.id.to_string(),
-        redeem_applied: receipt.sums.redeemed,
-        earn_applied: receipt.sums.earned,
-        already_committed: already.then_some(true),
-    }
-}
-
-fn only(answer: impl serde::Serialize) -> Decided {
-    Decided { answer: json!(answer), ..Decided::default() }
-}
-
-fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
-    OrderReceipt {
-        id: Id::new(IdKind::Receipt),
-        merchant: ground.merchant,
-        order: ask.order.clone(),
-        wallet: hold.wallet,
-        version: 0,
-        sums: Receipt { eligible: hold.eligible, ..Receipt::default() },
-        spent: Vec::new(),
-        lot: None,
-        holds: Vec::new(),
-        promo_code: None,
-        number: None,
-        outlet: ground.outlet.or(hold.outlet),
-        staff: ground.staff.map(str::to_owned).or_else(|| hold.staff.clone()),
-        at: ground.now,
+        assert_eq!(offer(&wallet, now), 100, "what another quote holds counts");
+        assert_eq!(offer(&wallet, now + SignedDuration::from_hours(2)), 0, "that was too long ago");
+        wallet.club = None;
+        assert_eq!(offer(&wallet, now), 0);
     }
 }

@@ -22,7 +22,8 @@ use super::{
     club_jobs, club_quote,
     customers::own_ask,
     decide::{self, Decided, Ground},
-    outside::{self, Outside, Ruled},
+    outside::Outside,
+    outside_sale::{self, Ruled},
 };
 use crate::{Engine, Link, World, call::Outcome};
 
@@ -121,10 +122,10 @@ pub(crate) async fn take(engine: &Arc<Engine>, link: &Link, command: &Command, j
             Outcome { counts: false, ..Outcome::again(engine.clock.now() + SignedDuration::from_secs(5), why) }
         }
         // It earned nothing, so there is nothing to take back.
-        Err(LoyaltyError::ReceiptNotFound) => Outcome::ended(CommandState::Done, Some("the order had no points".to_owned()), "ok"),
-        Err(error) => {
-            Outcome::ended(CommandState::Dead, Some(error.says(uzel_model::words::Language::En)), "dead")
+        Err(LoyaltyError::ReceiptNotFound) => {
+            Outcome::ended(CommandState::Done, Some("the order had no points".to_owned()), "ok")
         }
+        Err(error) => Outcome::ended(CommandState::Dead, Some(error.says(uzel_model::words::Language::En)), "dead"),
     }
 }
 
@@ -209,7 +210,7 @@ fn told(
 ) -> Result<(Ruled, Option<String>), LoyaltyError> {
     if job.refund {
         let by = club_quote::named_later(seen.wallet.as_ref());
-        return Ok((outside::refund(ground, outside, &seen, &refund_of(job), by)?, None));
+        return Ok((outside_sale::refund(ground, outside, &seen, &refund_of(job), by)?, None));
     }
     let commit = CommitAsk {
         hold: job.hold.clone().unwrap_or_default(),
@@ -219,7 +220,7 @@ fn told(
     };
     if job.hold.is_some() && seen.hold.is_some() {
         let by = club_quote::named_later(seen.wallet.as_ref());
-        return Ok((outside::commit(ground, outside, &seen, &commit, by)?, None));
+        return Ok((outside_sale::commit(ground, outside, &seen, &commit, by)?, None));
     }
     // A phone is known to the programme; the till's own number of a customer is not.
     let customer = job.phone.clone().or_else(|| job.customer.clone()).ok_or(LoyaltyError::WalletNotFound)?;
@@ -233,7 +234,7 @@ fn told(
         category: None,
         promo_code: None,
     };
-    outside::receipt(&Ground { tells_quotes: false, ..*ground }, outside, seen, &quote, &commit)
+    outside_sale::receipt(&Ground { tells_quotes: false, ..*ground }, outside, seen, &quote, &commit)
 }
 
 /// A quote and its commit in one; also why nothing was earned.
@@ -272,8 +273,7 @@ async fn earn(
         }
     };
     let hold = hold.or_else(|| quoted.map(|hold| hold.id.to_string())).unwrap_or_default();
-    let commit =
-        CommitAsk { hold, order: job.order.clone(), receipt_number: job.number.clone(), promo_code: None };
+    let commit = CommitAsk { hold, order: job.order.clone(), receipt_number: job.number.clone(), promo_code: None };
     let referrer = engine.referrer(ground, seen.wallet.as_ref()).await?;
     let decided = decide::commit(ground, &seen, referrer.as_ref(), &commit, None)?;
     Ok((decided, None))

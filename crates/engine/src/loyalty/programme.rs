@@ -112,7 +112,8 @@ impl ProgrammeRule {
         }
         self.promo_faults(&mut faults);
         let limits = self.limits.unwrap_or_default();
-        let limits = [("customer", limits.customer), ("outlet", limits.outlet), ("staff", limits.staff), ("merchant", limits.merchant)];
+        let limits =
+            [("customer", limits.customer), ("outlet", limits.outlet), ("staff", limits.staff), ("merchant", limits.merchant)];
         for (scope, limit) in limits {
             if limit.is_some_and(|limit| !(1..=1_000).contains(&limit.count) || !(1..=86_400).contains(&limit.period_s)) {
                 faults.push((format!("/limits/{scope}"), "counts 1 to 1000 movements within 1 to 86400 seconds".to_owned()));
@@ -133,7 +134,8 @@ impl ProgrammeRule {
             if promo.limit == PromoLimit::LimitedPerCustomer && promo.per_customer == 0 {
                 faults.push((format!("{at}/per_customer"), "must be 1 or more".to_owned()));
             }
-            let days = [("cooldown_days", promo.cooldown_days), ("points_expire_in_days", promo.points_expire_in_days.unwrap_or(1))];
+            let days =
+                [("cooldown_days", promo.cooldown_days), ("points_expire_in_days", promo.points_expire_in_days.unwrap_or(1))];
             for (field, _) in days.into_iter().filter(|(_, days)| *days > DAYS_MAX) {
                 faults.push((format!("{at}/{field}"), format!("must be {DAYS_MAX} days at the most")));
             }

@@ -65,11 +65,8 @@ impl Planner<'_> {
             None => (None, Hidden::default()),
         };
         let mut doc = ProgrammeDoc { rule: part.rule.clone(), ..doc.unwrap_or_default() };
-        let given: Vec<QrSecret> = part
-            .qr_keys
-            .iter()
-            .map(|key| QrSecret { kid: key.kid.clone(), secret: key.secret.expose().to_owned() })
-            .collect();
+        let given: Vec<QrSecret> =
+            part.qr_keys.iter().map(|key| QrSecret { kid: key.kid.clone(), secret: key.secret.expose().to_owned() }).collect();
         if !given.is_empty() && given != hidden.qr {
             hidden.qr = given;
         }

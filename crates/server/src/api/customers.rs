@@ -148,8 +148,7 @@ pub(super) struct CustomerRequest {
 pub(super) async fn create(ask: Ask<ById, (), CustomerRequest>) -> Answered<CustomerRow> {
     let Ask { app, caller, path, body, .. } = ask;
     let merchant = caller.merchant(&app, &path.id)?;
-    let new =
-        NewCustomer { customer: body.customer, phone: body.phone, name: body.name, referred_by: body.referred_by };
+    let new = NewCustomer { customer: body.customer, phone: body.phone, name: body.name, referred_by: body.referred_by };
     let made = app.engine.create_customer(merchant, new, caller.holder.name()).await?;
     let place = format!("/api/v1/merchants/{merchant}/customers/{}", made.id);
     Ok(Reply::new(CustomerRow::new(made, false)).at(&place))
@@ -206,8 +205,7 @@ pub(super) struct AdjustedView {
 pub(super) async fn adjust(ask: Ask<CustomerPath, (), AdjustRequest>) -> Answered<AdjustedView> {
     let Ask { app, caller, path, body, .. } = ask;
     let merchant = caller.merchant(&app, &path.id)?;
-    let adjust =
-        AdjustAsk { customer: path.customer, points: body.points, reason: body.reason, expires_at: body.expires_at };
+    let adjust = AdjustAsk { customer: path.customer, points: body.points, reason: body.reason, expires_at: body.expires_at };
     let journalled = json!({
         "customerId": adjust.customer, "points": adjust.points, "reason": adjust.reason, "expiresAt": adjust.expires_at,
     });

@@ -9,7 +9,10 @@ use axum::{
     http::{StatusCode, header},
 };
 use serde_json::{Map, Value, json};
-use uzel_engine::{Link, World, setup::{Thing, Unchanged}};
+use uzel_engine::{
+    Link, World,
+    setup::{Thing, Unchanged},
+};
 use uzel_model::{Id, Intake, Provider, check::Fault, loyalty::Kind};
 
 use super::{

@@ -629,7 +629,13 @@ async fn wallets_are_found_paged_by_their_ids_and_told_when_time_has_to_do_with_
     let lot = |active_at, expires_at| Lot { id: 1, left: 5, active_at, expires_at };
     made[1].account.lots.push(lot(at(50), None));
     made[2].account.lots.push(lot(now(), Some(at(40))));
-    made[3].holds.push(Held { hold: Id::new(Kind::Hold), kind: What::Redeem, order: "o".to_owned(), points: 1, until: Some(at(45)) });
+    made[3].holds.push(Held {
+        hold: Id::new(Kind::Hold),
+        kind: What::Redeem,
+        order: "o".to_owned(),
+        points: 1,
+        until: Some(at(45)),
+    });
     let stranger = Wallet { merchant: Id::new(Kind::Merchant), ..wallet(&world, "c-1") };
     let wallets = made.iter().cloned().chain([stranger.clone()]).collect();
     world.move_points(LoyaltyChange { wallets, ..LoyaltyChange::default() }).await.unwrap();

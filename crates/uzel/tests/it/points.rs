@@ -45,7 +45,10 @@ async fn a_receipt_that_comes_in_earns_once_and_gives_its_points_back_when_it_is
     tell(&world, &order(5001, "Completed", "1500.90")).await;
     let got = came(&receiver, 1).await.remove(0);
     let told = body(&got);
-    assert_eq!((&told["earnApplied"], &told["redeemApplied"], &told["orderId"]), (&json!(150), &json!(0), &json!("rkeeper:5001")));
+    assert_eq!(
+        (&told["earnApplied"], &told["redeemApplied"], &told["orderId"]),
+        (&json!(150), &json!(0), &json!("rkeeper:5001"))
+    );
     assert_eq!((&told["schemaVersion"], told["receiptId"].as_str().unwrap().starts_with("rct_")), (&json!(1), true));
     for header in ["x-loyalty-signature", "x-signature-timestamp", "x-signature-key-id", "x-merchant-id", "x-event-id"] {
         assert!(!got.header(header).is_empty(), "{header}");

@@ -10,10 +10,7 @@ use uzel_model::{
 };
 use uzel_store::{LoyaltySeen, PromoUse};
 
-use super::{
-    Cause, Decided, Ground, Purse, body,
-    purse::Life,
-};
+use super::{Cause, Decided, Ground, Purse, body, purse::Life};
 use crate::loyalty::{CommitAsk, Committed, LoyaltyError, PromoCode, PromoLimit, PromoStatus};
 
 /// Decides a commit. `promo_code`: the one that was named, by the commit or else by the quote; its uses were looked at. `referrer`:
@@ -137,7 +134,7 @@ fn rule_is_theirs(brought_by: Option<Id>, referrer: &Wallet) -> bool {
     brought_by == Some(referrer.id)
 }
 
-fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
+pub(crate) fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
     Committed {
         ok: true,
         receipt_id: receipt.id.to_string(),
@@ -147,7 +144,7 @@ fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
     }
 }
 
-fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
+pub(crate) fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
     OrderReceipt {
         id: Id::new(IdKind::Receipt),
         merchant: ground.merchant,

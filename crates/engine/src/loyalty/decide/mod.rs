@@ -20,10 +20,10 @@ use uzel_model::{
 use uzel_store::LoyaltyChange;
 
 pub(crate) use self::{
-    commit::{commit, promo_of},
+    commit::{answer as committed, commit, new_receipt, promo_of},
     other::{adjust, cancel, sweep},
     purse::{Cause, Purse},
-    quote::{nothing_now, quote},
+    quote::{TOKEN_HOLD, TOKEN_KEPT, nothing_now, quote},
     refund::refund,
 };
 use super::{ProgrammeRule, reading::Fact};

@@ -29,12 +29,7 @@ pub(crate) fn cancel(ground: &Ground<'_>, seen: &LoyaltySeen) -> Result<Decided,
 }
 
 /// Gives points, or takes so many as there are. `cause`: as in [`uzel_model::loyalty::Entry::cause`].
-pub(crate) fn adjust(
-    ground: &Ground<'_>,
-    wallet: Wallet,
-    ask: &AdjustAsk,
-    cause: &str,
-) -> Result<Decided, LoyaltyError> {
+pub(crate) fn adjust(ground: &Ground<'_>, wallet: Wallet, ask: &AdjustAsk, cause: &str) -> Result<Decided, LoyaltyError> {
     let mut purse = Purse::open(ground, wallet);
     let cause = Cause { of: cause.to_owned(), order: None, reason: Some(&ask.reason) };
     let points = match ask.points {
@@ -55,8 +50,7 @@ pub(crate) fn adjust(
     // A wallet that is written again has another version.
     let key = format!("adjusted/{}/{}/{}", purse.wallet.id, purse.wallet.version, purse.at.as_microsecond());
     purse.tell(kind::LOYALTY_ADJUSTED, key, None, told);
-    let answer =
-        Adjusted { ok: true, customer_id: purse.wallet.customer.clone(), points, balance: purse.balance() };
+    let answer = Adjusted { ok: true, customer_id: purse.wallet.customer.clone(), points, balance: purse.balance() };
     let (wallet, ledger, facts) = purse.close();
     let mut decided = Decided { answer: body(answer), facts, ..Decided::default() };
     decided.change.wallets.push(wallet);

@@ -257,11 +257,7 @@ fn sum(taken: &[Taken]) -> i64 {
 fn moved(before: &[Lot], after: &[Lot]) -> Vec<Taken> {
     let left = |lots: &[Lot], id: i64| lots.iter().find(|lot| lot.id == id).map_or(0, |lot| lot.left);
     let all = after.iter().chain(before.iter().filter(|lot| after.iter().all(|now| now.id != lot.id)));
-    all.map(|lot| Taken {
-        lot: lot.id,
-        points: (left(after, lot.id) - left(before, lot.id)).abs(),
-        expires_at: lot.expires_at,
-    })
-    .filter(|taken| taken.points > 0)
-    .collect()
+    all.map(|lot| Taken { lot: lot.id, points: (left(after, lot.id) - left(before, lot.id)).abs(), expires_at: lot.expires_at })
+        .filter(|taken| taken.points > 0)
+        .collect()
 }

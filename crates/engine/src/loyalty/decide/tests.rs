@@ -154,7 +154,10 @@ fn a_sale_is_quoted_committed_and_repeated_with_the_same_figures() {
     till.adjust("C-42", 100).unwrap();
     let quoted = till.quote(Kind::Redeem, "C-42", "ORD-1", 1_000);
     assert_eq!(quoted["message"], "Списываем 100 ₽, к оплате 900 ₽");
-    assert_eq!((&quoted["canRedeem"], &quoted["discountToApply"], &quoted["finalPayable"]), (&json!(true), &json!(100), &json!(900)));
+    assert_eq!(
+        (&quoted["canRedeem"], &quoted["discountToApply"], &quoted["finalPayable"]),
+        (&json!(true), &json!(100), &json!(900))
+    );
     let earn = till.quote(Kind::Earn, "C-42", "ORD-1", 1_000);
     assert_eq!(earn["pointsToEarn"], 45, "what points pay earns nothing");
     let done = till.commit(&quoted["holdId"], "ORD-1").unwrap();
@@ -193,7 +196,8 @@ fn a_token_is_one_hold_while_that_stands_and_none_later() {
     let mut till = Till::of(Programme::default());
     let expires_at = till.now + SignedDuration::from_secs(60);
     let customer = CustomerAsk::Token { customer: "C".to_owned(), jti: "j".to_owned(), expires_at };
-    let ask = QuoteAsk { kind: Kind::Earn, customer, order: "A".into(), total: 100, eligible: 100, category: None, promo_code: None };
+    let ask =
+        QuoteAsk { kind: Kind::Earn, customer, order: "A".into(), total: 100, eligible: 100, category: None, promo_code: None };
     let decided = till.with(|ground| quote(ground, &LoyaltySeen::default(), &ask, Some([1; 16]))).unwrap();
     let (hold, token) = (decided.change.holds[0].id, decided.change.token.clone().unwrap());
     assert_eq!((token.hold, token.until > expires_at, decided.change.holds[0].until), (hold, true, Some(expires_at)));
@@ -267,7 +271,8 @@ fn promo_codes_first_receipts_and_referrals_give_what_they_promise_once() {
     assert_eq!(till.commit_with(&hold, "A", Some("winter "), LoyaltySeen::default()), Err(LoyaltyError::PromoUnavailable));
     till.commit_with(&hold, "A", Some("winter "), visited.clone()).unwrap();
     assert_eq!((till.balance("new"), till.balance("friend")), (1 + 50 + 5 + 7 + 30, 12));
-    let used = LoyaltySeen { promo: uzel_store::PromoUses { all: 1, by_customer: 1, last_by_customer_at: Some(till.now) }, ..visited };
+    let used =
+        LoyaltySeen { promo: uzel_store::PromoUses { all: 1, by_customer: 1, last_by_customer_at: Some(till.now) }, ..visited };
     let hold = till.quote(Kind::Earn, "new", "B", 1_000)["holdId"].clone();
     assert_eq!(till.commit_with(&hold, "B", Some("WINTER"), used.clone()), Err(LoyaltyError::PromoUnavailable));
     till.commit_with(&hold, "B", Some("nobody knows it"), used).unwrap();
@@ -346,7 +351,8 @@ fn check(till: &Till) -> Result<(), TestCaseError> {
         prop_assert!(sums.refunded <= sums.eligible && sums.restored <= sums.redeemed && sums.revoked <= sums.earned);
         let spent: i64 = receipt.spent.iter().map(|taken| taken.points).sum();
         prop_assert_eq!(spent, sums.redeemed - sums.restored, "what can be given back is known by its lots");
-        let most = |kind| receipt.holds.iter().map(|id| &till.holds[id]).filter(|hold| hold.kind == kind).map(|hold| hold.limit).max();
+        let most =
+            |kind| receipt.holds.iter().map(|id| &till.holds[id]).filter(|hold| hold.kind == kind).map(|hold| hold.limit).max();
         prop_assert!(sums.redeemed <= most(Kind::Redeem).unwrap_or(0) && sums.earned <= most(Kind::Earn).unwrap_or(0));
         prop_assert!(till.rule.points.earn_with_redeem || sums.redeemed == 0 || sums.earned == 0);
     }

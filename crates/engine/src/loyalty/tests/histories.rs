@@ -72,7 +72,8 @@ async fn one(engine: &Arc<Engine>, merchant: Id, dice: &mut Dice, shared: &Mutex
         let holds = &shared.lock().holds;
         (!holds.is_empty()).then(|| holds[dice.below(holds.len() as u64) as usize].clone())
     };
-    let of = |op: Value| LoyaltyAsk { key: Some(format!("k{number}")), ..ask(engine, merchant, json!({ "n": number, "op": op })) };
+    let of =
+        |op: Value| LoyaltyAsk { key: Some(format!("k{number}")), ..ask(engine, merchant, json!({ "n": number, "op": op })) };
     let twice = dice.below(3) == 0;
     let (answered, again) = match (dice.below(10), hold) {
         (0..=3, _) | (_, None) => {
@@ -165,7 +166,10 @@ async fn history(seed: u64, tills: u64) {
     let (engine, merchant) = hub(rule(rules)).await;
     for number in 0..CUSTOMERS {
         let customer = format!("C-{number}");
-        engine.create_customer(merchant, NewCustomer { customer: Some(customer.clone()), ..Default::default() }, "k").await.unwrap();
+        engine
+            .create_customer(merchant, NewCustomer { customer: Some(customer.clone()), ..Default::default() }, "k")
+            .await
+            .unwrap();
         let points = 1 + dice.sum(1_000);
         let of = ask(&engine, merchant, json!({ "op": { "give": points, "customer": customer } }));
         engine.loyalty_adjust(of, AdjustAsk { customer, points, reason: "a gift".to_owned(), expires_at: None }).await.unwrap();

@@ -13,7 +13,7 @@ use uzel_model::{Id, Secret, id::Kind as IdKind, loyalty::Kind, words::Language}
 use uzel_store::{Memory, Setup, SetupRow, Store, WalletFilter};
 
 use super::{programme::SLUG, *};
-use crate::{Clock, Options, Vault, Master, read, status::Known};
+use crate::{Clock, Master, Options, Vault, read, status::Known};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -69,11 +69,8 @@ async fn a_known_key_gets_the_same_bytes_and_another_body_under_it_is_refused() 
     // A refund under the key of a commit is another body too.
     let refund = || RefundAsk { order: "A".to_owned(), total: 500, eligible: None };
     assert_eq!(engine.loyalty_refund(keyed(), refund(), SOON).await, Err(LoyaltyError::KeyReused));
-    let under = |key: &str, signature: &str| LoyaltyAsk {
-        key: Some(key.to_owned()),
-        signature: Some(signature.to_owned()),
-        ..of()
-    };
+    let under =
+        |key: &str, signature: &str| LoyaltyAsk { key: Some(key.to_owned()), signature: Some(signature.to_owned()), ..of() };
     let one = engine.loyalty_refund(under("k2", "out/1/sig"), refund(), SOON).await.unwrap();
     // A spent signature gets the first answer, whatever its key.
     let two = engine.loyalty_refund(under("k3", "out/1/sig"), refund(), SOON).await.unwrap();
@@ -147,7 +144,10 @@ async fn what_the_desk_did_becomes_events_with_the_platforms_bodies_where_the_jo
     }
     assert_eq!((&committed.data["earnApplied"], &committed.data["schemaVersion"]), (&json!(50), &json!(1)));
     let refunded = &events[1].data;
-    assert_eq!((&refunded["share"], &refunded["pointsRevoked"], &refunded["pointsRestored"]), (&json!(0.5), &json!(25), &json!(0)));
+    assert_eq!(
+        (&refunded["share"], &refunded["pointsRevoked"], &refunded["pointsRestored"]),
+        (&json!(0.5), &json!(25), &json!(0))
+    );
     assert!(committed.key.starts_with(&format!("commit/{}", body(&done)["receiptId"].as_str().unwrap())));
 }
 
@@ -157,7 +157,10 @@ async fn a_page_of_movements_ends_with_a_moment_so_that_none_is_lost_between_two
     for number in 0..7 {
         let adjust = AdjustAsk { customer: "C".to_owned(), points: 10 + number, reason: "a gift".to_owned(), expires_at: None };
         if number == 0 {
-            engine.create_customer(merchant, NewCustomer { customer: Some("C".into()), ..Default::default() }, "k").await.unwrap();
+            engine
+                .create_customer(merchant, NewCustomer { customer: Some("C".into()), ..Default::default() }, "k")
+                .await
+                .unwrap();
         }
         engine.loyalty_adjust(ask(&engine, merchant, json!({})), adjust).await.unwrap();
         engine.clock.advance(SignedDuration::from_millis(i64::from(number % 3 == 2)));
@@ -212,7 +215,10 @@ async fn more_movements_than_the_programme_takes_for_likely_are_refused() {
         ended.push(engine.loyalty_commit(of(), commit_of(&body(&quoted)["holdId"], order), SOON).await.err());
     }
     let Some(error) = ended.pop().flatten() else { panic!() };
-    assert_eq!((ended, error.says(Language::Ru).as_str()), (vec![None, None], "Антифрод: превышен лимит операций (customer=2/2)"));
+    assert_eq!(
+        (ended, error.says(Language::Ru).as_str()),
+        (vec![None, None], "Антифрод: превышен лимит операций (customer=2/2)")
+    );
 }
 
 #[tokio::test]

@@ -31,8 +31,9 @@ pub(super) struct Person {
 
 impl Person {
     fn usable(&self, now: i64) -> Vec<usize> {
-        let mut usable: Vec<usize> =
-            (0..self.lots.len()).filter(|lot| self.lots[*lot].0 > 0 && self.lots[*lot].1 <= now && self.lots[*lot].2 > now).collect();
+        let mut usable: Vec<usize> = (0..self.lots.len())
+            .filter(|lot| self.lots[*lot].0 > 0 && self.lots[*lot].1 <= now && self.lots[*lot].2 > now)
+            .collect();
         usable.sort_by_key(|lot| (self.lots[*lot].2, *lot));
         usable
     }
@@ -115,7 +116,15 @@ impl Model {
     }
 
     /// Points, and whether there is a hold: it gets this name.
-    pub(super) fn quote(&mut self, spends: bool, customer: &str, order: &str, total: i64, now: i64, hold: Option<&str>) -> (i64, bool) {
+    pub(super) fn quote(
+        &mut self,
+        spends: bool,
+        customer: &str,
+        order: &str,
+        total: i64,
+        now: i64,
+        hold: Option<&str>,
+    ) -> (i64, bool) {
         let rules = self.rules;
         let person = self.people.entry(customer.to_owned()).or_default();
         let (redeemed, earned) = self.orders.get(order).map_or((0, 0), |order| (order.redeemed, order.earned));
