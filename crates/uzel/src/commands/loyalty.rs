@@ -140,7 +140,8 @@ async fn import(asker: &Asker, file: &PathBuf, merchant: &str, dry: bool, quiet:
     for pass in passes {
         let mut sum = json!({ "taken": !pass, "made": 0, "changed": 0, "same": 0, "points": 0, "faults": [] });
         for (lines_before, portion) in &portions {
-            let path = of(merchant, &format!("customers/import?dry_run={pass}"))?;
+            let query = serde_urlencoded::to_string([("merchant", merchant), ("dry_run", pass.to_string().as_str())])?;
+            let path = format!("/api/v1/loyalty/import?{query}");
             let answer = asker.post_csv(&path, portion.clone().into_bytes()).await?;
             add(&mut sum, &answer, *lines_before);
             bar.inc(1);

@@ -431,3 +431,28 @@ async fn answers_of_commit_and_refund_are_signed_as_webhooks_are() {
         assert!(answer.header("x-signature-key-id").starts_with("key_"), "{:?}", answer.head);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_can_be_written_a_quote_says_so_in_time_and_a_commit_is_put_off() {
+    let shop = Shop::new(json!({})).await;
+    shop.give("C-1", 100).await;
+    let hold = shop.quote("redeem", "C-1", "O-1", 100).await.body["holdId"].clone();
+    let commit = json!({ "merchantId": "m", "holdId": hold, "orderId": "O-1" });
+    // Somebody else holds the file, so that the writer has to wait.
+    let lock = rusqlite::Connection::open(shop.world.data().join("uzel.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (quoted, put_off) = tokio::join!(
+        shop.quote("redeem", "C-1", "O-2", 100),
+        shop.with("/loyalty/commit", &[("idempotency-key", "c-1")], &commit)
+    );
+    lock.execute_batch("ROLLBACK").unwrap();
+    let quoted = quoted.given(201);
+    assert!(quoted["canRedeem"] == false && quoted["holdId"].is_null() && quoted["finalPayable"] == 100, "{quoted}");
+    assert!(!quoted["message"].as_str().unwrap().is_empty(), "{quoted}");
+    put_off.refused(503, "Бонусы сейчас недоступны. Повторите через минуту.");
+    assert_eq!(put_off.header("retry-after"), "1");
+    let done = shop.with("/loyalty/commit", &[("idempotency-key", "c-1")], &commit).await;
+    assert_eq!(done.given(201)["redeemApplied"], 50, "once, whatever became of the first");
+    assert_eq!(shop.balance("C-1").await, 50);
+    shop.is_sound().await;
+}

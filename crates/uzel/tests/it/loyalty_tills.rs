@@ -196,10 +196,10 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
     let whole = format!("Bearer {}", shop.world.hub.owner_key().unwrap());
     let head = [("authorization", whole.as_str()), ("content-type", "text/csv")];
     let bring = async |text: &str, query: &str| {
-        shop.raw(Method::POST, &format!("/api/v1/merchants/m/customers/import{query}"), &head, text.to_owned()).await
+        shop.raw(Method::POST, &format!("/api/v1/loyalty/import?merchant=m{query}"), &head, text.to_owned()).await
     };
     let table = "customer;phone;name;balance\nC-1;+79991234567;Анна;150\nC-2;;Борис;0\n";
-    let dry = bring(table, "?dry_run=true").await;
+    let dry = bring(table, "&dry_run=true").await;
     let wanted = |taken: bool, made: u64, same: u64, points: i64| json!({ "taken": taken, "made": made, "changed": 0, "same": same, "points": points, "faults": [] });
     assert_eq!(dry.given(200), wanted(false, 2, 0, 150));
     assert_eq!(shop.world.api("/api/v1/merchants/m/customers").await, json!([]));
