@@ -275,7 +275,7 @@ impl World {
                     Ok(recipient) => world.recipients.push(Arc::new(recipient)),
                     Err(why) => world.broken.push((row.id, why)),
                 },
-                Kind::Programme => match LoyaltyProgramme::open(row, merchant, world.home_zone(merchant), vault) {
+                Kind::Programme => match LoyaltyProgramme::open(row, merchant, world.zone_of(merchant), vault) {
                     Ok(programme) => drop(world.programmes.insert(merchant, Arc::new(programme))),
                     Err(broken) => world.broken.push(broken),
                 },
@@ -439,12 +439,6 @@ impl World {
             outlet_name: outlet.map_or(&merchant.name, |outlet| &outlet.name),
             slug: loyalty::SOURCE,
         })
-    }
-
-    /// The zone of the merchant's first outlet.
-    fn home_zone(&self, merchant: Id) -> TimeZone {
-        let first = self.outlets.iter().filter(|(_, (of, ..))| *of == merchant).min_by_key(|(id, _)| **id);
-        first.and_then(|(_, (_, _, outlet))| TimeZone::get(&outlet.zone).ok()).unwrap_or(TimeZone::UTC)
     }
 
     /// The slugs of an event's merchant and outlet.

@@ -68,9 +68,10 @@ impl World {
     }
 }
 
-/// Those of the outlets, and those that belong to none; also those that cannot be used now.
+/// Those of the outlets, and those that belong to none, such as the programme; also those that cannot be used now.
 fn connections(world: &World, merchant: Id, outlets: &[String]) -> Vec<Id> {
-    let own = world.rows.iter().filter(|(id, row)| id.kind() == Kind::Connection && row.merchant == Some(merchant));
+    let told = |id: &Id| matches!(id.kind(), Kind::Connection | Kind::Programme);
+    let own = world.rows.iter().filter(|(id, row)| told(id) && row.merchant == Some(merchant));
     let heard = own.filter(|(_, row)| {
         let outlet = row.doc["outlet"].as_str().and_then(|id| id.parse::<Id>().ok());
         let slug = outlet.and_then(|outlet| world.outlets.get(&outlet)).map(|(_, slug, _)| slug);

@@ -161,7 +161,9 @@ async fn compare(engine: &Engine, merchant: Id, model: &mut Model, whole: bool) 
 
 async fn history(seed: u64, tills: u64) {
     let mut dice = Dice(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-    (0..8).for_each(|_| drop(dice.below(2)));
+    for _ in 0..8 {
+        dice.below(2);
+    }
     let rules = rules(&mut dice);
     let (engine, merchant) = hub(rule(rules)).await;
     for number in 0..CUSTOMERS {
