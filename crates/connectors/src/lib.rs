@@ -11,6 +11,7 @@ mod fcm;
 mod fixtures;
 mod form;
 mod iiko;
+mod jowi;
 mod log;
 mod notice;
 mod resend;
@@ -34,6 +35,7 @@ pub const PROVIDERS: &[Provider] = &[
     yclients::PROVIDER,
     smsru::PROVIDER,
     iiko::PROVIDER,
+    jowi::PROVIDER,
     // Of one channel the first is chosen that a merchant has.
     whatsappmeta::PROVIDER,
     exolve::SMS,

@@ -20,7 +20,10 @@ use uzel_model::{
     connector::ChatTurn,
     id::Kind,
     phone,
-    port::{Found, Messages, Sent},
+    port::{
+        Found, Messages, Sent,
+        loyalty::{Declined, Operation},
+    },
     schedule::backoff,
 };
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Step, StoreError};
@@ -31,6 +34,7 @@ use crate::{
     flow::Ground,
     lane::Lane,
     lost, loyalty,
+    loyalty::club_jobs,
     outward::Call,
     read,
     recipient::{chat, tell},
@@ -220,9 +224,10 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
             None if is_forgotten(&link, &command, engine.clock.now()) => {
                 (failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change), chain)
             }
-            None => match &command.job {
-                Job::Chat { of, turn } => (chat::take_up(engine, &link, &command, of, turn, &mut change).await, None),
-                Job::Points { points } => (loyalty::take_points(engine, &link, &command, points).await, None),
+            None => match (club_jobs::before(engine, &command).await, &command.job) {
+                (Some(outcome), _) => (outcome, None),
+                (None, Job::Chat { of, turn }) => (chat::take_up(engine, &link, &command, of, turn, &mut change).await, None),
+                (None, Job::Points { points }) => (loyalty::take_points(engine, &link, &command, points).await, None),
                 _ => (make(engine, &link, &command, &call, &mut change).await, chain),
             },
         },
@@ -243,7 +248,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
 
 /// Whether a job calls somebody, and so must have left a trace.
 fn calls(job: &Job) -> bool {
-    !matches!(job, Job::Chat { .. } | Job::Points { .. })
+    !matches!(job, Job::Chat { .. } | Job::Points { .. } | Job::Release { .. })
 }
 
 /// Writes what a try came to, with its exchanges.
@@ -394,10 +399,12 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
+        Ok(Made::Told(told)) => club_jobs::ended(engine, link, command, told, change),
         Err(error) => match lost::once_more(engine, link, command, &error).await {
             Some(outcome) => outcome,
             None => {
                 let outcome = failed(engine, link, command, error.clone(), change);
+                club_jobs::given_up(engine, link, command, &outcome, change);
                 tell::elsewhere(engine, link, command, &error, outcome, change)
             }
         },
@@ -428,6 +435,9 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
         },
         Job::Deliver { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "webhooks go to endpoints only")),
         Job::Chat { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "a chat is not called")),
+        Job::Accrue { .. } | Job::Redeem { .. } | Job::Release { .. } | Job::Reverse { .. } => {
+            club_jobs::make(link, &command.job, &client).await.map(Made::Told)
+        }
         Job::Points { .. } => Err(CallError::refused(Refusal::Ours, "no_port", "points are booked by the hub itself")),
     }
 }
@@ -435,6 +445,8 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
 enum Made {
     Sent(Sent),
     Found(Found),
+    /// What a loyalty programme has to say.
+    Told(Result<Operation, Declined>),
 }
 
 /// A look-up ended: the event gets its phone and the flows run, or one more call is queued.

@@ -134,6 +134,7 @@ pub struct Engine {
     changing: tokio::sync::Mutex<()>,
     outward: outward::Outward,
     rhythms: rhythm::Rhythms,
+    clubs: loyalty::club::Clubs,
     /// Something new may be due.
     due: lane::Due,
     /// Events have been committed.
@@ -180,6 +181,7 @@ impl Engine {
             changing: tokio::sync::Mutex::default(),
             outward,
             rhythms: rhythm::Rhythms::default(),
+            clubs: loyalty::club::Clubs::default(),
             due: lane::Due::default(),
             told: Notify::new(),
             stop: CancellationToken::new(),

@@ -3,6 +3,7 @@
 //! What stands on the road in takes no lock and allocates nothing.
 
 mod balance;
+mod club;
 mod http;
 mod lanes;
 mod loyalty;
@@ -90,6 +91,7 @@ pub struct Metrics {
     pub oldest_waiting_seconds: Gauge,
     pub breakers_open: Family<ProviderLabel, Gauge>,
     balances: balance::Balances,
+    pub(crate) clubs: club::Clubs,
     pub http: http::Http,
     loyalty: loyalty::Loyalty,
     /// The last question to the store was answered.
@@ -121,6 +123,7 @@ impl Default for Metrics {
             oldest_waiting_seconds: Gauge::default(),
             breakers_open: Family::default(),
             balances: balance::Balances::default(),
+            clubs: club::Clubs::default(),
             http: http::Http::default(),
             loyalty: loyalty::Loyalty::default(),
             store_up: Gauge::default(),
@@ -166,6 +169,7 @@ impl Default for Metrics {
         );
         registry.register("uzel_breaker_open", "Connections whose calls fail", metrics.breakers_open.clone());
         metrics.balances.register(registry);
+        metrics.clubs.register(registry);
         metrics.loyalty.register(registry);
         registry.register("uzel_nats_up", "Whether the NATS server takes events", metrics.nats_up.clone());
         registry.register("uzel_entries", "Entries of the inbox by state", metrics.entries.clone());

@@ -431,6 +431,12 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
         let money = balance.balance(&client).await.map_err(|error| error.to_string())?;
         told.push(format!("balance {money}"));
     }
+    if let Some(loyalty) = link.connector.loyalty() {
+        loyalty.probe(&client).await.map_err(|error| error.to_string())?;
+        told.push("the programme answers".to_owned());
+        // It is asked each time: nothing waits for its webhooks.
+        return Ok(told.join("; "));
+    }
     let subscription = link.connector.subscription();
     if let (Some(subscription), Some(url)) = (subscription, engine.registered_url(link)) {
         match subscription.check(&client, &url).await {

@@ -331,16 +331,18 @@ impl World {
         let target = Target::new(provider, &doc.settings);
         let mut settings = doc.settings;
         let hook_key = vault.hook_key(id.as_bytes());
-        let mut masks = Masks::new([hook_key.expose()]);
+        let mut secrets = vec![Secret::new(hook_key.expose())];
         if let Some(sealed) = sealed {
             let hidden =
                 vault.unseal_settings(merchant, id, &sealed).map_err(|error| format!("its secrets cannot be read: {error}"))?;
-            masks = Masks::new(hidden.values().filter_map(Value::as_str).chain([hook_key.expose()]));
+            secrets.extend(hidden.values().filter_map(Value::as_str).map(Secret::new));
             settings.extend(hidden);
         }
         let connector = provider.open(Value::Object(settings)).map_err(|faults| {
             faults.iter().map(|fault| format!("{} {}", fault.pointer, fault.detail)).collect::<Vec<_>>().join("; ")
         })?;
+        secrets.extend(connector.made_secrets());
+        let masks = Masks::new(secrets.iter().map(Secret::expose));
         let outlet = doc.outlet.and_then(|outlet| self.outlets.get(&outlet));
         let country = outlet
             .map(|(_, _, outlet)| outlet.country.clone())

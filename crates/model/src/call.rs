@@ -26,6 +26,8 @@ pub struct Outgoing {
     /// The address came from a stranger (a browser's subscription). Whoever knows its path may use it, so the journal has its
     /// host only; and without TLS it is called only where the operator names the network.
     pub strangers: bool,
+    /// Its query carries credentials, or names people: it is kept nowhere.
+    pub private_query: bool,
     /// The connector reads 429 itself: some providers say by it that a quota is used up.
     pub reads_429: bool,
 }
@@ -50,6 +52,7 @@ impl Outgoing {
             login: false,
             reads_429: false,
             strangers: false,
+            private_query: false,
         }
     }
 
@@ -89,8 +92,17 @@ impl Outgoing {
         self
     }
 
-    /// The address as it may be kept: `https://push.example.net/***`.
+    /// Marks a query that nobody may see.
+    pub fn hides_query(mut self) -> Self {
+        self.private_query = true;
+        self
+    }
+
+    /// The address as it may be kept: `https://push.example.net/***`, `https://api.example/accounts?***`.
     pub fn shown_url(&self) -> String {
+        if let Some((address, _)) = self.url.split_once('?').filter(|_| self.private_query) {
+            return format!("{address}?***");
+        }
         match self.url.split_once("://").filter(|_| self.strangers) {
             Some((scheme, rest)) => format!("{scheme}://{}/***", rest.split(['/', '?', '#']).next().unwrap_or_default()),
             None => self.url.clone(),

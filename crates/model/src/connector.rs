@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
 use crate::{
-    Address, Happening, Refusal, Timestamp,
+    Address, Happening, Refusal, Secret, Timestamp,
     check::{self, Fault},
     port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Messages, Polls, StopList,
-        Subscription,
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Loyalty, Messages, Polls,
+        StopList, Subscription,
     },
     registration::RegistrationField,
 };
@@ -116,6 +116,17 @@ pub trait Connector: fmt::Debug + Send + Sync {
         &[]
     }
 
+    /// Whether this provider's requests carry the hub's webhook key in the path, below the connection's address.
+    fn key_in_path(&self) -> bool {
+        false
+    }
+
+    /// Secrets that are made of those of the settings and travel in calls (a signature that never changes): they are taken out of
+    /// all that is kept, as those are.
+    fn made_secrets(&self) -> Vec<Secret> {
+        Vec::new()
+    }
+
     /// The HTTP methods of its requests; others are not let in.
     fn methods(&self) -> &'static [&'static str] {
         &["POST"]
@@ -184,6 +195,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
     fn call_checks(&self) -> Option<&dyn CallChecks> {
+        None
+    }
+    fn loyalty(&self) -> Option<&dyn Loyalty> {
         None
     }
     fn login(&self) -> Option<&dyn Login> {

@@ -34,6 +34,8 @@ pub mod kind {
     pub const CALL_CHECK_ENDED: &str = "call_check.ended";
     /// A person came to a chat with the merchant, wants no more messages there, or cannot be written to any more.
     pub const CHAT_CHANGED: &str = "chat.changed";
+    /// An outside loyalty programme says that something has happened to an account: a hint to ask for it again.
+    pub const LOYALTY_ACCOUNT_CHANGED: &str = "loyalty.account_changed";
     pub const CONNECTION_DISABLED: &str = "connection.disabled";
     /// A till was told what points may pay, or how many will be earned.
     pub const LOYALTY_QUOTED: &str = "loyalty.quoted";
@@ -69,6 +71,7 @@ pub mod kind {
         CHAT_CHANGED,
         REVIEW_CHANGED,
         REVIEW_LEFT,
+        LOYALTY_ACCOUNT_CHANGED,
         CONNECTION_DISABLED,
         LOYALTY_QUOTED,
         LOYALTY_COMMITTED,

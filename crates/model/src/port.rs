@@ -2,12 +2,15 @@
 //! several steps is several rows.
 
 mod account;
+pub mod loyalty;
 
 use std::borrow::Cow;
 
 pub use account::{Account, CallCheck, CallCheckState, CallChecks, Limit, Standing, StopList, Stopped};
 use async_trait::async_trait;
 use jiff::SignedDuration;
+pub use loyalty::Loyalty;
+use loyalty::{AccountKey, Accrual, Redemption, Reversal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -67,6 +70,38 @@ pub enum Job {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         after_look_up: bool,
     },
+    /// Tell an outside loyalty programme of a purchase that earns ([`Loyalty::accrue`]).
+    Accrue {
+        #[serde(flatten)]
+        accrual: Box<Accrual>,
+        /// The programme knows our ids ([`Loyalty::repeatable`]).
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
+    },
+    /// Take the points of what was given at a till while the programme did not answer ([`Loyalty::redeem`]).
+    Redeem {
+        #[serde(flatten)]
+        redemption: Box<Redemption>,
+        /// As of an accrual.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
+    },
+    /// Find out whether points were taken for a sale that never was, and have them given back ([`Loyalty::operation`]).
+    Release {
+        /// Our id of the redemption.
+        operation: String,
+        /// The sale's points stay taken if this hold was committed.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        hold: Option<Id>,
+    },
+    /// Take back an operation at an outside loyalty programme ([`Loyalty::reverse`]).
+    Reverse {
+        #[serde(flatten)]
+        reversal: Box<Reversal>,
+        /// As of an accrual.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        repeatable: bool,
+    },
     /// Book the points of a receipt that came in: nothing is called.
     Points {
         #[serde(flatten)]
@@ -121,6 +156,10 @@ impl Job {
             Self::Chat { .. } => "chat",
             Self::LookUp { .. } => "look_up",
             Self::Deliver { .. } => "deliver",
+            Self::Accrue { .. } => "accrue",
+            Self::Redeem { .. } => "redeem",
+            Self::Release { .. } => "release",
+            Self::Reverse { .. } => "reverse",
             Self::Points { .. } => "points",
         }
     }
@@ -145,6 +184,13 @@ impl Job {
             }
             // It says what the event says.
             Self::Deliver { .. } => {}
+            Self::Accrue { accrual, .. } => {
+                if matches!(&accrual.by, Some(AccountKey::Phone(of)) if phone.is_in(of)) {
+                    accrual.by = None;
+                }
+            }
+            // They name an account at the programme, and nobody by name or phone.
+            Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. } => {}
             Self::Points { points } => {
                 let named = [&mut points.customer, &mut points.name];
                 named
@@ -161,9 +207,13 @@ impl Job {
     /// Whether it may be sent again when nobody knows what became of it.
     pub fn repeatable(&self) -> bool {
         match self {
-            Self::Send { repeatable, .. } | Self::Tell { repeatable, .. } => *repeatable,
+            Self::Send { repeatable, .. }
+            | Self::Tell { repeatable, .. }
+            | Self::Accrue { repeatable, .. }
+            | Self::Redeem { repeatable, .. }
+            | Self::Reverse { repeatable, .. } => *repeatable,
             // A command's points are booked once, however often it comes.
-            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Points { .. } => true,
+            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Points { .. } | Self::Release { .. } => true,
         }
     }
 
@@ -172,7 +222,7 @@ impl Job {
         match self {
             Self::Send { to, .. } => Some(to),
             // The merchant's own people are no guests: no word of a guest's stands against it.
-            Self::Tell { .. } | Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Points { .. } => None,
+            _ => None,
         }
     }
 
@@ -180,8 +230,13 @@ impl Job {
     pub fn message(&self) -> Option<(&Address, &Content)> {
         match self {
             Self::Send { to, content, .. } | Self::Tell { to, content, .. } => Some((to, content)),
-            Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Points { .. } => None,
+            _ => None,
         }
+    }
+
+    /// Whether it is for an outside loyalty programme.
+    pub fn is_loyalty(&self) -> bool {
+        matches!(self, Self::Accrue { .. } | Self::Redeem { .. } | Self::Release { .. } | Self::Reverse { .. })
     }
 
     /// What the command's way out is: an endpoint, or a connection.

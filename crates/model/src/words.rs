@@ -116,10 +116,12 @@ pub enum Ability {
     CallChecks,
     /// A person logs in in a browser.
     BrowserLogin,
+    /// Keeps guests' points.
+    Loyalty,
 }
 
 impl Ability {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Webhooks,
         Self::WebhookKey,
         Self::Subscription,
@@ -132,6 +134,7 @@ impl Ability {
         Self::StopList,
         Self::CallChecks,
         Self::BrowserLogin,
+        Self::Loyalty,
     ];
 
     /// Whether a connector can do it as it is set up. That webhooks come, only its provider's words can say.
@@ -149,6 +152,7 @@ impl Ability {
             Self::StopList => connector.stop_list().is_some(),
             Self::CallChecks => connector.call_checks().is_some(),
             Self::BrowserLogin => connector.authorization().is_some(),
+            Self::Loyalty => connector.loyalty().is_some(),
         }
     }
 
@@ -206,6 +210,11 @@ impl Ability {
                 "Владелец аккаунта разрешает доступ в браузере, пароль никому не нужен",
                 "Akkaunt egasi ruxsatni brauzerda beradi, parolni hech kimga aytish shart emas",
                 "The account's owner allows access in a browser; nobody needs the password",
+            ),
+            Self::Loyalty => (
+                "Ведёт баллы гостей: показывает остаток, начисляет и списывает",
+                "Mijozlar ballarini yuritadi: qoldiqni ko‘rsatadi, beradi va yechadi",
+                "Keeps guests' points: shows the balance, adds and takes",
             ),
         };
         Said { ru, uz, en }

@@ -75,6 +75,7 @@ pub const CASES: &[CaseInfo] = cases! {
     "amocrm" "webhook_seed_shape_lead_and_contact" "webhook_seed_shape_lead_and_contact.form" "a deal and its contact in one form";
     "amocrm" "disable_hook" "disable_hook.http" "the integration was switched off; `client_uuid`, `account_id` and `client_secret` sign another";
     "amocrm" "oauth_redirect" "oauth_redirect.http" "the browser coming back with a code";
+    "jowi" "event" "loyalty-webhook.http" "points were added; the signature is that of the first key";
     "yclients" "webhook_record_came" "webhook_record_came.json" "the client came";
     "yclients" "webhook_record_confirmed_2" "webhook_record_confirmed_2.json" "the client confirmed the booking";
     "yclients" "webhook_record_create_waiting" "webhook_record_create_waiting.json" "a new booking";

@@ -12,6 +12,7 @@ mod exolve;
 mod faults;
 mod fcm;
 mod iiko;
+mod jowi;
 mod limit;
 mod record;
 mod resend;
@@ -52,6 +53,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("resend", || Box::new(resend::Resend::default())),
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),
     ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),
+    ("jowi", || Box::new(jowi::Jowi::default())),
     ("whatsappmeta", || Box::new(whatsappmeta::WhatsApp::default())),
 ];
 

@@ -55,27 +55,33 @@ pub(crate) async fn by_connection(
     Path(connection): Path<String>,
     request: HttpRequest,
 ) -> HttpResponse {
-    hook(app, &connection, request).await
+    hook(app, &connection, None, request).await
 }
 
 pub(crate) async fn below_connection(
     State(app): State<Arc<App>>,
-    Path((connection, _)): Path<(String, String)>,
+    Path((connection, below)): Path<(String, String)>,
     request: HttpRequest,
 ) -> HttpResponse {
-    hook(app, &connection, request).await
+    hook(app, &connection, Some(&below), request).await
 }
 
-async fn hook(app: Arc<App>, connection: &str, request: HttpRequest) -> HttpResponse {
+async fn hook(app: Arc<App>, connection: &str, below: Option<&str>, request: HttpRequest) -> HttpResponse {
     let world = app.engine.world();
     let link = connection.parse().ok().and_then(|id| world.links.get(&id)).or_else(|| world.connection(connection)).cloned();
     let Some(link) = link else { return Problem::not_found("no such connection").into_response() };
-    let request = match read(request, &app).await {
+    let mut request = match read(request, &app).await {
         Ok(request) => request,
         Err(problem) => return problem.into_response(),
     };
+    let in_path = below.filter(|_| link.connector.key_in_path());
+    if in_path.is_some() {
+        // The path is kept: the key in it never is.
+        request.path = format!("/hooks/{connection}/***");
+    }
     let key = keys(&world, link.provider.id, &request)
         .into_iter()
+        .chain(in_path)
         .find_map(|key| world.by_webhook_key(&app.engine.vault, link.provider.id, key))
         .filter(|(owner, _)| owner.id == link.id)
         .map(|(_, id)| id);

@@ -6,11 +6,14 @@ use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::json;
 use tokio::sync::Mutex;
 use uzel_model::{Id, check::Fault, id::Kind as IdKind, loyalty::Wallet, phone, signature::fingerprint};
-use uzel_store::{Change, Entry, KeptReply, LedgerFilter, LoyaltyLook, LoyaltySeen, Source, StoreError, Who};
+use uzel_store::{Change, Entry, KeptReply, LedgerFilter, LoyaltyLook, LoyaltySeen, NewCommand, Source, StoreError, Who};
 
 use super::{
     AdjustAsk, CommitAsk, CustomerAsk, Limit, LoyaltyAnswer, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk, RefundAsk,
+    club_jobs, club_quote,
     decide::{self, Decided, Ground},
+    outside::{self, Learnt, Outside},
+    outside_sale::{self, Ruled},
     reading::{self, SOURCE},
 };
 use crate::{Engine, World};
@@ -277,9 +280,10 @@ impl Engine {
         });
     }
 
-    async fn answer(&self, ask: &LoyaltyAsk, question: &Question) -> Result<LoyaltyAnswer, LoyaltyError> {
+    async fn answer(self: &Arc<Self>, ask: &LoyaltyAsk, question: &Question) -> Result<LoyaltyAnswer, LoyaltyError> {
         question.check()?;
         let keys = Keys::new(ask, question);
+        let learnt = self.learnt(ask, question, &keys).await?;
         let mut turn = None;
         for _ in 0..TRIES_MAX {
             let world = self.world();
@@ -290,8 +294,15 @@ impl Engine {
             if let Some(known) = keys.known(&seen)? {
                 return Ok(known);
             }
-            let decided = self.decide(&ground, question, look, &seen).await?;
-            match self.put_decided(programme, ask, &decided, keys.kept(&decided.answer, ground.now)).await {
+            let (decided, commands) = match club_quote::outside(&world, programme) {
+                Some((outside, link)) => {
+                    let ruled = outside_rules(&ground, outside, question, look.token, &seen, learnt.as_ref())?;
+                    let order = seen.receipt.as_ref().map_or_else(|| order(question, &seen), |receipt| &receipt.order);
+                    (ruled.decided, club_jobs::all(link, ruled.later, order, ground.now, &ask.trace)?)
+                }
+                None => (self.decide(&ground, question, look, &seen).await?, Vec::new()),
+            };
+            match self.put_ruled(programme, ask, &decided, keys.kept(&decided.answer, ground.now), commands).await {
                 Ok(()) => return Ok(LoyaltyAnswer { body: decided.answer.to_string(), repeated: false }),
                 Err(StoreError::Conflict) if turn.is_none() => {
                     let wallet = seen.wallet.map_or(keys.body, |wallet| *wallet.id.as_bytes());
@@ -302,6 +313,22 @@ impl Engine {
             }
         }
         Err(LoyaltyError::Again("too many tills at once with this card".to_owned()))
+    }
+
+    /// What an outside programme must be asked before a quote is decided.
+    async fn learnt(
+        self: &Arc<Self>,
+        ask: &LoyaltyAsk,
+        question: &Question,
+        keys: &Keys,
+    ) -> Result<Option<Learnt>, LoyaltyError> {
+        let Question::Quote(quote) = question else { return Ok(None) };
+        let world = self.world();
+        let programme = world.programme_of(ask.merchant).ok_or(LoyaltyError::NoProgramme)?;
+        let Some((outside, link)) = club_quote::outside(&world, programme) else { return Ok(None) };
+        let ground = ground(self, &world, programme, ask);
+        let look = LoyaltyLook { replies: keys.all(), ..look(&world, &ground, question)? };
+        self.learn(&ground, outside, link, ask, quote, look).await
     }
 
     async fn decide(
@@ -378,15 +405,74 @@ impl Engine {
         decided: &Decided,
         replies: Vec<KeptReply>,
     ) -> Result<(), StoreError> {
+        self.put_ruled(programme, ask, decided, replies, Vec::new()).await
+    }
+
+    /// The same with what an outside programme is told later.
+    pub(super) async fn put_ruled(
+        &self,
+        programme: &LoyaltyProgramme,
+        ask: &LoyaltyAsk,
+        decided: &Decided,
+        replies: Vec<KeptReply>,
+        commands: Vec<NewCommand>,
+    ) -> Result<(), StoreError> {
         // What tells something is read once more, by the road that all events come.
         let source = if decided.facts.is_empty() { Source::Question } else { Source::Webhook };
         let answer = reading::answer(&decided.answer.to_string(), &decided.facts);
         let entry = loyalty_entry(programme, ask, answer, source);
         let mut points = decided.change.clone();
         points.replies.extend(replies);
-        let change =
-            Change { entries: vec![entry], loyalty: Some(Box::new(points)), now: Some(self.clock.now()), ..Change::default() };
-        self.store.apply(change).await.map(drop)
+        let (queues, jobs) = (!commands.is_empty(), club_jobs::given(&commands));
+        let change = Change {
+            entries: vec![entry],
+            loyalty: Some(Box::new(points)),
+            commands,
+            now: Some(self.clock.now()),
+            ..Change::default()
+        };
+        self.store.apply(change).await?;
+        if queues {
+            self.count_given(jobs);
+            self.due.notify_one();
+        }
+        Ok(())
+    }
+}
+
+/// The order that a question is about.
+fn order<'a>(question: &'a Question, seen: &'a LoyaltySeen) -> &'a str {
+    match question {
+        Question::Quote(ask) => &ask.order,
+        Question::Commit(ask) => &ask.order,
+        Question::Refund(ask) => &ask.order,
+        Question::Cancel(_) | Question::Adjust(_) => seen.hold.as_ref().map_or("", |hold| &hold.order),
+    }
+}
+
+/// Decides where an outside programme keeps the points.
+fn outside_rules(
+    ground: &Ground<'_>,
+    outside: Outside<'_>,
+    question: &Question,
+    token: Option<[u8; 16]>,
+    seen: &LoyaltySeen,
+    learnt: Option<&Learnt>,
+) -> Result<Ruled, LoyaltyError> {
+    let again = || LoyaltyError::Again("what was answered before is gone".to_owned());
+    let by = || club_quote::named_later(seen.wallet.as_ref());
+    match question {
+        Question::Quote(ask) => {
+            let decided = outside::quote(ground, outside, seen, ask, token, learnt.ok_or_else(again)?)?;
+            Ok(Ruled { decided, later: Vec::new() })
+        }
+        Question::Commit(ask) => outside_sale::commit(ground, outside, seen, ask, by()),
+        Question::Refund(ask) => outside_sale::refund(ground, outside, seen, ask, by()),
+        Question::Cancel(_) => {
+            let decided = decide::cancel(ground, seen)?;
+            Ok(Ruled { decided, later: seen.hold.iter().filter_map(|hold| outside_sale::cancelled(ground, hold)).collect() })
+        }
+        Question::Adjust(_) => Err(LoyaltyError::Malformed(vec![Fault::new("/points", "are kept by an outside programme")])),
     }
 }
 

@@ -9,6 +9,8 @@ use uzel_model::{
     words::Language,
 };
 
+use super::club_words::Note;
+
 /// Who asks, and how: the same for every question.
 #[derive(Debug, Clone)]
 pub struct LoyaltyAsk {
@@ -113,6 +115,9 @@ pub struct RedeemQuote {
     pub hold_id: Option<String>,
     /// For the cashier.
     pub message: String,
+    /// How it stands with an outside programme that keeps the points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loyalty: Option<Note>,
 }
 
 /// The answer to a quote of points to earn.
@@ -126,6 +131,9 @@ pub struct EarnQuote {
     pub hold_id: Option<String>,
     /// For the cashier.
     pub message: String,
+    /// How it stands with an outside programme that keeps the points.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub loyalty: Option<Note>,
 }
 
 /// The answer to a commit.

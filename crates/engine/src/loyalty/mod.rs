@@ -8,9 +8,15 @@
 
 mod answer;
 mod ask;
+pub mod club;
+pub mod club_jobs;
+mod club_quote;
+pub mod club_words;
 mod customers;
 mod decide;
 mod error;
+mod outside;
+mod outside_sale;
 mod points;
 pub(crate) mod programme;
 mod reading;
@@ -50,6 +56,8 @@ pub use self::{
 };
 use crate::Engine;
 
+/// What a quote takes beside the patience with an outside programme: what was learnt in time is decided and written.
+const AFTER_PATIENCE: Duration = Duration::from_millis(120);
 /// Movements of a page.
 const PAGE_MAX: usize = 100;
 const PAGE: usize = 20;
@@ -68,6 +76,7 @@ impl Engine {
         deadline: Duration,
     ) -> Result<LoyaltyAnswer, LoyaltyError> {
         let language = ask.language;
+        let deadline = self.club_patience(ask.merchant).map_or(deadline, |patience| deadline.max(patience + AFTER_PATIENCE));
         let answered = self.in_time(ask, Question::Quote(quote.clone()), deadline).await;
         self.metrics.loyalty("quote", answered.as_ref().err());
         match answered {
@@ -129,7 +138,10 @@ impl Engine {
     }
 
     /// A customer's points. `customer` as in [`CustomerAsk::Plain`].
-    pub async fn loyalty_balance(&self, merchant: Id, customer: &str) -> Result<Balance, LoyaltyError> {
+    pub async fn loyalty_balance(self: &Arc<Self>, merchant: Id, customer: &str) -> Result<Balance, LoyaltyError> {
+        if let Some(balance) = self.club_balance(merchant, customer).await? {
+            return Ok(balance);
+        }
         let wallet = self.wallet(merchant, customer).await?;
         let now = self.clock.now().max(wallet.booked_at);
         Ok(Balance {

@@ -19,8 +19,11 @@ use uzel_store::{Command, CommandState, Contact, KeptReply, LoyaltyLook, Loyalty
 use super::{
     CommitAsk, CustomerAsk, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk, RefundAsk,
     answer::{ground, who},
+    club_jobs, club_quote,
     customers::own_ask,
     decide::{self, Decided, Ground},
+    outside::Outside,
+    outside_sale::{self, Ruled},
 };
 use crate::{Engine, Link, World, call::Outcome};
 
@@ -165,13 +168,22 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
             let by_phone = engine.store.loyalty(look).await?;
             seen = if by_phone.wallet.is_some() { by_phone } else { seen };
         }
-        let (decided, said) = match job.refund {
-            true => (refund(&ground, &seen, job)?, None),
-            false => earn(engine, &ground, seen, job).await?,
+        let (decided, said, commands) = match club_quote::outside(&world, programme) {
+            Some((outside, club)) => {
+                let (ruled, said) = told(&ground, outside, seen, job)?;
+                (ruled.decided, said, club_jobs::all(club, ruled.later, &job.order, ground.now, &command.trace)?)
+            }
+            None => {
+                let (decided, said) = match job.refund {
+                    true => (refund(&ground, &seen, job)?, None),
+                    false => earn(engine, &ground, seen, job).await?,
+                };
+                (decided, said, Vec::new())
+            }
         };
         let until = ground.now.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
         let kept = KeptReply { key, body: key, answer: String::new(), until };
-        match engine.put_decided(programme, &ask, &decided, vec![kept]).await {
+        match engine.put_ruled(programme, &ask, &decided, vec![kept], commands).await {
             Ok(()) => return Ok(said),
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(error.into()),
@@ -181,8 +193,48 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
 }
 
 fn refund(ground: &Ground<'_>, seen: &LoyaltySeen, job: &PointsJob) -> Result<Decided, LoyaltyError> {
+    decide::refund(ground, seen, &refund_of(job))
+}
+
+fn refund_of(job: &PointsJob) -> RefundAsk {
     // Without a sum: all of it.
-    decide::refund(ground, seen, &RefundAsk { order: job.order.clone(), total: job.total.unwrap_or(i64::MAX), eligible: None })
+    RefundAsk { order: job.order.clone(), total: job.total.unwrap_or(i64::MAX), eligible: None }
+}
+
+/// The same where an outside programme keeps the points: it is told later.
+fn told(
+    ground: &Ground<'_>,
+    outside: Outside<'_>,
+    seen: LoyaltySeen,
+    job: &PointsJob,
+) -> Result<(Ruled, Option<String>), LoyaltyError> {
+    if job.refund {
+        let by = club_quote::named_later(seen.wallet.as_ref());
+        return Ok((outside_sale::refund(ground, outside, &seen, &refund_of(job), by)?, None));
+    }
+    let commit = CommitAsk {
+        hold: job.hold.clone().unwrap_or_default(),
+        order: job.order.clone(),
+        receipt_number: job.number.clone(),
+        promo_code: None,
+    };
+    if job.hold.is_some() && seen.hold.is_some() {
+        let by = club_quote::named_later(seen.wallet.as_ref());
+        return Ok((outside_sale::commit(ground, outside, &seen, &commit, by)?, None));
+    }
+    // A phone is known to the programme; the till's own number of a customer is not.
+    let customer = job.phone.clone().or_else(|| job.customer.clone()).ok_or(LoyaltyError::WalletNotFound)?;
+    let total = job.total.unwrap_or(0);
+    let quote = QuoteAsk {
+        kind: Kind::Earn,
+        customer: CustomerAsk::Plain(customer),
+        order: job.order.clone(),
+        total,
+        eligible: job.eligible.unwrap_or(total),
+        category: None,
+        promo_code: None,
+    };
+    outside_sale::receipt(&Ground { tells_quotes: false, ..*ground }, outside, seen, &quote, &commit)
 }
 
 /// A quote and its commit in one; also why nothing was earned.

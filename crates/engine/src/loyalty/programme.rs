@@ -107,6 +107,9 @@ impl ProgrammeRule {
         if self.club.as_ref().is_some_and(|club| !(50..=10_000).contains(&club.patience_ms)) {
             faults.push(("/club/patience_ms".to_owned(), "must be from 50 to 10000".to_owned()));
         }
+        if self.club.as_ref().is_some_and(|club| !(1..=168).contains(&club.offline_hours)) {
+            faults.push(("/club/offline_hours".to_owned(), "must be from 1 to 168".to_owned()));
+        }
         self.promo_faults(&mut faults);
         let limits = self.limits.unwrap_or_default();
         let limits =
@@ -291,6 +294,9 @@ pub struct Club {
     /// Points that may be spent against the last known balance while it does not answer; 0: none.
     #[serde(default)]
     pub offline_limit: i64,
+    /// And only if that balance was heard within so many hours.
+    #[serde(default = "day_hours")]
+    pub offline_hours: u32,
 }
 
 fn patience_ms() -> u32 {

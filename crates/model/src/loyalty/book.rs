@@ -45,7 +45,29 @@ pub struct Wallet {
     /// So many days before points expire the customer is told; 0: they are not.
     #[serde(default)]
     pub preview_days: u32,
+    /// How their account at an outside programme stood when it was last heard of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub club: Option<ClubAccount>,
     pub made_at: Timestamp,
+}
+
+/// An account at an outside programme, as it was last heard of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClubAccount {
+    /// The programme's own id of it.
+    pub account: String,
+    /// Points that could be spent.
+    pub available: i64,
+    /// What one point is worth, in minor units.
+    pub point_minor: i64,
+    /// What a purchase earns, in hundredths of a percent.
+    pub accrual_bps: u32,
+    /// How much of a purchase points may pay, in hundredths of a percent.
+    pub redeem_max_bps: u32,
+    pub heard_at: Timestamp,
+    /// Points that were spent since then while the programme did not answer.
+    #[serde(default)]
+    pub offline: i64,
 }
 
 impl Wallet {

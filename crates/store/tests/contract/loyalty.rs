@@ -39,6 +39,7 @@ fn wallet(world: &World, customer: &str) -> Wallet {
         holds: Vec::new(),
         moves: Vec::new(),
         preview_days: 0,
+        club: None,
         made_at: now(),
     }
 }

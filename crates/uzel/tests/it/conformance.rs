@@ -10,13 +10,17 @@ use uzel::{
 };
 use uzel_connectors::PROVIDERS;
 use uzel_engine::setup::Leniency;
+use uzel_model::port::loyalty::{AccountKey, Reversal};
 use uzel_model::{Address, CallError, Channel, Client, Connector, Content, Outbound, Provider, Request, Timestamp, Transport};
 use uzel_sandbox::Sandbox;
 
-use crate::world::{anywhere, web};
+use crate::{
+    jowi,
+    world::{anywhere, web},
+};
 
 const TIMEOUT_MS: u64 = 1_500;
-const PORTS: [&str; 15] = [
+const PORTS: [&str; 21] = [
     "send",
     "statuses",
     "find",
@@ -32,9 +36,15 @@ const PORTS: [&str; 15] = [
     "poll",
     "check",
     "subscribe",
+    "probe",
+    "club_account",
+    "accrue",
+    "redeem",
+    "operation",
+    "reverse",
 ];
 /// Ports whose work may have been done when their answer is lost.
-const ONCE: [&str; 2] = ["send", "begin_check"];
+const ONCE: [&str; 5] = ["send", "begin_check", "accrue", "redeem", "reverse"];
 
 fn fixtures(provider: &Provider) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(provider.id)
@@ -140,6 +150,18 @@ async fn call(port: &str, connector: &dyn Connector, client: &Client<'_>, subjec
         }
         "check" => connector.subscription()?.check(client, HOOK).await.map(drop),
         "subscribe" => connector.subscription()?.subscribe(client, HOOK).await.map(drop),
+        "probe" => connector.loyalty()?.probe(client).await,
+        "club_account" => {
+            let by = AccountKey::Phone("+998901234567".to_owned());
+            connector.loyalty()?.account(client, &by).await.map(drop)
+        }
+        "accrue" => connector.loyalty()?.accrue(client, &jowi::accrual("conformance")).await.map(drop),
+        "redeem" => connector.loyalty()?.redeem(client, &jowi::redemption("conformance", 10)).await.map(drop),
+        "operation" => connector.loyalty()?.operation(client, &jowi::accrual("conformance").operation).await.map(drop),
+        "reverse" => {
+            let reversal = Reversal::of(&jowi::accrual("conformance").operation, "a test");
+            connector.loyalty()?.reverse(client, &reversal).await.map(drop)
+        }
         _ => unreachable!("{port}"),
     })
 }

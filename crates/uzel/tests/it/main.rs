@@ -30,6 +30,8 @@ mod faults;
 mod fixtures;
 mod hostile;
 mod intake;
+mod jowi;
+mod jowi_desk;
 mod leaky;
 mod limits;
 mod logins;

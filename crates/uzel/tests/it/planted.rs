@@ -47,6 +47,8 @@ fn connections(sandbox: &str, echo: &str, planted: &mut Vec<String>) -> Vec<Valu
             settings.insert(name.clone(), json!(value));
             planted.push(value);
         }
+        let made = provider.open(Value::Object(settings.clone())).map(|connector| connector.made_secrets());
+        planted.extend(made.unwrap_or_default().iter().map(|secret| secret.expose().to_owned()));
         let key = format!("pl4nted-webhook-key-of-{}", provider.id);
         connections.push(json!({ "merchant": CANARY, "slug": provider.id, "provider": provider.id, "settings": settings,
             "webhook_keys": [key] }));

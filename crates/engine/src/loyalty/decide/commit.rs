@@ -134,7 +134,7 @@ fn rule_is_theirs(brought_by: Option<Id>, referrer: &Wallet) -> bool {
     brought_by == Some(referrer.id)
 }
 
-fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
+pub(crate) fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
     Committed {
         ok: true,
         receipt_id: receipt.id.to_string(),
@@ -144,7 +144,7 @@ fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
     }
 }
 
-fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
+pub(crate) fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
     OrderReceipt {
         id: Id::new(IdKind::Receipt),
         merchant: ground.merchant,

@@ -20,10 +20,10 @@ use uzel_model::{
 use uzel_store::LoyaltyChange;
 
 pub(crate) use self::{
-    commit::{commit, promo_of},
+    commit::{answer as committed, commit, new_receipt, promo_of},
     other::{adjust, cancel, sweep},
     purse::{Cause, Purse},
-    quote::{nothing_now, quote},
+    quote::{TOKEN_HOLD, TOKEN_KEPT, nothing_now, quote},
     refund::refund,
 };
 use super::{ProgrammeRule, reading::Fact};
@@ -84,6 +84,7 @@ pub(crate) fn new_wallet(merchant: Id, customer: Option<&str>, now: Timestamp) -
         holds: Vec::new(),
         moves: Vec::new(),
         preview_days: 0,
+        club: None,
         made_at: now,
     }
 }

@@ -15,9 +15,9 @@ use super::{Decided, Ground, body, new_wallet, purse::moved_today};
 use crate::loyalty::{CustomerAsk, EarnQuote, LoyaltyError, QuoteAsk, RedeemQuote, reading::Fact};
 
 /// A hold of a token stands at least so long, whenever the token ends.
-const TOKEN_HOLD: SignedDuration = SignedDuration::from_secs(15);
+pub(crate) const TOKEN_HOLD: SignedDuration = SignedDuration::from_secs(15);
 /// A used token is remembered for so long after its end.
-const TOKEN_KEPT: SignedDuration = SignedDuration::from_hours(1);
+pub(crate) const TOKEN_KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// Quotes of one customer that keep points at once; of more the oldest keep none any more.
 const HELD_MAX: usize = 64;
 
@@ -160,8 +160,9 @@ fn answer(mode: Kind, points: i64, payable: i64, hold: Option<Id>, message: Stri
             final_payable: payable,
             hold_id,
             message,
+            loyalty: None,
         }),
-        Kind::Earn => body(EarnQuote { can_earn: points > 0, points_to_earn: points, hold_id, message }),
+        Kind::Earn => body(EarnQuote { can_earn: points > 0, points_to_earn: points, hold_id, message, loyalty: None }),
     }
 }
 

@@ -1,0 +1,235 @@
+//! What a quote has to learn of an outside programme, within the cashier's patience, and what must be done there for it.
+//!
+//! Before points are taken a `Release` is stored: whatever happens then to the till, the quote or this node, points that no sale
+//! stands for are given back.
+
+use std::{sync::Arc, time::Duration};
+
+use jiff::SignedDuration;
+use tokio::time::{Instant, timeout_at};
+use uzel_model::{
+    Id,
+    id::Kind as IdKind,
+    loyalty::{Hold, HoldState, Kind, Wallet},
+    port::loyalty::{Account, AccountKey, Declined, Redemption, Reversal, Scheme, Why},
+};
+use uzel_store::{Change, LoyaltyChange, LoyaltyLook, LoyaltySeen, StoreError, Who};
+
+use super::{
+    Balance, CustomerAsk, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk,
+    answer::who,
+    club::{Heard, Silence},
+    club_jobs::{self, Later},
+    decide::Ground,
+    outside::{self, Learnt, Outside},
+    outside_sale,
+};
+use crate::{Engine, Link, World, tick};
+
+/// Points are given back so long after the quote's end: a commit at its last moment is seen by then.
+const AFTER_END: SignedDuration = SignedDuration::from_mins(1);
+/// The shortest number of a card; a code that a guest shows is shorter.
+const CARD_DIGITS_MIN: usize = 8;
+
+/// The merchant's outside programme, and the connection to it where that can be used.
+pub(super) fn outside<'a>(world: &'a World, programme: &'a LoyaltyProgramme) -> Option<(Outside<'a>, Option<&'a Arc<Link>>)> {
+    let club = programme.rule.club.as_ref()?;
+    let link = world.links_of(programme.merchant).find(|link| link.slug == club.connection);
+    let link = link.filter(|link| link.connector.loyalty().is_some());
+    let name = link.map_or(club.connection.as_str(), |link| link.provider.name);
+    Some((Outside { club, name, unit: programme.rule.points.unit }, link))
+}
+
+/// How a guest is named to a programme: by phone, card, or a code that is good for a moment.
+pub(super) fn named(who: &Who, wallet: Option<&Wallet>) -> Option<AccountKey> {
+    let phone = wallet.and_then(|wallet| wallet.phone.clone()).map(AccountKey::Phone);
+    match who {
+        Who::Phone(phone) => Some(AccountKey::Phone(phone.clone())),
+        Who::Id(_) => phone.or_else(|| by_text(&wallet?.customer)),
+        Who::Customer(text) => phone.or_else(|| by_text(text)),
+    }
+}
+
+fn by_text(text: &str) -> Option<AccountKey> {
+    // An id of ours names nobody elsewhere.
+    if text.is_empty() || text.parse::<Id>().is_ok() {
+        return None;
+    }
+    let is_card = text.len() >= CARD_DIGITS_MIN && text.bytes().all(|byte| byte.is_ascii_digit());
+    Some(if is_card { AccountKey::Card(text.to_owned()) } else { AccountKey::Code(text.to_owned()) })
+}
+
+/// How the programme can still name the guest later.
+pub(super) fn named_later(wallet: Option<&Wallet>) -> Option<AccountKey> {
+    let wallet = wallet?;
+    named(&Who::Id(wallet.id), Some(wallet)).filter(|by| !matches!(by, AccountKey::Code(_)))
+}
+
+impl Engine {
+    /// How long a quote of this merchant waits for an outside programme; nothing where none keeps the points.
+    pub(super) fn club_patience(&self, merchant: Id) -> Option<Duration> {
+        let world = self.world();
+        let club = world.programme_of(merchant)?.rule.club.as_ref()?;
+        Some(Duration::from_millis(club.patience_ms.into()))
+    }
+
+    /// A guest's points as the programme has them; where it does not answer, as it had them when it last did.
+    pub(super) async fn club_balance(self: &Arc<Self>, merchant: Id, customer: &str) -> Result<Option<Balance>, LoyaltyError> {
+        let world = self.world();
+        let programme = world.programme_of(merchant).ok_or(LoyaltyError::NoProgramme)?;
+        let Some((outside, link)) = outside(&world, programme) else { return Ok(None) };
+        let until = Instant::now() + Duration::from_millis(outside.club.patience_ms.into());
+        let who = who(&world, merchant, customer)?;
+        let look = LoyaltyLook { who: Some(who.clone()), ..LoyaltyLook::new(merchant, self.clock.now()) };
+        let wallet = self.store.loyalty(look).await?.wallet;
+        let by = named(&who, wallet.as_ref()).ok_or(LoyaltyError::WalletNotFound)?;
+        let heard = match link {
+            Some(link) => self.club_account(link, by, &tick::new_trace(), until).await,
+            None => Heard::Nothing(Silence::Down),
+        };
+        let (balance, promised) = match heard {
+            Heard::Yes(account) => (account.available, (account.points - account.available).max(0)),
+            Heard::No(_) => return Err(LoyaltyError::WalletNotFound),
+            Heard::Nothing(silence) => match wallet.as_ref().and_then(|wallet| wallet.club.as_ref()) {
+                Some(known) => ((known.available - known.offline).max(0), 0),
+                None => return Err(LoyaltyError::Again(format!("{} does not answer: {}", outside.name, silence.word()))),
+            },
+        };
+        let customer_id = wallet.map_or_else(|| customer.to_owned(), |wallet| wallet.customer);
+        Ok(Some(Balance { merchant_id: merchant.to_string(), customer_id, balance, promised }))
+    }
+
+    /// Learns it; nothing where the question was answered before.
+    pub(super) async fn learn(
+        self: &Arc<Self>,
+        ground: &Ground<'_>,
+        outside: Outside<'_>,
+        link: Option<&Arc<Link>>,
+        ask: &LoyaltyAsk,
+        quote: &QuoteAsk,
+        look: LoyaltyLook,
+    ) -> Result<Option<Learnt>, LoyaltyError> {
+        let until = Instant::now() + Duration::from_millis(outside.club.patience_ms.into());
+        let world = self.world();
+        let customer = match &quote.customer {
+            CustomerAsk::Token { customer, .. } | CustomerAsk::Plain(customer) => customer,
+        };
+        let who = who(&world, ask.merchant, customer)?;
+        let seen = timeout_at(until, self.store.loyalty(look.clone())).await.map_err(|_| StoreError::Busy)??;
+        if !seen.replies.is_empty() {
+            return Ok(None);
+        }
+        let mut learnt = Learnt {
+            by: named(&who, seen.wallet.as_ref()),
+            heard: Heard::Nothing(Silence::Down),
+            hold: Id::new(IdKind::Hold),
+            taken: None,
+            again: None,
+        };
+        if look.token.is_some() && seen.hold.is_some() {
+            // The same code again gets what it got.
+            return Ok(Some(learnt));
+        }
+        let (Some(link), Some(by)) = (link, learnt.by.clone()) else {
+            if link.is_some() {
+                let reason = "this customer has neither phone nor card".to_owned();
+                learnt.heard = Heard::No(Declined { why: Why::NotFound, reason });
+            }
+            return Ok(Some(learnt));
+        };
+        let question = Asked { engine: self, ground, outside, link, ask, quote, until };
+        if let Some(hold) = question.before(&seen).await? {
+            if hold.total == quote.total && hold.eligible == quote.eligible.min(quote.total) {
+                learnt.again = Some(hold.answer);
+                return Ok(Some(learnt));
+            }
+            question.let_go(&hold, &seen).await?;
+        }
+        learnt.heard = self.club_account(link, by, &ask.trace, until).await;
+        if let (Heard::Yes(account), Kind::Redeem) = (&learnt.heard, quote.kind) {
+            learnt.taken = question.take(account, &seen, learnt.hold).await;
+        }
+        Ok(Some(learnt))
+    }
+}
+
+/// A quote that is being learnt for.
+struct Asked<'a> {
+    engine: &'a Arc<Engine>,
+    ground: &'a Ground<'a>,
+    outside: Outside<'a>,
+    link: &'a Arc<Link>,
+    ask: &'a LoyaltyAsk,
+    quote: &'a QuoteAsk,
+    until: Instant,
+}
+
+impl Asked<'_> {
+    /// The quote of the same order that stands, if it spends points.
+    async fn before(&self, seen: &LoyaltySeen) -> Result<Option<Hold>, LoyaltyError> {
+        let stands = |until: Option<jiff::Timestamp>| until.is_none_or(|until| until > self.ground.now);
+        let held = seen.wallet.iter().flat_map(|wallet| &wallet.holds).find(|held| {
+            held.kind == Kind::Redeem && self.quote.kind == Kind::Redeem && held.order == self.quote.order && stands(held.until)
+        });
+        let Some(held) = held else { return Ok(None) };
+        let look = LoyaltyLook { hold: Some(held.hold), ..LoyaltyLook::new(self.ask.merchant, self.ground.now) };
+        let found = timeout_at(self.until, self.engine.store.loyalty(look)).await.map_err(|_| StoreError::Busy)??;
+        Ok(found.hold.filter(|hold| hold.state == HoldState::Pending && stands(hold.until)))
+    }
+
+    /// Another sum is asked for: the earlier quote is cancelled, and its points go back before others are taken.
+    async fn let_go(&self, hold: &Hold, seen: &LoyaltySeen) -> Result<(), LoyaltyError> {
+        let mut points =
+            LoyaltyChange { holds: vec![Hold { state: HoldState::Cancelled, ..hold.clone() }], ..LoyaltyChange::default() };
+        points.wallets.extend(seen.wallet.clone().map(|mut wallet| {
+            wallet.holds.retain(|held| held.hold != hold.id);
+            wallet
+        }));
+        let change = Change { loyalty: Some(Box::new(points)), now: Some(self.engine.clock.now()), ..Change::default() };
+        timeout_at(self.until, self.engine.store.apply(change)).await.map_err(|_| StoreError::Busy)??;
+        if outside_sale::cancelled(self.ground, hold).is_some() {
+            let reversal = Reversal::of(&outside::redemption(hold.id), "another sum was asked for");
+            // If that is not heard of, its `Release` sees to it.
+            drop(self.engine.club_reverse(self.link, reversal, &self.ask.trace, self.until).await);
+        }
+        Ok(())
+    }
+
+    /// Takes the points that may pay; nothing where there are none.
+    async fn take(&self, account: &Account, seen: &LoyaltySeen, hold: Id) -> Option<Heard<i64>> {
+        let has_spent = seen.receipt.as_ref().is_some_and(|receipt| receipt.sums.redeemed > 0);
+        if has_spent || account.scheme != Scheme::Bonus {
+            return None;
+        }
+        let kept = outside::kept(account, self.ground.now);
+        let points = self.outside.offer(&kept, kept.available, self.quote.eligible.min(self.quote.total));
+        if points == 0 {
+            return None;
+        }
+        let operation = outside::redemption(hold);
+        let due_at = outside::until(self.ground, self.quote).saturating_add(AFTER_END).unwrap_or(jiff::Timestamp::MAX);
+        let release = Later::Release { operation: operation.clone(), hold: Some(hold), due_at };
+        let now = self.engine.clock.now();
+        let commands = vec![club_jobs::queued(self.link, release, None, now, &self.ask.trace)];
+        let change = Change { commands, now: Some(now), ..Change::default() };
+        match timeout_at(self.until, self.engine.store.apply(change)).await {
+            Ok(Ok(_)) => {}
+            // Nothing is taken that nobody would give back.
+            Ok(Err(_)) | Err(_) => return Some(Heard::Nothing(Silence::Down)),
+        }
+        let redemption = Redemption {
+            operation,
+            account: account.id.clone(),
+            receipt: self.quote.order.clone(),
+            points,
+            worth_minor: points.saturating_mul(account.point_minor),
+            sum_minor: self.quote.total.saturating_mul(self.outside.unit.minor()),
+            confirmation: None,
+        };
+        Some(match self.engine.club_redeem(self.link, redemption, &self.ask.trace, self.until).await {
+            Heard::Yes(operation) => Heard::Yes(operation.points),
+            Heard::No(declined) => Heard::No(declined),
+            Heard::Nothing(silence) => Heard::Nothing(silence),
+        })
+    }
+}
