@@ -13,8 +13,10 @@ mod form;
 mod iiko;
 mod log;
 mod notice;
+mod poster;
 mod resend;
 mod rkeeper;
+mod scrub;
 mod smsru;
 mod telegram;
 #[cfg(test)]
@@ -42,6 +44,7 @@ pub const PROVIDERS: &[Provider] = &[
     telegram::PROVIDER,
     webpush::PROVIDER,
     fcm::PROVIDER,
+    poster::PROVIDER,
 ];
 
 /// The provider of this id.

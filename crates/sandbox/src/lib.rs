@@ -13,6 +13,7 @@ mod faults;
 mod fcm;
 mod iiko;
 mod limit;
+mod poster;
 mod record;
 mod resend;
 mod rkeeper;
@@ -52,6 +53,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("resend", || Box::new(resend::Resend::default())),
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),
     ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),
+    ("poster", || Box::new(poster::Poster::default())),
     ("whatsappmeta", || Box::new(whatsappmeta::WhatsApp::default())),
 ];
 

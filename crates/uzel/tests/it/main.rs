@@ -45,6 +45,8 @@ mod nodes;
 mod oauth;
 mod planted;
 mod polls;
+mod poster;
+mod poster_login;
 mod problems;
 mod providers;
 mod push;
