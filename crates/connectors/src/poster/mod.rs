@@ -108,7 +108,11 @@ fn token(token: &Secret, (): &()) -> garde::Result {
         let digits = !account.is_empty() && account.bytes().all(|byte| byte.is_ascii_digit());
         digits && rest.len() >= 8 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
     });
-    if parts.is_some() { Ok(()) } else { Err(garde::Error::new("must be the account's number, a colon and the key, as 123456:0a1b2c…")) }
+    if parts.is_some() {
+        Ok(())
+    } else {
+        Err(garde::Error::new("must be the account's number, a colon and the key, as 123456:0a1b2c…"))
+    }
 }
 
 /// What Poster wants to hear. Anything but a 200 holds back all that comes after.
