@@ -54,7 +54,7 @@ pub(crate) fn order(id: u32, more: Value) -> Value {
     let mut order = json!({ "transaction_id": id.to_string(), "date_start": (at - 60_000).to_string(), "date_close": at.to_string(),
         "status": "2", "pay_type": "3", "sum": "3000", "payed_sum": "2500", "payed_cash": "500", "payed_card": "2000",
         "payed_bonus": "300", "payed_cert": "0", "print_fiscal": "1", "spot_id": "1", "client_id": "42", "card_number": "0",
-        "client_firstname": "Анна", "client_phone": format!("+7999111{id:04}"), "name": "Ольга",
+        "client_firstname": "Анна", "client_phone": format!("+7999111{:04}", id % 10_000), "name": "Ольга",
         "products": [{ "product_id": "162", "num": "1.00000", "payed_sum": "2500" }] });
     order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     order
