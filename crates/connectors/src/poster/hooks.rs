@@ -7,7 +7,7 @@ use uzel_model::{
     Happening, Malformed, Person, Reading, Request, Secret, connector::Ask, event::kind, port::Session, signature::md5_hex,
 };
 
-use super::{Poster, TOKEN, wire};
+use super::{Poster, TOKEN, is_token, wire};
 use crate::tree;
 
 /// Poster repeats what was not taken for two days; a login, or its end, that was told longer ago is somebody else's repeat.
@@ -167,8 +167,8 @@ impl Poster {
         if !ours || !signed || !is_fresh(request, &hook) {
             return None;
         }
-        let token = tree::text(&data(&hook)[TOKEN]).map(Secret::new)?;
-        super::token(&token, &()).is_ok().then(|| self.session(token, request.received_at))
+        let token = tree::text(&data(&hook)[TOKEN]).filter(|token| is_token(token))?;
+        Some(self.session(Secret::new(token), request.received_at))
     }
 }
 
