@@ -14,8 +14,10 @@ mod iiko;
 mod jowi;
 mod log;
 mod notice;
+mod poster;
 mod resend;
 mod rkeeper;
+mod scrub;
 mod smsru;
 mod telegram;
 #[cfg(test)]
@@ -44,6 +46,7 @@ pub const PROVIDERS: &[Provider] = &[
     telegram::PROVIDER,
     webpush::PROVIDER,
     fcm::PROVIDER,
+    poster::PROVIDER,
 ];
 
 /// The provider of this id.

@@ -26,7 +26,7 @@ use uzel_model::{
     },
     schedule::backoff,
 };
-use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Step, StoreError};
+use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Source, Step, StoreError};
 
 use crate::{
     Engine, Link, RequestLabel, breaker, chain, code,
@@ -452,6 +452,19 @@ enum Made {
 /// A look-up ended: the event gets its phone and the flows run, or one more call is queued.
 async fn looked_up(engine: &Engine, link: &Link, command: &Command, found: Found, change: &mut Change) -> Outcome {
     let mut reason = None;
+    if let Found::Told(body) = &found {
+        let request = read::told("", body.clone(), engine.clock.now());
+        change.entries.push(engine.entry(link, request, Source::Poll, command.trace.clone()));
+    }
+    if command.event.is_none() {
+        return match found {
+            Found::Told(_) => Outcome::ended(CommandState::Done, None, "ok"),
+            Found::Nobody(why) => Outcome::ended(CommandState::Done, Some(why), "ok"),
+            Found::Person(_) | Found::Next(_) => {
+                Outcome::ended(CommandState::Dead, Some("it was looked up for no event".to_owned()), "dead")
+            }
+        };
+    }
     let event = match command.event {
         Some(event) => engine.store.event(event).await.ok().flatten(),
         None => None,
@@ -469,6 +482,8 @@ async fn looked_up(engine: &Engine, link: &Link, command: &Command, found: Found
             reason = Some(why);
             NewEvent { event, commands: Vec::new(), call_off: None, pending: false }
         }
+        // What is told is an entry of its own.
+        Found::Told(_) => NewEvent { event, commands: Vec::new(), call_off: None, pending: false },
         Found::Person(person) => {
             name_person(&mut event, person, &link.country);
             let mut notes = Vec::new();

@@ -77,6 +77,12 @@ impl Engine {
         self.voiding_logins(links, work).await
     }
 
+    /// Keeps a login that a request brought.
+    pub async fn keep_login(&self, link: &Link, session: Session, trace: &str) -> Result<(), StoreError> {
+        link.hide(&session);
+        Call::new(self, link, trace).adopt(session).await.map_err(|_| StoreError::Busy)
+    }
+
     /// Other nodes may have changed any of them. What only this node has stays.
     pub(crate) fn forget_logins(&self) {
         let locks: Vec<Lock> = self.outward.logins.0.lock().values().cloned().collect();

@@ -5,8 +5,8 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use uzel_model::{
-    Event, Happening, Id, Job,
-    connector::{ChatNews, Reading, StatusNews},
+    Bytes, Event, Happening, Id, Job, Request,
+    connector::{ASKED, ChatNews, Reading, StatusNews},
     event::kind,
     id::Kind,
     phone, signature,
@@ -24,6 +24,8 @@ use crate::{
 
 /// Entries read in one go: small enough that a request to be answered never waits long behind them.
 const PORTION: usize = 64;
+/// For so long something is looked up.
+const LOOKED_FOR: SignedDuration = SignedDuration::from_hours(72);
 /// What is said of an entry whose person was erased.
 pub(crate) const ERASED: &str = "its content was erased";
 /// Portions under way: while one is written, the next is read.
@@ -199,6 +201,10 @@ fn follow(
     for news in reading.chats {
         change.events.push(chat(world, link, entry, news, now, &mut mark.notes));
     }
+    for ask in reading.asks {
+        mark.refs.extend(ask.refs);
+        change.commands.push(asked(link, entry, ask.subject, ask.what, now));
+    }
     status::follow(world, link, entry, reading.statuses, known, mark, change);
     if let Some(why) = reading.disconnected {
         let happening = Happening {
@@ -313,7 +319,7 @@ pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: 
         event: Some(event.id),
         job: Job::LookUp { what },
         due_at: now,
-        latest_at: now.saturating_add(SignedDuration::from_hours(72)).ok(),
+        latest_at: now.saturating_add(LOOKED_FOR).ok(),
         source: event.connection,
         attempts: 0,
         contact: Contact::default(),
@@ -322,6 +328,42 @@ pub(crate) fn look_up(link: &Link, event: &Event, what: serde_json::Value, now: 
     };
     let ordering_key = format!("{}/{}", link.id, event.subject);
     NewCommand { command, ordering_key, subject: event.subject.clone(), held: None, slot: None }
+}
+
+/// What a provider told when it was asked, as a request that can be read like one that came in.
+pub(crate) fn told(path: &str, body: Bytes, received_at: Timestamp) -> Request {
+    Request {
+        method: ASKED.to_owned(),
+        path: path.to_owned(),
+        query: Vec::new(),
+        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
+        body,
+        received_at,
+        peer: None,
+        key: None,
+    }
+}
+
+/// Asks for what an entry only names. What is told of it becomes an entry of the same trace.
+fn asked(link: &Link, entry: &Entry, subject: String, what: serde_json::Value, now: Timestamp) -> NewCommand {
+    let command = Command {
+        id: Id::new(Kind::Command),
+        merchant: link.merchant,
+        connection: link.id,
+        flow: None,
+        event: None,
+        job: Job::LookUp { what },
+        due_at: now,
+        latest_at: now.saturating_add(LOOKED_FOR).ok(),
+        source: link.id,
+        attempts: 0,
+        contact: Contact::default(),
+        lease: 0,
+        trace: entry.trace.clone(),
+    };
+    // A subject of its own: an event that calls off what waits for an order must not call off the question what became of it.
+    let subject = format!("asked/{subject}");
+    NewCommand { command, ordering_key: format!("{}/{subject}", link.id), subject, held: None, slot: None }
 }
 
 /// What the flows make of an event of a connection, one command each at the most; and the points that it earns.

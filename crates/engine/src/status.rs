@@ -9,7 +9,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Early, Entry, Mark, Message, NewEvent, Source, Store, StoreError};
 
-use crate::{Link, World};
+use crate::{Link, World, read};
 
 /// The path of what a poll of statuses brought: its body is the news themselves, in our words.
 pub(crate) const PATH: &str = "statuses";
@@ -20,16 +20,7 @@ pub(crate) type Known = HashMap<(Id, String), (Message, bool)>;
 
 /// A request of what a provider told when it was asked.
 pub(crate) fn request(news: &[StatusNews], received_at: jiff::Timestamp) -> Request {
-    Request {
-        method: "POLL".to_owned(),
-        path: PATH.to_owned(),
-        query: Vec::new(),
-        headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-        body: serde_json::to_vec(news).expect("news are texts and numbers").into(),
-        received_at,
-        peer: None,
-        key: None,
-    }
+    read::told(PATH, serde_json::to_vec(news).expect("news are texts and numbers").into(), received_at)
 }
 
 /// Reads an entry: by its connector, but for what the hub itself has written down.

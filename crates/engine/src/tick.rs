@@ -11,12 +11,12 @@ use jiff::{SignedDuration, Timestamp};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use uzel_model::{
-    CallError, Client, Id, Request,
+    CallError, Client, Id,
     port::{Cost, Delivery, Messages},
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, lost, loyalty, outward::Call, recipient::notices, rhythm, status, watch};
+use crate::{Engine, Link, ProviderLabel, lost, loyalty, outward::Call, read, recipient::notices, rhythm, status, watch};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -324,19 +324,8 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
         };
         let now = engine.clock.now();
         let more = page.more;
-        let entries = page.bodies.into_iter().map(|body| {
-            let request = Request {
-                method: "POLL".to_owned(),
-                path: String::new(),
-                query: Vec::new(),
-                headers: vec![("content-type".to_owned(), "application/json".to_owned())],
-                body,
-                received_at: now,
-                peer: None,
-                key: None,
-            };
-            engine.entry(link, request, Source::Poll, trace.clone())
-        });
+        let entries =
+            page.bodies.into_iter().map(|body| engine.entry(link, read::told("", body, now), Source::Poll, trace.clone()));
         let entries: Vec<_> = entries.collect();
         let exchanges = if entries.is_empty() { Vec::new() } else { call.into_exchanges() };
         let change = Change {

@@ -14,7 +14,7 @@ use crate::{
     Address, Happening, Refusal, Secret, Timestamp,
     check::{self, Fault},
     port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Loyalty, Messages, Polls,
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Loyalty, Messages, Polls, Session,
         StopList, Subscription,
     },
     registration::RegistrationField,
@@ -149,6 +149,11 @@ pub trait Connector: fmt::Debug + Send + Sync {
 
     /// Takes secrets out of the body before it is journalled; `None`: there are none.
     fn scrub(&self, _request: &Request) -> Option<Bytes> {
+        None
+    }
+
+    /// The login that a verified request brings: kept sealed before the request is journalled without it ([`Self::scrub`]).
+    fn brings_login(&self, _request: &Request) -> Option<Session> {
         None
     }
 
@@ -310,6 +315,9 @@ impl Response {
     }
 }
 
+/// The method of what a poll or a look-up brought: no request that comes in has it.
+pub const ASKED: &str = "POLL";
+
 /// What kind of call a request is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Intake {
@@ -336,10 +344,25 @@ pub struct Reading {
     pub choices: Vec<Choice>,
     /// What people did in chats with the merchant.
     pub chats: Vec<ChatNews>,
+    /// What the provider must be asked before it is known what happened.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<Ask>,
     /// The provider says that this connection is switched off (an application removed, a hook disabled).
     pub disconnected: Option<String>,
     /// What the merchant should know of the account or its templates.
     pub warnings: Vec<Warning>,
+}
+
+/// A thing that a request only names: it is looked up ([`Guests::look_up`]), and what is told of it
+/// ([`crate::port::Found::Told`]) is read like a webhook.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Ask {
+    /// What it is about (`order/5001`): calls of one subject are made one after another.
+    pub subject: String,
+    /// Numbers that people search by.
+    pub refs: Vec<String>,
+    /// The job's own words, read by the port.
+    pub what: Value,
 }
 
 /// Something that a provider tells of a merchant's account there.

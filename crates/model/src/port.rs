@@ -363,6 +363,8 @@ pub enum Found {
     Next(Value),
     /// There is nobody to write to, and why.
     Nobody(String),
+    /// What happened, in the provider's own words: to be read as if it had come in by webhook.
+    Told(Bytes),
 }
 
 /// Money left at the provider.
@@ -449,8 +451,12 @@ pub trait Authorization: Send + Sync {
     fn lasts_days(&self) -> Option<u32> {
         None
     }
+    /// Whether the provider's redirect brings the state back. Else the browser's cookie tells which login it ends.
+    fn returns_state(&self) -> bool {
+        true
+    }
     /// Where to send the owner's browser.
-    fn start_url(&self, state: &str) -> String;
+    fn start_url(&self, state: &str, redirect_url: &str) -> String;
     /// Trades what the provider's redirect brought for a session. `query` holds the redirect's own parameters.
     async fn finish(&self, client: &Client<'_>, query: &[(String, String)], redirect_url: &str) -> Result<Session, CallError>;
 }

@@ -1,6 +1,7 @@
 //! Signatures and hashes that providers use, always compared in constant time.
 
 use hmac::{Hmac, KeyInit, Mac};
+use md5::Md5;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -23,6 +24,15 @@ pub fn hmac_sha256(key: &[u8], message: &[u8]) -> [u8; 32] {
 /// Lower-case hex of SHA-256 over the parts, one after another.
 pub fn sha256_hex<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
     let mut hash = Sha256::new();
+    for part in parts {
+        hash.update(part);
+    }
+    hex::encode(hash.finalize())
+}
+
+/// Lower-case hex of MD5 over the parts, one after another: for providers that sign so, and for nothing of ours.
+pub fn md5_hex<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
+    let mut hash = Md5::new();
     for part in parts {
         hash.update(part);
     }

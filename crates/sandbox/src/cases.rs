@@ -111,6 +111,15 @@ pub const CASES: &[CaseInfo] = cases! {
     "rkeeper" "carbis_status_callback" "carbis_status_callback.json" "the callback of a dealer's product";
     "rkeeper" "ws_event_order_status_changed" "ws_event_order_status_changed.json" "a White Server event";
     "rkeeper" "ws_v1_event" "ws_v1_event.xml" "an older White Server event, in XML";
+    "poster" "webhook" "webhook_transaction_closed.json" "a webhook, signed; `object`, `object_id`, `action`, `time`, `data`, `account`, `secret`, `verify`, `more` choose others";
+    "poster" "proxied" "proxied_quote_request.http" "a request of code on the till, signed; `url`, `body`, `time`, `secret`, `spot_id` choose others";
+    "poster" "webhook_transaction_closed" "webhook_transaction_closed.json" "an order was closed";
+    "poster" "webhook_transaction_changed" "webhook_transaction_changed.json" "a line was added to an order";
+    "poster" "webhook_incoming_order_added" "webhook_incoming_order_added.json" "an order from outside the till";
+    "poster" "webhook_client_added" "webhook_client_added.json" "a new client";
+    "poster" "webhook_client_ewallet_changed" "webhook_client_ewallet_changed.json" "money of a client's wallet was spent";
+    "poster" "webhook_stock_changed" "webhook_stock_changed.json" "an amount in stock changed";
+    "poster" "webhook_application_added" "webhook_application_added.json" "an account connected the application: with its token";
     "resend" "webhook" "webhook_delivered.json" "what became of the last e-mail, signed; `event`, `email_id`, `data`, `created_at`, `age_s`, `svix_id`, `secret`, `old_secret`, `names` choose others";
     "resend" "webhook_bounced" "webhook_bounced.json" "a final bounce, without a signature";
     "resend" "webhook_complained" "webhook_complained.json" "a complaint, without a signature";

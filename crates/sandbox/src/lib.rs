@@ -14,6 +14,7 @@ mod fcm;
 mod iiko;
 mod jowi;
 mod limit;
+mod poster;
 mod record;
 mod resend;
 mod rkeeper;
@@ -54,6 +55,7 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),
     ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),
     ("jowi", || Box::new(jowi::Jowi::default())),
+    ("poster", || Box::new(poster::Poster::default())),
     ("whatsappmeta", || Box::new(whatsappmeta::WhatsApp::default())),
 ];
 

@@ -128,6 +128,13 @@ async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: Strin
         metrics.request(provider, "greeting", "ok");
         return http(response);
     }
+    if let Some(session) = link.connector.brings_login(&request)
+        && let Err(error) = app.engine.keep_login(&link, session, &trace).await
+    {
+        // It is told once more.
+        metrics.request(provider, "webhook", "busy");
+        return trace::failing(&trace, &link).in_scope(|| Problem::from(error)).into_response();
+    }
     if let Some(body) = link.connector.scrub(&request) {
         request.body = body;
     }

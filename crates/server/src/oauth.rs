@@ -111,8 +111,12 @@ pub(crate) async fn start(
     let link = usable(&app, &provider, connection, &holder)?;
     let authorization =
         link.connector.authorization().ok_or_else(|| Problem::bad_request("this provider needs no login in a browser"))?;
+    if cookie.is_none() && !authorization.returns_state() {
+        return Err(Problem::bad_request("this login needs a browser: open the URL that `uzel connections login` gives"));
+    }
     let state = put(&app.logins.states, Begun { connection, holder, cookie: cookie.clone(), until: now + STATE_LIFE }, now)?;
-    let mut answer = (StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state))]).into_response();
+    let mut answer = (StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state, &redirect_url(&app, &provider)))])
+        .into_response();
     if let Some(cookie) = cookie {
         let secure =
             if app.engine.options.public_url.as_deref().is_some_and(|url| url.starts_with("https:")) { "; Secure" } else { "" };
@@ -130,15 +134,37 @@ pub(crate) async fn callback(
     Query(query): Query<Vec<(String, String)>>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let state = query.iter().find(|(name, _)| name == "state").map(|(_, state)| state.as_str()).unwrap_or_default();
-    let begun = take(&app.logins.states, state, app.engine.clock.now()).ok_or_else(stale)?;
+    let now = app.engine.clock.now();
+    let begun = match query.iter().find(|(name, _)| name == "state") {
+        Some((_, state)) => take(&app.logins.states, state, now),
+        None => take_by_cookie(&app, &provider, &headers, now),
+    };
+    let begun = begun.ok_or_else(stale)?;
     if begun.cookie.is_some_and(|cookie| !brings(&headers, &cookie)) {
         return Err(Problem::bad_request("this login was begun in another browser: begin again"));
     }
     let link = usable(&app, &provider, begun.connection, &begun.holder)?;
-    let redirect_url = format!("{}/oauth/{provider}/callback", app.engine.options.public_url.as_deref().unwrap_or_default());
+    let redirect_url = redirect_url(&app, &provider);
     app.engine.authorize(&link, query, redirect_url).await.map_err(Problem::failed)?;
     Ok(Html("<!doctype html><meta charset=utf-8><title>Uzel</title><p>Готово, подключение работает. Tayyor, ulanish ishlayapti. Done, the connection works.").into_response())
+}
+
+/// Where the provider sends the browser back to.
+fn redirect_url(app: &App, provider: &str) -> String {
+    format!("{}/oauth/{provider}/callback", app.engine.options.public_url.as_deref().unwrap_or_default())
+}
+
+/// The login of a provider that gives no state back: the one that this browser began last.
+fn take_by_cookie(app: &App, provider: &str, headers: &HeaderMap, now: Timestamp) -> Option<Begun> {
+    let world = app.engine.world();
+    let stateless = |begun: &Begun| {
+        let link = world.links.get(&begun.connection).filter(|link| link.provider.id == provider);
+        link.and_then(|link| link.connector.authorization()).is_some_and(|authorization| !authorization.returns_state())
+    };
+    let is_its = |begun: &Begun| begun.cookie.as_ref().is_some_and(|cookie| brings(headers, cookie)) && stateless(begun);
+    let mut states = app.logins.states.lock();
+    let state = states.iter().find(|(_, begun)| is_its(begun)).map(|(state, _)| state.clone())?;
+    states.remove(&state).filter(|begun| begun.until > now)
 }
 
 /// The connection, while whoever began the login is still an owner who sees it: a login replaces the one that stands, so a

@@ -81,7 +81,7 @@ impl Authorization for Amocrm {
         Some(90)
     }
 
-    fn start_url(&self, state: &str) -> String {
+    fn start_url(&self, state: &str, _redirect_url: &str) -> String {
         let client = self.client_id.as_deref().unwrap_or_default();
         let query = serde_urlencoded::to_string([("client_id", client), ("state", state), ("mode", "popup")]).unwrap_or_default();
         format!("{}?{query}", self.oauth_url)
@@ -225,7 +225,7 @@ mod tests {
         ]);
         let (client, amocrm) = (Client::new(&script), amocrm());
         assert_eq!(
-            amocrm.authorization().unwrap().start_url("9f&2c"),
+            amocrm.authorization().unwrap().start_url("9f&2c", "https://hub.example/oauth/amocrm"),
             "https://www.amocrm.ru/oauth?client_id=c&state=9f%262c&mode=popup"
         );
         let redirect = query(&[("code", "def"), ("referer", "example.amocrm.ru"), ("client_id", "c")]);

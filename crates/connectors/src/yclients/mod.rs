@@ -26,7 +26,7 @@ use uzel_model::{
 };
 
 use self::reading::marketplace;
-use crate::tree;
+use crate::{scrub, tree};
 
 pub(crate) const PROVIDER: Provider = Provider::new::<Yclients>("yclients", "YCLIENTS").with_words(include_str!("words.toml"));
 
@@ -108,12 +108,7 @@ impl Connector for Yclients {
     }
 
     fn scrub(&self, request: &Request) -> Option<Bytes> {
-        let mark = token_mark(&request.body)?;
-        let Ok(mut body) = request.json() else {
-            // Where the token ends cannot be told: nothing behind its name is kept.
-            return Some([&request.body[..mark], b"***"].concat().into());
-        };
-        take_token_out(&mut body).then(|| body.to_string().into())
+        scrub::without(request, TOKEN)
     }
 
     fn parse(&self, request: &Request) -> Result<Reading, Malformed> {
@@ -167,40 +162,9 @@ impl Connector for Yclients {
     }
 }
 
-/// Where the name of the partner token begins in a body, if it may be there: as it is, or with a letter written as an escape.
-fn token_mark(body: &[u8]) -> Option<usize> {
-    let at = |mark: &[u8]| body.windows(mark.len()).position(|part| part == mark);
-    [at(TOKEN.as_bytes()), at(b"\\u00")].into_iter().flatten().min()
-}
-
-/// Takes the partner token out, at whatever depth it stands; tells whether it was there.
-fn take_token_out(body: &mut Value) -> bool {
-    let mut found = false;
-    match body {
-        Value::Object(members) => {
-            found = members.remove(TOKEN).is_some();
-            for member in members.values_mut() {
-                found |= take_token_out(member);
-            }
-        }
-        Value::Array(items) => {
-            for item in items {
-                found |= take_token_out(item);
-            }
-        }
-        // A document within a text.
-        Value::String(text) if token_mark(text.as_bytes()).is_some() => {
-            "***".clone_into(text);
-            found = true;
-        }
-        _ => {}
-    }
-    found
-}
-
 /// The partner token that an event of the Marketplace carries.
 fn partner_token(request: &Request) -> Option<String> {
-    token_mark(&request.body)?;
+    scrub::mark(&request.body, TOKEN)?;
     let body = request.json().ok()?;
     tree::text(&body[TOKEN])
 }

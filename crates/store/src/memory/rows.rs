@@ -186,13 +186,18 @@ impl Rows {
         for new in change.events {
             self.tell(new, &mut applied);
         }
+        let asked_by = change.mark.as_ref().map(|mark| mark.entry);
         for mut new in change.commands {
             if let (Some(next), Some(reason)) = (change.step.as_ref().and_then(|step| step.next.as_ref()), &held)
                 && next.command == new.command.id
             {
                 (new.held, new.slot) = (Some(reason.clone()), None);
             }
-            let entry = new.command.event.and_then(|event| Some(self.events.get(&event)?.event.entry));
+            let entry = match new.command.event {
+                Some(event) => self.events.get(&event).map(|row| row.event.entry),
+                // What is read makes a question without an event.
+                None => asked_by,
+            };
             self.queue(new, entry);
             applied.queued += 1;
         }

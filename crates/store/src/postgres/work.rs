@@ -668,9 +668,10 @@ async fn one_by_one(
 ) -> Result<(), Fault> {
     let change = &ready.change;
     for (command, job) in change.commands.iter().zip(&ready.jobs) {
-        let entry = match command.command.event {
-            Some(event) => entry_of(work, event).await?,
-            None => None,
+        let entry = match (command.command.event, &change.mark) {
+            (Some(event), _) => entry_of(work, event).await?,
+            // What is read makes a question without an event.
+            (None, mark) => mark.as_ref().map(|mark| uuid(mark.entry)),
         };
         gathered.queue.push(Queued::new(command, job, entry));
         applied.queued += 1;

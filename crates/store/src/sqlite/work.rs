@@ -95,7 +95,11 @@ fn write(db: &Connection, ready: &Ready, settled: Settled, phones: Option<&Phone
         add_event(db, event, documents, &mut applied, tally)?;
     }
     for (command, job) in change.commands.iter().zip(&ready.jobs) {
-        let entry = command.command.event.map(|event| journal::entry_of(db, event)).transpose()?.flatten();
+        let entry = match (command.command.event, &change.mark) {
+            (Some(event), _) => journal::entry_of(db, event)?,
+            // What is read makes a question without an event.
+            (None, mark) => mark.as_ref().map(|mark| mark.entry.ordinal()),
+        };
         let command = chain::queued(command, change.step.as_ref(), settled.called_off.as_deref());
         outbox::queue(db, &command, job, entry, tally)?;
         applied.queued += 1;

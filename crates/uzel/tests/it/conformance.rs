@@ -83,7 +83,9 @@ fn looked_up(provider: &Provider, connector: &dyn Connector) -> Option<Value> {
             peer: None,
             key: Some("key".to_owned()),
         };
-        connector.parse(&request).ok()?.happenings.into_iter().find_map(|happening| happening.look_up)
+        let reading = connector.parse(&request).ok()?;
+        let asked = reading.asks.into_iter().map(|ask| ask.what);
+        reading.happenings.into_iter().filter_map(|happening| happening.look_up).chain(asked).next()
     })
 }
 

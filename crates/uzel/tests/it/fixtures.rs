@@ -69,7 +69,8 @@ fn signed_at(raw: &[u8]) -> Option<jiff::Timestamp> {
 async fn followed(world: &World) -> Value {
     let rows = world.api("/api/v1/journal").await;
     let entry =
-        rows.as_array().unwrap().iter().find(|row| row["direction"] == "IN").map(|row| row["id"].as_str().unwrap().to_owned());
+        // The oldest: what a look-up is told comes in after it.
+        rows.as_array().unwrap().iter().rfind(|row| row["direction"] == "IN").map(|row| row["id"].as_str().unwrap().to_owned());
     let Some(entry) = entry else { return Value::Null };
     let mut whole = Value::Null;
     // Look-ups are calls of their own: what follows is whole when they have ended.

@@ -52,6 +52,8 @@ mod oauth;
 mod planted;
 mod points;
 mod polls;
+mod poster;
+mod poster_login;
 mod problems;
 mod providers;
 mod push;
