@@ -5,6 +5,7 @@ use uzel_model::Provider;
 
 mod amocrm;
 mod cursor;
+mod evotor;
 mod exolve;
 mod fcm;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod fixtures;
 mod form;
 mod iiko;
 mod log;
+mod modulkassa;
 mod notice;
 mod poster;
 mod resend;
@@ -45,6 +47,8 @@ pub const PROVIDERS: &[Provider] = &[
     webpush::PROVIDER,
     fcm::PROVIDER,
     poster::PROVIDER,
+    evotor::PROVIDER,
+    modulkassa::PROVIDER,
 ];
 
 /// The provider of this id.

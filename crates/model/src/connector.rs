@@ -13,8 +13,9 @@ use serde_json::{Value, json};
 use crate::{
     Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
+    registration::RegistrationField,
     port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Messages, Polls, Session,
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Health, Invites, Login, Messages, Polls, Session,
         StopList, Subscription,
     },
 };
@@ -28,6 +29,7 @@ pub struct Provider {
     open: Open,
     schema: fn() -> Schema,
     pub(crate) words: &'static str,
+    pub(crate) registered: &'static [RegistrationField],
     /// Variables that set up a connection of merchant `default`.
     pub variables: Variables,
 }
@@ -55,6 +57,7 @@ impl Provider {
             open: open::<C>,
             schema: || schemars::schema_for!(C),
             words: "",
+            registered: &[],
             variables: Variables { slug: "", needed: &[], optional: &[] },
         }
     }
@@ -180,6 +183,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
     fn account(&self) -> Option<&dyn Account> {
+        None
+    }
+    fn health(&self) -> Option<&dyn Health> {
         None
     }
     fn stop_list(&self) -> Option<&dyn StopList> {

@@ -14,6 +14,8 @@ use crate::{
 pub mod kind {
     pub const ORDER_COMPLETED: &str = "order.completed";
     pub const ORDER_CANCELLED: &str = "order.cancelled";
+    /// A part of an order's sum was given back.
+    pub const ORDER_REFUNDED: &str = "order.refunded";
     pub const VISIT_COMPLETED: &str = "visit.completed";
     pub const VISIT_CANCELLED: &str = "visit.cancelled";
     pub const DEAL_WON: &str = "deal.won";
@@ -38,6 +40,7 @@ pub mod kind {
     pub const ALL: &[&str] = &[
         ORDER_COMPLETED,
         ORDER_CANCELLED,
+        ORDER_REFUNDED,
         VISIT_COMPLETED,
         VISIT_CANCELLED,
         DEAL_WON,

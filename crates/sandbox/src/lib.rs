@@ -8,11 +8,13 @@
 mod amocrm;
 mod cases;
 mod control;
+mod evotor;
 mod exolve;
 mod faults;
 mod fcm;
 mod iiko;
 mod limit;
+mod modulkassa;
 mod poster;
 mod record;
 mod resend;
@@ -53,6 +55,8 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("resend", || Box::new(resend::Resend::default())),
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),
     ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),
+    ("evotor", || Box::new(evotor::Evotor::default())),
+    ("modulkassa", || Box::new(modulkassa::ModulKassa::default())),
     ("poster", || Box::new(poster::Poster::default())),
     ("whatsappmeta", || Box::new(whatsappmeta::WhatsApp::default())),
 ];
