@@ -5,6 +5,7 @@ use uzel_model::Provider;
 
 mod amocrm;
 mod cursor;
+mod evotor;
 mod exolve;
 mod fcm;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod form;
 mod iiko;
 mod jowi;
 mod log;
+mod modulkassa;
 mod notice;
 mod poster;
 mod resend;
@@ -47,6 +49,8 @@ pub const PROVIDERS: &[Provider] = &[
     webpush::PROVIDER,
     fcm::PROVIDER,
     poster::PROVIDER,
+    evotor::PROVIDER,
+    modulkassa::PROVIDER,
 ];
 
 /// The provider of this id.

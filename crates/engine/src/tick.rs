@@ -416,6 +416,13 @@ pub(crate) async fn health(engine: &Engine, link: &Arc<Link>) -> Result<String, 
         call.session(login, None).await.map_err(|error| error.to_string())?;
         told.push("the login is good".to_owned());
     }
+    if let Some(health) = link.connector.health() {
+        match health.health(&client).await {
+            Ok(None) => told.push("the provider says that all is well".to_owned()),
+            Ok(Some(wrong)) => return Err(wrong),
+            Err(error) => return Err(error.to_string()),
+        }
+    }
     if let Some(balance) = link.connector.balance() {
         let money = balance.balance(&client).await.map_err(|error| error.to_string())?;
         told.push(format!("balance {money}"));

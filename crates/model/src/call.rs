@@ -134,9 +134,9 @@ impl Reply {
         self.headers.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
     }
 
-    /// When the provider wants us back: `Retry-After` in seconds, of a day at the most.
+    /// When the provider wants us back: `Retry-After`, or `X-RateLimit-Reset` in seconds from now, of a day at the most.
     pub fn retry_at(&self, now: Timestamp) -> Option<Timestamp> {
-        let value = self.header("retry-after")?.trim();
+        let value = self.header("retry-after").or_else(|| self.header("x-ratelimit-reset"))?.trim();
         let at = match value.parse::<i64>() {
             Ok(wait_s) => now.checked_add(SignedDuration::from_secs(wait_s)).ok()?,
             Err(_) => jiff::fmt::rfc2822::parse(value).ok()?.timestamp(),

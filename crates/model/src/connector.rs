@@ -14,7 +14,7 @@ use crate::{
     Address, Happening, Refusal, Secret, Timestamp,
     check::{self, Fault},
     port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Loyalty, Messages, Polls, Session,
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Health, Invites, Login, Loyalty, Messages, Polls, Session,
         StopList, Subscription,
     },
     registration::RegistrationField,
@@ -194,6 +194,9 @@ pub trait Connector: fmt::Debug + Send + Sync {
         None
     }
     fn account(&self) -> Option<&dyn Account> {
+        None
+    }
+    fn health(&self) -> Option<&dyn Health> {
         None
     }
     fn stop_list(&self) -> Option<&dyn StopList> {

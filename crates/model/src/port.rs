@@ -374,6 +374,13 @@ pub trait Balance: Send + Sync {
     async fn balance(&self, client: &Client<'_>) -> Result<String, CallError>;
 }
 
+/// Whether what stands at the provider, such as a till, does its work.
+#[async_trait]
+pub trait Health: Send + Sync {
+    /// `Ok(None)` when it is well; else what is wrong with it.
+    async fn health(&self, client: &Client<'_>) -> Result<Option<String>, CallError>;
+}
+
 /// What a text would cost.
 #[async_trait]
 pub trait Costs: Send + Sync {

@@ -8,12 +8,14 @@
 mod amocrm;
 mod cases;
 mod control;
+mod evotor;
 mod exolve;
 mod faults;
 mod fcm;
 mod iiko;
 mod jowi;
 mod limit;
+mod modulkassa;
 mod poster;
 mod record;
 mod resend;
@@ -55,6 +57,8 @@ const PROVIDERS: &[(&str, Make)] = &[
     ("exolvesms", || Box::new(exolve::ExolveSms::default())),
     ("whatsappexolve", || Box::new(exolve::ExolveWhatsapp::default())),
     ("jowi", || Box::new(jowi::Jowi::default())),
+    ("evotor", || Box::new(evotor::Evotor::default())),
+    ("modulkassa", || Box::new(modulkassa::ModulKassa::default())),
     ("poster", || Box::new(poster::Poster::default())),
     ("whatsappmeta", || Box::new(whatsappmeta::WhatsApp::default())),
 ];

@@ -62,7 +62,7 @@ pub(super) async fn register(app: &Arc<App>, call: &mut Call, room: &mut Option<
     let answered = async {
         let Proved { proof, mut body } = read(app, call, REGISTER, room).await?;
         body.retain(|name, _| !["merchantId", "outletId"].contains(&name.as_str()));
-        let settings = provider.registration(&body).map_err(|faults| invalid(provider, faults.iter().map(said)))?;
+        let settings = provider.registration(&Value::Object(body)).map_err(|faults| invalid(provider, faults.iter().map(said)))?;
         connect(app, provider, proof.merchant, proof.outlet, settings, &proof.by).await
     };
     count(app, provider, "register", answered.await)
@@ -74,7 +74,7 @@ async fn connect(
     provider: &'static Provider,
     merchant: Id,
     outlet: Option<Id>,
-    settings: Map<String, Value>,
+    settings: Value,
     by: &str,
 ) -> Answered {
     let world = app.engine.world();

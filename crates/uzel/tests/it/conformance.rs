@@ -25,6 +25,7 @@ const PORTS: [&str; 21] = [
     "statuses",
     "find",
     "balance",
+    "health",
     "cost",
     "account",
     "stop_list",
@@ -142,6 +143,7 @@ async fn call(port: &str, connector: &dyn Connector, client: &Client<'_>, subjec
         "begin_check" => connector.call_checks()?.begin(client, phone).await.map(drop),
         "call_check" => connector.call_checks()?.state(client, "202647-542").await.map(drop),
         "balance" => connector.balance()?.balance(client).await.map(drop),
+        "health" => connector.health()?.health(client).await.map(drop),
         "cost" => connector.costs()?.cost(client, phone, text).await.map(drop),
         "look_up" => {
             connector.guests()?.look_up(client, subject.whom.as_ref().expect("a fixture that lacks a phone")).await.map(drop)
