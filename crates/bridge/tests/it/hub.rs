@@ -56,6 +56,8 @@ impl Seen {
 
 pub(crate) struct State {
     pub mood: Mood,
+    /// Moods of single paths, before that of all.
+    moods: HashMap<String, Mood>,
     pub seen: Vec<Seen>,
     /// First answers by key.
     answers: HashMap<String, (String, u16, Value)>,
@@ -83,6 +85,7 @@ impl Hub {
     pub(crate) async fn start() -> Self {
         let state = State {
             mood: Mood::Well,
+            moods: HashMap::new(),
             seen: Vec::new(),
             answers: HashMap::new(),
             committed: BTreeMap::new(),
@@ -129,6 +132,11 @@ impl Hub {
         self.state.lock().mood = mood;
     }
 
+    /// For calls of this path alone.
+    pub(crate) fn mood_of(&self, path: &str, mood: Mood) {
+        self.state.lock().moods.insert(path.to_owned(), mood);
+    }
+
     pub(crate) fn seen(&self, path: &str) -> Vec<Seen> {
         self.state.lock().seen.iter().filter(|seen| seen.path == path).cloned().collect()
     }
@@ -162,7 +170,7 @@ async fn answer(state: Arc<Mutex<State>>, request: Request<Incoming>) -> std::io
     let (mood, (status, json)) = {
         let mut state = state.lock();
         state.seen.push(seen.clone());
-        let mood = state.mood.clone();
+        let mood = state.moods.get(&seen.path).unwrap_or(&state.mood).clone();
         let done = match &mood {
             Mood::Well | Mood::Slow(_) | Mood::Lost => state.act(&seen),
             _ => (200, json!({})),

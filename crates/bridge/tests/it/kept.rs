@@ -132,14 +132,63 @@ async fn one_order_that_fails_alone_holds_no_other_back() {
 
 #[tokio::test]
 async fn a_live_call_wakes_what_waits() {
+    let hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.mood(Mood::Says(503, "retry-after: 600", json!({ "statusCode": 503 })));
+    assert_eq!(bridge.post("/commit", &commit("O-1")).await.0, 202);
+    until("the sender to rest", async || bridge.log().contains("is tried again")).await;
+    hub.mood(Mood::Well);
+    // Of another order: that of the first waits for as long as the hub has asked.
+    assert_eq!(bridge.post("/commit", &commit("O-2")).await.0, 201);
+    hub.mood(Mood::Says(503, "", json!({ "statusCode": 503 })));
+    assert_eq!(bridge.post("/commit", &commit("O-3")).await.0, 202);
+    until("the sender to rest again", async || bridge.log().matches("is tried again").count() > 1).await;
+    hub.mood(Mood::Well);
+    assert_eq!(bridge.post("/quote", &quote("earn", "O-4")).await.0, 201);
+    until("what waited to be sent", async || hub.state.lock().committed.contains_key("O-3")).await;
+}
+
+#[tokio::test]
+async fn a_line_that_fails_is_not_asked_without_end() {
+    let hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.mood(Mood::Says(503, "", json!({ "statusCode": 503 })));
+    for order in ["O-1", "O-2", "O-3"] {
+        assert_eq!(bridge.post("/commit", &commit(order)).await.0, 202);
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let calls = hub.seen("/loyalty/commit").len();
+    assert!(calls <= 6, "{calls} calls in a second and a half");
+}
+
+#[tokio::test]
+async fn with_the_line_up_again_a_refund_still_goes_behind_the_commit_that_waits() {
+    let hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.mood(Mood::Says(500, "retry-after: 600", json!({ "statusCode": 500 })));
+    assert_eq!(bridge.post("/commit", &commit("O-1")).await.0, 202);
+    until("the sender to put it off", async || bridge.log().contains("is tried again")).await;
+    hub.mood(Mood::Well);
+    let (status, answer) = bridge.post("/refund", &json!({ "orderId": "O-1", "refundTotal": 5 })).await;
+    assert_eq!((status, answer["reason"].clone()), (202, json!("an earlier call of this order waits")));
+    assert_eq!(bridge.post("/commit", &commit("O-2")).await.0, 201);
+    bridge.drained().await;
+    let paths: Vec<String> =
+        hub.state.lock().seen.iter().filter(|call| call.body.contains("O-1")).map(|call| call.path.clone()).collect();
+    assert!(paths.ends_with(&["/loyalty/commit".into(), "/loyalty/refund".into()]), "{paths:?}");
+    assert_eq!(hub.state.lock().refunded["O-1"], [5]);
+}
+
+#[tokio::test]
+async fn a_kept_cancellation_of_what_is_gone_is_done() {
     let mut hub = Hub::start().await;
     let bridge = Bridge::started(&hub, "").await;
     hub.stop().await;
-    assert_eq!(bridge.post("/commit", &commit("O-1")).await.0, 202);
+    assert_eq!(bridge.post("/cancel", &json!({ "holdId": "h" })).await.0, 202);
+    hub.mood(Mood::Says(409, "", json!({ "statusCode": 409, "message": "Hold already finished" })));
     hub.listen().await;
-    until("the next quote to be the hub's", async || bridge.post("/quote", &quote("earn", "O-2")).await.1["offline"] != true)
-        .await;
-    until("what waited to be sent", async || hub.state.lock().committed.contains_key("O-1")).await;
+    bridge.drained().await;
+    assert_eq!(bridge.get("/queue/status").await["person"], 0);
 }
 
 #[tokio::test]
