@@ -139,7 +139,7 @@ async fn a_full_disk_is_told_to_the_till_and_what_was_kept_before_is_safe() {
     for number in 0..12 {
         let mut sale = commit(&format!("O-{number}"));
         if number == 2 {
-            // It does not fit, and what was written of it must not lie behind the shorter ones that do.
+            // It does not fit, and what was written of it must not lie behind the shorter one that does.
             sale["provider"] = json!("p".repeat(4_000));
         }
         match bridge.post("/commit", &sale).await {
@@ -149,6 +149,11 @@ async fn a_full_disk_is_told_to_the_till_and_what_was_kept_before_is_safe() {
                 assert!(answer["message"].as_str().unwrap().contains("Nothing was kept"), "{answer}");
             }
             other => panic!("{other:?}"),
+        }
+        if number == 3 {
+            bridge.kill();
+            bridge.start_within("trap '' XFSZ; ulimit -f 8").await;
+            assert_eq!(bridge.get("/queue/status").await["person"], 0);
         }
     }
     assert!(kept >= 3 && refused >= 1, "{kept} kept, {refused} refused");

@@ -121,7 +121,7 @@ async fn a_sale_made_without_the_line_is_committed_once_though_answers_are_lost_
 #[tokio::test]
 async fn spending_without_the_line_keeps_to_its_limit_and_its_loss_is_shown() {
     let mut hub = Hub::start().await;
-    let bridge = Bridge::started(&hub, "[offline]\nredeem_max = 120").await;
+    let bridge = Bridge::started(&hub, "staff_key = 'stf'\n[offline]\nredeem_max = 120").await;
     let redeem = async |order: &str| bridge.post("/quote", &quote("redeem", order)).await.1;
     hub.state.lock().balance = 200;
     assert_eq!(redeem("O-0").await["offline"], Value::Null);
