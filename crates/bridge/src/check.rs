@@ -109,7 +109,7 @@ async fn signed_call(remote: &Remote, settings: &Settings) -> (bool, String) {
         Came::Answer(reply) => {
             let answer = reply.json();
             if let Some(hold) = answer["holdId"].as_str() {
-                let cancel = wire::bytes(&Cancel { hold_id: hold.to_owned() });
+                let cancel = wire::bytes(&Cancel { hold_id: hold.to_owned(), merchant_id: settings.merchant.clone() });
                 // A hold that stays moves nothing and runs out.
                 drop(remote.call(&ask("cancel", &cancel), settings.commit_timeout()).await);
             }

@@ -243,7 +243,7 @@ async fn cancel(State(bridge): Here, request: Request) -> Answer {
         Ok(asked) => asked,
         Err(refused) => return finish(refused),
     };
-    let cancel = match Cancel::read(&asked.body) {
+    let cancel = match Cancel::read(&asked.body, &bridge.settings) {
         Ok(cancel) => cancel,
         Err(faults) => return unread(&bridge, &faults, "cancel", &asked.caller),
     };

@@ -1,11 +1,17 @@
 //! Calls that wait for the line, and those that wait for a person. Every change is in the file before it is told.
 
+mod people;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
     time::{Duration, Instant},
 };
 
+pub(crate) use people::Counts;
+pub(crate) use people::WishError;
 use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
@@ -29,19 +35,6 @@ const PAUSE_MAX: Duration = Duration::from_secs(600);
 pub(crate) enum QueueError {
     #[error("as many calls wait as may ({0}): somebody must look at the line, or at what waits for a person")]
     Full(usize),
-    #[error(transparent)]
-    Journal(#[from] JournalError),
-}
-
-/// Why a person's wish was not done.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum WishError {
-    #[error("no call in the queue is called {0}")]
-    Unknown(String),
-    #[error("{0} waits for the line, not for a person: it is tried again by itself")]
-    Waits(String),
-    #[error("{0} is done at the hub: there is nothing to try again, only to drop")]
-    Settled(String),
     #[error(transparent)]
     Journal(#[from] JournalError),
 }
@@ -292,16 +285,12 @@ impl Queue {
                 break;
             }
         }
-        let mut soonest: Option<Instant> = None;
-        for (entry, is_free) in self.in_order() {
-            if entry.trouble.is_none() && is_free {
-                if entry.due <= now {
-                    return Next::Send(Box::new((entry.kept.clone(), entry.hold.clone())));
-                }
-                soonest = Some(soonest.map_or(entry.due, |found| found.min(entry.due)));
-            }
+        let free = || self.in_order().filter(|(entry, is_free)| *is_free && entry.trouble.is_none()).map(|(entry, _)| entry);
+        // Of those that are due the least tried, so that one that fails again and again holds no other back; then the oldest.
+        match free().filter(|entry| entry.due <= now).min_by_key(|entry| entry.tries) {
+            Some(entry) => Next::Send(Box::new((entry.kept.clone(), entry.hold.clone()))),
+            None => free().map(|entry| entry.due).min().map_or(Next::Nothing, Next::At),
         }
-        soonest.map_or(Next::Nothing, Next::At)
     }
 
     /// Whether it still waits to be sent: it may have been dropped, or done by the till itself.
@@ -339,101 +328,18 @@ impl Queue {
         }
     }
 
-    /// A person wants a call tried again, under the same key.
-    pub(crate) fn again(&mut self, id: &str) -> Result<(), WishError> {
-        self.wished(id, true)?;
-        Ok(self.write(Line::Again { id: id.to_owned() })?)
-    }
-
-    /// A person lets a call go.
-    pub(crate) fn let_go(&mut self, id: &str) -> Result<(), WishError> {
-        if id == DAMAGE_ID && self.damage.is_some() {
-            return Ok(self.write(Line::Acknowledged)?);
-        }
-        self.wished(id, false)?;
-        Ok(self.write(Line::Dropped { id: id.to_owned() })?)
-    }
-
-    fn wished(&mut self, id: &str, again: bool) -> Result<(), WishError> {
-        match self.entry(id).map(|entry| &entry.trouble) {
-            None => Err(WishError::Unknown(id.to_owned())),
-            Some(None) => Err(WishError::Waits(id.to_owned())),
-            Some(Some(trouble)) if again && trouble.settled => Err(WishError::Settled(id.to_owned())),
-            Some(Some(_)) => Ok(()),
-        }
-    }
-
-    /// Ids of what waits for a person and can be tried again.
-    pub(crate) fn retriable(&self) -> Vec<String> {
-        let wants = |entry: &&Entry| entry.trouble.as_ref().is_some_and(|trouble| !trouble.settled);
-        self.entries.values().filter(wants).map(|entry| entry.kept.id.clone()).collect()
-    }
-
-    pub(crate) fn counts(&self, now_ms: i64) -> Counts {
-        let waiting = self.entries.values().filter(|entry| entry.trouble.is_none());
-        Counts {
-            waiting: waiting.clone().count(),
-            person: self.entries.values().filter(|entry| entry.trouble.is_some()).count() + usize::from(self.damage.is_some()),
-            oldest_s: waiting.map(|entry| (now_ms - entry.kept.at_ms).max(0) / 1000).max().unwrap_or_default(),
-            max: self.max,
-            bytes: self.journal.bytes(),
-            broken: self.journal.broken().map(str::to_owned),
-        }
-    }
-
-    /// The calls as people see them: no buyer, no key, no body.
-    pub(crate) fn list(&self) -> Vec<Value> {
-        let damage = self.damage.iter().map(|(bytes, kept)| {
-            json!({
-                "id": DAMAGE_ID, "state": "person",
-                "reason": format!("{bytes} bytes of the queue cannot be read; the file as it was is kept as {kept}"),
-            })
-        });
-        let calls = self.in_order().map(|(entry, is_free)| {
-            let trouble = entry.trouble.as_ref();
-            let reason = trouble.map(|trouble| &trouble.reason).or(entry.last.as_ref()).unwrap_or(&entry.kept.reason);
-            json!({
-                "id": entry.kept.id,
-                "state": if trouble.is_some() { "person" } else { "waiting" },
-                "call": entry.kept.call.name(),
-                "orderId": entry.kept.order,
-                "since": when(entry.kept.at_ms),
-                "tries": entry.tries,
-                "status": trouble.and_then(|trouble| trouble.status),
-                "settled": trouble.is_some_and(|trouble| trouble.settled),
-                "soldOffline": entry.kept.quote.is_some(),
-                "behind": trouble.is_none() && !is_free,
-                "reason": reason,
-            })
-        });
-        damage.chain(calls).collect()
-    }
-
     /// The calls from the oldest on, each with whether none of its order stands before it.
     fn in_order(&self) -> impl Iterator<Item = (&Entry, bool)> {
         // By order: whether one before is under way, and whether a commit before needs a person.
         let mut before: HashMap<&str, (bool, bool)> = HashMap::new();
         self.entries.values().map(move |entry| {
             let (waits, troubled) = before.entry(&entry.kept.order).or_default();
-            let is_free = !*waits && !(*troubled && entry.kept.call == Call::Refund);
+            let is_free = !(*waits || *troubled && entry.kept.call == Call::Refund);
             *waits |= holds_back(entry, Call::Commit);
             *troubled |= holds_back(entry, Call::Refund);
             (entry, is_free)
         })
     }
-}
-
-/// The id under which a damaged file stands in the list.
-pub(crate) const DAMAGE_ID: &str = "damage";
-
-#[derive(Debug, Clone)]
-pub(crate) struct Counts {
-    pub waiting: usize,
-    pub person: usize,
-    pub oldest_s: i64,
-    pub max: usize,
-    pub bytes: u64,
-    pub broken: Option<String>,
 }
 
 /// Whether an earlier call of the same order holds a later one back.
@@ -452,131 +358,4 @@ pub(crate) fn pause(tries: u32, max: Duration) -> Duration {
 
 pub(crate) fn when(at_ms: i64) -> String {
     jiff::Timestamp::from_millisecond(at_ms).map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HOUR_MS: i64 = 3_600_000;
-
-    struct World {
-        folder: tempfile::TempDir,
-        key: Key,
-    }
-
-    impl World {
-        fn new() -> Self {
-            Self { folder: tempfile::tempdir().unwrap(), key: Key::new() }
-        }
-
-        fn open(&self) -> Queue {
-            Queue::open(&self.folder.path().join("queue"), self.key.clone(), 100, 72, 0).unwrap()
-        }
-    }
-
-    fn kept(id: &str, call: Call, order: &str) -> Kept {
-        Kept {
-            id: id.into(),
-            call,
-            key: format!("key-{id}"),
-            order: order.into(),
-            body: "{}".into(),
-            staff_key: None,
-            language: None,
-            reason: "no line".into(),
-            at_ms: 0,
-            promised: None,
-            quote: None,
-        }
-    }
-
-    fn sent(queue: &mut Queue, now_ms: i64) -> Option<String> {
-        match queue.next(Instant::now(), now_ms) {
-            Next::Send(send) => Some(send.0.id),
-            _ => None,
-        }
-    }
-
-    fn refused() -> Trouble {
-        Trouble { status: Some(400), reason: "no".into(), at_ms: 0, settled: false }
-    }
-
-    #[test]
-    fn calls_of_one_order_go_one_after_another_and_others_beside_them() {
-        let world = World::new();
-        let mut queue = world.open();
-        for (id, call, order) in
-            [("1", Call::Commit, "A"), ("2", Call::Commit, "A"), ("3", Call::Refund, "A"), ("4", Call::Refund, "B")]
-        {
-            queue.put(kept(id, call, order)).unwrap();
-        }
-        assert_eq!(sent(&mut queue, 0).unwrap(), "1");
-        queue.put_off("1", "no line".into(), Instant::now(), None);
-        assert_eq!(sent(&mut queue, 0).unwrap(), "4", "its order is another one");
-        queue.trouble("1", refused()).unwrap();
-        assert_eq!(sent(&mut queue, 0).unwrap(), "2", "a commit does not wait for a person");
-        queue.done("2", None, 0).unwrap();
-        assert_eq!(sent(&mut queue, 0).unwrap(), "4");
-        queue.done("4", None, 0).unwrap();
-        assert!(sent(&mut queue, 0).is_none(), "a refund does, behind a commit");
-        assert!(queue.is_behind("A", Call::Refund));
-        drop(queue);
-        let mut queue = world.open();
-        assert!(sent(&mut queue, 0).is_none(), "also after a start");
-        queue.let_go("1").unwrap();
-        assert_eq!(sent(&mut queue, 0).unwrap(), "3");
-    }
-
-    #[test]
-    fn a_call_is_tried_for_its_hours_and_a_jump_of_the_clock_ends_none_untried() {
-        let mut queue = World::new().open();
-        queue.put(kept("1", Call::Commit, "A")).unwrap();
-        // The clock stood in the past when it was kept.
-        assert_eq!(sent(&mut queue, 1_000 * HOUR_MS).unwrap(), "1");
-        queue.put_off("1", "the hub is not reached".into(), Instant::now(), Some(Duration::ZERO));
-        assert_eq!(sent(&mut queue, 71 * HOUR_MS).unwrap(), "1");
-        assert!(sent(&mut queue, 72 * HOUR_MS).is_none());
-        let listed = queue.list();
-        assert_eq!(listed[0]["state"], "person");
-        assert_eq!(listed[0]["reason"], "it was tried for 72 hours; at last: the hub is not reached");
-        assert_eq!(queue.retriable(), ["1"]);
-        queue.again("1").unwrap();
-        assert_eq!(sent(&mut queue, 72 * HOUR_MS).unwrap(), "1", "a person gets a try");
-    }
-
-    #[test]
-    fn pauses_double_and_end_at_their_limit() {
-        for (tries, seconds) in [(1, 1), (2, 2), (5, 16), (10, 512), (11, 600), (u32::MAX, 600)] {
-            let pause = pause(tries, PAUSE_MAX).as_secs_f64();
-            assert!((0.75..=1.25).contains(&(pause / f64::from(seconds))), "{tries}: {pause}");
-        }
-    }
-
-    #[test]
-    fn what_is_old_beside_the_calls_is_forgotten() {
-        let world = World::new();
-        let mut queue = world.open();
-        let hold = LocalHold {
-            id: "off-1".into(),
-            mode: crate::wire::Mode::Earn,
-            body: "{}".into(),
-            user: "C".into(),
-            promised: 1,
-            at_ms: 0,
-        };
-        queue.hold(hold).unwrap();
-        queue.put(kept("1", Call::Commit, "A")).unwrap();
-        let told = Told { key: "key-1".into(), at_ms: 0, status: 201, body: "{}".into() };
-        queue.done("1", Some(told), 0).unwrap();
-        drop(queue);
-        let path = world.folder.path().join("queue");
-        let at = |now_ms| {
-            let queue = Queue::open(&path, world.key.clone(), 100, 72, now_ms).unwrap();
-            (queue.local_hold("off-1").is_some(), queue.told("key-1").is_some())
-        };
-        assert_eq!(at(HOUR_MS), (true, true));
-        assert_eq!(at(24 * HOUR_MS), (false, true));
-        assert_eq!(at(72 * HOUR_MS), (false, false));
-    }
 }

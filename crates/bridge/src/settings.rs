@@ -137,6 +137,10 @@ impl Settings {
             self.secret.is_some() || self.staff_key.is_some(),
             "neither `secret` nor `staff_key` is set: the hub would refuse every call"
         );
+        ensure!(
+            self.offline.redeem_max == 0 || self.staff_key.is_some(),
+            "`offline.redeem_max` needs a `staff_key`: the hub tells balances to nobody else"
+        );
         ensure!(self.next_secret.is_none() || self.secret.is_some(), "`next_secret` is set without `secret`");
         ensure!(
             self.listen.ip().is_loopback() || self.till_key.is_some(),
@@ -213,6 +217,7 @@ mod tests {
             ("staff_key = 'a b'", "staff_key"),
             ("[offline]\nquotes = 'maybe'", "maybe"),
             ("[offline]\nearn_bps = 20000", "offline.earn_bps"),
+            ("[offline]\nredeem_max = 1", "staff_key"),
             ("secret = 'brg_hidden'", "line 4"),
         ] {
             let told_in = fault(&format!("{right}{more}"));

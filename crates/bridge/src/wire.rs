@@ -86,11 +86,12 @@ pub(crate) struct Refund {
     pub own_id: Option<String>,
 }
 
-/// A body of `/loyalty/cancel`.
+/// A body of `/loyalty/cancel`. The platform wants the hold alone; the hub finds the secret of the signature by the merchant.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Cancel {
     pub hold_id: String,
+    pub merchant_id: String,
 }
 
 /// A body of `/loyalty/qr`: the canonical form ends with `customerId`.
@@ -169,9 +170,12 @@ impl Refund {
 }
 
 impl Cancel {
-    pub(crate) fn read(body: &[u8]) -> Result<Self, Faults> {
+    pub(crate) fn read(body: &[u8], settings: &Settings) -> Result<Self, Faults> {
         let mut fields = Fields::read(body)?;
-        let cancel = Self { hold_id: fields.needed("holdId") };
+        let cancel = Self {
+            hold_id: fields.needed("holdId"),
+            merchant_id: fields.text("merchantId").unwrap_or_else(|| settings.merchant.clone()),
+        };
         fields.end(cancel)
     }
 }

@@ -48,9 +48,11 @@ async fn what_is_sold_while_the_line_is_down_is_sent_once_and_in_order() {
     assert_eq!(state.cancelled, ["h-3"]);
     let paths: Vec<&str> = state.seen.iter().filter(|seen| seen.body.contains("O-1")).map(|seen| seen.path.as_str()).collect();
     assert_eq!(paths, ["/loyalty/commit", "/loyalty/refund", "/loyalty/refund"]);
+    assert!(state.seen.iter().any(|call| call.body == r#"{"holdId":"h-3","merchantId":"M-1"}"#));
     // The bytes and the key are those of a call with the line up.
-    assert_eq!(state.seen[0].body, r#"{"merchantId":"M-1","holdId":"h-O-1","orderId":"O-1","receiptNumber":"R-15"}"#);
-    assert_eq!(state.seen[0].headers["idempotency-key"], "commit:M-1:O-1:h-O-1");
+    let first = state.seen.iter().find(|call| call.body.contains("O-1")).unwrap();
+    assert_eq!(first.body, r#"{"merchantId":"M-1","holdId":"h-O-1","orderId":"O-1","receiptNumber":"R-15"}"#);
+    assert_eq!(first.headers["idempotency-key"], "commit:M-1:O-1:h-O-1");
 }
 
 #[tokio::test]
@@ -101,12 +103,7 @@ async fn a_hub_that_is_slow_or_asks_to_wait_gets_the_call_later() {
     }
     hub.mood(Mood::Says(409, "retry-after: 1", json!({ "status": 409, "detail": "it is being carried out" })));
     assert_eq!(bridge.post("/commit", &commit("409")).await.0, 202);
-    // Ten minutes are asked for, and kept to; a person need not wait.
-    until("the sender to rest", async || bridge.log().contains("is tried again")).await;
     hub.mood(Mood::Well);
-    let calls = hub.state.lock().seen.len();
-    tokio::time::sleep(Duration::from_millis(300)).await;
-    assert!(hub.state.lock().seen.len() - calls <= 1, "it does not hurry");
     bridge.drained().await;
     assert!(hub.state.lock().committed.values().all(|times| *times == 1));
     assert_eq!(hub.state.lock().committed.len(), 5);
@@ -132,14 +129,87 @@ async fn one_order_that_fails_alone_holds_no_other_back() {
 
 #[tokio::test]
 async fn a_live_call_wakes_what_waits() {
+    let hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.mood(Mood::Says(503, "retry-after: 600", json!({ "statusCode": 503 })));
+    assert_eq!(bridge.post("/commit", &commit("O-1")).await.0, 202);
+    until("the sender to rest", async || bridge.log().contains("is tried again")).await;
+    hub.mood(Mood::Well);
+    assert_eq!(bridge.post("/quote", &quote("earn", "O-2")).await.0, 201);
+    until("what waited to be sent", async || hub.state.lock().committed.contains_key("O-1")).await;
+}
+
+#[tokio::test]
+async fn a_line_that_fails_is_not_asked_without_end() {
+    let hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.mood(Mood::Says(503, "", json!({ "statusCode": 503 })));
+    for order in ["O-1", "O-2", "O-3"] {
+        assert_eq!(bridge.post("/commit", &commit(order)).await.0, 202);
+    }
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let calls = hub.seen("/loyalty/commit").len();
+    assert!(calls <= 6, "{calls} calls in a second and a half");
+}
+
+#[tokio::test]
+async fn the_hub_is_not_asked_again_before_it_wants() {
+    let hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.mood(Mood::Says(503, "retry-after: 600", json!({ "statusCode": 503 })));
+    assert_eq!(bridge.post("/commit", &commit("O-1")).await.0, 202);
+    until("the sender to rest", async || bridge.log().contains("is tried again")).await;
+    tokio::time::sleep(Duration::from_millis(2_000)).await;
+    // Once for the till, and once more.
+    assert_eq!(hub.seen("/loyalty/commit").len(), 2, "{}", bridge.log());
+}
+
+#[tokio::test]
+async fn a_buyer_who_bought_too_often_holds_no_other_back() {
     let mut hub = Hub::start().await;
     let bridge = Bridge::started(&hub, "").await;
     hub.stop().await;
-    assert_eq!(bridge.post("/commit", &commit("O-1")).await.0, 202);
+    for order in ["O-1", "O-2"] {
+        assert_eq!(bridge.post("/commit", &commit(order)).await.0, 202);
+    }
+    hub.mood(Mood::Says(429, "", json!({ "statusCode": 429, "message": "Антифрод" })));
     hub.listen().await;
-    until("the next quote to be the hub's", async || bridge.post("/quote", &quote("earn", "O-2")).await.1["offline"] != true)
-        .await;
-    until("what waited to be sent", async || hub.state.lock().committed.contains_key("O-1")).await;
+    // Within the first pauses of one call, which double, the other one has its turn.
+    until("both to be tried", async || {
+        let seen = hub.seen("/loyalty/commit");
+        ["O-1", "O-2"].iter().all(|order| seen.iter().any(|call| call.body.contains(order)))
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn with_the_line_up_again_a_refund_still_goes_behind_the_commit_that_waits() {
+    let hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.mood(Mood::Says(500, "retry-after: 600", json!({ "statusCode": 500 })));
+    assert_eq!(bridge.post("/commit", &commit("O-1")).await.0, 202);
+    until("the sender to put it off", async || bridge.log().contains("is tried again")).await;
+    hub.mood(Mood::Well);
+    let (status, answer) = bridge.post("/refund", &json!({ "orderId": "O-1", "refundTotal": 5 })).await;
+    assert_eq!((status, answer["reason"].clone()), (202, json!("an earlier call of this order waits")));
+    assert_eq!(bridge.post("/commit", &commit("O-2")).await.0, 201);
+    bridge.drained().await;
+    let paths: Vec<String> =
+        hub.state.lock().seen.iter().filter(|call| call.body.contains("O-1")).map(|call| call.path.clone()).collect();
+    assert!(paths.ends_with(&["/loyalty/commit".into(), "/loyalty/refund".into()]), "{paths:?}");
+    assert_eq!(hub.state.lock().refunded["O-1"], [5]);
+}
+
+#[tokio::test]
+async fn a_kept_cancellation_of_what_is_gone_is_done() {
+    let mut hub = Hub::start().await;
+    let bridge = Bridge::started(&hub, "").await;
+    hub.stop().await;
+    assert_eq!(bridge.post("/cancel", &json!({ "holdId": "h" })).await.0, 202);
+    hub.mood(Mood::Says(409, "", json!({ "statusCode": 409, "message": "Hold already finished" })));
+    hub.listen().await;
+    bridge.drained().await;
+    assert_eq!(bridge.get("/queue/status").await["person"], 0);
 }
 
 #[tokio::test]

@@ -76,6 +76,8 @@ async fn points_that_were_promised_without_the_line_are_credited_when_it_is_back
     let (status, first) = bridge.post("/commit", &sale).await;
     assert_eq!((status, first["queued"].clone()), (202, json!(true)), "{first}");
     assert_eq!(bridge.post("/commit", &sale).await, (202, first));
+    let other = bridge.post_with("/commit", &[("idempotency-key", "another")], sale.to_string()).await;
+    assert_eq!(other.0, 400, "one hold is committed once: {other:?}");
     assert_eq!(bridge.post("/commit", &json!({ "holdId": "off-unknown", "orderId": "O-2" })).await.0, 400);
 
     // The hub's answer to the quote comes, and the program dies before the commit.
@@ -94,33 +96,32 @@ async fn points_that_were_promised_without_the_line_are_credited_when_it_is_back
 }
 
 #[tokio::test]
-async fn a_sale_made_without_the_line_is_committed_once_though_each_answer_is_lost() {
+async fn a_sale_made_without_the_line_is_committed_once_though_answers_are_lost_and_the_program_is_killed() {
     let mut hub = Hub::start().await;
     let mut bridge = Bridge::started(&hub, "[offline]\nquotes = 'earn'").await;
     hub.stop().await;
     let hold = bridge.post("/quote", &quote("earn", "O-1")).await.1["holdId"].clone();
     assert_eq!(bridge.post("/commit", &json!({ "holdId": hold, "orderId": "O-1" })).await.0, 202);
-    hub.mood(Mood::Lost);
+    hub.mood_of("/loyalty/commit", Mood::Lost);
     hub.listen().await;
-    bridge.post("/queue/flush", &json!({})).await;
-    until("the quote to be asked", async || !hub.seen("/loyalty/quote").is_empty()).await;
-    hub.mood(Mood::Well);
-    until("a hold to be had", async || {
+    until("the commit to be tried", async || {
         bridge.post("/queue/flush", &json!({})).await;
         !hub.seen("/loyalty/commit").is_empty()
     })
     .await;
     bridge.restart().await;
+    hub.mood_of("/loyalty/commit", Mood::Well);
     bridge.drained().await;
-    let holds: std::collections::HashSet<String> = hub.seen("/loyalty/commit").iter().map(|call| call.body.clone()).collect();
-    assert_eq!(holds.len(), 1, "each repeat is of the same hold: {holds:?}");
+    let commits: std::collections::HashSet<String> = hub.seen("/loyalty/commit").iter().map(|call| call.body.clone()).collect();
+    assert_eq!(commits.len(), 1, "each repeat is of the same hold: {commits:?}");
+    assert_eq!(hub.seen("/loyalty/quote").len(), 1);
     assert_eq!(hub.state.lock().committed["O-1"], 1);
 }
 
 #[tokio::test]
 async fn spending_without_the_line_keeps_to_its_limit_and_its_loss_is_shown() {
     let mut hub = Hub::start().await;
-    let bridge = Bridge::started(&hub, "[offline]\nredeem_max = 120").await;
+    let bridge = Bridge::started(&hub, "staff_key = 'stf'\n[offline]\nredeem_max = 120").await;
     let redeem = async |order: &str| bridge.post("/quote", &quote("redeem", order)).await.1;
     hub.state.lock().balance = 200;
     assert_eq!(redeem("O-0").await["offline"], Value::Null);

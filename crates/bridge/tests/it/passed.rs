@@ -134,13 +134,14 @@ async fn a_clock_that_is_off_is_noticed_and_calls_are_signed_by_the_hubs() {
 #[tokio::test]
 async fn a_till_that_hangs_up_does_not_cut_its_call_in_two() {
     let hub = Hub::start().await;
-    let bridge = Bridge::started(&hub, "").await;
-    hub.mood(Mood::Slow(Duration::from_millis(500)));
-    let asked = bridge.web.post(format!("{}/refund", bridge.url())).timeout(Duration::from_millis(150));
+    let bridge = Bridge::started(&hub, "commit_timeout_ms = 600").await;
+    hub.mood(Mood::Slow(Duration::from_secs(20)));
+    let asked = bridge.web.post(format!("{}/refund", bridge.url())).timeout(Duration::from_millis(200));
     let refund = json!({ "orderId": "O-1", "refundTotal": 250, "refundId": "r-1" });
     assert!(asked.body(refund.to_string()).send().await.is_err());
+    until("the call to be kept", async || bridge.get("/queue/status").await["waiting"] == 1).await;
     hub.mood(Mood::Well);
+    bridge.drained().await;
     assert_eq!(bridge.post("/refund", &refund).await.0, 201);
-    until("the call to end", async || bridge.get("/queue/status").await["waiting"] == 0).await;
     assert_eq!(hub.state.lock().refunded["O-1"], [250]);
 }
