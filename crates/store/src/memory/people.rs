@@ -179,6 +179,7 @@ impl Rows {
         }
         self.forget_reviews(merchant, phone);
         self.heard.retain(|(of, who, _), _| *of != merchant || who != phone);
+        self.bounces.remove(&(merchant, phone.to_owned()));
         if let Some((contact, at)) = self.contacts.remove(&(merchant, phone.to_owned())) {
             erased.contacts += 1;
             if contact.opted_out {
@@ -200,6 +201,8 @@ impl Rows {
         self.purge_reviews(merchant, before);
         self.exchanges.retain(|_, exchange| exchange.at >= before || !is_own(exchange.merchant));
         self.heard.retain(|(of, ..), at| *at >= before || !is_own(*of));
+        let late = |moments: &[i64]| moments.iter().any(|at| *at >= before.as_millisecond());
+        self.bounces.retain(|(of, _), moments| late(moments) || !is_own(*of));
         let waits = |state| state == CommandState::Waiting;
         self.commands.retain(|_, row| {
             row.entry.is_some() || row.command.due_at >= before || waits(row.state) || !is_own(row.command.merchant)

@@ -79,6 +79,8 @@ pub(super) struct Rows {
     pub(super) early: BTreeMap<(Id, String, Id), i64>,
     pub(super) spent: BTreeMap<(Purse, String), (i64, i64)>,
     pub(super) contacts: HashMap<(Id, String), (Contact, Timestamp)>,
+    /// When messages to an address came back, in milliseconds since 1970.
+    pub(super) bounces: HashMap<(Id, String), Vec<i64>>,
     /// When people last wrote, by merchant, address and connection.
     pub(super) heard: HashMap<(Id, String, Id), Timestamp>,
     pub(super) exchanges: BTreeMap<Id, Exchange>,

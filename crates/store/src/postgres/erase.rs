@@ -9,7 +9,7 @@ use uuid::Uuid;
 use uzel_model::{Event, Id, Job, Timestamp, id::Kind, phone::Named};
 
 use super::{
-    Core, commands, consent, doc, events, failed, get, heard, id,
+    Core, bounce, commands, consent, doc, events, failed, get, heard, id,
     journal::text,
     lanes::{self, Fault},
     review, uuid,
@@ -339,6 +339,7 @@ async fn forget_rest(
     consent::forget(work, merchant, phone.e164()).await?;
     review::forget(work, merchant, phone.e164()).await?;
     heard::forget(work, merchant, phone.e164()).await?;
+    bounce::forget(work, merchant, phone.e164()).await?;
     let own: Vec<String> = events::connections(work, Some(merchant), None)
         .await?
         .into_iter()

@@ -6,6 +6,7 @@
 
 mod answer;
 mod audit;
+mod bounce;
 mod chain;
 mod code;
 mod commands;
@@ -81,6 +82,7 @@ pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (9, "told", include_str!("migrations/9_told.sql")),
     (10, "chain", include_str!("migrations/10_chain.sql")),
     (11, "notice_told", include_str!("migrations/11_notice_told.sql")),
+    (12, "bounce", include_str!("migrations/12_bounce.sql")),
 ];
 
 /// Where the server is, and how this node works with it.

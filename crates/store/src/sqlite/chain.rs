@@ -3,7 +3,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Id, Job, Price, Refusal, Timestamp, connector::StatusNews, id::Kind, port::Delivery};
 
-use super::{consent, doc, id, journal, maybe_id, ms, outbox, tally::Tally};
+use super::{bounce, consent, doc, id, journal, maybe_id, ms, outbox, tally::Tally};
 use crate::{
     CommandState, Early, EntryState, Message, NewCommand, PhoneHash, Spent, Step,
     chain::{DELIVERED, EARLY_FOR_MS, OPT_OUT, Purse, becomes, delivery, delivery_number, month, shift},
@@ -132,8 +132,15 @@ pub(super) fn news(
         news.code
     ])?;
     let wants_none = news.refusal == Some(Refusal::OptOut);
-    if wants_none {
-        opt_out(db, command, now, phones)?;
+    if wants_none && let Some((merchant, to)) = receiver(db, command)? {
+        let at = Timestamp::from_millisecond(now).unwrap_or_default();
+        consent::put(db, &refused(merchant, &to, at), phones)?;
+    }
+    if news.bounced
+        && state == Delivery::Failed
+        && let Some((merchant, to)) = receiver(db, command)?
+    {
+        bounce::count(db, merchant, &to, &news.code, now, phones)?;
     }
     let next: Option<(i64, u8, i64, bool)> = db
         .prepare_cached(
@@ -176,14 +183,12 @@ pub(super) fn news(
     }
 }
 
-/// The provider says that the person of this message wants none.
-fn opt_out(db: &Connection, command: i64, now: i64, phones: Option<&PhoneHash>) -> Result<()> {
+/// Which merchant's guest a message went to, by the key of their address.
+fn receiver(db: &Connection, command: i64) -> Result<Option<(Id, String)>> {
     let (merchant, job): (Id, Job) = db
         .prepare_cached("SELECT merchant, job FROM command WHERE ordinal = ?1")?
         .query_row([command], |row| Ok((id(Kind::Merchant, 0, row)?, doc(1, row)?)))?;
-    let Some(to) = job.address() else { return Ok(()) };
-    let at = Timestamp::from_millisecond(now).unwrap_or_default();
-    consent::put(db, &refused(merchant, &to.key(), at), phones).map(drop)
+    Ok(job.address().map(|to| (merchant, to.key())))
 }
 
 /// What a message cost; what was told last counts.

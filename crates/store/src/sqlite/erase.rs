@@ -7,7 +7,7 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, id::Kind, phone::Named};
 
-use super::{Sqlite, commands, consent, doc, events, failed, heard, open, reference::FOUND, review, tally::Tally};
+use super::{Sqlite, bounce, commands, consent, doc, events, failed, heard, open, reference::FOUND, review, tally::Tally};
 use crate::{CommandState, Refusal};
 use crate::{
     ERASED, Erased, ErasurePlace, StoreError,
@@ -338,6 +338,7 @@ fn forget_rest(db: &Connection, merchant: Id, phone: &Named, hash: [u8; 32], era
     consent::forget(db, merchant, phone.e164())?;
     review::forget(db, merchant, phone.e164())?;
     heard::forget(db, merchant, phone.e164())?;
+    bounce::forget(db, merchant, phone.e164())?;
     let own: Vec<String> = events::connections(db, Some(merchant), None)?
         .into_iter()
         .map(|id| Id::from_bytes(Kind::Connection, id).to_string())

@@ -4,6 +4,7 @@
 
 mod answer;
 mod audit;
+mod bounce;
 mod chain;
 mod code;
 mod commands;
@@ -208,6 +209,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("told", include_str!("migrations/11_told.sql")),
     ("chain", include_str!("migrations/12_chain.sql")),
     ("notice_told", include_str!("migrations/13_notice_told.sql")),
+    ("bounce", include_str!("migrations/14_bounce.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {

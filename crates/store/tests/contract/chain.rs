@@ -8,7 +8,7 @@ use uzel_model::{
     port::{Cost, Delivery},
 };
 use uzel_store::{
-    Applied, Change, Command, CommandState, Early, EntryState, Mark, NewCommand, Next, Settlement, Slot, Step, StoreError,
+    Applied, Change, Command, CommandState, CostFigure, Early, EntryState, FiguresOf, Mark, NewCommand, Next, Settlement, Slot, Step, StoreError,
     TimelineCommand,
 };
 
@@ -324,6 +324,14 @@ async fn what_messages_cost_is_added_up_by_month_and_kept_when_they_are_forgotte
     }
     let shown = shown(&world, command.id).await;
     assert_eq!((shown.cost.as_deref(), shown.currency.as_deref()), (Some("3.2"), Some("RUB")));
+    let figures = async |from: jiff::Timestamp, to: jiff::Timestamp| {
+        let of = FiguresOf { connections: vec![world.link], kinds: Vec::new(), from, to };
+        world.store.figures(of).await.unwrap().costs
+    };
+    let day = SignedDuration::from_hours(24);
+    let sum_of_day = [CostFigure { currency: "RUB".to_owned(), micro: 3_200_000, count: 1 }];
+    assert_eq!(figures(now() - day, now() + day).await, sum_of_day);
+    assert_eq!(figures(now() + day, now() + day * 2).await, []);
     assert!(world.store.costs(world.merchant, "2026-12").await.unwrap().is_empty());
     assert!(world.store.costs(Id::new(Kind::Merchant), "2026-11").await.unwrap().is_empty());
     let mut gone = 1;

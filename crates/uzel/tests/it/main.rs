@@ -9,6 +9,7 @@ mod asking;
 mod backup;
 mod bench;
 mod binary;
+mod bounces;
 mod bounds;
 mod browser;
 mod calls;

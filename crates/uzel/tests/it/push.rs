@@ -282,6 +282,25 @@ async fn a_digest_is_asked_for_by_day_and_week_and_an_odd_day_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_digest_tells_what_messages_cost_in_its_days() {
+    let world = World::bare(uzel::hub::Parts::default(), |_| {}).await;
+    let mut setup = setup(&world.sandbox.url(), &json!({}));
+    setup["connection"][4]["settings"]["ask_cost"] = json!(true);
+    world.apply(&setup).await;
+    serve(&world, 1..4).await;
+    let digest = async |day: Date, language: &str| {
+        world.api(&format!("/api/v1/merchants/m/digest?day={day}&language={language}")).await
+    };
+    let day = today(&world);
+    let shown = digest(day, "ru").await;
+    assert_eq!(shown["figures"]["costs"], json!([{ "currency": "RUB", "cost": "9.6", "messages": 3 }]), "{shown}");
+    assert!(shown["text"].as_str().unwrap().contains("Сообщения стоили: 9,60\u{a0}RUB"), "{shown}");
+    assert!(digest(day, "uz").await["text"].as_str().unwrap().contains("Xabarlar narxi: 9,60"));
+    let before = digest(day.saturating_sub(1.days()), "en").await;
+    assert_eq!(before["figures"]["costs"], json!([]), "{before}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_link_of_a_notice_leads_to_the_digest_and_nobody_guesses_another() {
     let world = World::reachable().await;
     world.apply(&with_anna(&world.sandbox.url(), "webpush")).await;
