@@ -30,9 +30,10 @@ impl Rows {
             of_flow: row.command.flow.is_some(),
             count: 1,
         });
-        let sent = self.sent.iter().filter(|((connection, _), message)| {
-            of.connections.contains(connection) && (of.from..of.to).contains(&message.at)
-        });
+        let sent = self
+            .sent
+            .iter()
+            .filter(|((connection, _), message)| of.connections.contains(connection) && (of.from..of.to).contains(&message.at));
         let costs = sent.filter_map(|(_, message)| {
             let price = message.price.as_ref()?;
             Some(CostFigure { currency: price.currency.clone(), micro: price.micro, count: 1 })

@@ -9,7 +9,14 @@ use crate::{
     bounce::{given_up, one_more},
 };
 
-pub(super) fn count(db: &Connection, merchant: Id, address: &str, code: &str, now: i64, phones: Option<&PhoneHash>) -> Result<()> {
+pub(super) fn count(
+    db: &Connection,
+    merchant: Id,
+    address: &str,
+    code: &str,
+    now: i64,
+    phones: Option<&PhoneHash>,
+) -> Result<()> {
     let person = params![merchant.as_bytes(), address];
     let before: Option<Vec<i64>> = db
         .prepare_cached("SELECT moments FROM bounce WHERE merchant = ?1 AND address = ?2")?

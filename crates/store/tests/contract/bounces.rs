@@ -71,7 +71,11 @@ async fn an_address_from_which_messages_come_back_three_times_in_thirty_days_get
     assert!(world.is_given_up(MAIL).await && !world.is_given_up("ivan@example.com").await);
     let words = world.store.words(world.merchant, MAIL, 10).await.unwrap();
     assert_eq!((words.len(), words[0].how, words[0].by.as_str()), (1, ConsentHow::Provider, "hub"));
-    assert!(words[0].text.contains("3 times within 30 days, the last time as bounced/Transient/MailboxFull"), "{}", words[0].text);
+    assert!(
+        words[0].text.contains("3 times within 30 days, the last time as bounced/Transient/MailboxFull"),
+        "{}",
+        words[0].text
+    );
 }
 
 #[tokio::test]
