@@ -31,7 +31,7 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use chain::{Early, Message, Next, Spent, Step};
+pub use chain::{Early, Follow, Message, Next, STOPPED, Spent, Step};
 pub use code::{CodeLimit, CodeTry, NewCode};
 pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
@@ -315,6 +315,7 @@ pub struct Change {
     pub settlement: Option<Settlement>,
     /// What the settlement says of a message.
     pub step: Option<Step>,
+    pub follow: Option<Follow>,
     /// Where news stand of messages that are not known.
     pub early: Vec<Early>,
     pub verdict: Option<Verdict>,

@@ -20,6 +20,10 @@ impl Rows {
         }
     }
 
+    pub(super) fn is_followed(&self, command: Id) -> bool {
+        self.steps.values().any(|(after, _)| *after == command)
+    }
+
     fn move_slot(&mut self, from: Id, to: Id) {
         self.slots.values_mut().filter(|(_, command)| *command == from).for_each(|(_, command)| *command = to);
     }
@@ -74,8 +78,7 @@ impl Rows {
         (message.state, message.code) = (state, news.code.clone());
         let (command, has_failed) = (message.command, state == Delivery::Failed);
         let wants_none = news.refusal == Some(Refusal::OptOut);
-        let receiver =
-            self.commands.get(&command).and_then(|row| Some((row.command.merchant, row.command.job.address()?.key())));
+        let receiver = self.commands.get(&command).and_then(|row| Some((row.command.merchant, row.command.job.address()?.key())));
         if let Some((merchant, to)) = receiver {
             if wants_none {
                 self.put_word(refused(merchant, &to, now));

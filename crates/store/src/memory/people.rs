@@ -1,6 +1,6 @@
 //! What people and their programs ask for: events and commands by pages, the feed, erasure, retention.
 
-use uzel_model::{Bytes, Id, Timestamp, phone::Named};
+use uzel_model::{Bytes, Id, Named, Timestamp};
 
 use super::rows::{CommandRow, Rows};
 use crate::{
@@ -118,7 +118,7 @@ impl Rows {
                 || self
                     .events
                     .values()
-                    .any(|row| row.event.entry == id && row.event.phone.as_ref().is_some_and(|it| it.e164 == phone));
+                    .any(|row| row.event.entry == id && serde_json::to_string(&row.event).is_ok_and(|event| named.is_in(&event)));
             if follows || named.is_in(&String::from_utf8_lossy(&row.entry.request.body)) {
                 entries.insert(id);
             }

@@ -16,7 +16,7 @@ use super::{
     work::Gathered,
 };
 use crate::{
-    Change, CommandState, Early, EntryState, Message, PhoneHash, Settlement, Spent, Step, StoreError,
+    Change, CommandState, Early, EntryState, Follow, Message, PhoneHash, Settlement, Spent, Step, StoreError,
     chain::{DELIVERED, EARLY_FOR_MS, OPT_OUT, Purse, becomes, delivery, delivery_number, month, shift},
     consent::refused,
     numbers::{command_number, command_state, entry_tally, key},
@@ -62,6 +62,18 @@ pub(super) async fn follow(work: &Transaction<'_>, settled: &Settlement, step: &
         move_slot(work, uuid(settled.command), uuid(next.command)).await?;
     }
     Ok(())
+}
+
+/// Notes what follows a message that is unknown; whether it is so still, and nothing else follows.
+pub(super) async fn go_on(work: &Transaction<'_>, follow: &Follow) -> Result<bool, Fault> {
+    let put = work
+        .prepare_cached(
+            "INSERT INTO step (command, after, why)
+             SELECT $1, u.id, $3 FROM (SELECT id FROM command WHERE id = $2 AND state = 4 FOR UPDATE) AS u ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    let Follow { after, next } = follow;
+    Ok(work.execute(&put, &[&uuid(next.command), &uuid(*after), &text(&next.why)]).await? == 1)
 }
 
 /// The place that a chain holds goes over to its next step.

@@ -5,7 +5,7 @@ use uzel_model::{Id, Job, Price, Refusal, Timestamp, connector::StatusNews, id::
 
 use super::{bounce, consent, doc, id, journal, maybe_id, ms, outbox, tally::Tally};
 use crate::{
-    CommandState, Early, EntryState, Message, NewCommand, PhoneHash, Spent, Step,
+    CommandState, Early, EntryState, Follow, Message, NewCommand, PhoneHash, Spent, Step,
     chain::{DELIVERED, EARLY_FOR_MS, OPT_OUT, Purse, becomes, delivery, delivery_number, month, shift},
     consent::refused,
     numbers::{command_state, entry_tally},
@@ -23,6 +23,16 @@ pub(super) fn follow(db: &Connection, settled: Id, ends: CommandState, step: &St
         move_slot(db, settled.ordinal(), next.command.ordinal())?;
     }
     Ok(())
+}
+
+/// Notes what follows a message that is unknown; whether it is so still, and nothing else follows.
+pub(super) fn go_on(db: &Connection, follow: &Follow) -> Result<bool> {
+    let put = db
+        .prepare_cached(
+            "INSERT OR IGNORE INTO step (command, after, why) SELECT ?1, ordinal, ?3 FROM command WHERE ordinal = ?2 AND state = 4",
+        )?
+        .execute(params![follow.next.command.ordinal(), follow.after.ordinal(), follow.next.why])?;
+    Ok(put == 1)
 }
 
 /// The place that a chain holds goes over to its next step.

@@ -6,6 +6,8 @@ mod bounces;
 mod chain;
 #[path = "endpoints.rs"]
 mod endpoints;
+#[path = "erasures.rs"]
+mod erasures;
 #[path = "figures.rs"]
 mod figures;
 #[path = "notices.rs"]
