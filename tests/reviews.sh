@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# The pages behind short links in a browser (installed by ./test): each state in each language. No script runs and nothing is loaded, and the
-# page's own policy has nothing to refuse. PICTURES=folder keeps a picture of each, at the size of a phone and of a desk.
+# The pages behind short links in a browser (installed by ./test): each state in each language, and guests who click through them. No
+# script runs and nothing is loaded, and the page's own policy has nothing to refuse. PICTURES=folder keeps a picture of each, at the size of a phone and of a desk.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+guest=$PWD/tests/guest.py
 uzel=$(realpath "${UZEL:-target/release/uzel}")
 pictures=${PICTURES:-}
 [ -z "$pictures" ] || { mkdir -p "$pictures"; pictures=$(realpath "$pictures"); }
@@ -126,4 +127,15 @@ look unsubscribe "$out" '?'
 curl -sSf "$out" -d List-Unsubscribe=One-Click -o /dev/null
 look unsubscribed "$out" '?'
 look gone "$hub/r/aaaaaaaaaa" '?'
+
+# Two guests with a mouse: one is not content, writes to the owner and goes to a map; one is, and goes to another.
+read -r sad _ <<<"$(asked 3)"
+read -r glad _ <<<"$(asked 4)"
+python3 "$guest" "$sad?lang=uz" 2 'Ждали кофе сорок минут' dgis https://2gis.ru/moscow/firm/4504127908472131
+python3 "$guest" "$glad?lang=en" 5 '' yandex https://yandex.ru/maps/org/1124715036/reviews/
+"$uzel" reviews list --merchant cafe --unmasked --json >reviews.json
+[ "$(jq -c '[.[] | select(.comment == "Ждали кофе сорок минут") | .stars]' reviews.json)" = '[2]' ] || { cat reviews.json; exit 1; }
+"$uzel" reviews stats cafe --json >stats.json
+[ "$(jq -c '.total | [.stars, .comments, .clicks.dgis, .clicks.yandex]' stats.json)" = '[[0,2,0,0,2],2,1,1]' ] || { cat stats.json; exit 1; }
+echo "two guests clicked"
 if grep -E 'panicked|ERROR' hub.log; then exit 1; fi

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::time::Instant;
 use tracing::Instrument;
 use uzel_model::{
-    CallError, Client, Event, Id, Job, Outbound, Price, Refusal, Timestamp as At,
+    Address, CallError, Client, Event, Id, Job, Outbound, Price, Refusal, Timestamp as At,
     connector::ChatTurn,
     id::Kind,
     phone,
@@ -37,7 +37,7 @@ use crate::{
     loyalty::club_jobs,
     outward::Call,
     read,
-    recipient::{chat, tell},
+    recipient::{chat, device, tell},
     review, trace, window,
 };
 
@@ -221,6 +221,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
         Ok(Some(chain)) if chain.has_arrived() => (Outcome::held("delivered"), None),
         Ok(chain) => match before(engine, &link, &command) {
             Some(outcome) => (outcome, None),
+            None if let Some(outcome) = said_by_phone(engine, &link, &command).await => (outcome, None),
             None if is_forgotten(&link, &command, engine.clock.now()) => {
                 (failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change), chain)
             }
@@ -355,6 +356,29 @@ fn before(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
     (open_at > now).then(|| Outcome { counts: false, ..Outcome::again(open_at, "quiet hours".to_owned()) })
 }
 
+/// What the guest has said by their phone, where a message goes to another address of theirs: its event tells whose it is.
+async fn said_by_phone(engine: &Engine, link: &Link, command: &Command) -> Option<Outcome> {
+    let Job::Send { to, content, .. } = &command.job else { return None };
+    if matches!(to, Address::Phone(_)) || content.code.is_some() {
+        return None;
+    }
+    let event = command.event?;
+    let channel = link.connector.messages().map(|messages| messages.channel());
+    let refuses = async {
+        let phone = engine.store.event(event).await?.and_then(|event| event.phone);
+        let Some(phone) = phone else { return Ok(false) };
+        Ok::<_, StoreError>(engine.store.contact(command.merchant, &phone.e164).await?.refuses(channel))
+    };
+    match refuses.await {
+        Ok(false) => None,
+        Ok(true) => Some(Outcome::held("opt_out")),
+        Err(error) => {
+            let at = engine.clock.now() + SignedDuration::from_secs(5);
+            Some(Outcome { counts: false, ..Outcome::again(at, format!("what the guest said cannot be read: {error}")) })
+        }
+    }
+}
+
 /// Why a message is not sent again.
 const FORGOTTEN: &str = "it was tried before, and its provider knows its key no longer: sent again it might come twice";
 
@@ -420,7 +444,8 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
                 let (content, secret) = code::opened(call.engine, command, content)?;
                 call.hide(secret.clone());
                 let content = window::fit(call.engine, link, messages, command, to, &content).await;
-                let sent = messages.send(&client, Outbound { to, content: &content, key: &key }).await;
+                let to = device::open(call.engine, link, to).await?;
+                let sent = messages.send(&client, Outbound { to: &to, content: &content, key: &key }).await;
                 match secret {
                     Some(secret) => sent.map(Made::Sent).map_err(|error| code::without(error, &secret)),
                     None => sent.map(Made::Sent),

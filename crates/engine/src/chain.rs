@@ -12,7 +12,9 @@ use uzel_model::{
     Event,
     port::{Delivery, Messages},
 };
-use uzel_store::{Change, Command, CommandState, NewCommand, Next, Step, StoreError};
+use uzel_store::{
+    Change, Command, CommandFilter, CommandState, Contact, Follow, NewCommand, Next, STOPPED, Step, StoreError, TimelineCommand,
+};
 
 use crate::{
     Engine, Link, World,
@@ -33,6 +35,81 @@ pub(crate) struct Chain {
     number: usize,
     /// What became of the message before.
     earlier: Option<Delivery>,
+}
+
+/// Messages that are looked at of each connection, the newest.
+const STOPPED_MAX: usize = 500;
+/// Chains that stand for longer are left to people.
+const STOPPED_WITHIN: SignedDuration = SignedDuration::from_hours(48);
+
+/// Chains of which a message was being sent when its hub stopped go on, where the flow says so of what is unknown.
+pub(crate) async fn go_on(engine: &Engine) -> Result<(), StoreError> {
+    let world = engine.world();
+    let now = engine.clock.now();
+    let mut flows: Vec<&Arc<Flow>> = world.flows.values().collect();
+    // In one order, so that a simulated hub does the same again.
+    flows.sort_unstable_by_key(|flow| flow.id);
+    for flow in flows.into_iter().filter(|flow| flow.steps.len() > 1 && flow.doc.also_if_unknown) {
+        // Behind the last step comes nothing.
+        for step in &flow.steps[..flow.steps.len() - 1] {
+            let Some(link) = world.link_of(flow.merchant, &step.doc.via) else { continue };
+            let filter = CommandFilter {
+                merchant: None,
+                connection: Some(link.id),
+                state: Some(CommandState::Unknown),
+                event: None,
+                from: Some(now - STOPPED_WITHIN),
+                to: None,
+                before: None,
+                limit: STOPPED_MAX,
+            };
+            let unknown = engine.store.commands(filter).await?.into_iter().map(|(_, command)| command);
+            for command in unknown.filter(|known| known.flow == Some(flow.id) && known.reason.as_deref() == Some(STOPPED)) {
+                go_on_after(engine, link, flow, command).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn go_on_after(engine: &Engine, link: &Link, flow: &Flow, stopped: TimelineCommand) -> Result<(), StoreError> {
+    let Some(event) = (match stopped.event {
+        Some(event) => engine.store.event(event).await?,
+        None => None,
+    }) else {
+        return Ok(());
+    };
+    let Ok(job) = serde_json::from_value(stopped.job) else { return Ok(()) };
+    let now = engine.clock.now();
+    let before = Command {
+        id: stopped.id,
+        merchant: event.merchant,
+        connection: link.id,
+        flow: Some(flow.id),
+        event: Some(event.id),
+        job,
+        due_at: stopped.due_at,
+        latest_at: Some(flow.latest_at(&event, now)),
+        source: event.connection,
+        attempts: stopped.attempts,
+        contact: Contact::default(),
+        lease: 0,
+        trace: event.trace.clone(),
+    };
+    let Some(chain) = of(engine, link, &before).await? else { return Ok(()) };
+    let Some((Some(next), skipped)) = chain.next(engine, &before, now) else { return Ok(()) };
+    let first = format!("nobody knows whether `{}` sent it: the hub stopped", link.slug);
+    let why = std::iter::once(first).chain(skipped).collect::<Vec<_>>().join("; ");
+    let links = review::made_for(&engine.world(), event.outlet, [&next], now);
+    let follow = Follow { after: before.id, next: Next { command: next.command.id, why: link.without_secrets(&why) } };
+    let change = Change { follow: Some(follow), commands: vec![next], links, now: Some(now), ..Change::default() };
+    match engine.store.apply(change).await {
+        Ok(_) => engine.due.notify_one(),
+        // It has gone on, or is known meanwhile.
+        Err(StoreError::Conflict) => {}
+        Err(error) => return Err(error),
+    }
+    Ok(())
 }
 
 /// Of each step of a flow the connection by which it goes.

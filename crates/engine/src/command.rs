@@ -20,6 +20,7 @@ use crate::{
     Engine, Link, Role, World,
     flow::Ground,
     sender::{self, Wish},
+    setup::templates,
     tick,
 };
 
@@ -224,6 +225,10 @@ fn build(
     let country = merchant.and_then(|merchant| world.merchants.get(&merchant)).map_or("RU", |(_, merchant)| &merchant.country);
     let to = sender::receiver(&request.to, channel, country).map_err(|fault| faults.push(fault)).ok();
     let content = content(request, channel, &mut faults);
+    let listed = found.and_then(|link| link.connector.messages()).and_then(Messages::templates);
+    let unlisted =
+        listed.zip(request.template.as_ref()).and_then(|(listed, of)| templates::fault(listed, &of.name, &of.language));
+    faults.extend(unlisted.map(|(field, why)| Fault::new(format!("/template/{field}"), why)));
     let due_at = request.due_at.unwrap_or(now).max(now);
     let latest_at = request.latest_at.unwrap_or_else(|| due_at.saturating_add(LATEST).unwrap_or(Timestamp::MAX));
     if due_at > now.saturating_add(AHEAD_MAX).unwrap_or(Timestamp::MAX) {

@@ -6,10 +6,13 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Serialize;
-use uzel_model::{Address, Id, port::Device, signature};
+use uzel_model::{Address, Id, Secret, port::Device, signature};
 use uzel_store::StoreError;
 
-use crate::{Engine, Link, World, recipient::Bound};
+use crate::{
+    Engine, Link, World,
+    recipient::{Bound, Recipient, device},
+};
 
 /// A device, without what would let anybody write to it.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
@@ -44,7 +47,7 @@ impl Engine {
         let world = self.world();
         let Some(recipient) = world.recipients().find(|known| known.id == recipient) else { return Vec::new() };
         let own = recipient.doc.bound.iter();
-        own.filter_map(|bound| Some(view(bound, &device_of(&world, recipient.merchant, bound)?.1))).collect()
+        own.filter_map(|bound| Some(view(bound, &device_of(&world, recipient, bound)?.1))).collect()
     }
 
     /// Registers a device of a recipient. One that was another person's, or had other keys, is this one's as it is now.
@@ -65,12 +68,13 @@ impl Engine {
         let messages = link.and_then(|link| link.connector.messages());
         let messages = messages.ok_or_else(|| NoDevice::Invalid("via", format!("no connection `{via}` that can be used")))?;
         let device = messages.device(given).map_err(|why| NoDevice::Invalid("device", why))?;
+        let kept = device::kept(&device.address);
         // Other rows of the same device go first: what is bound twice would be told twice.
-        for (link, to) in same(&world, known.merchant, &device).into_iter().filter(|(_, to)| *to != device.address) {
+        for (link, to) in same(&world, known.merchant, &device).into_iter().filter(|(_, to)| *to != kept) {
             self.unbind(link.id, &to, by).await?;
         }
         for other in world.recipients_of(known.merchant).filter(|other| other.id != recipient) {
-            if let Some(bound) = other.doc.bound.iter().find(|bound| bound.to == device.address)
+            if let Some(bound) = other.doc.bound.iter().find(|bound| bound.to == kept)
                 && let Some(link) = world.link_of(known.merchant, &bound.via)
             {
                 self.unbind(link.id, &bound.to, by).await?;
@@ -86,7 +90,7 @@ impl Engine {
         let world = self.world();
         let Some(known) = world.recipients().find(|known| known.id == recipient) else { return Ok(false) };
         let found = known.doc.bound.iter().find_map(|bound| {
-            let (link, device) = device_of(&world, known.merchant, bound)?;
+            let (link, device) = device_of(&world, known, bound)?;
             (device_id(&device) == id).then(|| (link.id, bound.to.clone()))
         });
         let Some((link, to)) = found else { return Ok(false) };
@@ -102,16 +106,19 @@ fn view(bound: &Bound, device: &Device) -> DeviceView {
     DeviceView { id: device_id(device), via: bound.via.clone(), service: device.shown.clone(), at: bound.at }
 }
 
-fn device_of(world: &World, merchant: Id, bound: &Bound) -> Option<(Arc<Link>, Device)> {
-    let Address::Device(kept) = &bound.to else { return None };
-    let link = world.link_of(merchant, &bound.via)?;
-    let device = link.connector.messages()?.device(kept).ok()?;
+fn device_of(world: &World, recipient: &Recipient, bound: &Bound) -> Option<(Arc<Link>, Device)> {
+    let Address::Device(name) = &bound.to else { return None };
+    let link = world.link_of(recipient.merchant, &bound.via)?;
+    // What an earlier version of the hub left open is its own name, until it is sealed.
+    let address = recipient.devices.get(name).map_or(name.as_str(), Secret::expose);
+    let device = link.connector.messages()?.device(address).ok()?;
     Some((link.clone(), device))
 }
 
 /// Everywhere where this device is bound.
 fn same(world: &World, merchant: Id, device: &Device) -> Vec<(Arc<Link>, Address)> {
-    let bound = world.recipients_of(merchant).flat_map(|recipient| &recipient.doc.bound);
-    let found = bound.filter_map(|bound| Some((device_of(world, merchant, bound)?, bound.to.clone())));
+    let bound =
+        world.recipients_of(merchant).flat_map(|recipient| recipient.doc.bound.iter().map(move |bound| (recipient, bound)));
+    let found = bound.filter_map(|(recipient, bound)| Some((device_of(world, recipient, bound)?, bound.to.clone())));
     found.filter(|((_, known), _)| known.name == device.name).map(|((link, _), to)| (link, to)).collect()
 }

@@ -1,11 +1,12 @@
-//! Erasure of one person: everything of a merchant's that is kept of a phone, in portions, until nothing is left.
+//! Erasure of one person: everything of a merchant's that is kept of an address, in portions, until nothing is left.
 
 use std::{sync::Arc, time::Duration};
 
 use serde::Serialize;
 use tokio::time::Instant;
 use uzel_model::{
-    Id,
+    Address, Id,
+    message::read_email,
     phone::{self, PhoneError},
 };
 use uzel_store::{Erased, ErasurePlace, PhoneHash, StoreError};
@@ -31,6 +32,8 @@ pub struct Erasure {
 pub enum ErasureError {
     #[error("this is no phone: {0}")]
     Phone(#[from] PhoneError),
+    #[error("it {0}")]
+    Address(String),
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -45,13 +48,20 @@ pub(crate) fn phone_hash(vault: &Vault) -> PhoneHash {
 }
 
 impl Engine {
-    /// Erases what is kept of a merchant's person. What is at work meanwhile is waited for, as long as a call may take. Done to
+    /// Erases what is kept of a merchant's person by this phone, mailbox or chat (`chat/` and its number). What is at work meanwhile is waited for, as long as a call may take. Done to
     /// its end even when whoever asked for it goes away.
-    pub async fn erase(self: &Arc<Self>, merchant: Id, phone: &str) -> Result<Erasure, ErasureError> {
+    pub async fn erase(self: &Arc<Self>, merchant: Id, address: &str) -> Result<Erasure, ErasureError> {
         let country = self.world().merchants.get(&merchant).map_or("RU".to_owned(), |(_, merchant)| merchant.country.clone());
-        let phone = phone::read_text(phone, &country)?.e164;
+        let key = match address.trim().strip_prefix("chat/") {
+            Some(chat) => {
+                let chat = chat.parse().map_err(|_| ErasureError::Address("is no chat: its number is missing".to_owned()))?;
+                Address::Chat(chat).key()
+            }
+            None if address.contains('@') => read_email(address).map_err(ErasureError::Address)?,
+            None => phone::read_text(address, &country)?.e164,
+        };
         let engine = self.clone();
-        let work = self.to_the_end(async move { engine.erase_all(merchant, &phone).await });
+        let work = self.to_the_end(async move { engine.erase_all(merchant, &key).await });
         let erased = work.await.map_err(StoreError::Failed)??;
         tracing::info!(
             merchant.id = %merchant,
@@ -62,14 +72,14 @@ impl Engine {
         Ok(Erasure { not_reached: self.not_reached(&erased), erased })
     }
 
-    async fn erase_all(&self, merchant: Id, phone: &str) -> Result<Erased, StoreError> {
+    async fn erase_all(&self, merchant: Id, key: &str) -> Result<Erased, StoreError> {
         let patience = Instant::now() + self.options.call_timeout + self.options.lease_margin;
         let mut all = Erased::default();
         loop {
             let mut place = Some(ErasurePlace::default());
             all.busy = 0;
             while let Some(here) = place {
-                let erased = self.store.erase(merchant, phone, here, PORTION).await?;
+                let erased = self.store.erase(merchant, key, here, PORTION).await?;
                 all.add(&erased);
                 place = erased.next;
                 // What was held back lets others step forward, and what waited to be looked up is told.

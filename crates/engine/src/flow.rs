@@ -394,7 +394,7 @@ impl Flow {
         let happened = event.at.min(place.now);
         let wanted = happened.saturating_add(self.delay).unwrap_or(place.now).max(place.now);
         let due_at = self.open_at(wanted, place.zone);
-        let latest_at = happened.saturating_add(self.latest).unwrap_or(Timestamp::MAX);
+        let latest_at = self.latest_at(event, place.now);
         let held = if !step::is_mobile(&reached.to, event) {
             Some("not_mobile".to_owned())
         } else if due_at > latest_at {
@@ -406,6 +406,11 @@ impl Flow {
         let person = event.phone.as_ref().map_or_else(|| reached.to.key(), |phone| phone.e164.clone());
         let slot = self.slot(&person, due_at);
         NewCommand { held, slot, ..self.queued(event, reached, due_at, Some(latest_at)) }
+    }
+
+    /// After this moment nothing goes.
+    pub(crate) fn latest_at(&self, event: &Event, now: Timestamp) -> Timestamp {
+        event.at.min(now).saturating_add(self.latest).unwrap_or(Timestamp::MAX)
     }
 
     fn queued(&self, event: &Event, reached: Reached, due_at: Timestamp, latest_at: Option<Timestamp>) -> NewCommand {

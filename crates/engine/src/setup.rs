@@ -29,6 +29,7 @@ mod endpoints;
 mod programmes;
 mod recipients;
 mod shape;
+pub(crate) mod templates;
 
 pub use edit::{Made, Thing, Unchanged};
 
@@ -264,6 +265,7 @@ impl Engine {
             leniency,
             strangers: HashSet::new(),
             senders: HashMap::new(),
+            listed: HashMap::new(),
         };
         planner.plan(&parts);
         let Planner { mut plan, faults: found, sealer, .. } = planner;
@@ -363,6 +365,8 @@ struct Planner<'a> {
     strangers: HashSet<Id>,
     /// By which channel the connections of the file send messages, if they do, where their settings tell it.
     senders: HashMap<Id, Option<Channel>>,
+    /// The templates that those list which can be opened.
+    listed: HashMap<Id, Option<Vec<String>>>,
 }
 
 impl Planner<'_> {
@@ -427,6 +431,7 @@ impl Planner<'_> {
             for (field, slug) in part.rule.ways_out().into_iter().filter(|(field, slug)| field != "via" || !slug.is_empty()) {
                 self.via(&format!("{at}/{field}"), slug, part, merchant);
             }
+            self.templates(&at, part, merchant);
             self.places(&at, part, merchant);
             if part.rule.holds_links() && self.engine.options.public_url.is_none() {
                 let why =
@@ -519,10 +524,11 @@ impl Planner<'_> {
             return;
         };
         self.addresses(at, &part.settings);
-        let mut sends = None;
+        let (mut sends, mut listed) = (None, None);
         let keyed = match provider.open(Value::Object(part.settings.clone())) {
             Ok(connector) => {
                 sends = Some(connector.messages().map(Messages::channel));
+                listed = connector.messages().map(|messages| messages.templates().map(<[String]>::to_vec));
                 if part.poll && connector.polls().is_none() {
                     self.fault(
                         &format!("{at}/poll"),
@@ -557,6 +563,7 @@ impl Planner<'_> {
             self.moved(&before, &target);
         }
         self.senders.extend(sends.map(|sends| (id, sends)));
+        self.listed.extend(listed.map(|listed| (id, listed)));
         if self.strangers.contains(&merchant) || part.slug.is_empty() {
             self.strangers.insert(id);
         }

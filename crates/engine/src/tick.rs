@@ -16,7 +16,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, lost, loyalty, outward::Call, read, recipient::notices, rhythm, status, watch};
+use crate::{Engine, Link, ProviderLabel, chain, lost, loyalty, outward::Call, read, recipient::notices, rhythm, status, watch};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -27,6 +27,10 @@ const STATUSES_MAX: usize = 1_000;
 const ABOUT_EVERY: Duration = Duration::from_secs(15);
 /// Between two looks for what nodes that are gone were sending, where there may be several.
 const TAKE_BACK_EVERY: Duration = Duration::from_secs(2);
+/// Between two looks for devices that nobody uses any more.
+const SWEEP_EVERY: Duration = Duration::from_secs(3_600);
+/// Between two looks for chains that stand since a hub stopped.
+const GO_ON_EVERY: Duration = Duration::from_secs(60);
 /// A node that is gone keeps a turn no longer than this. One that takes longer may meet another: its cursor tells them apart.
 const TURN_HOLD_MAX: Duration = Duration::from_secs(120);
 /// Between two rounds of forgetting; within a round a portion goes with each beat.
@@ -121,6 +125,8 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut rhythms_kept = Instant::now();
     let mut asked_about = None;
     let mut taken_back = Instant::now();
+    let mut gone_on: Option<Instant> = None;
+    let mut devices_swept: Option<Instant> = None;
     let mut purge_at: Option<Instant> = None;
     let mut told = Instant::now();
     let mut swept_at: Option<Timestamp> = None;
@@ -145,17 +151,33 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             taken_back = Instant::now();
             match engine.take_back_late().await {
                 Ok((0, 0)) => {}
-                Ok((again, unknown)) => tracing::warn!(
-                    commands.again = again,
-                    commands.unknown = unknown,
-                    "took back what was being sent for longer than its lease"
-                ),
+                Ok((again, unknown)) => {
+                    // Their chains go on.
+                    gone_on = gone_on.filter(|_| unknown == 0);
+                    tracing::warn!(
+                        commands.again = again,
+                        commands.unknown = unknown,
+                        "took back what was being sent for longer than its lease"
+                    );
+                }
                 Err(error) => tracing::debug!("what nodes left behind cannot be taken back yet: {error}"),
             }
         }
         if told.elapsed() >= notices::EVERY {
             told = Instant::now();
             notices::tell_all(&engine).await;
+        }
+        if gone_on.is_none_or(|at| at.elapsed() >= GO_ON_EVERY) {
+            gone_on = Some(Instant::now());
+            if let Err(error) = chain::go_on(&engine).await {
+                tracing::warn!("chains that stand since a hub stopped cannot go on yet: {error}");
+            }
+        }
+        if devices_swept.is_none_or(|at| at.elapsed() >= SWEEP_EVERY) {
+            devices_swept = Some(Instant::now());
+            if let Err(error) = engine.sweep_devices().await {
+                tracing::warn!("devices that nobody uses cannot be forgotten yet: {error}");
+            }
         }
         if purge_at.is_none_or(|at| Instant::now() >= at) {
             purge_at = Some(Instant::now() + purge_all(&engine).await);

@@ -26,7 +26,10 @@ use crate::{
     keys::ApiKey,
     loyalty::{self, LoyaltyProgramme},
     masks::Masks,
-    recipient::Recipient,
+    recipient::{
+        Recipient,
+        device::{self, Devices},
+    },
     review::Maps,
     target::Target,
     watch,
@@ -271,7 +274,13 @@ impl World {
                         Err(why) => world.broken.push((row.id, why)),
                     }
                 }
-                Kind::Recipient => match Recipient::new(row.id, merchant, row.slug, row.doc) {
+                Kind::Recipient => match Recipient::new(
+                    row.id,
+                    merchant,
+                    row.slug,
+                    row.doc,
+                    devices(row.id, merchant, row.sealed.as_deref(), vault),
+                ) {
                     Ok(recipient) => world.recipients.push(Arc::new(recipient)),
                     Err(why) => world.broken.push((row.id, why)),
                 },
@@ -491,6 +500,13 @@ impl World {
 }
 
 /// Of a connection: what is sealed in other rows has no names that people give.
+/// Devices of a recipient. What does not open is as if it were not there: it has to be registered again.
+fn devices(recipient: Id, merchant: Id, sealed: Option<&[u8]>, vault: &Vault) -> Devices {
+    let hidden = sealed.map(|sealed| vault.unseal_settings(merchant, recipient, sealed)).transpose();
+    let hidden = hidden.inspect_err(|why| tracing::error!(recipient.id = %recipient, "devices cannot be opened: {why}"));
+    device::read(hidden.ok().flatten().unwrap_or_default())
+}
+
 fn secret_names(row: &uzel_store::SetupRow, vault: &Vault) -> Vec<String> {
     let (Kind::Connection, Some(merchant), Some(sealed)) = (row.id.kind(), row.merchant, &row.sealed) else { return Vec::new() };
     let hidden = vault.unseal_settings(merchant, row.id, sealed).unwrap_or_default();

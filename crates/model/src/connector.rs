@@ -388,6 +388,10 @@ pub struct StatusNews {
     /// Why it will not come, where that is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<Refusal>,
+    /// It came back, and might not another time (a mailbox that is full). An address of which that is told often counts as one that
+    /// does not work.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bounced: bool,
     /// What it cost, where that is told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cost: Option<Cost>,
@@ -410,6 +414,7 @@ impl StatusNews {
             code: code.to_string(),
             at: None,
             refusal: None,
+            bounced: false,
             cost: None,
             key: None,
             to: None,

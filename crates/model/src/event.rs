@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::{
     Id, Timestamp,
     message::read_email,
-    phone::{Named, Phone, PhoneError},
+    named::Named,
+    phone::{Phone, PhoneError},
 };
 
 /// Types of events, in the form CloudEvents wants.

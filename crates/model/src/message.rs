@@ -4,10 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{
-    CallError, Refusal,
-    phone::{self, Named},
-};
+use crate::{CallError, Named, Refusal, phone};
 
 /// How people are reached. Each channel has one kind of address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]

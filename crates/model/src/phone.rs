@@ -306,38 +306,11 @@ pub fn mask(e164: &str) -> String {
     }
 }
 
-/// A number by its digits, to see whether a text names it however it is written.
-#[derive(Debug, Clone)]
-pub struct Named {
-    e164: String,
-    /// Without the code of a country where people leave it out or write it otherwise.
-    digits: String,
-}
-
-impl Named {
-    pub fn new(e164: &str) -> Self {
-        let all: String = e164.chars().filter(char::is_ascii_digit).collect();
-        let national = PLANS.iter().find_map(|(_, code, length, ..)| all.strip_prefix(code).filter(|rest| rest.len() == *length));
-        Self { e164: e164.to_owned(), digits: national.unwrap_or(&all).to_owned() }
-    }
-
-    /// As it is stored.
-    pub fn e164(&self) -> &str {
-        &self.e164
-    }
-
-    pub fn digits(&self) -> &str {
-        &self.digits
-    }
-
-    /// What may stand between the digits of one number.
-    pub const BETWEEN: &'static str = " ()-.\u{a0}";
-
-    /// Whether a text names the number.
-    pub fn is_in(&self, text: &str) -> bool {
-        let close: String = text.chars().filter(|c| !Self::BETWEEN.contains(*c)).collect();
-        !self.digits.is_empty() && close.contains(&self.digits)
-    }
+/// The digits of a number without the code of its country, where people leave it out or write it otherwise.
+pub(crate) fn national_digits(e164: &str) -> String {
+    let all: String = e164.chars().filter(char::is_ascii_digit).collect();
+    let national = PLANS.iter().find_map(|(_, code, length, ..)| all.strip_prefix(code).filter(|rest| rest.len() == *length));
+    national.unwrap_or(&all).to_owned()
 }
 
 /// Loads the numbering plans, so that the first request need not wait for them.

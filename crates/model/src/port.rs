@@ -19,7 +19,7 @@ use crate::{
     Address, Bytes, CallError, Channel, Client, Content, Id, Outbound, Outgoing, Person, Reply, Secret, Timestamp,
     connector::{ChatTurn, StatusNews},
     id::Kind,
-    phone::Named,
+    named::Named,
 };
 
 /// What a command asks of its connection.
@@ -176,7 +176,12 @@ impl Job {
                 content.forget();
                 otherwise.clear();
             }
-            Self::Chat { .. } => {}
+            Self::Chat { of, turn } => {
+                if phone.is_in(&of.key()) {
+                    *of = Address::Phone(String::new());
+                    *turn = ChatTurn::Left;
+                }
+            }
             Self::LookUp { what } => {
                 if phone.is_in(&what.to_string()) {
                     *what = Value::Null;
@@ -273,6 +278,11 @@ pub trait Messages: Send + Sync {
     }
     /// For how many hours after a person has written anything may be said to them; later only what the provider has approved.
     fn reply_window_h(&self) -> Option<u32> {
+        None
+    }
+    /// The templates that the provider has approved, each as its name, a slash and its language. `None`: nobody has said which, and any
+    /// may be named.
+    fn templates(&self) -> Option<&[String]> {
         None
     }
     /// A device that a person registers, or what is wrong with it: the error names the field, and holds nothing of what stands in it.

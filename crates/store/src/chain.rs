@@ -29,6 +29,23 @@ pub struct Next {
     pub why: String,
 }
 
+/// What follows a message that became unknown since its hub stopped: one of the change's own commands. A conflict where what became of
+/// that message is known by now, or another command follows it.
+#[derive(Debug, Clone)]
+pub struct Follow {
+    pub after: Id,
+    pub next: Next,
+}
+
+/// Why a message is unknown that was being sent when its hub stopped, and what is added where it had been called off meanwhile.
+pub const STOPPED: &str = "its hub stopped while this was being sent: what the provider did is not known";
+pub(crate) const CALLED_OFF: &str = "; it had been called off";
+
+/// The reason of a message that was being sent when its hub stopped.
+pub(crate) fn stopped(called_off: bool) -> String {
+    if called_off { format!("{STOPPED}{CALLED_OFF}") } else { STOPPED.to_owned() }
+}
+
 /// A message that a provider took.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {

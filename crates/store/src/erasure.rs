@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde::Serialize;
-use uzel_model::{Event, Id, phone::Named};
+use uzel_model::{Event, Id, Named};
 
 use crate::{Entry, StoreError};
 
@@ -29,10 +29,15 @@ impl Entry {
     }
 }
 
-/// Whether an event of an entry that tells of a person is theirs: it is, unless it has another's phone.
-pub(crate) fn is_own(event: &Event, phone: &Named) -> bool {
-    let names = || serde_json::to_string(event).is_ok_and(|text| phone.is_in(&text));
-    event.phone.as_ref().is_none_or(|known| known.e164 == phone.e164()) || names()
+/// Whether an event of an entry that tells of a person is theirs: it is, unless it has another's phone, or another's mailbox where a
+/// mailbox is erased.
+pub(crate) fn is_own(event: &Event, person: &Named) -> bool {
+    let names = || serde_json::to_string(event).is_ok_and(|text| person.is_in(&text));
+    let anothers = match &event.phone {
+        Some(phone) => phone.e164 != person.key(),
+        None => person.digits().is_none() && event.email.as_ref().is_some_and(|email| email != person.key()),
+    };
+    !anothers || names()
 }
 
 /// How far an erasure has come. It begins at the default.

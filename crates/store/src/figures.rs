@@ -21,6 +21,7 @@ pub struct FiguresOf {
 pub struct Figures {
     pub events: Vec<EventFigure>,
     pub messages: Vec<MessageFigure>,
+    pub costs: Vec<CostFigure>,
 }
 
 /// Events of one kind that were made in one quarter of an hour.
@@ -44,6 +45,17 @@ pub struct MessageFigure {
     pub count: u64,
 }
 
+/// What messages of these connections cost that were sent in that time, as far as providers have told.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct CostFigure {
+    /// ISO 4217.
+    pub currency: String,
+    /// Millionths of the currency's unit.
+    pub micro: i64,
+    /// Messages whose cost is known.
+    pub count: u64,
+}
+
 pub(crate) const QUARTER_MS: i64 = 900_000;
 
 /// The beginning of the quarter with this number since 1970.
@@ -64,6 +76,14 @@ impl Figures {
         self.messages.dedup_by(|next, first| {
             let same = (next.state, &next.reason, next.of_flow) == (first.state, &first.reason, first.of_flow);
             first.count += if same { next.count } else { 0 };
+            same
+        });
+        self.costs.sort();
+        self.costs.dedup_by(|next, first| {
+            let same = next.currency == first.currency;
+            if same {
+                (first.micro, first.count) = (first.micro + next.micro, first.count + next.count);
+            }
             same
         });
         self

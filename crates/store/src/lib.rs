@@ -3,6 +3,7 @@
 //! [`Store`] is shaped by what the loops of the engine do, not by tables: append what came, hand out what is unread, commit
 //! one [`Change`] whole, lease what is due. SQL stands only below this crate's store folders; no business rule stands here.
 
+mod bounce;
 mod chain;
 mod code;
 mod consent;
@@ -30,13 +31,13 @@ mod watch;
 use std::{borrow::Cow, collections::VecDeque, sync::Arc};
 
 use async_trait::async_trait;
-pub use chain::{Early, Message, Next, Spent, Step};
+pub use chain::{Early, Follow, Message, Next, STOPPED, Spent, Step};
 pub use code::{CodeLimit, CodeTry, NewCode};
 pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
-pub use figures::{EventFigure, Figures, FiguresOf, MessageFigure};
+pub use figures::{CostFigure, EventFigure, Figures, FiguresOf, MessageFigure};
 pub use generate::{Generator, Past, Text};
 pub use heard::Heard;
 pub use loyalty::{
@@ -314,6 +315,7 @@ pub struct Change {
     pub settlement: Option<Settlement>,
     /// What the settlement says of a message.
     pub step: Option<Step>,
+    pub follow: Option<Follow>,
     /// Where news stand of messages that are not known.
     pub early: Vec<Early>,
     pub verdict: Option<Verdict>,

@@ -50,6 +50,11 @@ pub(crate) struct ExolveWhatsapp {
     #[schemars(with = "String")]
     #[garde(skip)]
     template_body: Mapping,
+    /// Templates that are approved, each as name and language (`thanks/ru`). Where they are listed, a flow or a message that names another
+    /// one is refused at once.
+    #[garde(inner(length(max = 500)))]
+    #[schemars(length(max = 500))]
+    templates: Option<Vec<String>>,
     /// Where the answer has the message's id: names with dots between them.
     #[serde(default = "id_path")]
     #[garde(length(chars, min = 1, max = 200))]
@@ -118,6 +123,10 @@ impl Messages for ExolveWhatsapp {
     /// WhatsApp's own rule, whoever sells it.
     fn reply_window_h(&self) -> Option<u32> {
         Some(24)
+    }
+
+    fn templates(&self) -> Option<&[String]> {
+        self.templates.as_deref()
     }
 
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {

@@ -25,7 +25,9 @@ pub(super) fn read(body: &Value) -> Result<Reading, Malformed> {
     let (code, refusal, is_final) = judged(event, data);
     let at = body["created_at"].as_str().and_then(wire::time);
     let key = data["tags"][COMMAND_TAG].as_str().map(str::to_owned);
-    reading.statuses.push(StatusNews { at, refusal, key, ..StatusNews::new(id, state, &code) });
+    // Three of these within thirty days, and the hub gives the mailbox up.
+    let bounced = event == "bounced" && data["bounce"]["type"] == "Transient";
+    reading.statuses.push(StatusNews { at, refusal, bounced, key, ..StatusNews::new(id, state, &code) });
     if is_final {
         match mailbox(data) {
             // An automatic answer of the mailbox or of its owner: from now on nothing goes there.

@@ -24,6 +24,10 @@ impl Messages for WhatsApp {
         Some(WINDOW_H)
     }
 
+    fn templates(&self) -> Option<&[String]> {
+        self.templates.as_deref()
+    }
+
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError> {
         let to: String = message.phone()?.chars().filter(char::is_ascii_digit).collect();
         let mut body = json!({

@@ -49,6 +49,11 @@ pub(crate) struct WhatsApp {
     #[garde(inner(length(chars, min = 1, max = 40)))]
     #[schemars(length(min = 1, max = 40))]
     waba_id: Option<String>,
+    /// Templates that are approved, each as name and language (`thanks/ru`). Where they are listed, a flow or a message that names another
+    /// one is refused at once.
+    #[garde(inner(length(max = 500)))]
+    #[schemars(length(max = 500))]
+    templates: Option<Vec<String>>,
     /// Version of the Graph API.
     #[serde(default = "api_version")]
     #[garde(length(chars, min = 2, max = 10))]

@@ -227,7 +227,7 @@ mod tests {
     use jiff::civil::date;
     use uzel_model::{Id, id::Kind};
 
-    use super::*;
+    use super::{super::figures::Spending, *};
 
     fn day() -> Digest {
         let visits = [0, 0, 0, 0, 0, 0, 0, 0, 3, 9, 14, 11, 17, 21, 16, 8, 7, 12, 19, 24, 15, 6, 1, 0];
@@ -253,7 +253,12 @@ mod tests {
             dead: 2,
             unknown: 1,
             held: [("opt_out".to_owned(), 7), ("asked_recently".to_owned(), 31)].into(),
+            costs: vec![spent("RUB", "1250.4", 90), spent("UZS", "0.0045", 1), spent("USD", "12", 5)],
         }
+    }
+
+    fn spent(currency: &str, cost: &str, messages: u64) -> Spending {
+        Spending { currency: currency.to_owned(), cost: cost.to_owned(), messages }
     }
 
     fn week() -> Digest {
@@ -281,7 +286,7 @@ mod tests {
         let bars = (0..24).map(|at| Bar { at, visits: 0, before: 0 }).collect();
         let (held, bonuses, stars) = Default::default();
         let none = Digest { visits: 0, visits_before: 0, sent: 0, waiting: 0, asked: 0, opened: 0, comments: 0, ..day() };
-        Digest { bars, dead: 0, unknown: 0, held, bonuses, stars, ..none }
+        Digest { bars, dead: 0, unknown: 0, held, bonuses, stars, costs: Vec::new(), ..none }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use jiff::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uzel_model::{Id, event::kind};
-use uzel_store::{CommandState, Figures, ReviewCount};
+use uzel_model::{Id, event::kind, price};
+use uzel_store::{CommandState, CostFigure, Figures, ReviewCount};
 
 /// Events that are somebody's visit.
 const VISITS: [&str; 3] = [kind::ORDER_COMPLETED, kind::VISIT_COMPLETED, kind::DEAL_WON];
@@ -112,6 +112,25 @@ pub struct Digest {
     pub unknown: u64,
     /// Messages that were held back, by reason.
     pub held: BTreeMap<String, u64>,
+    /// What messages cost that were sent in these days, by currency, as far as providers tell.
+    pub costs: Vec<Spending>,
+}
+
+/// What messages cost in one currency.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Spending {
+    /// ISO 4217.
+    pub currency: String,
+    /// Decimal text.
+    pub cost: String,
+    /// How many messages whose cost is known.
+    pub messages: u64,
+}
+
+impl Spending {
+    fn of(figure: &CostFigure) -> Self {
+        Self { currency: figure.currency.clone(), cost: price::text(figure.micro), messages: figure.count }
+    }
 }
 
 /// One bar of the chart.
@@ -155,6 +174,7 @@ impl Digest {
             dead: count(&|figure| figure.state == CommandState::Dead),
             unknown: count(&|figure| figure.state == CommandState::Unknown),
             held: BTreeMap::new(),
+            costs: now.costs.iter().map(Spending::of).collect(),
         };
         for figure in now.events.iter().filter(|figure| figure.kind.starts_with(BONUSES)) {
             *digest.bonuses.entry(figure.kind.clone()).or_default() += figure.count;

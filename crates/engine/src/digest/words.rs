@@ -3,7 +3,7 @@
 use jiff::civil::Date;
 use uzel_model::words::Language;
 
-use super::figures::{Digest, Span};
+use super::figures::{Digest, Span, Spending};
 
 const MONTHS: [[&str; 12]; 3] = [
     ["января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября", "декабря"],
@@ -152,6 +152,25 @@ pub(super) fn held(language: Language) -> &'static str {
     pick(language, ["Придержано", "To‘xtatildi", "Held back"])
 }
 
+fn costs(language: Language) -> &'static str {
+    pick(language, ["Сообщения стоили", "Xabarlar narxi", "Messages cost"])
+}
+
+/// `1 250,40 RUB`: to the hundredth, what is less as the provider tells it.
+fn money(spent: &Spending, language: Language) -> String {
+    let (whole, part) = spent.cost.split_once('.').unwrap_or((&spent.cost, ""));
+    let rounded = format!("{part:0<2}");
+    let part = match rounded.get(..2) {
+        Some("00") if whole == "0" => part,
+        Some("00") | None => "",
+        Some(hundredths) => hundredths,
+    };
+    let whole = whole.parse().map_or_else(|_| whole.to_owned(), number);
+    let comma = if language == Language::En { "." } else { "," };
+    let point = if part.is_empty() { "" } else { comma };
+    format!("{whole}{point}{part}\u{a0}{}", spent.currency)
+}
+
 pub(super) fn week_before(language: Language) -> &'static str {
     pick(language, ["неделей раньше", "bir hafta oldin", "a week before"])
 }
@@ -200,6 +219,10 @@ pub(crate) fn text(digest: &Digest, language: Language) -> String {
     let reasons: Vec<String> =
         digest.held.iter().map(|(word, count)| format!("{} — {}", reason(word, language), number(*count))).collect();
     row(held(language), digest.held.values().sum(), (!reasons.is_empty()).then(|| reasons.join(", ")));
+    if !digest.costs.is_empty() {
+        let sums: Vec<String> = digest.costs.iter().map(|spent| money(spent, language)).collect();
+        lines.push(format!("{}: {}", costs(language), sums.join(", ")));
+    }
     if lines.len() == before {
         lines.push(nothing(language).to_owned());
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::json;
+use serde_json::{Value, json};
 use uzel_model::{Address, Client, Id, id::Kind};
 use uzel_store::{Setup, SetupRow, StoreError};
 
@@ -140,7 +140,7 @@ impl Engine {
     }
 
     /// Changes what a recipient's row keeps beside its rule, alone. Whether anything was changed.
-    async fn alter_recipient(
+    pub(crate) async fn alter_recipient(
         self: &Arc<Self>,
         id: Id,
         by: &str,
@@ -173,9 +173,19 @@ impl Engine {
         if !change(&mut doc) {
             return Ok(false);
         }
+        // What does not open cannot be kept: it has to be registered again.
+        let before = row.sealed.as_ref().zip(row.merchant);
+        let before = before.and_then(|(sealed, merchant)| self.vault.unseal_settings(merchant, id, sealed).ok());
+        let mut devices = before.clone().unwrap_or_default();
+        doc.seal(&mut devices);
+        let sealed = match before {
+            Some(before) if before == devices => row.sealed.clone(),
+            _ if devices.is_empty() => None,
+            _ => self.seal_row(&setup, &row, Value::Object(devices)).await?,
+        };
         let audit = vec![self.audit_row(by, action, row.merchant, id, json!({ "slug": row.slug }))];
         let expects = vec![(id, row.version)];
-        let row = SetupRow { doc: json!(doc), ..row };
+        let row = SetupRow { doc: json!(doc), sealed, ..row };
         self.store.put_setup(Setup { rows: vec![row], audit, expects, ..Setup::default() }).await?;
         self.use_stored(&[]).await?;
         Ok(true)

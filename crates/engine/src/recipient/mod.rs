@@ -5,6 +5,7 @@
 
 mod bind;
 pub(crate) mod chat;
+pub(crate) mod device;
 pub(crate) mod notices;
 pub mod tell;
 mod words;
@@ -25,6 +26,7 @@ use uzel_model::{
 use uzel_store::SetupRow;
 
 pub use self::bind::{Invited, NotInvited};
+use self::device::Devices;
 use crate::{Link, World};
 
 /// Addresses of one person.
@@ -177,12 +179,14 @@ pub struct Recipient {
     pub merchant: Id,
     pub slug: String,
     pub doc: RecipientDoc,
+    /// The addresses of devices that are bound.
+    pub(crate) devices: Devices,
 }
 
 impl Recipient {
-    pub(crate) fn new(id: Id, merchant: Id, slug: String, doc: Value) -> Result<Self, String> {
+    pub(crate) fn new(id: Id, merchant: Id, slug: String, doc: Value, devices: Devices) -> Result<Self, String> {
         let doc = serde_json::from_value(doc).map_err(|error| error.to_string())?;
-        Ok(Self { id, merchant, slug, doc })
+        Ok(Self { id, merchant, slug, doc, devices })
     }
 
     pub fn name(&self) -> &str {

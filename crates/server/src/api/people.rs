@@ -13,9 +13,30 @@ use crate::Problem;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(example = json!({ "phone": "+79991234567" }))]
+#[schemars(example = json!({ "email": "maria@example.com" }))]
 pub(super) struct ErasureRequest {
-    /// Of the person.
-    phone: String,
+    /// The person's phone. Exactly one of `phone`, `email` and `chat` is given: what is kept of another address is another erasure.
+    phone: Option<String>,
+    /// The person's mailbox.
+    email: Option<String>,
+    /// The number of the person's chat.
+    chat: Option<i64>,
+}
+
+impl ErasureRequest {
+    /// The address, and the field that it stands in.
+    fn address(&self) -> Result<(&'static str, String), Problem> {
+        match (&self.phone, &self.email, self.chat) {
+            // A mailbox in the wrong field is no phone.
+            (Some(phone), None, None) => Ok(("/phone", phone.replace(['@', '/'], " "))),
+            (None, Some(email), None) if !email.contains('@') => {
+                Err(Problem::invalid(vec![Fault::new("/email", "is no e-mail address: write `name@example.com`")]))
+            }
+            (None, Some(email), None) => Ok(("/email", email.clone())),
+            (None, None, Some(chat)) => Ok(("/chat", format!("chat/{chat}"))),
+            _ => Err(Problem::invalid(vec![Fault::new("/phone", "give exactly one of `phone`, `email` and `chat`")])),
+        }
+    }
 }
 
 /// What was blanked or deleted.
@@ -45,8 +66,10 @@ pub(super) struct ErasureView {
 pub(super) async fn erase(ask: Ask<ById, (), ErasureRequest>) -> Answered<ErasureView> {
     let Ask { app, caller, path, body, .. } = ask;
     let merchant = caller.merchant(&app, &path.id)?;
-    let done = app.engine.erase(merchant, &body.phone).await.map_err(|error| match error {
-        ErasureError::Phone(error) => Problem::invalid(vec![Fault::new("/phone", error.to_string())]),
+    let (field, address) = body.address()?;
+    let done = app.engine.erase(merchant, &address).await.map_err(|error| match error {
+        ErasureError::Phone(error) => Problem::invalid(vec![Fault::new(field, error.to_string())]),
+        ErasureError::Address(error) => Problem::invalid(vec![Fault::new(field, error)]),
         ErasureError::Store(error) => Problem::from(error),
     })?;
     let erased = done.erased;

@@ -449,6 +449,7 @@ pub(crate) const TABLES: &[Table] = {
             "early",
             &[column("connection", Id), column("provider_id", Text), column("entry", Of(Thing::Entry)), column("at", Time)],
         ),
+        plain("bounce", &[column("merchant", Id), column("address", Text), column("at", Time), column("moments", Text)]),
         plain(
             "spent",
             &[

@@ -5,6 +5,7 @@ use uzel_model::{Id, Price, Refusal, Timestamp, connector::StatusNews, port::Del
 use super::rows::Rows;
 use crate::{
     CommandState, Early, EntryState, Message, Spent, Step,
+    bounce::{given_up, one_more},
     chain::{DELIVERED, EARLY_FOR_MS, OPT_OUT, Purse, becomes, month, shift},
     consent::refused,
 };
@@ -17,6 +18,10 @@ impl Rows {
         if ends == CommandState::Dead && !is_held {
             self.move_slot(settled, next.command);
         }
+    }
+
+    pub(super) fn is_followed(&self, command: Id) -> bool {
+        self.steps.values().any(|(after, _)| *after == command)
     }
 
     fn move_slot(&mut self, from: Id, to: Id) {
@@ -73,12 +78,14 @@ impl Rows {
         (message.state, message.code) = (state, news.code.clone());
         let (command, has_failed) = (message.command, state == Delivery::Failed);
         let wants_none = news.refusal == Some(Refusal::OptOut);
-        if wants_none
-            && let Some(row) = self.commands.get(&command)
-            && let Some(to) = row.command.job.address()
-        {
-            let word = refused(row.command.merchant, &to.key(), now);
-            self.put_word(word);
+        let receiver = self.commands.get(&command).and_then(|row| Some((row.command.merchant, row.command.job.address()?.key())));
+        if let Some((merchant, to)) = receiver {
+            if wants_none {
+                self.put_word(refused(merchant, &to, now));
+            }
+            if news.bounced && has_failed {
+                self.bounced(merchant, to, &news.code, now);
+            }
         }
         let next = self.steps.iter().find(|(_, (after, _))| *after == command).map(|(next, _)| *next);
         let Some(next) = next else {
@@ -116,6 +123,18 @@ impl Rows {
             row.reason = Some(reason.to_owned());
             self.free_slot(next);
             self.stands(next, CommandState::Held);
+        }
+    }
+
+    /// A message came back: often enough, and its address is given up.
+    fn bounced(&mut self, merchant: Id, to: String, code: &str, now: Timestamp) {
+        let word_at = self.contacts.get(&(merchant, to.clone())).map(|(_, at)| at.as_millisecond());
+        let before = self.bounces.remove(&(merchant, to.clone())).unwrap_or_default();
+        let (moments, enough) = one_more(&before, now.as_millisecond(), word_at);
+        if enough {
+            self.put_word(given_up(merchant, &to, code, now));
+        } else {
+            self.bounces.insert((merchant, to), moments);
         }
     }
 

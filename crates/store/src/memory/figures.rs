@@ -4,7 +4,7 @@ use uzel_model::{Id, Job, id::Kind};
 
 use super::rows::Rows;
 use crate::{
-    CommandState, EventFigure, Figures, FiguresOf, MessageFigure,
+    CommandState, CostFigure, EventFigure, Figures, FiguresOf, MessageFigure,
     figures::{QUARTER_MS, quarter},
 };
 
@@ -30,6 +30,14 @@ impl Rows {
             of_flow: row.command.flow.is_some(),
             count: 1,
         });
-        Figures { events: events.collect(), messages: messages.collect() }.sorted()
+        let sent = self
+            .sent
+            .iter()
+            .filter(|((connection, _), message)| of.connections.contains(connection) && (of.from..of.to).contains(&message.at));
+        let costs = sent.filter_map(|(_, message)| {
+            let price = message.price.as_ref()?;
+            Some(CostFigure { currency: price.currency.clone(), micro: price.micro, count: 1 })
+        });
+        Figures { events: events.collect(), messages: messages.collect(), costs: costs.collect() }.sorted()
     }
 }

@@ -1,6 +1,6 @@
 //! What people and their programs ask for: events and commands by pages, the feed, erasure, retention.
 
-use uzel_model::{Bytes, Id, Timestamp, phone::Named};
+use uzel_model::{Bytes, Id, Named, Timestamp};
 
 use super::rows::{CommandRow, Rows};
 use crate::{
@@ -118,7 +118,7 @@ impl Rows {
                 || self
                     .events
                     .values()
-                    .any(|row| row.event.entry == id && row.event.phone.as_ref().is_some_and(|it| it.e164 == phone));
+                    .any(|row| row.event.entry == id && serde_json::to_string(&row.event).is_ok_and(|event| named.is_in(&event)));
             if follows || named.is_in(&String::from_utf8_lossy(&row.entry.request.body)) {
                 entries.insert(id);
             }
@@ -180,6 +180,7 @@ impl Rows {
         self.forget_reviews(merchant, phone);
         erased.wallets = self.forget_wallets(merchant, &named);
         self.heard.retain(|(of, who, _), _| *of != merchant || who != phone);
+        self.bounces.remove(&(merchant, phone.to_owned()));
         if let Some((contact, at)) = self.contacts.remove(&(merchant, phone.to_owned())) {
             erased.contacts += 1;
             if contact.opted_out {
@@ -201,6 +202,8 @@ impl Rows {
         self.purge_reviews(merchant, before);
         self.exchanges.retain(|_, exchange| exchange.at >= before || !is_own(exchange.merchant));
         self.heard.retain(|(of, ..), at| *at >= before || !is_own(*of));
+        let late = |moments: &[i64]| moments.iter().any(|at| *at >= before.as_millisecond());
+        self.bounces.retain(|(of, _), moments| late(moments) || !is_own(*of));
         let waits = |state| state == CommandState::Waiting;
         self.commands.retain(|_, row| {
             row.entry.is_some() || row.command.due_at >= before || waits(row.state) || !is_own(row.command.merchant)

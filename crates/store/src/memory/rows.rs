@@ -8,7 +8,8 @@ use super::setup::AnswerRow;
 use crate::{
     Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased,
     NewCommand, NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow, SetupVersion,
-    ShortLink, Source, Step, StoreError, Verdict, chain::Purse,
+    ShortLink, Source, Step, StoreError, Verdict,
+    chain::{Purse, stopped},
 };
 
 /// An entry, its place in the order of coming, and what became of it.
@@ -79,6 +80,8 @@ pub(super) struct Rows {
     pub(super) early: BTreeMap<(Id, String, Id), i64>,
     pub(super) spent: BTreeMap<(Purse, String), (i64, i64)>,
     pub(super) contacts: HashMap<(Id, String), (Contact, Timestamp)>,
+    /// When messages to an address came back, in milliseconds since 1970.
+    pub(super) bounces: HashMap<(Id, String), Vec<i64>>,
     /// When people last wrote, by merchant, address and connection.
     pub(super) heard: HashMap<(Id, String, Id), Timestamp>,
     pub(super) exchanges: BTreeMap<Id, Exchange>,
@@ -154,6 +157,7 @@ impl Rows {
         let unknown = |command: Id| self.commands.get(&command).is_some_and(|row| row.state == CommandState::Unknown);
         if change.settlement.as_ref().is_some_and(lost)
             || change.mark.as_ref().is_some_and(|mark| !mark.again && !unread(mark.entry))
+            || change.follow.as_ref().is_some_and(|follow| !unknown(follow.after) || self.is_followed(follow.after))
             || change.verdict.as_ref().is_some_and(|verdict| !unknown(verdict.command) || taken(verdict))
             || change.cursor.as_ref().is_some_and(|cursor| self.cursors.get(&cursor.connection) != cursor.was.as_ref())
             || change.left_review.as_ref().is_some_and(|left| !self.may_leave(left))
@@ -172,6 +176,9 @@ impl Rows {
         }
         if let Some(verdict) = change.verdict {
             self.judge(verdict);
+        }
+        if let Some(follow) = change.follow {
+            self.steps.insert(follow.next.command, (follow.after, follow.next.why));
         }
         if let Some(once) = change.once {
             self.onces.insert(once.key, once);
@@ -514,7 +521,7 @@ impl Rows {
                 row.next_at = now;
                 again += 1;
             } else {
-                row.reason = Some("whoever sent this is gone: what the provider did is not known".to_owned());
+                row.reason = Some(stopped(called_off.is_some()));
                 self.stands(id, CommandState::Unknown);
                 match told {
                     Some(provider_id) => self.end_lost(id, &provider_id, now),

@@ -7,7 +7,7 @@ use uuid::Uuid;
 use uzel_model::{Id, Job, Price, Refusal, Timestamp, connector::StatusNews, id::Kind, port::Delivery};
 
 use super::{
-    consent, doc, failed, get, id,
+    bounce, consent, doc, failed, get, id,
     journal::{self, text},
     lanes::Fault,
     maybe_id,
@@ -16,7 +16,7 @@ use super::{
     work::Gathered,
 };
 use crate::{
-    Change, CommandState, Early, EntryState, Message, PhoneHash, Settlement, Spent, Step, StoreError,
+    Change, CommandState, Early, EntryState, Follow, Message, PhoneHash, Settlement, Spent, Step, StoreError,
     chain::{DELIVERED, EARLY_FOR_MS, OPT_OUT, Purse, becomes, delivery, delivery_number, month, shift},
     consent::refused,
     numbers::{command_number, command_state, entry_tally, key},
@@ -62,6 +62,18 @@ pub(super) async fn follow(work: &Transaction<'_>, settled: &Settlement, step: &
         move_slot(work, uuid(settled.command), uuid(next.command)).await?;
     }
     Ok(())
+}
+
+/// Notes what follows a message that is unknown; whether it is so still, and nothing else follows.
+pub(super) async fn go_on(work: &Transaction<'_>, follow: &Follow) -> Result<bool, Fault> {
+    let put = work
+        .prepare_cached(
+            "INSERT INTO step (command, after, why)
+             SELECT $1, u.id, $3 FROM (SELECT id FROM command WHERE id = $2 AND state = 4 FOR UPDATE) AS u ON CONFLICT DO NOTHING",
+        )
+        .await?;
+    let Follow { after, next } = follow;
+    Ok(work.execute(&put, &[&uuid(next.command), &uuid(*after), &text(&next.why)]).await? == 1)
 }
 
 /// The place that a chain holds goes over to its next step.
@@ -163,8 +175,14 @@ pub(super) async fn news(
     let number = i16::from(delivery_number(state));
     work.execute(&put, &[&uuid(connection), &provider_id, &number, &text(&news.code)]).await?;
     let wants_none = news.refusal == Some(Refusal::OptOut);
-    if wants_none {
-        opt_out(work, command, now, phones).await?;
+    if wants_none && let Some((merchant, to)) = receiver(work, command).await? {
+        consent::put(work, &refused(merchant, &to, now), phones).await?;
+    }
+    if news.bounced
+        && state == Delivery::Failed
+        && let Some((merchant, to)) = receiver(work, command).await?
+    {
+        bounce::count(work, merchant, &to, &news.code, now, phones).await?;
     }
     let has_failed = state == Delivery::Failed;
     let find = work.prepare_cached("SELECT command FROM step WHERE after = $1").await?;
@@ -222,15 +240,13 @@ pub(super) async fn news(
         .await
 }
 
-/// The provider says that the person of this message wants none.
-async fn opt_out(work: &Transaction<'_>, command: Uuid, now: Timestamp, phones: Option<&PhoneHash>) -> Result<(), Fault> {
+/// Which merchant's guest a message went to, by the key of their address.
+async fn receiver(work: &Transaction<'_>, command: Uuid) -> Result<Option<(Id, String)>, Fault> {
     let find = work.prepare_cached("SELECT merchant, job FROM command WHERE id = $1").await?;
     let row = work.query_one(&find, &[&command]).await?;
     let job: Job = doc(&row, 1)?;
-    let Some(to) = job.address() else { return Ok(()) };
     let merchant = id(Kind::Merchant, &row, 0)?;
-    consent::put(work, &refused(merchant, &to.key(), now), phones).await?;
-    Ok(())
+    Ok(job.address().map(|to| (merchant, to.key())))
 }
 
 /// What a message cost; what was told last counts.

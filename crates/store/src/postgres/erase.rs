@@ -6,10 +6,10 @@
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
 use uuid::Uuid;
-use uzel_model::{Event, Id, Job, Timestamp, id::Kind, phone::Named};
+use uzel_model::{Event, Id, Job, Named, Timestamp, id::Kind};
 
 use super::{
-    Core, commands, consent, doc, events, failed, get, heard, id,
+    Core, bounce, commands, consent, doc, events, failed, get, heard, id,
     journal::text,
     lanes::{self, Fault},
     ledger, review, uuid,
@@ -89,7 +89,7 @@ async fn by_reference(
         .await
         .map_err(failed)?;
     let after = place.row.map_or(Uuid::nil(), Uuid::from_bytes);
-    let rows = work.query(&statement, &[&key(phone.e164()), &after, &uuid(merchant), &(limit as i64)]).await.map_err(failed)?;
+    let rows = work.query(&statement, &[&key(phone.key()), &after, &uuid(merchant), &(limit as i64)]).await.map_err(failed)?;
     let entries = rows.iter().map(|row| get(row, 0)).collect::<Result<Vec<Uuid>, _>>()?;
     let next = match entries.last().filter(|_| entries.len() == limit) {
         Some(last) => ErasurePlace { row: Some(*last.as_bytes()), ..place },
@@ -98,9 +98,13 @@ async fn by_reference(
     Ok(Portion { entries, next: Some(next), ..Portion::default() })
 }
 
-/// As SQL: whether a text names the number whose digits are `$3`, whatever stands between them (`$4`).
-fn names(text: &str) -> String {
-    format!("position($3 IN translate({text}, $4, '')) > 0")
+/// As SQL: whether a text names the person: by the digits `$3` with whatever stands between them (`$4`), or by the pattern `$3`.
+fn names(person: &Named, text: &str) -> String {
+    if person.digits().is_some() {
+        format!("position($3 IN translate({text}, $4, '')) > 0")
+    } else {
+        format!("(replace(replace(lower({text}), '%40', '@'), '%2b', '+') ~ $3 AND $4::text IS NOT NULL)")
+    }
 }
 
 /// Looks through the next rows of one of the merchant's connections. The server looks: bodies need not come here for it.
@@ -121,6 +125,9 @@ async fn look_through(
     };
     let row = place.row.filter(|_| connection == after).map_or(Uuid::nil(), Uuid::from_bytes);
     let next = format!("SELECT t.* FROM {table} t WHERE t.connection = $1 AND t.id > $2 ORDER BY t.id LIMIT $5");
+    let names = |text: &str| names(phone, text);
+    let pattern = phone.pattern();
+    let wanted = phone.digits().or(pattern.as_deref()).unwrap_or_default();
     let (named, busy) = match table {
         "inbox" => (
             format!(
@@ -144,8 +151,7 @@ async fn look_through(
     };
     let statement =
         work.prepare_cached(&format!("SELECT t.id, ({named}), {busy} FROM ({next}) AS t ORDER BY t.id")).await.map_err(failed)?;
-    let rows =
-        work.query(&statement, &[&connection, &row, &phone.digits(), &Named::BETWEEN, &(limit as i64)]).await.map_err(failed)?;
+    let rows = work.query(&statement, &[&connection, &row, &wanted, &Named::BETWEEN, &(limit as i64)]).await.map_err(failed)?;
     let found = match table {
         "inbox" => &mut portion.entries,
         "command" => &mut portion.commands,
@@ -254,7 +260,7 @@ async fn blank_entry(
     let note = work.prepare_cached("UPDATE outcome SET notes = $2 WHERE entry = $1").await?;
     work.execute(&note, &[&entry, &NOTE]).await?;
     let reference = work.prepare_cached("DELETE FROM reference WHERE key = $1 AND entry = $2").await?;
-    work.execute(&reference, &[&key(phone.e164()), &entry]).await?;
+    work.execute(&reference, &[&key(phone.key()), &entry]).await?;
     let statement = work
         .prepare_cached(
             "UPDATE inbox SET method = $2, path = '', query = '[]', headers = '[]', body = '', answer = '', peer = NULL
@@ -324,7 +330,7 @@ async fn forget_rest(
     erased: &mut Erased,
 ) -> Result<(), Fault> {
     let contact = work.prepare_cached("DELETE FROM contact WHERE merchant = $1 AND phone = $2 RETURNING opted_out, at").await?;
-    if let Some(row) = work.query_opt(&contact, &[&uuid(merchant), &phone.e164()]).await? {
+    if let Some(row) = work.query_opt(&contact, &[&uuid(merchant), &phone.key()]).await? {
         erased.contacts += 1;
         if get(&row, 0)? {
             let keep = work
@@ -336,9 +342,10 @@ async fn forget_rest(
             work.execute(&keep, &[&uuid(merchant), &hash.as_slice(), &get::<Timestamp>(&row, 1)?]).await?;
         }
     }
-    consent::forget(work, merchant, phone.e164()).await?;
-    review::forget(work, merchant, phone.e164()).await?;
-    heard::forget(work, merchant, phone.e164()).await?;
+    consent::forget(work, merchant, phone.key()).await?;
+    review::forget(work, merchant, phone.key()).await?;
+    heard::forget(work, merchant, phone.key()).await?;
+    bounce::forget(work, merchant, phone.key()).await?;
     erased.wallets = ledger::forget(work, merchant, phone).await?;
     let own: Vec<String> = events::connections(work, Some(merchant), None)
         .await?

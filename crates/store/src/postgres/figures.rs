@@ -6,7 +6,7 @@ use uzel_model::{Id, id::Kind};
 
 use super::{failed, get, uuid};
 use crate::{
-    EventFigure, Figures, FiguresOf, MessageFigure, StoreError,
+    CostFigure, EventFigure, Figures, FiguresOf, MessageFigure, StoreError,
     figures::{QUARTER_MS, quarter},
     numbers::command_state,
 };
@@ -30,6 +30,13 @@ pub(super) async fn count(client: &mut Object, of: &FiguresOf) -> Result<Figures
         )
         .await
         .map_err(failed)?;
+    let costs = work
+        .prepare_cached(
+            "SELECT currency, sum(cost_micro)::bigint, count(*) FROM sent
+             WHERE connection = ANY($1) AND at >= $2 AND at < $3 AND cost_micro IS NOT NULL GROUP BY 1",
+        )
+        .await
+        .map_err(failed)?;
     let mut figures = Figures::default();
     for row in work.query(&events, &[&QUARTER_MS, &connections, &of.kinds, &floor, &ceiling]).await.map_err(failed)? {
         let count: i64 = get(&row, 2)?;
@@ -44,6 +51,10 @@ pub(super) async fn count(client: &mut Object, of: &FiguresOf) -> Result<Figures
             of_flow: get(&row, 2)?,
             count: count.unsigned_abs(),
         });
+    }
+    for row in work.query(&costs, &[&connections, &of.from, &of.to]).await.map_err(failed)? {
+        let count: i64 = get(&row, 2)?;
+        figures.costs.push(CostFigure { currency: get(&row, 0)?, micro: get(&row, 1)?, count: count.unsigned_abs() });
     }
     work.commit().await.map_err(failed)?;
     Ok(figures.sorted())

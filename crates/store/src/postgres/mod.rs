@@ -6,6 +6,7 @@
 
 mod answer;
 mod audit;
+mod bounce;
 mod chain;
 mod code;
 mod commands;
@@ -88,6 +89,7 @@ pub(crate) const STEPS: &[(u32, &str, &str)] = &[
     (10, "chain", include_str!("migrations/10_chain.sql")),
     (11, "notice_told", include_str!("migrations/11_notice_told.sql")),
     (12, "loyalty", include_str!("migrations/12_loyalty.sql")),
+    (13, "bounce", include_str!("migrations/13_bounce.sql")),
 ];
 
 /// Where the server is, and how this node works with it.

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     Command, CommandState, Contact, Leased, NewCommand, Slot, StoreError,
+    chain::stopped,
     numbers::{command_number, command_state, command_tally, key, subject},
 };
 
@@ -576,7 +577,6 @@ pub(super) async fn recover(core: &Core, now: Timestamp) -> Result<(u64, u64), S
 }
 
 async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> {
-    const WHY: &str = "the node stopped while this was being sent: what the provider did is not known";
     let mut client = core.writer().await?;
     let late = client
         .prepare_cached(
@@ -619,7 +619,7 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
                 continue;
             }
             (true, called_off) => (CommandState::Held, called_off),
-            (false, _) => (CommandState::Unknown, Some(WHY.to_owned())),
+            (false, called_off) => (CommandState::Unknown, Some(stopped(called_off.is_some()))),
         };
         match told.filter(|_| state == CommandState::Unknown) {
             Some(provider_id) => found.push((get::<Uuid>(row, 5)?, command, provider_id)),

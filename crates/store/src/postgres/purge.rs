@@ -8,7 +8,7 @@ use uuid::Uuid;
 use uzel_model::{Id, Timestamp};
 
 use super::{
-    events, failed, get, heard, ledger,
+    bounce, events, failed, get, heard, ledger,
     partitions::{TABLES, least_id, name, start_of, week_of},
     review,
 };
@@ -270,6 +270,7 @@ async fn delete(work: &Transaction<'_>, merchant: Option<Id>, before: Timestamp,
         let notices = "DELETE FROM notice WHERE day < $1 AND ($2::uuid IS NULL OR merchant = $2)";
         work.execute(notices, &[&day, &merchant.map(super::uuid)]).await.map_err(failed)?;
         heard::purge(work, merchant, before).await?;
+        bounce::purge(work, merchant, before).await?;
         if merchant.is_none() {
             work.execute("DELETE FROM slot WHERE until < $1", &[&before]).await.map_err(failed)?;
             // Nobody can publish them any more; none of ours: what waits to be published is kept.

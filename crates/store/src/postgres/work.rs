@@ -43,6 +43,7 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
         || change.once.is_some()
         || change.told.is_some()
         || change.verdict.is_some()
+        || change.follow.is_some()
         || change.left_review.is_some()
         || change.review_reply.is_some()
         || ready.entries.iter().any(|row| row.entry.source != Source::Question)
@@ -141,6 +142,12 @@ async fn carry_out(
     let mut gathered = Gathered::default();
     if let &[Ready { change: Change { verdict: Some(verdict), .. }, .. }] = run
         && !judge(&work, verdict, &mut gathered).await?
+    {
+        work.rollback().await?;
+        return Ok(vec![Err(StoreError::Conflict)]);
+    }
+    if let &[Ready { change: Change { follow: Some(follow), .. }, .. }] = run
+        && !chain::go_on(&work, follow).await?
     {
         work.rollback().await?;
         return Ok(vec![Err(StoreError::Conflict)]);

@@ -3,9 +3,9 @@
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Id, Job, Price, Refusal, Timestamp, connector::StatusNews, id::Kind, port::Delivery};
 
-use super::{consent, doc, id, journal, maybe_id, ms, outbox, tally::Tally};
+use super::{bounce, consent, doc, id, journal, maybe_id, ms, outbox, tally::Tally};
 use crate::{
-    CommandState, Early, EntryState, Message, NewCommand, PhoneHash, Spent, Step,
+    CommandState, Early, EntryState, Follow, Message, NewCommand, PhoneHash, Spent, Step,
     chain::{DELIVERED, EARLY_FOR_MS, OPT_OUT, Purse, becomes, delivery, delivery_number, month, shift},
     consent::refused,
     numbers::{command_state, entry_tally},
@@ -23,6 +23,16 @@ pub(super) fn follow(db: &Connection, settled: Id, ends: CommandState, step: &St
         move_slot(db, settled.ordinal(), next.command.ordinal())?;
     }
     Ok(())
+}
+
+/// Notes what follows a message that is unknown; whether it is so still, and nothing else follows.
+pub(super) fn go_on(db: &Connection, follow: &Follow) -> Result<bool> {
+    let put = db
+        .prepare_cached(
+            "INSERT OR IGNORE INTO step (command, after, why) SELECT ?1, ordinal, ?3 FROM command WHERE ordinal = ?2 AND state = 4",
+        )?
+        .execute(params![follow.next.command.ordinal(), follow.after.ordinal(), follow.next.why])?;
+    Ok(put == 1)
 }
 
 /// The place that a chain holds goes over to its next step.
@@ -132,8 +142,15 @@ pub(super) fn news(
         news.code
     ])?;
     let wants_none = news.refusal == Some(Refusal::OptOut);
-    if wants_none {
-        opt_out(db, command, now, phones)?;
+    if wants_none && let Some((merchant, to)) = receiver(db, command)? {
+        let at = Timestamp::from_millisecond(now).unwrap_or_default();
+        consent::put(db, &refused(merchant, &to, at), phones)?;
+    }
+    if news.bounced
+        && state == Delivery::Failed
+        && let Some((merchant, to)) = receiver(db, command)?
+    {
+        bounce::count(db, merchant, &to, &news.code, now, phones)?;
     }
     let next: Option<(i64, u8, i64, bool)> = db
         .prepare_cached(
@@ -176,14 +193,12 @@ pub(super) fn news(
     }
 }
 
-/// The provider says that the person of this message wants none.
-fn opt_out(db: &Connection, command: i64, now: i64, phones: Option<&PhoneHash>) -> Result<()> {
+/// Which merchant's guest a message went to, by the key of their address.
+fn receiver(db: &Connection, command: i64) -> Result<Option<(Id, String)>> {
     let (merchant, job): (Id, Job) = db
         .prepare_cached("SELECT merchant, job FROM command WHERE ordinal = ?1")?
         .query_row([command], |row| Ok((id(Kind::Merchant, 0, row)?, doc(1, row)?)))?;
-    let Some(to) = job.address() else { return Ok(()) };
-    let at = Timestamp::from_millisecond(now).unwrap_or_default();
-    consent::put(db, &refused(merchant, &to.key(), at), phones).map(drop)
+    Ok(job.address().map(|to| (merchant, to.key())))
 }
 
 /// What a message cost; what was told last counts.

@@ -5,9 +5,9 @@
 //! entry nobody has read) is left and counted.
 
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
-use uzel_model::{Event, Id, Job, id::Kind, phone::Named};
+use uzel_model::{Event, Id, Job, Named, id::Kind};
 
-use super::{Sqlite, commands, consent, doc, events, failed, heard, ledger, open, reference::FOUND, review, tally::Tally};
+use super::{Sqlite, bounce, commands, consent, doc, events, failed, heard, ledger, open, reference::FOUND, review, tally::Tally};
 use crate::{CommandState, Refusal};
 use crate::{
     ERASED, Erased, ErasurePlace, StoreError,
@@ -102,7 +102,7 @@ fn by_reference(db: &Connection, merchant: Id, phone: &Named, place: ErasurePlac
             "SELECT j.ordinal FROM inbox j WHERE j.ordinal IN ({}) AND j.ordinal > ?2 AND j.merchant = ?3 ORDER BY j.ordinal LIMIT ?4",
             FOUND.replace('?', "?1")
         ))?
-        .query_map(params![key(phone.e164()), number(place.row), merchant.as_bytes(), limit as i64], |row| row.get(0))?
+        .query_map(params![key(phone.key()), number(place.row), merchant.as_bytes(), limit as i64], |row| row.get(0))?
         .collect::<Result<_>>()?;
     let next = match entries.last().filter(|_| entries.len() == limit) {
         Some(last) => ErasurePlace { row: row(*last), ..place },
@@ -247,7 +247,7 @@ fn blank_entry(db: &Connection, entry: i64, phone: &Named, erased: &mut Erased, 
         "DELETE FROM reference WHERE key = ?1 AND entry = ?2 AND part IN (SELECT DISTINCT part FROM reference)",
         "DELETE FROM reference_new WHERE key = ?1 AND entry = ?2",
     ] {
-        db.prepare_cached(sql)?.execute([key(phone.e164()), entry])?;
+        db.prepare_cached(sql)?.execute([key(phone.key()), entry])?;
     }
     erased.entries += db
         .prepare_cached(
@@ -327,7 +327,7 @@ fn blank_exchanges(db: &Connection, column: &str, value: i64) -> Result<u64> {
 fn forget_rest(db: &Connection, merchant: Id, phone: &Named, hash: [u8; 32], erased: &mut Erased) -> Result<()> {
     let contact: Option<(bool, i64)> = db
         .prepare_cached("SELECT opted_out, at FROM contact WHERE merchant = ?1 AND phone = ?2")?
-        .query_row(params![merchant.as_bytes(), phone.e164()], |row| Ok((row.get(0)?, row.get(1)?)))
+        .query_row(params![merchant.as_bytes(), phone.key()], |row| Ok((row.get(0)?, row.get(1)?)))
         .optional()?;
     if let Some((opted_out, at)) = contact {
         if opted_out {
@@ -336,11 +336,12 @@ fn forget_rest(db: &Connection, merchant: Id, phone: &Named, hash: [u8; 32], era
         }
         erased.contacts += db
             .prepare_cached("DELETE FROM contact WHERE merchant = ?1 AND phone = ?2")?
-            .execute(params![merchant.as_bytes(), phone.e164()])? as u64;
+            .execute(params![merchant.as_bytes(), phone.key()])? as u64;
     }
-    consent::forget(db, merchant, phone.e164())?;
-    review::forget(db, merchant, phone.e164())?;
-    heard::forget(db, merchant, phone.e164())?;
+    consent::forget(db, merchant, phone.key())?;
+    review::forget(db, merchant, phone.key())?;
+    heard::forget(db, merchant, phone.key())?;
+    bounce::forget(db, merchant, phone.key())?;
     let own: Vec<String> = events::connections(db, Some(merchant), None)?
         .into_iter()
         .map(|id| Id::from_bytes(Kind::Connection, id).to_string())

@@ -3,8 +3,9 @@
 use rusqlite::{Connection, Result, params};
 use uzel_model::{Id, id::Kind};
 
+use super::ms;
 use crate::{
-    EventFigure, Figures, FiguresOf, MessageFigure,
+    CostFigure, EventFigure, Figures, FiguresOf, MessageFigure,
     figures::{QUARTER_MS, quarter},
     numbers::command_state,
 };
@@ -20,6 +21,10 @@ pub(super) fn count(db: &Connection, of: &FiguresOf) -> Result<Figures> {
         "SELECT state, CASE state WHEN 5 THEN ifnull(reason, '') ELSE '' END, flow IS NOT NULL, count(*)
          FROM command INDEXED BY command_connection
          WHERE connection = ?1 AND ordinal >= ?2 AND ordinal < ?3 AND job ->> 'job' = 'send' GROUP BY 1, 2, 3",
+    )?;
+    let mut costs = db.prepare_cached(
+        "SELECT currency, sum(cost_micro), count(*) FROM sent INDEXED BY sent_cost
+         WHERE connection = ?1 AND at >= ?2 AND at < ?3 AND cost_micro IS NOT NULL GROUP BY 1",
     )?;
     let mut figures = Figures::default();
     for connection in &of.connections {
@@ -41,6 +46,12 @@ pub(super) fn count(db: &Connection, of: &FiguresOf) -> Result<Figures> {
         })?;
         for row in rows {
             figures.messages.push(row?);
+        }
+        let rows = costs.query_map(params![connection.as_bytes(), ms(of.from), ms(of.to)], |row| {
+            Ok(CostFigure { currency: row.get(0)?, micro: row.get(1)?, count: row.get::<_, i64>(2)?.unsigned_abs() })
+        })?;
+        for row in rows {
+            figures.costs.push(row?);
         }
     }
     Ok(figures.sorted())

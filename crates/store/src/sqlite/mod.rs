@@ -4,6 +4,7 @@
 
 mod answer;
 mod audit;
+mod bounce;
 mod chain;
 mod code;
 mod commands;
@@ -219,6 +220,7 @@ pub(crate) const STEPS: &[(&str, &str)] = &[
     ("chain", include_str!("migrations/12_chain.sql")),
     ("notice_told", include_str!("migrations/13_notice_told.sql")),
     ("loyalty", include_str!("migrations/14_loyalty.sql")),
+    ("bounce", include_str!("migrations/15_bounce.sql")),
 ];
 
 fn migrate(connection: &Connection) -> Result<(), StoreError> {

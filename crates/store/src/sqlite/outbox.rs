@@ -9,6 +9,7 @@ use uzel_model::{Event, Id, Job, Timestamp, id::Kind};
 use super::{doc, events, id, lost, maybe_id, ms, reference, setup, tally::Tally, work};
 use crate::{
     Command, CommandState, Contact, Leased, NewCommand, PhoneHash,
+    chain::stopped,
     numbers::{command_number, command_state, command_tally, key, subject},
 };
 
@@ -251,7 +252,6 @@ pub(super) fn end_leases(db: &Connection) -> Result<()> {
 
 /// Takes back what has been *sending* for longer than its lease.
 pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Result<(u64, u64)> {
-    const WHY: &str = "the hub stopped while this was being sent: what the provider did is not known";
     type LeftOver = (i64, bool, i64, Option<String>, Option<String>, [u8; 16]);
     let left_over: Vec<LeftOver> = db
         .prepare_cached(
@@ -265,20 +265,20 @@ pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Res
     db.execute("DELETE FROM sending WHERE until <= ?1", [ms(now)])?;
     let (mut again, mut unknown) = (0, 0);
     for (command, repeatable, order_key, called_off, told, connection) in left_over {
-        let (state, reason) = match (repeatable, &called_off) {
+        let (state, reason) = match (repeatable, called_off) {
             (true, None) => {
                 db.execute("UPDATE command SET next_at = ?2 WHERE ordinal = ?1", [command, ms(now)])?;
                 again += 1;
                 continue;
             }
-            (true, Some(reason)) => (CommandState::Held, reason.as_str()),
-            (false, _) => (CommandState::Unknown, WHY),
+            (true, Some(reason)) => (CommandState::Held, reason),
+            (false, called_off) => (CommandState::Unknown, stopped(called_off.is_some())),
         };
         db.execute(
             "UPDATE command SET state = ?2, reason = ?3 WHERE ordinal = ?1",
             params![command, command_number(state), reason],
         )?;
-        left(db, order_key, state, Some(reason), tally)?;
+        left(db, order_key, state, Some(&reason), tally)?;
         match told.filter(|_| state == CommandState::Unknown) {
             Some(provider_id) => lost::end(db, connection, command, &provider_id, ms(now), tally)?,
             None => unknown += u64::from(state == CommandState::Unknown),

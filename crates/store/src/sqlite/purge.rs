@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use rusqlite::{Connection, OptionalExtension, Result, params};
 use uzel_model::{Id, Timestamp};
 
-use super::{Sqlite, events, heard, loyalty, ms, pages, review, tally::Tally};
+use super::{Sqlite, bounce, events, heard, loyalty, ms, pages, review, tally::Tally};
 use crate::{
     EntryState, StoreError,
     numbers::{command_state, command_tally, entry_state, entry_tally},
@@ -312,6 +312,7 @@ fn end_round(db: &Connection, merchant: Option<Id>, before: Timestamp) -> Result
     let notices = "DELETE FROM notice WHERE day < ?1 AND (?2 IS NULL OR merchant = ?2)";
     db.execute(notices, params![ms(before) / 86_400_000, of])?;
     heard::purge(db, merchant, before)?;
+    bounce::purge(db, merchant, before)?;
     if merchant.is_some() {
         return Ok(());
     }

@@ -38,6 +38,11 @@ pub(super) fn apply(
     {
         return Err(StoreError::Conflict);
     }
+    if let Some(follow) = &change.follow
+        && !chain::go_on(db, follow).map_err(failed)?
+    {
+        return Err(StoreError::Conflict);
+    }
     if let Some(mark) = &change.mark
         && !mark.again
         && db

@@ -8,8 +8,8 @@ use uzel_model::{
     port::{Cost, Delivery},
 };
 use uzel_store::{
-    Applied, Change, Command, CommandState, Early, EntryState, Mark, NewCommand, Next, Settlement, Slot, Step, StoreError,
-    TimelineCommand,
+    Applied, Change, Command, CommandState, CostFigure, Early, EntryState, FiguresOf, Follow, Mark, NewCommand, Next, STOPPED,
+    Settlement, Slot, Step, StoreError, TimelineCommand,
 };
 
 use super::{World, now, world};
@@ -324,6 +324,14 @@ async fn what_messages_cost_is_added_up_by_month_and_kept_when_they_are_forgotte
     }
     let shown = shown(&world, command.id).await;
     assert_eq!((shown.cost.as_deref(), shown.currency.as_deref()), (Some("3.2"), Some("RUB")));
+    let figures = async |from: jiff::Timestamp, to: jiff::Timestamp| {
+        let of = FiguresOf { connections: vec![world.link], kinds: Vec::new(), from, to };
+        world.store.figures(of).await.unwrap().costs
+    };
+    let day = SignedDuration::from_hours(24);
+    let sum_of_day = [CostFigure { currency: "RUB".to_owned(), micro: 3_200_000, count: 1 }];
+    assert_eq!(figures(now() - day, now() + day).await, sum_of_day);
+    assert_eq!(figures(now() + day, now() + day * 2).await, []);
     assert!(world.store.costs(world.merchant, "2026-12").await.unwrap().is_empty());
     assert!(world.store.costs(Id::new(Kind::Merchant), "2026-11").await.unwrap().is_empty());
     let mut gone = 1;
@@ -351,4 +359,36 @@ async fn an_address_other_than_a_phone_is_sent_to_as_well() {
     let leased = world.lease(now()).await;
     assert_eq!(leased.len(), 2);
     assert!(leased.iter().any(|command| command.job.address() == Some(&Address::Email("maria@example.com".to_owned()))));
+}
+
+#[tokio::test]
+async fn a_message_that_its_hub_left_while_sending_is_followed_once_and_only_while_it_is_unknown() {
+    let world = world().await;
+    let follow = async |after: Id, event: &Event, name: &str| {
+        let next = world.command(event, name, now());
+        let id = next.command.id;
+        let follow = Follow { after, next: Next { command: id, why: "the hub stopped".to_owned() } };
+        let change = Change { follow: Some(follow), commands: vec![next], now: Some(now()), ..Change::default() };
+        world.store.apply(change).await.map(|_| id)
+    };
+    let event = world.read("k", |event| vec![world.command(event, "first", now())]).await;
+    let command = world.store.lease(now(), vec![(world.link, 1)], 1, 1).await.unwrap().commands.remove(0);
+    assert!(matches!(follow(command.id, &event, "early").await, Err(StoreError::Conflict)), "it is being sent");
+    let later = now() + SignedDuration::from_mins(1);
+    let mut taken_back = (0, 0);
+    while taken_back == (0, 0) {
+        taken_back = world.store.recover(later).await.unwrap();
+    }
+    assert_eq!(taken_back, (0, 1));
+    assert_eq!(shown(&world, command.id).await.reason.as_deref(), Some(STOPPED));
+    let next = follow(command.id, &event, "second").await.unwrap();
+    let stands = shown(&world, next).await;
+    assert_eq!(
+        (stands.state, stands.after, stands.why.as_deref()),
+        (CommandState::Waiting, Some(command.id), Some("the hub stopped"))
+    );
+    assert!(matches!(follow(command.id, &event, "third").await, Err(StoreError::Conflict)));
+    assert!(matches!(follow(next, &event, "fourth").await, Err(StoreError::Conflict)));
+    assert_eq!(world.store.timeline(event.id).await.unwrap().unwrap().commands.len(), 2);
+    is_sound(&world).await;
 }

@@ -1,9 +1,13 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
+#[path = "bounces.rs"]
+mod bounces;
 #[path = "chain.rs"]
 mod chain;
 #[path = "endpoints.rs"]
 mod endpoints;
+#[path = "erasures.rs"]
+mod erasures;
 #[path = "figures.rs"]
 mod figures;
 #[path = "loyalty.rs"]

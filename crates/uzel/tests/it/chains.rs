@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::world::{World, setup, until};
 
 /// Merchant `m` with SMS.ru, a stand-in for WhatsApp that tells no delivery, and one for mail; and a flow with these rules.
-fn chained(world: &World, rules: &Value) -> Value {
+pub(crate) fn chained(world: &World, rules: &Value) -> Value {
     let mut setup = setup(&world.sandbox.url(), rules);
     let log = |slug: &str, channel: &str| json!({ "merchant": "m", "outlet": "o", "slug": slug, "provider": "log", "settings": { "channel": channel } });
     let links = setup["connection"].as_array_mut().unwrap();
@@ -13,7 +13,7 @@ fn chained(world: &World, rules: &Value) -> Value {
     setup
 }
 
-async fn world(rules: Value) -> World {
+pub(crate) async fn world(rules: Value) -> World {
     let world = World::new(json!({})).await;
     let setup = chained(&world, &rules);
     world.apply(&setup).await;
@@ -27,7 +27,7 @@ async fn account(world: &World, rules: &Value, api_id: &str) {
     world.apply(&setup).await;
 }
 
-async fn serve(world: &World, id: u32) {
+pub(crate) async fn serve(world: &World, id: u32) {
     let body = json!({ "order": { "id": id, "status": "Выполнен", "customer": { "phone": phone(id), "name": "Иван" } } });
     assert_eq!(world.post("rkeeper", &body).await.status(), 200);
 }
@@ -37,7 +37,7 @@ fn phone(id: u32) -> String {
 }
 
 /// A visit whose guest has an e-mail address.
-async fn visit(world: &World, id: u32, client: Value) {
+pub(crate) async fn visit(world: &World, id: u32, client: Value) {
     let body = json!({ "company_id": 4564, "resource": "record", "resource_id": id, "status": "update", "data": {
         "id": id, "visit_id": id, "visit_attendance": 1, "attendance": 1, "deleted": false, "date": "2026-11-24 12:10:00",
         "services": [{ "title": "Стрижка" }], "client": client } });
@@ -45,7 +45,7 @@ async fn visit(world: &World, id: u32, client: Value) {
 }
 
 /// The commands of the newest entry of a provider, with the slug of each connection.
-async fn commands(world: &World, provider: &str) -> Vec<(String, Value)> {
+pub(crate) async fn commands(world: &World, provider: &str) -> Vec<(String, Value)> {
     let links = world.api("/api/v1/connections").await;
     let slug = |id: &Value| {
         let link = links.as_array().unwrap().iter().find(|link| link["id"] == *id);
@@ -57,16 +57,16 @@ async fn commands(world: &World, provider: &str) -> Vec<(String, Value)> {
 }
 
 /// What stands of each: the connection and the state.
-async fn states(world: &World, provider: &str) -> Vec<(String, String)> {
+pub(crate) async fn states(world: &World, provider: &str) -> Vec<(String, String)> {
     let told = commands(world, provider).await;
     told.into_iter().map(|(slug, command)| (slug, command["state"].as_str().unwrap().to_owned())).collect()
 }
 
-fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
+pub(crate) fn pairs(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
     pairs.iter().map(|(slug, state)| ((*slug).to_owned(), (*state).to_owned())).collect()
 }
 
-async fn is(world: &World, wanted: &[(&str, &str)]) {
+pub(crate) async fn is(world: &World, wanted: &[(&str, &str)]) {
     let wanted = pairs(wanted);
     let mut last = Vec::new();
     until("the steps to stand so", async || {

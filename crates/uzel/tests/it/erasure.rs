@@ -138,3 +138,96 @@ async fn a_merchant_may_be_kept_for_less_long_than_the_hub_keeps() {
     let engine = world.hub.engine.clone();
     until("it is forgotten", async || engine.store.counts().await.unwrap().entries.is_empty()).await;
 }
+
+/// A merchant that writes by mail and to chats, both to the journal.
+async fn world_of_mails() -> World {
+    let world = World::bare(uzel::hub::Parts::default(), |_| {}).await;
+    let mut file = setup(&world.sandbox.url(), &json!({ "via": "mail", "delay": "2h" }));
+    for (slug, channel) in [("mail", "email"), ("chat", "telegram")] {
+        let link = json!({ "merchant": "m", "slug": slug, "provider": "log", "settings": { "channel": channel } });
+        file["connection"].as_array_mut().unwrap().push(link);
+    }
+    world.apply(&file).await;
+    world
+}
+
+async fn visit(world: &World, id: u32, client: Value) {
+    let body = json!({ "company_id": 4564, "resource": "record", "resource_id": id, "status": "update", "data": {
+        "id": id, "visit_id": id, "visit_attendance": 1, "attendance": 1, "deleted": false, "date": "2026-11-24 12:10:00",
+        "services": [{ "title": "Стрижка" }], "client": client } });
+    assert_eq!(world.post("yclients", &body).await.status(), 200);
+}
+
+const KEPT: [&str; 6] = [
+    "SELECT doc FROM event",
+    "SELECT job FROM command",
+    "SELECT request FROM exchange",
+    "SELECT phone FROM contact",
+    "SELECT doc FROM consent",
+    "SELECT address FROM bounce",
+];
+
+#[tokio::test]
+async fn a_mailbox_is_erased_as_a_phone_is_and_one_that_only_looks_like_it_stays() {
+    let world = world_of_mails().await;
+    visit(&world, 1, json!({ "id": 1, "name": "Мария", "email": "Maria.P@Example.com" })).await;
+    visit(&world, 2, json!({ "id": 2, "name": "Анна", "email": "anna.maria.p@example.com" })).await;
+    visit(&world, 3, json!({ "id": 3, "name": "Мария", "phone": "+79990000003", "email": "maria.p@example.com" })).await;
+    until("three mails to wait", async || world.commands("waiting").await == 3).await;
+    let own = json!({ "merchant": "m", "email": "maria.p@example.com", "granted": false, "proof": "Мария said so" });
+    let others = json!({ "merchant": "m", "email": "anna.maria.p@example.com", "granted": true, "proof": "Анна said so" });
+    for word in [&own, &others] {
+        assert_eq!(world.ask("/api/v1/consents", word).await.0, 200);
+    }
+    let erase = async |body: Value| world.ask("/api/v1/merchants/m/erasures", &body).await;
+    let (status, erased) = erase(json!({ "email": " Maria.P@example.com" })).await;
+    assert_eq!(
+        (status, &erased["entries"], &erased["commands"], &erased["contacts"]),
+        (200, &json!(2), &json!(2), &json!(1)),
+        "{erased}"
+    );
+    for sql in KEPT {
+        let texts = world.texts_of(sql).await;
+        let named =
+            |text: &String| text.to_lowercase().replace("anna.maria.p@", "").contains("maria.p") || text.contains("Мария");
+        assert!(!texts.iter().any(named), "{sql}: {texts:?}");
+    }
+    assert!(world.texts_of("SELECT doc FROM event").await.iter().any(|text| text.contains("anna.maria.p@example.com")));
+    assert_eq!(erase(json!({ "email": "maria.p@example.com" })).await.1["entries"], 0);
+    // Who wanted none gets none when the mailbox comes again.
+    visit(&world, 4, json!({ "id": 4, "name": "М", "email": "maria.p@example.com" })).await;
+    until("the mail to wait", async || world.commands("waiting").await == 2).await;
+    world.pass(121);
+    until("the other's mail to go", async || (world.commands("done").await, world.commands("waiting").await) == (1, 0)).await;
+    assert_eq!(world.api("/api/v1/counts").await["held"], json!([["erased", 2], ["opt_out", 1]]));
+    for (body, pointer) in [
+        (json!({}), "/phone"),
+        (json!({ "phone": "+79990000001", "email": "a@b.example" }), "/phone"),
+        (json!({ "email": "nobody" }), "/email"),
+        (json!({ "email": "@" }), "/email"),
+        (json!({ "phone": "a@b.example" }), "/phone"),
+        (json!({ "chat": "one" }), "/chat"),
+    ] {
+        let (status, answer) = erase(body.clone()).await;
+        assert_eq!((status, &answer["errors"][0]["pointer"]), (422, &json!(pointer)), "{body}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_chat_is_erased_by_its_whole_number() {
+    let world = world_of_mails().await;
+    for (key, chat) in [("a", "5120042"), ("b", "51200421"), ("c", "-5120042")] {
+        let text =
+            json!({ "merchant": "m", "channel": "telegram", "to": chat, "text": format!("to {key}"), "ground": "service" });
+        let (status, answer) = crate::asked::ask(&world, Some(key), &text).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+    world.quiet().await;
+    let (status, erased) = world.ask("/api/v1/merchants/m/erasures", &json!({ "chat": 5_120_042 })).await;
+    assert_eq!((status, &erased["commands"]), (200, &json!(1)), "{erased}");
+    let mut jobs = world.texts_of("SELECT job FROM command").await;
+    jobs.retain(|job| job.contains("to a") || job.contains("5120042"));
+    assert_eq!(jobs.len(), 2, "{jobs:?}");
+    let sent = world.texts_of("SELECT request FROM exchange").await;
+    assert!(!sent.iter().any(|text| text.contains("to a")) && sent.iter().any(|text| text.contains("to c")), "{sent:?}");
+}

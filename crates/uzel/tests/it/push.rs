@@ -11,10 +11,10 @@ use crate::{
 };
 
 const KEY: &str = "BLcEGW5vDa7YoGBl1w0gtN6U9cBei8ZXgpG45mDWOmzb19ZHOJzRh1gh-XZeqS5-c-PtVvG8VRU8VF60phJCE9c";
-const TOKEN: &str = "cGlZ-Rx0TjC4:APA91bE_test_token_invented";
+pub(crate) const TOKEN: &str = "cGlZ-Rx0TjC4:APA91bE_test_token_invented";
 
 /// Merchant `m` with both connections that reach devices, and a person who wants the day's digest by one of them.
-fn with_anna(sandbox: &str, via: &str) -> Value {
+pub(crate) fn with_anna(sandbox: &str, via: &str) -> Value {
     let mut setup = setup(sandbox, &json!({}));
     for id in ["webpush", "fcm"] {
         let settings = conformance::settings(uzel_connectors::provider(id).unwrap(), sandbox);
@@ -25,13 +25,13 @@ fn with_anna(sandbox: &str, via: &str) -> Value {
     setup
 }
 
-fn anna(via: &str) -> Value {
+pub(crate) fn anna(via: &str) -> Value {
     json!({
         "merchant": "m", "slug": "anna", "language": "ru", "wants": ["digest_day"], "addresses": [{ "via": via }]
     })
 }
 
-async fn world(via: &str) -> World {
+pub(crate) async fn world(via: &str) -> World {
     let world = World::bare(uzel::hub::Parts::default(), |_| {}).await;
     world.apply(&with_anna(&world.sandbox.url(), via)).await;
     world
@@ -43,24 +43,24 @@ async fn id_of(world: &World, slug: &str) -> String {
     found["id"].as_str().unwrap().to_owned()
 }
 
-async fn devices(world: &World, slug: &str) -> Vec<Value> {
+pub(crate) async fn devices(world: &World, slug: &str) -> Vec<Value> {
     let path = format!("/api/v1/recipients/{}/devices", id_of(world, slug).await);
     world.api(&path).await.as_array().unwrap().clone()
 }
 
-async fn register(world: &World, slug: &str, via: &str, device: &Value) -> (u16, Value) {
+pub(crate) async fn register(world: &World, slug: &str, via: &str, device: &Value) -> (u16, Value) {
     let path = format!("/api/v1/recipients/{}/devices", id_of(world, slug).await);
     world.ask(&path, &json!({ "via": via, "device": device })).await
 }
 
 /// The stand-in's browser at this place of its push service.
-async fn browser(world: &World, place: &str) -> Value {
+pub(crate) async fn browser(world: &World, place: &str) -> Value {
     let mut browser = world.shown("webpush/subscription").await;
     browser["endpoint"] = json!(format!("{}/webpush/wpush/v2/{place}", world.sandbox.url()));
     browser
 }
 
-async fn serve(world: &World, ids: std::ops::Range<u32>) {
+pub(crate) async fn serve(world: &World, ids: std::ops::Range<u32>) {
     for id in ids {
         let phone = format!("+7999555{id:04}");
         let body = json!({ "order": { "id": id, "status": "Выполнен", "customer": { "phone": phone, "name": "Иван" } } });
@@ -69,7 +69,7 @@ async fn serve(world: &World, ids: std::ops::Range<u32>) {
     world.quiet().await;
 }
 
-fn today(world: &World) -> Date {
+pub(crate) fn today(world: &World) -> Date {
     world.clock.now().in_tz("Europe/Moscow").unwrap().date()
 }
 
@@ -84,13 +84,13 @@ async fn follow(sandbox: &Sandbox, clock: &Clock, step: SignedDuration) {
 }
 
 /// So many hours pass while the hub is off.
-async fn sleep_for(sandbox: &Sandbox, clock: &Clock, hours: i64) {
+pub(crate) async fn sleep_for(sandbox: &Sandbox, clock: &Clock, hours: i64) {
     follow(sandbox, clock, SignedDuration::from_hours(hours)).await;
     clock.advance(SignedDuration::from_hours(hours));
 }
 
 /// Until it is this hour of the next day in Moscow.
-async fn pass_to_tomorrow(world: &World, hour: i8) {
+pub(crate) async fn pass_to_tomorrow(world: &World, hour: i8) {
     // The services first: the digest may go at once.
     let now = world.clock.now().in_tz("Europe/Moscow").unwrap();
     let then = now.date().tomorrow().unwrap().at(hour, 1, 0, 0).in_tz("Europe/Moscow").unwrap();
@@ -99,7 +99,7 @@ async fn pass_to_tomorrow(world: &World, hour: i8) {
     world.clock.advance(step);
 }
 
-async fn messages(world: &World, provider: &str) -> Vec<Value> {
+pub(crate) async fn messages(world: &World, provider: &str) -> Vec<Value> {
     world.shown(&format!("{provider}/messages")).await.as_array().unwrap().clone()
 }
 
@@ -279,6 +279,24 @@ async fn a_digest_is_asked_for_by_day_and_week_and_an_odd_day_is_refused() {
         let answer = world.api(&format!("/api/v1/merchants/m/digest?day={odd}")).await;
         assert_eq!(answer["status"], 400, "{odd}: {answer}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_digest_tells_what_messages_cost_in_its_days() {
+    let world = World::bare(uzel::hub::Parts::default(), |_| {}).await;
+    let mut setup = setup(&world.sandbox.url(), &json!({}));
+    setup["connection"][4]["settings"]["ask_cost"] = json!(true);
+    world.apply(&setup).await;
+    serve(&world, 1..4).await;
+    let digest =
+        async |day: Date, language: &str| world.api(&format!("/api/v1/merchants/m/digest?day={day}&language={language}")).await;
+    let day = today(&world);
+    let shown = digest(day, "ru").await;
+    assert_eq!(shown["figures"]["costs"], json!([{ "currency": "RUB", "cost": "9.6", "messages": 3 }]), "{shown}");
+    assert!(shown["text"].as_str().unwrap().contains("Сообщения стоили: 9,60\u{a0}RUB"), "{shown}");
+    assert!(digest(day, "uz").await["text"].as_str().unwrap().contains("Xabarlar narxi: 9,60"));
+    let before = digest(day.saturating_sub(1.days()), "en").await;
+    assert_eq!(before["figures"]["costs"], json!([]), "{before}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -407,3 +407,32 @@ async fn a_guest_gets_no_more_messages_in_seven_days_than_flows_allow() {
     world.pass(8 * 24 * 60);
     asked(&world, 4, PHONE).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_was_erased_by_their_mailbox_left_stars_that_name_nobody() {
+    let (world, guest) = world(json!({})).await;
+    let mut file = asking(&world.sandbox.url(), &json!({ "via": "mail" }));
+    let mail = json!({ "merchant": "m", "slug": "mail", "provider": "log", "settings": { "channel": "email" } });
+    file["connection"].as_array_mut().unwrap().push(mail);
+    world.apply(&file).await;
+    let visit = json!({
+        "company_id": 1, "resource": "record", "resource_id": 7, "status": "update",
+        "data": { "id": 7, "visit_id": 7, "attendance": 1, "client": { "id": 1, "name": "Анна", "email": "anna@example.com" } }
+    });
+    world.post("yclients", &visit).await;
+    world.quiet().await;
+    let texts = world.texts_of("SELECT job FROM command").await;
+    let path = link(texts.iter().find(|text| text.contains("/r/")).unwrap(), "/r/");
+    guest.give(&path, &[("stars", "2")]).await;
+    guest.give(&path, &[("comment", "Это Анна, перезвоните")]).await;
+    world.quiet().await;
+    let (status, _) = world.ask("/api/v1/merchants/m/erasures", &json!({ "email": "anna@example.com" })).await;
+    assert_eq!(status, 200);
+    assert_eq!(guest.get(&path).await.status(), 404);
+    for sql in ["SELECT doc FROM review", "SELECT doc FROM event", "SELECT doc FROM short_link", "SELECT text FROM notice"] {
+        let texts = world.texts_of(sql).await;
+        assert!(!texts.iter().any(|text| text.contains("anna@") || text.contains("Анна")), "{sql}: {texts:?}");
+    }
+    let review = world.api("/api/v1/reviews?unmasked=true").await[0].clone();
+    assert_eq!((&review["stars"], &review["to"], &review["comment"]), (&json!(2), &Value::Null, &Value::Null));
+}

@@ -351,3 +351,44 @@ async fn the_hub_sets_its_address_and_looks_after_templates() {
     ];
     assert_eq!(calls.keys().map(String::as_str).collect::<Vec<_>>(), known);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_that_its_connection_does_not_list_is_refused_by_its_field_before_anything_goes() {
+    let world = start(|_| {}).await;
+    let file = |templates: Value, name: &str, language: &str| {
+        let mut file = with_whatsapp(&world.sandbox.url(), json!({ "templates": templates }));
+        let flow = file["flow"][0].as_object_mut().unwrap();
+        flow.remove("via");
+        let template = json!({ "name": name, "language": language, "parameters": ["{{ outlet }}"] });
+        flow.insert("step".to_owned(), json!([{ "via": "whatsappmeta", "template": template }]));
+        file
+    };
+    // Faults of keys, which are short here, are others.
+    let planned = async |file: &Value| {
+        let (_, answer) = world.ask("/api/v1/apply", &json!({ "setup": file, "dry_run": true })).await;
+        let faults = answer["errors"].as_array().cloned().unwrap_or_default();
+        let places = faults.iter().map(|fault| fault["pointer"].as_str().unwrap().to_owned());
+        places.filter(|place| place.contains("template")).collect::<Vec<_>>().join(" ")
+    };
+    let listed = json!(["thanks/ru", "thanks/en_US"]);
+    for (templates, name, language, place) in [
+        (listed.clone(), "thanks", "ru", ""),
+        (Value::Null, "anything", "kk", ""),
+        (listed.clone(), "thnks", "ru", "/flow/0/step/0/template/name"),
+        (listed.clone(), "thanks", "uz", "/flow/0/step/0/template/language"),
+        (json!([]), "thanks", "ru", "/flow/0/step/0/template/name"),
+        (json!(["thanks"]), "thanks", "ru", "/flow/0/step/0/template/name"),
+        (json!("thanks/ru"), "thanks", "ru", "/connection/5/settings/templates"),
+    ] {
+        assert_eq!(planned(&file(templates, name, language)).await, place, "{name}/{language}");
+    }
+    // A flow that is applied later is held against the connection that runs; so is a message by itself.
+    world.apply(&file(listed, "thanks", "ru")).await;
+    let mut flow = file(Value::Null, "thanks", "uz");
+    flow.as_object_mut().unwrap().remove("connection");
+    assert_eq!(planned(&flow).await, "/flow/0/step/0/template/language");
+    let message = json!({ "merchant": "m", "via": "whatsappmeta", "to": "+79990000001", "ground": "service",
+        "template": { "name": "thnks", "language": "ru" } });
+    let (status, answer) = crate::asked::ask(&world, Some("k"), &message).await;
+    assert_eq!((status, &answer["errors"][0]["pointer"]), (422, &json!("/template/name")), "{answer}");
+}
