@@ -202,7 +202,7 @@ impl Job {
                     .into_iter()
                     .filter(|text| text.as_ref().is_some_and(|text| phone.is_in(text)))
                     .for_each(|text| *text = None);
-                if points.phone.as_deref() == Some(phone.e164()) {
+                if points.phone.as_deref() == Some(phone.key()) {
                     (points.phone, points.name) = (None, None);
                 }
             }

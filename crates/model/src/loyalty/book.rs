@@ -5,7 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Account, Kind, Lot, Receipt, Taken};
-use crate::{Id, phone::Named};
+use crate::{Id, Named};
 
 /// A customer of a merchant's programme: all that a decision about them reads, in one row.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -97,7 +97,7 @@ impl Wallet {
 
     /// Takes out what tells who the customer is: the points stay with an id that is random. Says whether there was anything.
     pub fn forget_person(&mut self, phone: &Named) -> bool {
-        let is_own = self.phone.as_deref() == Some(phone.e164());
+        let is_own = self.phone.as_deref() == Some(phone.key());
         let (is_named, is_called) = (self.name.as_deref().is_some_and(|name| phone.is_in(name)), phone.is_in(&self.customer));
         if is_own {
             self.phone = None;

@@ -141,7 +141,7 @@ fn renamed(value: Value, form: fn(&str) -> String) -> Value {
     }
 }
 
-fn camel(name: &str) -> String {
+pub(crate) fn camel(name: &str) -> String {
     let mut up = false;
     let signs = name.chars().filter_map(|sign| {
         let was = std::mem::replace(&mut up, sign == '_');

@@ -13,7 +13,7 @@ use uzel_engine::{
     Link, World,
     setup::{Thing, Unchanged},
 };
-use uzel_model::{Id, Intake, Provider, check::Fault, loyalty::Kind, registration::camel};
+use uzel_model::{Id, Intake, Provider, check::Fault, loyalty::Kind};
 
 use super::{
     Answer, Answered, admit,
@@ -22,7 +22,11 @@ use super::{
     proof::{LOOK, Named, Needs, OWNER, TILL, prove},
     refusal::Refusal,
 };
-use crate::{App, BODY_BYTES_MAX, api::Room, intake};
+use crate::{
+    App, BODY_BYTES_MAX,
+    api::{Room, camel},
+    intake,
+};
 
 const REGISTER: Needs = Needs { roles: OWNER, signed: None, strict: false, may_be_open: false };
 const WEBHOOK: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false };
@@ -62,7 +66,8 @@ pub(super) async fn register(app: &Arc<App>, call: &mut Call, room: &mut Option<
     let answered = async {
         let Proved { proof, mut body } = read(app, call, REGISTER, room).await?;
         body.retain(|name, _| !["merchantId", "outletId"].contains(&name.as_str()));
-        let settings = provider.registration(&Value::Object(body)).map_err(|faults| invalid(provider, faults.iter().map(said)))?;
+        let settings =
+            provider.registration(&Value::Object(body)).map_err(|faults| invalid(provider, faults.iter().map(said)))?;
         connect(app, provider, proof.merchant, proof.outlet, settings, &proof.by).await
     };
     count(app, provider, "register", answered.await)

@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use uzel_model::{
-    Id, Timestamp,
+    Id, Named, Timestamp,
     loyalty::{Entry, Hold, HoldState, OrderReceipt, Wallet},
-    phone::Named,
 };
 
 use super::rows::Rows;

@@ -6,10 +6,9 @@ use deadpool_postgres::{GenericClient, Object, Transaction};
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 use uzel_model::{
-    Id, Timestamp,
+    Id, Named, Timestamp,
     id::Kind,
     loyalty::{Entry, Hold, OrderReceipt, Wallet},
-    phone::Named,
 };
 
 use super::{doc, failed, get, id, journal::text, lanes::Fault, maybe_id, uuid};
@@ -143,11 +142,15 @@ pub(super) async fn check(
 
 /// The points stay, under an id that says nothing of the person. Gives how many wallets told of them.
 pub(super) async fn forget(work: &Transaction<'_>, merchant: Id, phone: &Named) -> Result<u64, Fault> {
-    // The number stands somewhere in the document, or not at all.
-    let find = "SELECT version, doc FROM wallet WHERE merchant = $1 AND position($2 IN translate(doc, $3, '')) > 0
+    // The address stands somewhere in the document, or not at all.
+    let find = "SELECT version, doc FROM wallet WHERE merchant = $1 AND position($2 IN translate(lower(doc), $3, '')) > 0
          ORDER BY id FOR UPDATE";
+    let (wanted, between) = match phone.digits() {
+        Some(digits) => (digits, Named::BETWEEN),
+        None => (phone.key(), ""),
+    };
     let mut forgotten = 0;
-    for row in work.query(find, &[&uuid(merchant), &phone.digits(), &Named::BETWEEN]).await? {
+    for row in work.query(find, &[&uuid(merchant), &wanted, &between]).await? {
         let mut wallet = read_wallet(&row)?;
         if !wallet.forget_person(phone) {
             continue;

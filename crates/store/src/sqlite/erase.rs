@@ -7,7 +7,9 @@
 use rusqlite::{Connection, OptionalExtension, Result, Row, params};
 use uzel_model::{Event, Id, Job, Named, id::Kind};
 
-use super::{Sqlite, bounce, commands, consent, doc, events, failed, heard, ledger, open, reference::FOUND, review, tally::Tally};
+use super::{
+    Sqlite, bounce, commands, consent, doc, events, failed, heard, ledger, open, reference::FOUND, review, tally::Tally,
+};
 use crate::{CommandState, Refusal};
 use crate::{
     ERASED, Erased, ErasurePlace, StoreError,

@@ -2,10 +2,9 @@
 
 use rusqlite::{Connection, Result, Row, ToSql, params};
 use uzel_model::{
-    Id,
+    Id, Named,
     id::Kind,
     loyalty::{Entry, Hold, OrderReceipt, Wallet},
-    phone::Named,
 };
 
 use super::{

@@ -321,7 +321,7 @@ impl World {
         ledger::check(&self.db, Some(merchant), None, 9).unwrap();
         assert_eq!(loyalty::due(&self.db, now(), 9).unwrap().len(), 0);
         loyalty::forget_ended(&self.db, 9).unwrap();
-        let phone = uzel_model::phone::Named::new("+79991");
+        let phone = uzel_model::Named::new("+79991");
         let of_person = ledger::of_person(&self.db, merchant, &phone).unwrap();
         assert_eq!(ledger::forget(&self.db, &of_person, &phone).unwrap(), 1);
     }

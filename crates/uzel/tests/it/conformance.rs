@@ -20,7 +20,7 @@ use crate::{
 };
 
 const TIMEOUT_MS: u64 = 1_500;
-const PORTS: [&str; 21] = [
+const PORTS: [&str; 22] = [
     "send",
     "statuses",
     "find",
