@@ -481,7 +481,7 @@ pub(crate) const TABLES: &[Table] = {
                 column("phone", Text),
                 column("balance", Big),
                 column("promised", Big),
-                column("next_at", Time),
+                column("due_at", Time),
                 column("doc", Text),
             ],
         ),

@@ -103,7 +103,7 @@ pub(super) async fn wallets(client: &impl GenericClient, filter: &WalletFilter) 
     Ok(with_sums(client, filter).await?.into_iter().map(|(wallet, _)| wallet).collect())
 }
 
-pub(crate) const DUE: &str = "SELECT version, doc FROM wallet WHERE next_at <= $1 ORDER BY next_at LIMIT $2";
+pub(crate) const DUE: &str = "SELECT version, doc FROM wallet WHERE due_at <= $1 ORDER BY due_at LIMIT $2";
 
 pub(super) async fn due(client: &impl GenericClient, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
     let statement = client.prepare_cached(DUE).await.map_err(failed)?;

@@ -178,11 +178,12 @@ async fn forget_over(work: &Transaction<'_>, all: &[(usize, &LoyaltyChange, Time
     Ok(())
 }
 
+/// By their places in the table: the planner would compare keys with all of it.
 pub(crate) fn over_sql(table: &str) -> String {
     format!(
-        "DELETE FROM {table} WHERE key IN (
-             SELECT r.key FROM unnest($1::uuid[], $2::timestamptz[]) AS n (key, now) JOIN {table} r ON r.key = n.key AND r.until <= n.now
-             UNION ALL SELECT key FROM (SELECT key FROM {table} WHERE until <= $3 ORDER BY until LIMIT $4 FOR UPDATE SKIP LOCKED) o)"
+        "DELETE FROM {table} WHERE ctid = ANY(ARRAY(
+             SELECT r.ctid FROM unnest($1::uuid[], $2::timestamptz[]) AS n (key, now) JOIN {table} r ON r.key = n.key AND r.until <= n.now
+             UNION ALL SELECT ctid FROM (SELECT ctid FROM {table} WHERE until <= $3 ORDER BY until LIMIT $4 FOR UPDATE SKIP LOCKED) o))"
     )
 }
 
@@ -217,7 +218,7 @@ async fn taken(
             replies.0.push(place);
             replies.1.push(Uuid::from_bytes(reply.key));
         }
-        for token in &points.token {
+        if let Some(token) = &points.token {
             tokens.0.push(place);
             tokens.1.push(Uuid::from_bytes(token.key));
         }
@@ -321,10 +322,10 @@ async fn put_wallets(work: &Transaction<'_>, mut rows: Vec<(&Wallet, &str)>) -> 
     for (rows, sql) in [
         (
             new,
-            "INSERT INTO wallet (id, merchant, version, customer, phone, balance, promised, next_at, doc)
-             SELECT id, merchant, version + 1, customer, phone, balance, promised, next_at, doc
+            "INSERT INTO wallet (id, merchant, version, customer, phone, balance, promised, due_at, doc)
+             SELECT id, merchant, version + 1, customer, phone, balance, promised, due_at, doc
              FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::timestamptz[],
-                 $9::text[]) AS n (id, merchant, version, customer, phone, balance, promised, next_at, doc)",
+                 $9::text[]) AS n (id, merchant, version, customer, phone, balance, promised, due_at, doc)",
         ),
         (known, UPDATE_WALLETS),
     ] {
@@ -349,9 +350,9 @@ async fn put_wallets(work: &Transaction<'_>, mut rows: Vec<(&Wallet, &str)>) -> 
 }
 
 pub(crate) const UPDATE_WALLETS: &str = "UPDATE wallet w SET version = n.version + 1, customer = n.customer, phone = n.phone,
-        balance = n.balance, promised = n.promised, next_at = n.next_at, doc = n.doc
+        balance = n.balance, promised = n.promised, due_at = n.due_at, doc = n.doc
     FROM unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[], $5::text[], $6::bigint[], $7::bigint[], $8::timestamptz[],
-        $9::text[]) AS n (id, merchant, version, customer, phone, balance, promised, next_at, doc)
+        $9::text[]) AS n (id, merchant, version, customer, phone, balance, promised, due_at, doc)
     WHERE w.id = n.id AND w.version = n.version";
 
 async fn put_holds(work: &Transaction<'_>, rows: Vec<(&Hold, &str)>) -> Result<(), Fault> {

@@ -158,7 +158,7 @@ fn put_wallet(db: &Connection, wallet: &Wallet, text: &str) -> Result<()> {
     let (id, merchant, next_at) = (wallet.id.as_bytes(), wallet.merchant.as_bytes(), wallet.next_at().map(ms));
     if wallet.version == 0 {
         db.prepare_cached(
-            "INSERT INTO wallet (id, merchant, version, customer, phone, balance, promised, next_at, doc)
+            "INSERT INTO wallet (id, merchant, version, customer, phone, balance, promised, due_at, doc)
              VALUES (?1, ?2, 1, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .execute(params![
@@ -176,7 +176,7 @@ fn put_wallet(db: &Connection, wallet: &Wallet, text: &str) -> Result<()> {
     // Columns of an index are named only where they change: whatever is named is written to its index anew.
     db.prepare_cached("UPDATE wallet SET version = version + 1, balance = ?2, promised = ?3, doc = ?4 WHERE id = ?1")?
         .execute(params![id, wallet.balance(), wallet.promised(), text])?;
-    db.prepare_cached("UPDATE wallet SET next_at = ?2 WHERE id = ?1 AND next_at IS NOT ?2")?.execute(params![id, next_at])?;
+    db.prepare_cached("UPDATE wallet SET due_at = ?2 WHERE id = ?1 AND due_at IS NOT ?2")?.execute(params![id, next_at])?;
     db.prepare_cached("UPDATE wallet SET customer = ?2, phone = ?3 WHERE id = ?1 AND (customer <> ?2 OR phone IS NOT ?3)")?
         .execute(params![id, wallet.customer, wallet.phone])?;
     Ok(())
@@ -376,7 +376,7 @@ pub(super) fn newest(db: &Connection) -> Result<Option<Id>> {
 }
 
 pub(super) fn due(db: &Connection, now: Timestamp, limit: usize) -> Result<Vec<Wallet>> {
-    db.prepare_cached("SELECT version, doc FROM wallet WHERE next_at <= ?1 ORDER BY next_at LIMIT ?2")?
+    db.prepare_cached("SELECT version, doc FROM wallet WHERE due_at <= ?1 ORDER BY due_at LIMIT ?2")?
         .query_map([ms(now), limit as i64], read_wallet)?
         .collect()
 }

@@ -1,15 +1,15 @@
 -- needs 10: a program that does not know it moves no points, and does no harm.
 
 -- Customers of a merchant's programme: all that a decision about them reads, in one row. `balance` and `promised` are what the
--- movements come to; at `next_at` time has something to do.
+-- movements come to; at `due_at` time has something to do.
 CREATE TABLE wallet (
     id uuid PRIMARY KEY, merchant uuid NOT NULL, version bigint NOT NULL, customer text NOT NULL, phone text,
-    balance bigint NOT NULL, promised bigint NOT NULL, next_at timestamptz, doc text NOT NULL
+    balance bigint NOT NULL, promised bigint NOT NULL, due_at timestamptz, doc text NOT NULL
 ) WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 2000);
 CREATE UNIQUE INDEX wallet_customer ON wallet (customer, merchant);
 CREATE UNIQUE INDEX wallet_phone ON wallet (phone, merchant) WHERE phone IS NOT NULL;
 CREATE INDEX wallet_merchant ON wallet (merchant, id);
-CREATE INDEX wallet_next ON wallet (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX wallet_due ON wallet (due_at) WHERE due_at IS NOT NULL;
 
 -- What quotes hold; the ids follow the time.
 CREATE TABLE wallet_hold (

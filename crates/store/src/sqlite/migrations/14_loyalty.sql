@@ -1,13 +1,13 @@
 -- Customers of a merchant's programme: all that a decision about them reads, in one row. `balance` and `promised` are what the
--- movements come to; at `next_at` time has something to do.
+-- movements come to; at `due_at` time has something to do.
 CREATE TABLE wallet (
     id BLOB PRIMARY KEY, merchant BLOB NOT NULL, version INTEGER NOT NULL, customer TEXT NOT NULL, phone TEXT,
-    balance INTEGER NOT NULL, promised INTEGER NOT NULL, next_at INTEGER, doc TEXT NOT NULL
+    balance INTEGER NOT NULL, promised INTEGER NOT NULL, due_at INTEGER, doc TEXT NOT NULL
 );
 CREATE UNIQUE INDEX wallet_customer ON wallet (customer, merchant);
 CREATE UNIQUE INDEX wallet_phone ON wallet (phone, merchant) WHERE phone IS NOT NULL;
 CREATE INDEX wallet_merchant ON wallet (merchant, id);
-CREATE INDEX wallet_next ON wallet (next_at) WHERE next_at IS NOT NULL;
+CREATE INDEX wallet_due ON wallet (due_at) WHERE due_at IS NOT NULL;
 
 -- What quotes hold; the ids follow the time.
 CREATE TABLE wallet_hold (
