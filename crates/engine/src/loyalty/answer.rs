@@ -339,7 +339,7 @@ impl Engine {
         seen: &LoyaltySeen,
     ) -> Result<Decided, LoyaltyError> {
         match question {
-            Question::Quote(ask) => decide::quote(ground, seen, ask, look.token),
+            Question::Quote(ask) => decide::quote(ground, &look, seen, ask),
             Question::Cancel(_) => decide::cancel(ground, seen),
             Question::Refund(ask) => {
                 self.check_limits(ground, seen.wallet.as_ref()).await?;
@@ -350,7 +350,10 @@ impl Engine {
                 decide::adjust(ground, wallet, ask, &format!("person/{}", ground.by))
             }
             Question::Commit(ask) => {
-                self.check_limits(ground, seen.wallet.as_ref()).await?;
+                // What is over moves nothing: a repeat is no movement.
+                if seen.hold.as_ref().is_some_and(|hold| hold.state == HoldState::Pending) {
+                    self.check_limits(ground, seen.wallet.as_ref()).await?;
+                }
                 let named = ask.promo_code.clone().or_else(|| seen.hold.as_ref()?.promo_code.clone());
                 let again = match &named {
                     // Only now it is known which code the quote had named.
@@ -497,6 +500,9 @@ fn look(world: &World, ground: &Ground<'_>, question: &Question) -> Result<Loyal
             let (CustomerAsk::Token { customer, .. } | CustomerAsk::Plain(customer)) = &ask.customer;
             look.who = Some(who(world, ground.merchant, customer)?);
             look.order = Some(ask.order.clone());
+            if ground.rule.require_jwt_for_quote && matches!(ask.customer, CustomerAsk::Plain(_)) {
+                return Err(LoyaltyError::TokenRequired);
+            }
             if let CustomerAsk::Token { jti, .. } = &ask.customer {
                 look.token = Some(fingerprint([b"loyalty token".as_slice(), ground.merchant.as_bytes(), jti.as_bytes()]));
             }

@@ -159,14 +159,13 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
         if !seen.replies.is_empty() {
             return Ok(None);
         }
-        if let (Some(phone), None) = (&job.phone, &seen.wallet)
-            && job.customer.is_some()
-            && look.who.is_some()
-        {
-            // The till's own number of a customer that the merchant knows by the phone.
-            look.who = Some(who(&world, command.merchant, phone)?);
-            let by_phone = engine.store.loyalty(look).await?;
-            seen = if by_phone.wallet.is_some() { by_phone } else { seen };
+        if let (Some(phone), None, true) = (&job.phone, &seen.wallet, job.customer.is_some() && look.who.is_some()) {
+            // The till's own number of a customer whom the merchant knows by the phone.
+            let by_phone = LoyaltyLook { who: Some(who(&world, command.merchant, phone)?), ..look.clone() };
+            let known = engine.store.loyalty(by_phone.clone()).await?;
+            if known.wallet.is_some() {
+                (look, seen) = (by_phone, known);
+            }
         }
         let (decided, said, commands) = match club_quote::outside(&world, programme) {
             Some((outside, club)) => {
@@ -176,7 +175,7 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
             None => {
                 let (decided, said) = match job.refund {
                     true => (refund(&ground, &seen, job)?, None),
-                    false => earn(engine, &ground, seen, job).await?,
+                    false => earn(engine, &ground, &look, seen, job).await?,
                 };
                 (decided, said, Vec::new())
             }
@@ -241,6 +240,7 @@ fn told(
 async fn earn(
     engine: &Engine,
     ground: &Ground<'_>,
+    look: &LoyaltyLook,
     seen: LoyaltySeen,
     job: &PointsJob,
 ) -> Result<(Decided, Option<String>), LoyaltyError> {
@@ -260,7 +260,7 @@ async fn earn(
                 category: None,
                 promo_code: None,
             };
-            let mut quoted = decide::quote(&Ground { tells_quotes: false, ..*ground }, &seen, &quote, None)?;
+            let mut quoted = decide::quote(&Ground { tells_quotes: false, ..*ground }, look, &seen, &quote)?;
             let (Some(hold), Some(mut wallet)) = (quoted.change.holds.pop(), quoted.change.wallets.pop()) else {
                 let why = quoted.answer["message"].as_str().map(str::to_owned);
                 return Ok((Decided { answer: quoted.answer, ..Decided::default() }, why));

@@ -9,7 +9,7 @@ use uzel_model::{
     loyalty::{Held, Hold, HoldState, Kind, LevelMetric, Offer, Purchase, Refused, Standing, Wallet},
     words::Language,
 };
-use uzel_store::{LoyaltySeen, Progress, SpentToken};
+use uzel_store::{LoyaltyLook, LoyaltySeen, Progress, SpentToken, Who};
 
 use super::{Decided, Ground, body, new_wallet, purse::moved_today};
 use crate::loyalty::{CustomerAsk, EarnQuote, LoyaltyError, QuoteAsk, RedeemQuote, reading::Fact};
@@ -21,34 +21,30 @@ pub(crate) const TOKEN_KEPT: SignedDuration = SignedDuration::from_hours(1);
 /// Quotes of one customer that keep points at once; of more the oldest keep none any more.
 const HELD_MAX: usize = 64;
 
-/// Decides a quote. What time does is not booked here: only the holds of the wallet change.
+/// Decides a quote of what was looked for. What time does is not booked here: only the holds of the wallet change.
 pub(crate) fn quote(
     ground: &Ground<'_>,
+    look: &LoyaltyLook,
     seen: &LoyaltySeen,
     ask: &QuoteAsk,
-    token: Option<[u8; 16]>,
 ) -> Result<Decided, LoyaltyError> {
-    if ground.rule.require_jwt_for_quote && token.is_none() {
-        return Err(LoyaltyError::TokenRequired);
-    }
+    let token = look.token;
     if token.is_some()
         && let Some(hold) = &seen.hold
     {
         let stands = hold.state == HoldState::Pending && hold.until.is_none_or(|until| until > ground.now);
         return if stands { Ok(Decided::only(&hold.answer)) } else { Err(LoyaltyError::TokenUsed) };
     }
-    let wallet = match (&seen.wallet, &ask.customer) {
+    let wallet = match (&seen.wallet, &look.who) {
         (Some(wallet), _) => wallet.clone(),
-        // The hub itself has signed it.
-        (None, CustomerAsk::Token { customer, .. }) => new_wallet(ground.merchant, Some(customer), ground.now),
-        (None, CustomerAsk::Plain(_)) if !ground.authenticated => return Err(LoyaltyError::WalletNotFound),
-        (None, CustomerAsk::Plain(customer)) => match customer.starts_with('+') {
-            true => {
-                let phone = Some(customer.clone());
-                Wallet { phone, ..new_wallet(ground.merchant, None, ground.now) }
-            }
-            false => new_wallet(ground.merchant, Some(customer), ground.now),
-        },
+        // A token was signed by the hub itself.
+        (None, Some(Who::Customer(customer))) if ground.authenticated || token.is_some() => {
+            new_wallet(ground.merchant, Some(customer), ground.now)
+        }
+        (None, Some(Who::Phone(phone))) if ground.authenticated || token.is_some() => {
+            Wallet { phone: Some(phone.clone()), ..new_wallet(ground.merchant, None, ground.now) }
+        }
+        (None, _) => return Err(LoyaltyError::WalletNotFound),
     };
     let purchase = Purchase {
         total: ask.total,

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::json;
 use uzel_model::loyalty::{Book, Entry, Hold, HoldState, Kind, OrderReceipt, Programme};
-use uzel_store::{LoyaltySeen, Progress};
+use uzel_store::{LoyaltyLook, LoyaltySeen, Progress, Who};
 
 use super::*;
 use crate::loyalty::{AdjustAsk, CommitAsk, CustomerAsk, LoyaltyError, PromoCode, PromoLimit, QuoteAsk, Referral, RefundAsk};
@@ -19,6 +19,10 @@ fn start() -> Timestamp {
 
 fn merchant() -> Id {
     Id::from_bytes(IdKind::Merchant, [1; 16])
+}
+
+fn look(customer: &str, token: Option<[u8; 16]>) -> LoyaltyLook {
+    LoyaltyLook { who: Some(Who::Customer(customer.to_owned())), token, ..LoyaltyLook::new(merchant(), start()) }
 }
 
 /// What a store would keep, and a till that asks.
@@ -87,7 +91,7 @@ impl Till {
         let (customer_ask, order) = (CustomerAsk::Plain(customer.to_owned()), order.to_owned());
         let ask = QuoteAsk { kind, customer: customer_ask, order, total, eligible: total, category: None, promo_code: None };
         let seen = self.seen(Some(customer), Some(&ask.order), None);
-        let decided = self.with(|ground| quote(ground, &seen, &ask, None)).unwrap();
+        let decided = self.with(|ground| quote(ground, &look(customer, None), &seen, &ask)).unwrap();
         self.write(decided)
     }
 
@@ -198,21 +202,18 @@ fn a_token_is_one_hold_while_that_stands_and_none_later() {
     let customer = CustomerAsk::Token { customer: "C".to_owned(), jti: "j".to_owned(), expires_at };
     let ask =
         QuoteAsk { kind: Kind::Earn, customer, order: "A".into(), total: 100, eligible: 100, category: None, promo_code: None };
-    let decided = till.with(|ground| quote(ground, &LoyaltySeen::default(), &ask, Some([1; 16]))).unwrap();
+    let decided = till.with(|ground| quote(ground, &look("C", Some([1; 16])), &LoyaltySeen::default(), &ask)).unwrap();
     let (hold, token) = (decided.change.holds[0].id, decided.change.token.clone().unwrap());
     assert_eq!((token.hold, token.until > expires_at, decided.change.holds[0].until), (hold, true, Some(expires_at)));
     let first = till.write(decided);
     let seen = till.seen(None, None, Some(hold));
     let other = QuoteAsk { kind: Kind::Redeem, total: 999, ..ask.clone() };
-    assert_eq!(till.with(|ground| quote(ground, &seen, &other, Some([1; 16]))).unwrap().answer, first);
+    assert_eq!(till.with(|ground| quote(ground, &look("C", Some([1; 16])), &seen, &other)).unwrap().answer, first);
     till.wait(1);
-    assert_eq!(till.with(|ground| quote(ground, &seen, &other, Some([1; 16]))).unwrap_err(), LoyaltyError::TokenUsed);
+    assert_eq!(till.with(|ground| quote(ground, &look("C", Some([1; 16])), &seen, &other)).unwrap_err(), LoyaltyError::TokenUsed);
     assert_eq!(till.commit(&json!(hold), "A"), Err(LoyaltyError::HoldExpired));
     till.sweep();
     assert_eq!((till.holds[&hold].state, till.wallets["C"].holds.len()), (HoldState::Expired, 0));
-    till.rule.require_jwt_for_quote = true;
-    let plain = QuoteAsk { customer: CustomerAsk::Plain("C".to_owned()), ..ask };
-    assert_eq!(till.with(|ground| quote(ground, &seen, &plain, None)).unwrap_err(), LoyaltyError::TokenRequired);
 }
 
 #[test]

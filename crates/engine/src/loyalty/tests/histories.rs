@@ -115,7 +115,7 @@ async fn one(engine: &Arc<Engine>, merchant: Id, dice: &mut Dice, shared: &Mutex
 }
 
 /// Everything that was decided, in the order of the journal, held against the model. `whole`: also what moved nothing.
-async fn compare(engine: &Engine, merchant: Id, model: &mut Model, whole: bool) {
+async fn compare(engine: &Arc<Engine>, merchant: Id, model: &mut Model, whole: bool) {
     let filter = JournalFilter { merchant: Some(merchant), limit: 100_000, ..JournalFilter::default() };
     let mut ids: Vec<Id> = engine.store.journal(filter).await.unwrap().into_iter().map(|row| row.id).collect();
     ids.sort_unstable();

@@ -115,6 +115,23 @@ async fn what_is_no_question_is_told_field_by_field_and_a_stranger_makes_no_cust
 }
 
 #[tokio::test]
+async fn a_customer_who_is_named_by_a_phone_is_one_however_it_is_written() {
+    let (engine, merchant) = hub(json!({ "require_jwt_for_quote": false })).await;
+    let of = || ask(&engine, merchant, json!({}));
+    for phone in ["+7 (903) 123-45-67", "+79031234567", "+7-903-123-45-67"] {
+        engine.loyalty_quote(of(), quote_of(Kind::Redeem, phone, "A", 100), SOON).await.unwrap();
+    }
+    let known = engine.customers(WalletFilter { limit: 10, ..WalletFilter::default() }).await.unwrap();
+    assert_eq!((known.len(), known[0].phone.as_deref()), (1, Some("+79031234567")));
+    assert_eq!(known[0].customer, known[0].id.to_string(), "a phone is no id");
+    let nobody = engine.loyalty_quote(of(), quote_of(Kind::Redeem, "+7", "A", 100), SOON).await;
+    assert!(matches!(nobody, Err(LoyaltyError::Malformed(_))), "{nobody:?}");
+    let (strict, merchant) = hub(json!({ "require_jwt_for_quote": true })).await;
+    let plain = strict.loyalty_quote(ask(&strict, merchant, json!({})), quote_of(Kind::Earn, "C", "A", 100), SOON).await;
+    assert_eq!(plain, Err(LoyaltyError::TokenRequired));
+}
+
+#[tokio::test]
 async fn what_the_desk_did_becomes_events_with_the_platforms_bodies_where_the_journal_is_read() {
     let (engine, merchant) = hub(json!({ "earn_bps": 1_000 })).await;
     let new = NewCustomer {
