@@ -150,6 +150,12 @@ pub(crate) fn camel(name: &str) -> String {
     signs.collect()
 }
 
+fn snake(name: &str) -> String {
+    let parts =
+        name.chars().flat_map(|sign| sign.is_ascii_uppercase().then_some('_').into_iter().chain([sign.to_ascii_lowercase()]));
+    parts.collect()
+}
+
 pub(super) async fn show(ask: Ask<ById>) -> Answered<SettingsView> {
     let merchant = ask.caller.merchant(&ask.app, &ask.path.id)?;
     reply(view(&ask.app, merchant, Vec::new())?)
@@ -190,12 +196,12 @@ pub(super) async fn put(ask: Ask<ById, (), SettingsRequest>) -> Answered<Setting
 fn rules(given: Value, ignored: &mut Vec<String>) -> Result<Value, Problem> {
     let wrong = || Problem::invalid(vec![Fault::new("/rulesJson", "must be a list of rules, or an object with `rules`")]);
     match given {
-        Value::Array(_) => Ok(given),
+        Value::Array(_) => Ok(renamed(given, snake)),
         Value::Null => Ok(json!([])),
         Value::Object(mut fields) => {
             let rules = fields.remove("rules").unwrap_or_else(|| json!([]));
             ignored.extend(fields.keys().map(|name| format!("rulesJson.{name}")));
-            if rules.is_array() { Ok(rules) } else { Err(wrong()) }
+            if rules.is_array() { Ok(renamed(rules, snake)) } else { Err(wrong()) }
         }
         _ => Err(wrong()),
     }
@@ -209,6 +215,6 @@ mod tests {
     fn rules_are_told_by_the_platforms_names() {
         let rule = json!({ "if": { "weekday_in": [0], "min_eligible": 5 }, "then": { "earn_bps": 1 } });
         let told = json!({ "if": { "weekdayIn": [0], "minEligible": 5 }, "then": { "earnBps": 1 } });
-        assert_eq!(renamed(rule, camel), told);
+        assert_eq!((renamed(rule.clone(), camel), renamed(told.clone(), snake)), (told, rule));
     }
 }

@@ -73,7 +73,8 @@ async fn a_key_is_of_one_merchant_and_whoever_asks_of_another_learns_nothing() {
     let whole = format!("Bearer {}", shop.world.hub.owner_key().unwrap());
     let head = [("authorization", whole.as_str())];
     shop.raw(Method::POST, "/loyalty/quote", &head, nowhere).await.refused(404, "Merchant not found");
-    assert_eq!(shop.world.api("/api/v1/merchants").await.as_array().unwrap().len(), 2, "no call makes a merchant");
+    let known = shop.world.api("/api/v1/merchants").await.to_string();
+    assert!(!known.contains("nowhere"), "no call makes a merchant: {known}");
     // By id as well as by slug.
     let id = shop.world.api("/api/v1/merchants/m").await["id"].as_str().unwrap().to_owned();
     let by_id = quote("redeem", "C-1", "O-1", 1).to_string().replace("\"merchantId\":\"m\"", &format!("\"merchantId\":\"{id}\""));
