@@ -155,7 +155,7 @@ mod tests {
         assert!(person.is_in(r#"{"chat":{"id":5120042,"type":"private"}}"#) && person.is_in("chat_id=5120042&text=5"));
         assert!(!person.is_in(r#"{"id":-5120042}"#) && !person.is_in("51200421") && !person.is_in("15120042"));
         assert!(group.is_in(r#"{"id":-5120042}"#) && !group.is_in(r#"{"id":5120042}"#));
-        assert_eq!(Named::new("chat/").is_in("anything"), false);
+        assert!(!Named::new("chat/").is_in("anything"));
     }
 
     #[test]

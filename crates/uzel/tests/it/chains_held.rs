@@ -97,7 +97,7 @@ async fn a_message_that_was_called_off_while_its_hub_died_is_followed_by_none() 
     let engine = world.hub.engine.clone();
     let link = engine.world().links.values().find(|link| link.slug == "smsru").unwrap().id;
     let due = world.clock.now() + SignedDuration::from_hours(2);
-    assert_eq!(engine.store.lease(due, vec![(link, 1)], 1, 60_000).await.unwrap().commands.len(), 1);
+    assert_eq!(engine.store.lease(due, vec![(link, 1)], 1, 5_000).await.unwrap().commands.len(), 1);
     drop(engine);
     let cancelled = json!({ "order": { "id": 1, "status": "Отменен", "customer": { "phone": "+79995550001" } } });
     assert_eq!(world.post("rkeeper", &cancelled).await.status(), 200);
