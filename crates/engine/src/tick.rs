@@ -319,9 +319,8 @@ async fn poll(engine: &Engine, link: &Arc<Link>) {
         };
         let now = engine.clock.now();
         let more = page.more;
-        let entries = page.bodies.into_iter().map(|body| {
-            engine.entry(link, read::told("", body, now), Source::Poll, trace.clone())
-        });
+        let entries =
+            page.bodies.into_iter().map(|body| engine.entry(link, read::told("", body, now), Source::Poll, trace.clone()));
         let entries: Vec<_> = entries.collect();
         let exchanges = if entries.is_empty() { Vec::new() } else { call.into_exchanges() };
         let change = Change {

@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 use crate::{
     Address, Happening, Refusal, Timestamp,
     check::{self, Fault},
-    registration::RegistrationField,
     port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Health, Invites, Login, Messages, Polls, Session,
-        StopList, Subscription,
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Health, Invites, Login, Messages, Polls,
+        Session, StopList, Subscription,
     },
+    registration::RegistrationField,
 };
 
 /// A provider: one row of the list `PROVIDERS`.

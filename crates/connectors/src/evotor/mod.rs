@@ -27,9 +27,8 @@ use crate::tree;
 use orders::Document;
 use proof::Asked;
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Evotor>("evotor", "Evotor")
-    .with_words(include_str!("words.toml"))
-    .with_registration(&[
+pub(crate) const PROVIDER: Provider =
+    Provider::new::<Evotor>("evotor", "Evotor").with_words(include_str!("words.toml")).with_registration(&[
         RegistrationField::ids("stores", "stores"),
         RegistrationField::ids("devices", "devices"),
         RegistrationField::text("webhookUrl", None),
@@ -211,7 +210,8 @@ impl Evotor {
 
     /// Reads one thing that came in.
     fn read(&self, request: &Request, item: &Value, reading: &mut Reading) {
-        let named = [&item["userId"], &item["userUuid"], &item["user_id"], &item["data"]["userId"]].into_iter().find_map(tree::text);
+        let named =
+            [&item["userId"], &item["userUuid"], &item["user_id"], &item["data"]["userId"]].into_iter().find_map(tree::text);
         if let (Some(ours), Some(theirs)) = (&self.user_id, named)
             && *ours != theirs
         {
@@ -280,9 +280,8 @@ impl Evotor {
 
     /// Whether it is of a store or till that this connection does not read.
     fn is_elsewhere(&self, document: &Document) -> bool {
-        let left_out = |wanted: &[String], id: &Option<String>| {
-            !wanted.is_empty() && !id.as_ref().is_some_and(|id| wanted.contains(id))
-        };
+        let left_out =
+            |wanted: &[String], id: &Option<String>| !wanted.is_empty() && !id.as_ref().is_some_and(|id| wanted.contains(id));
         left_out(&self.stores, &document.store) || left_out(&self.devices, &document.device)
     }
 

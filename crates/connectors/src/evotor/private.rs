@@ -32,9 +32,8 @@ pub(super) fn is_form(request: &Request) -> bool {
 pub(super) fn is_signed(request: &Request, secret: &Secret) -> bool {
     let Some(form) = read(request) else { return false };
     let given = form.signature.unwrap_or_default().trim().to_ascii_lowercase();
-    let right = |data: &str| {
-        signature::equal(&hex::encode(signature::hmac_sha256(secret.expose().as_bytes(), data.as_bytes())), &given)
-    };
+    let right =
+        |data: &str| signature::equal(&hex::encode(signature::hmac_sha256(secret.expose().as_bytes(), data.as_bytes())), &given);
     right(form.data.get()) || right(&compact(form.data.get()))
 }
 

@@ -47,7 +47,9 @@ impl Guests for ModulKassa {
             }
             "COMPLETED" => Ok(Found::Nobody(format!("document {id} has no receipt: nothing follows"))),
             _ => match again_at(client.now(), &what["told_at"]) {
-                Some(at) => Err(CallError::Later { reason: format!("document {id} is not printed yet ({status})"), at: Some(at) }),
+                Some(at) => {
+                    Err(CallError::Later { reason: format!("document {id} is not printed yet ({status})"), at: Some(at) })
+                }
                 None => Ok(Found::Nobody(format!("document {id} was not printed within a day ({status})"))),
             },
         }
@@ -78,7 +80,8 @@ impl ModulKassa {
 
     /// An order of the till; `Null` where there is none, or where orders may not be asked for.
     async fn order(&self, client: &Client<'_>, id: &str) -> Result<Value, CallError> {
-        let (Some(login), Some(password), Some(point)) = (&self.orders_login, &self.orders_password, &self.retail_point_id) else {
+        let (Some(login), Some(password), Some(point)) = (&self.orders_login, &self.orders_password, &self.retail_point_id)
+        else {
             return Ok(Value::Null);
         };
         let url = format!("{}/v2/retail-point/{point}/order/{id}", self.orders_url.trim_end_matches('/'));

@@ -28,7 +28,9 @@ impl Login for ModulKassa {
             (Some(key), Some(session)) if session.access.expose() != key.expose() => return Ok(session_of(key.clone())),
             (Some(_), Some(_)) => return lost("ModulKassa refused the key (api_key): another program may have associated since"),
             (None, Some(_)) => {
-                return lost("the association is lost, another program may have associated since: change a setting of the connection to associate anew");
+                return lost(
+                    "the association is lost, another program may have associated since: change a setting of the connection to associate anew",
+                );
             }
             (None, None) => {}
         }

@@ -20,7 +20,8 @@ pub(super) struct Callback {
 impl Callback {
     pub(super) fn of(request: &Request) -> Self {
         // The address is the shop's own; a body may come besides, and says nothing of the proof.
-        let first = |names: &[&str]| names.iter().find_map(|name| request.query(name)).map(str::to_owned).filter(|text| !text.is_empty());
+        let first =
+            |names: &[&str]| names.iter().find_map(|name| request.query(name)).map(str::to_owned).filter(|text| !text.is_empty());
         Self { document: first(&["docId", "doc_id"]), token: first(&["token"]) }
     }
 }

@@ -29,7 +29,11 @@ fn the_faults_of_a_registration_are_told_all_at_once_in_the_words_that_programs_
 #[test]
 fn a_registration_gives_settings_that_open_and_drops_what_it_does_not_know() {
     for (id, config, wanted) in [
-        ("modulkassa", json!({ "apiKey": "k", "baseUrl": "https://x.example", "else": 1 }), json!({ "api_key": "k", "base_url": "https://x.example" })),
+        (
+            "modulkassa",
+            json!({ "apiKey": "k", "baseUrl": "https://x.example", "else": 1 }),
+            json!({ "api_key": "k", "base_url": "https://x.example" }),
+        ),
         ("poster", json!({ "appId": "1234", "appSecret": "s" }), json!({ "application_id": "1234", "application_secret": "s" })),
         ("evotor", json!({}), json!({})),
         (

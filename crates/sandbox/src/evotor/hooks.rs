@@ -110,7 +110,8 @@ pub(super) fn login(settings: &Settings, options: &Value) -> Result<Case, String
 
 /// A receipt that another program passes on, signed. Options: `type`, `data`, `secret`, `signature` (another one).
 pub(super) fn private(settings: &Settings, options: &Value) -> Result<Case, String> {
-    let data = options.get("data").cloned().unwrap_or_else(|| json!({"uuid": "5f0c7d1e-1111-4222-8333-444455556666", "total": 1000}));
+    let data =
+        options.get("data").cloned().unwrap_or_else(|| json!({"uuid": "5f0c7d1e-1111-4222-8333-444455556666", "total": 1000}));
     let secret = options["secret"].as_str().unwrap_or(&settings.bridge_secret);
     let signature = hex::encode(hmac_sha256(secret.as_bytes(), data.to_string().as_bytes()));
     let signature = options.get("signature").cloned().unwrap_or_else(|| json!(signature));

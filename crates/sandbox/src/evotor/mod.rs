@@ -136,7 +136,8 @@ impl State {
             return refused(403, "Forbidden", &Value::Null);
         }
         // What was asked first stands in the cursor.
-        let asked = match call.asked("cursor").and_then(|cursor| cursor.rsplit_once('.').map(|(question, _)| question.to_owned())) {
+        let asked = match call.asked("cursor").and_then(|cursor| cursor.rsplit_once('.').map(|(question, _)| question.to_owned()))
+        {
             Some(question) => hex::decode(question).unwrap_or_default(),
             None => call.query.clone().into_bytes(),
         };
@@ -151,7 +152,8 @@ impl State {
                 },
             }
         }
-        let types: Vec<&str> = asked.get("types").and_then(Value::as_str).map(|types| types.split(',').collect()).unwrap_or_default();
+        let types: Vec<&str> =
+            asked.get("types").and_then(Value::as_str).map(|types| types.split(',').collect()).unwrap_or_default();
         let fits = |document: &&Value| {
             let at = closed_at(document).unwrap_or(i64::MIN);
             document["store_id"] == *store
@@ -192,7 +194,9 @@ impl State {
     fn of_store<'a>(&self, call: &Call, items: &'a [Value]) -> Vec<&'a Value> {
         let store = call.asked("store_id");
         let is_its = |item: &&Value| match &store {
-            Some(store) => item["store_id"] == **store || item["stores"].as_array().is_some_and(|stores| stores.contains(&json!(store))),
+            Some(store) => {
+                item["store_id"] == **store || item["stores"].as_array().is_some_and(|stores| stores.contains(&json!(store)))
+            }
             None => true,
         };
         items.iter().filter(is_its).collect()

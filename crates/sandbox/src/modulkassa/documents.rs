@@ -94,7 +94,8 @@ fn is_good(document: &Value) -> bool {
             && line["vatTag"].as_i64().is_some_and(|tag| VAT_TAGS.contains(&tag))
     };
     let money = |money: &Value| {
-        money["paymentType"].as_str().is_some_and(|kind| PAYMENTS.contains(&kind)) && number(&money["sum"]).is_some_and(|sum| sum >= 0.0)
+        money["paymentType"].as_str().is_some_and(|kind| PAYMENTS.contains(&kind))
+            && number(&money["sum"]).is_some_and(|sum| sum >= 0.0)
     };
     let (lines, payments) = (list(&document["inventPositions"]), list(&document["moneyPositions"]));
     let worth = |line: &Value| {
@@ -104,7 +105,15 @@ fn is_good(document: &Value) -> bool {
         (lines.iter().map(worth).sum(), payments.iter().filter_map(|money| number(&money["sum"])).sum());
     let long = [("textToPrint", 3_000), ("cashierName", 64), ("cashierPosition", 64)];
     let short = long.iter().all(|(name, most)| text(name).is_none_or(|text| text.chars().count() <= *most));
-    filled("id") && filled("docNum") && kind && when && document["email"].is_string() && short
-        && !lines.is_empty() && !payments.is_empty() && lines.iter().all(line) && payments.iter().all(money)
+    filled("id")
+        && filled("docNum")
+        && kind
+        && when
+        && document["email"].is_string()
+        && short
+        && !lines.is_empty()
+        && !payments.is_empty()
+        && lines.iter().all(line)
+        && payments.iter().all(money)
         && (goods - paid).abs() < 0.005
 }

@@ -34,7 +34,9 @@ async fn world(more: Value) -> World {
 
 /// A document as the cloud keeps it, closed now.
 fn document(id: &str, kind: &str, more: Value) -> Value {
-    let at = Timestamp::now().strftime("%Y-%m-%dT%H:%M:%S.000+0000").to_string();
+    // Whole seconds: what was closed before the connection was set up is history.
+    let at = Timestamp::now().checked_add(SignedDuration::from_secs(2)).unwrap();
+    let at = at.strftime("%Y-%m-%dT%H:%M:%S.000+0000").to_string();
     let mut body = json!({ "positions": [{ "product_id": "P-1", "product_name": "Чай", "quantity": 2, "result_sum": 400.5 }],
         "pos_print_results": [{ "fiscal_document_number": 63, "kkt_reg_number": "0000000000012345", "fiscal_sign_doc_number": "3705514822" }],
         "sum": 420.5, "result_sum": 400.5, "customer_phone": "+79990000042" });
@@ -92,7 +94,10 @@ async fn one_sale_that_comes_in_every_shape_and_twice_is_one_event_with_its_sums
     }
     let events = events(&world).await;
     let [event] = &events[..] else { panic!("{events:?}") };
-    assert_eq!((&event["kind"], &event["key"], &event["subject"]), (&json!("order.completed"), &json!("order/DOC-a/completed"), &json!("order/DOC-a")));
+    assert_eq!(
+        (&event["kind"], &event["key"], &event["subject"]),
+        (&json!("order.completed"), &json!("order/DOC-a/completed"), &json!("order/DOC-a"))
+    );
     for (name, wanted) in [
         ("order_id", json!("DOC-a")),
         ("sum", json!("400.5")),
@@ -196,7 +201,10 @@ async fn a_person_logs_in_and_the_cloud_s_token_is_kept_and_never_journalled() {
     // Without the cloud's token nothing can be asked; when it has come, what waits is told.
     holds(&world, &[document("S-1", "SELL", json!({}))]).await;
     told(&world, json!({ "id": "S-1" })).await;
-    crate::world::until("the receipt to be read", async || world.commands("waiting").await + world.commands("sending").await == 1).await;
+    crate::world::until("the receipt to be read", async || {
+        world.commands("waiting").await + world.commands("sending").await == 1
+    })
+    .await;
     assert_eq!(asked("token", json!({})).await.0, 200);
     world.in_steps(SignedDuration::from_mins(1), "the document", async || keys(&world).await.len() == 1).await;
     let journal = world.api("/api/v1/journal?provider=evotor&limit=1000").await;
@@ -210,7 +218,8 @@ async fn a_person_logs_in_and_the_cloud_s_token_is_kept_and_never_journalled() {
 async fn bodies_of_nonsense_harm_nothing_and_say_why() {
     let world = world(json!({})).await;
     let url = format!("{}/hooks/till/receipts", world.hub.url());
-    let post = async |body: &str| world.web.put(&url).bearer_auth(USER_TOKEN).body(body.to_owned()).send().await.unwrap().status();
+    let post =
+        async |body: &str| world.web.put(&url).bearer_auth(USER_TOKEN).body(body.to_owned()).send().await.unwrap().status();
     for body in ["", " ", "{", "7", "null", "<html>", "\u{feff}", "a=b", "\"text\""] {
         assert_eq!(post(body).await, 200, "{body}");
     }
@@ -238,7 +247,7 @@ async fn bodies_of_nonsense_harm_nothing_and_say_why() {
         world.quiet().await;
         assert!(!world.newest("evotor").await["notes"].as_array().unwrap().is_empty(), "{body}");
     }
-    assert_eq!(keys(&world).await, []);
+    assert!(keys(&world).await.is_empty());
     // Numbers as texts are read; ids that cannot stand in an address are not asked for, and told as they came.
     let odd = json!({ "type": "ReceiptCreated", "data": { "type": "SELL", "id": "../admin?x=1", "storeId": 7, "totalAmount": "12,345", "items": {} } });
     assert_eq!(post(&odd.to_string()).await, 200);
@@ -269,7 +278,9 @@ async fn whatever_keeps_the_cloud_from_answering_the_document_is_told_in_the_end
     holds(&world, &[document("S-9", "SELL", json!({}))]).await;
     world.control("evotor/settings", &json!({ "reads_behind": 2 })).await;
     told(&world, json!({ "id": "S-9" })).await;
-    world.in_steps(SignedDuration::from_secs(6), "the late document", async || keys(&world).await.len() == faults.len() + 1).await;
+    world
+        .in_steps(SignedDuration::from_secs(6), "the late document", async || keys(&world).await.len() == faults.len() + 1)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -307,7 +318,8 @@ async fn stores_tills_and_a_program_between_are_read_as_they_are_set_up() {
         world.told_by("evotor", "private", &options).await["status"].take()
     };
     let data = |more: Value| {
-        let mut data = json!({ "uuid": "S-5", "total": "99.995", "deviceUuid": DEVICE, "storeUuid": STORE, "phone": "+79990000043" });
+        let mut data =
+            json!({ "uuid": "S-5", "total": "99.995", "deviceUuid": DEVICE, "storeUuid": STORE, "phone": "+79990000043" });
         data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         data
     };
