@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod docs;
+mod registration;
 mod requests;
 mod sample;
 mod secrets;
