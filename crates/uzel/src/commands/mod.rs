@@ -235,6 +235,9 @@ enum Command {
     /// Move a business: copy all that SQLite holds to an empty PostgreSQL database, or back, and read it back. No hub may work on
     /// either meanwhile. The master key is not in it.
     Copy(copy::CopyArgs),
+    /// Run beside a till on the shop's own machine: sign its loyalty calls, pass them on, and keep them while the line is down.
+    #[cfg(feature = "bridge")]
+    Bridge(uzel_bridge::BridgeArgs),
     /// A completion script for a shell.
     Completion { shell: clap_complete::Shell },
 }
@@ -455,6 +458,10 @@ impl Cli {
     }
 
     async fn go(self) -> anyhow::Result<ExitCode> {
+        #[cfg(feature = "bridge")]
+        if let Command::Bridge(args) = self.command {
+            return uzel_bridge::go(args, self.json, &["bridge"]).await;
+        }
         match &self.command {
             Command::Serve { listen, dev } => {
                 let mut settings = self.load()?;
