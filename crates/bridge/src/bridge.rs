@@ -39,7 +39,7 @@ pub(crate) struct Bridge {
 }
 
 /// What came with a till's call, beside its body.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub(crate) struct Caller {
     pub staff_key: Option<String>,
     pub languages: Option<String>,

@@ -285,16 +285,12 @@ impl Queue {
                 break;
             }
         }
-        let mut soonest: Option<Instant> = None;
-        for (entry, is_free) in self.in_order() {
-            if entry.trouble.is_none() && is_free {
-                if entry.due <= now {
-                    return Next::Send(Box::new((entry.kept.clone(), entry.hold.clone())));
-                }
-                soonest = Some(soonest.map_or(entry.due, |found| found.min(entry.due)));
-            }
+        let free = || self.in_order().filter(|(entry, is_free)| *is_free && entry.trouble.is_none()).map(|(entry, _)| entry);
+        // Of those that are due the least tried, so that one that fails again and again holds no other back; then the oldest.
+        match free().filter(|entry| entry.due <= now).min_by_key(|entry| entry.tries) {
+            Some(entry) => Next::Send(Box::new((entry.kept.clone(), entry.hold.clone()))),
+            None => free().map(|entry| entry.due).min().map_or(Next::Nothing, Next::At),
         }
-        soonest.map_or(Next::Nothing, Next::At)
     }
 
     /// Whether it still waits to be sent: it may have been dropped, or done by the till itself.

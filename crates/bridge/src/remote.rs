@@ -81,17 +81,25 @@ pub(crate) enum Came {
 
 pub(crate) struct Failure {
     pub reason: String,
-    /// Whether other calls would fare the same.
-    pub is_general: bool,
+    pub reach: Reach,
     /// How long the hub asks to wait.
     pub wait: Option<Duration>,
     /// What came, where it was the hub's.
     pub reply: Option<Reply>,
 }
 
+/// Which calls would fare the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Call,
+    Line,
+    /// The hub has had too many: of all, or of this buyer.
+    Both,
+}
+
 impl Failure {
-    fn general(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_general: true, wait: None, reply: None }
+    fn of_line(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), reach: Reach::Line, wait: None, reply: None }
     }
 }
 
@@ -172,7 +180,7 @@ impl Remote {
     pub(crate) async fn call(&self, ask: &Ask<'_>, total: Duration) -> Came {
         let came = match tokio::time::timeout(total, self.with_each_secret(ask)).await {
             Ok(came) => came,
-            Err(_) => Came::Failed(Failure::general(format!("the hub did not answer within {} ms", total.as_millis()))),
+            Err(_) => Came::Failed(Failure::of_line(format!("the hub did not answer within {} ms", total.as_millis()))),
         };
         self.note(&came);
         came
@@ -196,7 +204,7 @@ impl Remote {
     async fn with_each_secret(&self, ask: &Ask<'_>) -> Came {
         let count = self.secrets.len().max(1);
         let first = self.right.load(Ordering::Relaxed);
-        let mut came = Came::Failed(Failure::general("nothing was tried"));
+        let mut came = Came::Failed(Failure::of_line("nothing was tried"));
         for step in 0..count {
             let index = (first + step) % count;
             let before = self.clock_offset_s();
@@ -241,7 +249,7 @@ impl Remote {
                 if error.is_connect() {
                     self.line.lock().down_until = Some(Instant::now() + DOWN_TIME);
                 }
-                Came::Failed(Failure::general(told(&error)))
+                Came::Failed(Failure::of_line(told(&error)))
             }
             Ok((status, headers, body)) => self.judge(ask.call, status, &headers, body),
         }
@@ -261,7 +269,7 @@ impl Remote {
 
     fn judge(&self, call: &str, status: StatusCode, headers: &HeaderMap, body: Option<Bytes>) -> Came {
         let not_the_hubs = || {
-            Came::Failed(Failure::general(format!(
+            Came::Failed(Failure::of_line(format!(
                 "what answered ({status}) is not the hub: its address may be wrong, or the line wants a login"
             )))
         };
@@ -282,21 +290,21 @@ impl Remote {
             200..400 => not_the_hubs(),
             408 | 425 | 429 => Came::Failed(Failure {
                 reason: format!("the hub asks to come again later ({})", status.as_u16()),
-                is_general: true,
+                reach: Reach::Both,
                 wait,
                 reply: Some(reply),
             }),
             // The same call is being carried out at this moment.
             409 if wait.is_some() => Came::Failed(Failure {
                 reason: "the hub is at this call already".into(),
-                is_general: false,
+                reach: Reach::Call,
                 wait,
                 reply: Some(reply),
             }),
             400..500 => Came::Answer(reply),
             code => Came::Failed(Failure {
                 reason: format!("the hub answers {code}"),
-                is_general: (502..=504).contains(&code),
+                reach: if (502..=504).contains(&code) { Reach::Line } else { Reach::Call },
                 wait,
                 reply: json.is_object().then_some(reply),
             }),

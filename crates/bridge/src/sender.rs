@@ -11,7 +11,7 @@ use crate::{
     bridge::{Bridge, now_ms},
     queue::{Next, pause},
     record::{Call, Kept, LocalHold, Told, Trouble},
-    remote::{Ask, Came, Failure, Reply},
+    remote::{Ask, Came, Failure, Reach, Reply},
     wire::{self, Commit, Mode},
 };
 
@@ -114,10 +114,15 @@ async fn attempt(bridge: &Bridge, kept: Kept, hold: Option<String>) {
         Outcome::Failed(failure) => {
             bridge.metrics.sent(call, "failed");
             tracing::info!(id, call, "a kept call did not go, and is tried again: {}", failure.reason);
-            if failure.is_general {
+            if failure.reach != Reach::Call {
                 bridge.rest.lock().begin(now, failure.wait);
             }
-            let wait = failure.wait.map(|wait| wait.min(WAIT_MAX)).or(failure.is_general.then_some(Duration::ZERO));
+            let wait = match failure.reach {
+                // The rest of the line is enough.
+                Reach::Line => Some(Duration::ZERO),
+                // After it another call goes first.
+                Reach::Call | Reach::Both => failure.wait.map(|wait| wait.min(WAIT_MAX)),
+            };
             bridge.queue(move |queue| queue.put_off(&id, failure.reason, now, wait)).await;
             Ok(())
         }
@@ -178,7 +183,7 @@ async fn sell(bridge: &Bridge, kept: &Kept, sold: &LocalHold, hold: Option<Strin
                 let (id, own) = (kept.id.clone(), hold.clone());
                 if let Err(error) = bridge.queue(move |queue| queue.held(&id, own)).await {
                     let reason = error.to_string();
-                    return Outcome::Failed(Failure { reason, is_general: false, wait: Some(DISK_PAUSE), reply: None });
+                    return Outcome::Failed(Failure { reason, reach: Reach::Call, wait: Some(DISK_PAUSE), reply: None });
                 }
                 hold
             }
