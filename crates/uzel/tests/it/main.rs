@@ -10,6 +10,7 @@ mod backup;
 mod bench;
 mod binary;
 mod bounds;
+mod bridge;
 mod browser;
 mod calls;
 mod chains;
