@@ -286,6 +286,11 @@ fn examine_setup(world: &World) -> Vec<Finding> {
         true => Finding::warn("setup", found, "nothing is sent without a flow: uzel apply setup.toml"),
         false => Finding::ok("setup", found),
     }];
+    for programme in world.programmes().filter(|programme| programme.rule.open_loyalty) {
+        let merchant = world.merchants.get(&programme.merchant).map_or("", |(slug, _)| slug.as_str());
+        let found = format!("anybody may ask for quotes of `{merchant}` and commit them: `open_loyalty` is on");
+        findings.push(Finding::warn("loyalty", found, "set it to false, and give each till a key"));
+    }
     let broken = world.broken.iter();
     findings
         .extend(broken.map(|(id, why)| Finding::fail("setup", format!("{id} cannot be used: {why}"), "mend it by uzel apply")));

@@ -123,7 +123,7 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut taken_back = Instant::now();
     let mut purge_at: Option<Instant> = None;
     let mut told = Instant::now();
-    let mut sweep_at = Instant::now();
+    let mut swept_at: Option<Timestamp> = None;
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -157,13 +157,14 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             told = Instant::now();
             notices::tell_all(&engine).await;
         }
-        if Instant::now() >= sweep_at {
-            sweep_at = Instant::now() + loyalty::sweep(&engine).await;
-        }
         if purge_at.is_none_or(|at| Instant::now() >= at) {
             purge_at = Some(Instant::now() + purge_all(&engine).await);
         }
         let now = engine.clock.now();
+        // A clock that was set back must not keep points waiting.
+        if swept_at.is_none_or(|at| now.duration_since(at).abs() >= loyalty::SWEEP_EVERY) {
+            swept_at = (!loyalty::sweep(&engine).await).then_some(now);
+        }
         let world = engine.world();
         // In one order, so that a simulated hub does the same again.
         let mut links: Vec<&Arc<Link>> = world.links.values().filter(|link| !link.paused).collect();

@@ -428,7 +428,7 @@ impl World {
         if let Some(link) = self.links.get(&source) {
             return Some(Origin::of(link));
         }
-        let programme = self.programmes.get(&merchant).filter(|programme| programme.id == source)?;
+        let programme = self.programmes.get(&merchant).filter(|programme| programme.id.as_bytes() == source.as_bytes())?;
         let (_, merchant) = self.merchants.get(&merchant)?;
         let outlet = outlet.and_then(|outlet| self.outlets.get(&outlet)).map(|(_, _, outlet)| outlet);
         let zone = outlet.and_then(|outlet| TimeZone::get(&outlet.zone).ok());

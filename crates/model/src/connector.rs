@@ -17,6 +17,7 @@ use crate::{
         Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Invites, Login, Messages, Polls, StopList,
         Subscription,
     },
+    registration::RegistrationField,
 };
 
 /// A provider: one row of the list `PROVIDERS`.
@@ -28,6 +29,7 @@ pub struct Provider {
     open: Open,
     schema: fn() -> Schema,
     pub(crate) words: &'static str,
+    pub(crate) registered: &'static [RegistrationField],
     /// Variables that set up a connection of merchant `default`.
     pub variables: Variables,
 }
@@ -55,6 +57,7 @@ impl Provider {
             open: open::<C>,
             schema: || schemars::schema_for!(C),
             words: "",
+            registered: &[],
             variables: Variables { slug: "", needed: &[], optional: &[] },
         }
     }

@@ -15,6 +15,7 @@ pub mod message;
 pub mod phone;
 pub mod port;
 pub mod price;
+pub mod registration;
 pub mod schedule;
 pub mod secret;
 pub mod signature;

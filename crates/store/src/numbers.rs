@@ -100,13 +100,14 @@ pub(crate) fn way_out_of(job: &serde_json::Value) -> Kind {
     if job["job"] == "deliver" { Kind::Endpoint } else { Kind::Connection }
 }
 
-const KINDS: [(Kind, &str); 6] = [
+const KINDS: [(Kind, &str); 7] = [
     (Kind::Merchant, "merchant"),
     (Kind::Outlet, "outlet"),
     (Kind::Connection, "connection"),
     (Kind::Flow, "flow"),
     (Kind::Endpoint, "endpoint"),
     (Kind::Recipient, "recipient"),
+    (Kind::Programme, "programme"),
 ];
 
 /// What is set up, by the word that it is stored under.

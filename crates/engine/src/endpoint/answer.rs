@@ -25,7 +25,8 @@ impl World {
     pub fn sign_loyalty_answer(&self, merchant: Id, now: Timestamp, body: &[u8]) -> Option<SignedAnswer> {
         let told = |pattern: &String| super::rule::matches(pattern, COMMITTED);
         let endpoints = self.endpoints_of(merchant).filter(|endpoint| !endpoint.is_disabled());
-        let endpoint = endpoints.filter(|endpoint| endpoint.doc.rule.events.iter().any(told)).min_by_key(|endpoint| endpoint.id())?;
+        let endpoint =
+            endpoints.filter(|endpoint| endpoint.doc.rule.events.iter().any(told)).min_by_key(|endpoint| endpoint.id())?;
         let (doc, key) = endpoint.signing(now).pop()?;
         let timestamp_s = now.as_second();
         Some(SignedAnswer { signature: key.loyalty(timestamp_s, body), timestamp_s, key_id: doc.id.to_string() })

@@ -24,12 +24,12 @@ use uzel_model::{
 };
 use uzel_store::{Command, Contact, NewCommand, NewEvent, SetupRow};
 
-pub(crate) use self::{change::OVERLAP, rule::header_faults};
 pub use self::{
     answer::SignedAnswer,
     change::{EndpointKey, EndpointView, Failing, Recovered, RotateRequest, TestOutcome},
     rule::{EndpointRule, Order, RateRule},
 };
+pub(crate) use self::{change::OVERLAP, rule::header_faults};
 use crate::{Link, Vault, World, flow, masks::Masks, outward::Receiver};
 
 /// A webhook may have so many bytes; of a larger event the connector's data are left out.

@@ -33,7 +33,7 @@ pub(crate) use self::{
     answer::Turns,
     points::{earns, take as take_points, wanted},
     reading::{SOURCE, follow},
-    sweep::run as sweep,
+    sweep::{SWEEP_EVERY, run as sweep},
 };
 use self::answer::{Question, who};
 pub use self::{

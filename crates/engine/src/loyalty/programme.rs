@@ -215,6 +215,7 @@ pub struct PromoCode {
     /// Only `ACTIVE` does anything.
     #[serde(default)]
     pub status: PromoStatus,
+    /// How often it works.
     #[serde(default)]
     pub limit: PromoLimit,
     /// For `LIMITED_PER_CUSTOMER`: how often.
@@ -226,6 +227,7 @@ pub struct PromoCode {
     /// Only for who has had a receipt within `visit_lookback_hours`.
     #[serde(default, alias = "requireVisit")]
     pub require_visit: bool,
+    /// See `require_visit`.
     #[serde(default = "day_hours", alias = "visitLookbackHours")]
     pub visit_lookback_hours: u32,
     /// Points that it gives.
@@ -251,7 +253,9 @@ fn day_hours() -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limit {
+    /// So many movements.
     pub count: u32,
+    /// Within so many seconds.
     pub period_s: u32,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use uzel_model::loyalty::Wallet;
 use uzel_store::{LoyaltyLook, StoreError};
@@ -15,16 +15,16 @@ use super::{
 use crate::Engine;
 
 /// How often it is looked.
-const EVERY: Duration = Duration::from_secs(20);
-/// Wallets of one portion; where there were so many, the next follows at once.
+pub(crate) const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(20);
+/// Wallets of one portion; where there were so many, the next follows with the next beat.
 const PORTION: usize = 200;
 /// A node that is gone keeps the turn no longer than this.
 const HOLD: Duration = Duration::from_secs(120);
 
-/// Looks through what is due; how long until it is looked again.
-pub(crate) async fn run(engine: &Arc<Engine>) -> Duration {
+/// Looks through what is due. Says whether there may be more.
+pub(crate) async fn run(engine: &Arc<Engine>) -> bool {
     if engine.world().programmes().next().is_none() {
-        return EVERY;
+        return false;
     }
     let swept = async {
         let Some(taken) = engine.take("loyalty".to_owned(), Duration::ZERO, HOLD).await? else { return Ok(0) };
@@ -33,11 +33,10 @@ pub(crate) async fn run(engine: &Arc<Engine>) -> Duration {
         swept
     };
     match swept.await {
-        Ok(PORTION) => Duration::ZERO,
-        Ok(_) => EVERY,
+        Ok(count) => count == PORTION,
         Err(error) => {
             tracing::warn!("points that are due cannot be booked yet: {error}");
-            EVERY
+            false
         }
     }
 }

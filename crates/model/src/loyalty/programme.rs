@@ -100,11 +100,14 @@ impl Default for Programme {
     }
 }
 
+/// Other rates under a condition.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {
+    /// When it holds.
     #[serde(rename = "if", default)]
     pub condition: Condition,
+    /// The rates then.
     #[serde(rename = "then")]
     pub rates: Rates,
 }
@@ -139,11 +142,14 @@ impl Condition {
     }
 }
 
+/// Rates that replace those of the programme.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Rates {
+    /// Points for a purchase, in hundredths of a percent.
     #[serde(alias = "earnBps", skip_serializing_if = "Option::is_none")]
     pub earn_bps: Option<u32>,
+    /// How much points may pay, in hundredths of a percent.
     #[serde(alias = "redeemLimitBps", skip_serializing_if = "Option::is_none")]
     pub redeem_limit_bps: Option<u32>,
 }
@@ -160,6 +166,7 @@ pub struct Levels {
     pub levels: Vec<Level>,
 }
 
+/// What levels count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LevelMetric {
@@ -171,9 +178,11 @@ pub enum LevelMetric {
     Transactions,
 }
 
+/// A level of customers.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Level {
+    /// As people call it.
     pub name: String,
     /// From so much of the metric on.
     pub threshold: i64,
@@ -182,11 +191,14 @@ pub struct Level {
     pub benefit: Benefit,
 }
 
+/// What a level adds to the rates.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Benefit {
+    /// More points for a purchase, in hundredths of a percent.
     #[serde(alias = "earnBps")]
     pub earn_bps: u32,
+    /// So much more may be paid by points, in hundredths of a percent.
     #[serde(alias = "redeemLimitBps")]
     pub redeem_limit_bps: u32,
 }
@@ -198,11 +210,14 @@ impl Levels {
     }
 }
 
+/// What lowers a sum before points are counted.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Promotion {
+    /// As people call it.
     #[serde(default)]
     pub name: String,
+    /// When it holds.
     #[serde(rename = "if", default)]
     pub condition: Condition,
     /// Off the eligible sum, in units.

@@ -8,6 +8,7 @@ use serde_json::json;
 use uzel_engine::loyalty::{AdjustAsk, CustomerPatch, CustomerView, ImportReport, LoyaltyAsk, NewCustomer};
 use uzel_model::{
     Address, Id, Request,
+    check::Fault,
     loyalty::{Book, Entry, MoveKind},
     words::Language,
 };
@@ -148,8 +149,7 @@ pub(super) struct CustomerRequest {
 pub(super) async fn create(ask: Ask<ById, (), CustomerRequest>) -> Answered<CustomerRow> {
     let Ask { app, caller, path, body, .. } = ask;
     let merchant = caller.merchant(&app, &path.id)?;
-    let new =
-        NewCustomer { customer: body.customer, phone: body.phone, name: body.name, referred_by: body.referred_by };
+    let new = NewCustomer { customer: body.customer, phone: body.phone, name: body.name, referred_by: body.referred_by };
     let made = app.engine.create_customer(merchant, new, caller.holder.name()).await?;
     let place = format!("/api/v1/merchants/{merchant}/customers/{}", made.id);
     Ok(Reply::new(CustomerRow::new(made, false)).at(&place))
@@ -206,8 +206,7 @@ pub(super) struct AdjustedView {
 pub(super) async fn adjust(ask: Ask<CustomerPath, (), AdjustRequest>) -> Answered<AdjustedView> {
     let Ask { app, caller, path, body, .. } = ask;
     let merchant = caller.merchant(&app, &path.id)?;
-    let adjust =
-        AdjustAsk { customer: path.customer, points: body.points, reason: body.reason, expires_at: body.expires_at };
+    let adjust = AdjustAsk { customer: path.customer, points: body.points, reason: body.reason, expires_at: body.expires_at };
     let journalled = json!({
         "customerId": adjust.customer, "points": adjust.points, "reason": adjust.reason, "expiresAt": adjust.expires_at,
     });
@@ -363,10 +362,12 @@ pub(super) async fn prove(ask: Ask<(), (), ProofRequest>) -> Answered<ProofView>
 #[schemars(example = "customer;phone;name;balance\nC-42;+79991234567;Anna;150\n")]
 pub(super) struct CustomersFile(String);
 
-/// Whether it is only looked at.
+/// Whose they are, and whether it is only looked at.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ImportQuery {
+    /// By id or slug; a key of one merchant needs none.
+    merchant: Option<String>,
     /// Only tells what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -401,9 +402,10 @@ pub(super) struct LineFault {
 }
 
 /// Nothing is taken of a file with a fault: whoever mends it sends all of it again.
-pub(super) async fn import(ask: Ask<ById, ImportQuery, CustomersFile>) -> Answered<CustomersImportView> {
-    let Ask { app, caller, path, query, body, .. } = ask;
-    let merchant = caller.merchant(&app, &path.id)?;
+pub(super) async fn import(ask: Ask<(), ImportQuery, CustomersFile>) -> Answered<CustomersImportView> {
+    let Ask { app, caller, query, body, .. } = ask;
+    let missing = || Problem::unreadable("query", Fault::new("merchant", "is missing: this key is of the whole hub"));
+    let merchant = caller.scope(&app, query.merchant.as_deref())?.ok_or_else(missing)?;
     let (lines, rows, mut faults) = customers_csv::read(&body.0);
     let by = caller.holder.name();
     let seen = app.engine.import_customers(merchant, rows.clone(), true, by).await?;

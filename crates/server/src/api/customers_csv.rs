@@ -16,7 +16,8 @@ const COLUMNS: [(&str, &[&str]); 5] = [
 pub(super) fn read(text: &str) -> (Vec<usize>, Vec<ImportRow>, Vec<LineFault>) {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut lines = text.lines().enumerate().map(|(place, line)| (place + 1, line)).filter(|(_, line)| !line.trim().is_empty());
-    let fault = |line, column: Option<&str>, why: &str| LineFault { line, column: column.map(str::to_owned), why: why.to_owned() };
+    let fault =
+        |line, column: Option<&str>, why: &str| LineFault { line, column: column.map(str::to_owned), why: why.to_owned() };
     let (mut numbers, mut rows, mut faults) = (Vec::new(), Vec::new(), Vec::new());
     let Some((first, head)) = lines.next() else {
         return (numbers, rows, vec![fault(1, None, "the file is empty")]);

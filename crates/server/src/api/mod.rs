@@ -116,16 +116,16 @@ pub(crate) fn routes() -> Vec<Route> {
             .or(&["conflict"]),
         get("/api/v1/merchants/{id}/customers", READER, "List customers of the programme", customers::list),
         post("/api/v1/merchants/{id}/customers", OPERATOR, "Make a customer", customers::create).creates().or(&["conflict"]),
-        post("/api/v1/merchants/{id}/customers/import", OWNER, "Bring customers and their points from elsewhere", customers::import)
-            .repeatable().csv().up_to(CUSTOMERS_BYTES_MAX)
-            .says("The first line names the columns (`customer`, `phone`, `name`, `balance`, `level`). A file with a fault changes nothing; one \
-                   that comes twice gives nothing twice."),
         get("/api/v1/merchants/{id}/customers/{customer}", READER, "Show a customer", customers::show),
         patch("/api/v1/merchants/{id}/customers/{customer}", OPERATOR, "Change a customer", customers::change),
         post("/api/v1/merchants/{id}/customers/{customer}/adjust", OWNER, "Give or take points", customers::adjust).or(&["conflict"])
             .says("With a reason, which stands in the ledger and in the audit log."),
         get("/api/v1/merchants/{id}/ledger", READER, "List movements of points", customers::ledger)
             .says("Double entry: each takes points from one book to another. Nothing is ever edited, only countered."),
+        post("/api/v1/loyalty/import", OWNER, "Bring customers and their points from elsewhere", customers::import)
+            .repeatable().csv().up_to(CUSTOMERS_BYTES_MAX)
+            .says("The first line names the columns (`customer`, `phone`, `name`, `balance`, `level`). A file with a fault changes nothing; one \
+                   that comes twice gives nothing twice."),
         post("/api/v1/loyalty/audit", OWNER, "Prove the ledger of points", customers::prove).repeatable()
             .says("Holds every balance against the sum of its movements, and says where they differ."),
 

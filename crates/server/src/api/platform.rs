@@ -176,8 +176,7 @@ pub(super) async fn put(ask: Ask<ById, (), SettingsRequest>) -> Answered<Setting
         ("earn_delay_days", body.earn_delay_days.map(|given| json!(given))),
         ("rules", body.rules_json.map(|given| rules(given, &mut ignored)).transpose()?),
     ];
-    let patch: Map<String, Value> =
-        named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
+    let patch: Map<String, Value> = named.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect();
     set(&app, &caller, merchant, patch, version).await?;
     for (secret, which) in [(body.bridge_secret, Which::Current), (body.bridge_secret_next, Which::Next)] {
         if let (Some(secret), Some(id)) = (secret.filter(|secret| !secret.is_empty()), id_of(&app, merchant)) {

@@ -5,7 +5,9 @@ use std::{sync::Arc, time::Duration};
 use axum::http::{HeaderName, StatusCode};
 use jiff::SignedDuration;
 use serde_json::{Map, Value, json};
-use uzel_engine::loyalty::{CommitAsk, CustomerAsk, LoyaltyAnswer, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk, RefundAsk};
+use uzel_engine::loyalty::{
+    CommitAsk, CustomerAsk, LoyaltyAnswer, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk, RefundAsk,
+};
 use uzel_model::{loyalty::Kind, signature::fingerprint};
 use uzel_store::{Begun, KeptAnswer};
 

@@ -99,8 +99,9 @@ pub(super) async fn outlets(app: &Arc<App>, call: &mut Call, room: &mut Option<R
     let proof = look_at(app, call, room)?;
     let world = app.engine.world();
     let own = world.outlets.iter().filter(|(_, (of, ..))| *of == proof.merchant);
-    let mut rows: Vec<Value> =
-        own.map(|(id, (_, slug, outlet))| json!({ "id": id, "slug": slug, "name": outlet.name, "posType": outlet.pos_type })).collect();
+    let mut rows: Vec<Value> = own
+        .map(|(id, (_, slug, outlet))| json!({ "id": id, "slug": slug, "name": outlet.name, "posType": outlet.pos_type }))
+        .collect();
     rows.sort_by_key(|row| (row["name"].to_string(), row["id"].to_string()));
     told(&rows)
 }

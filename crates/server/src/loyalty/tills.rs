@@ -9,8 +9,11 @@ use axum::{
     http::{StatusCode, header},
 };
 use serde_json::{Map, Value, json};
-use uzel_engine::{Link, World, setup::{Thing, Unchanged}};
-use uzel_model::{Id, Intake, Provider, check::Fault, loyalty::Kind};
+use uzel_engine::{
+    Link, World,
+    setup::{Thing, Unchanged},
+};
+use uzel_model::{Id, Intake, Provider, check::Fault, loyalty::Kind, registration::camel};
 
 use super::{
     Answer, Answered, admit,
@@ -59,7 +62,7 @@ pub(super) async fn register(app: &Arc<App>, call: &mut Call, room: &mut Option<
     let answered = async {
         let Proved { proof, mut body } = read(app, call, REGISTER, room).await?;
         body.retain(|name, _| !["merchantId", "outletId"].contains(&name.as_str()));
-        let settings = settings(provider, &body)?;
+        let settings = provider.registration(&body).map_err(|faults| invalid(provider, faults.iter().map(said)))?;
         connect(app, provider, proof.merchant, proof.outlet, settings, &proof.by).await
     };
     count(app, provider, "register", answered.await)
@@ -108,55 +111,13 @@ fn link_of(world: &World, provider: &Provider, merchant: Id, outlet: Option<Id>)
     fits.map(|(id, _)| *id).min()
 }
 
-/// The platform's names of settings in the hub's form; what the provider does not know is left out. Every fault is told in the words
-/// of the platform's checker.
-fn settings(provider: &Provider, config: &Map<String, Value>) -> Result<Map<String, Value>, Refusal> {
-    let shape = json!(provider.shape());
-    let known = shape["properties"].as_object().cloned().unwrap_or_default();
-    let given = |name: &str| config.get(name).or_else(|| config.get(&camel(name))).filter(|value| !value.is_null());
-    let required = shape["required"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let missing = required.filter(|name| given(name).is_none());
-    let missing = missing.map(|name| format!("#/required must have required property '{}'", camel(name)));
-    let settings: Map<String, Value> = known.keys().filter_map(|name| Some((name.clone(), given(name)?.clone()))).collect();
-    let wrong = settings.iter().filter_map(|(name, value)| {
-        let wanted = known[name]["type"].as_str()?;
-        (!is_a(value, wanted)).then(|| format!("/{} must be {wanted}", camel(name)))
-    });
-    let faults: Vec<String> = missing.chain(wrong).collect();
-    if faults.is_empty() { Ok(settings) } else { Err(invalid(provider, faults.into_iter())) }
-}
-
-fn is_a(value: &Value, kind: &str) -> bool {
-    match kind {
-        "string" => value.is_string(),
-        "boolean" => value.is_boolean(),
-        "integer" => value.is_i64() || value.is_u64(),
-        "number" => value.is_number(),
-        "array" => value.is_array(),
-        "object" => value.is_object(),
-        _ => true,
-    }
-}
-
 fn invalid(provider: &Provider, faults: impl Iterator<Item = String>) -> Refusal {
     Refusal::bad(format!("{} config invalid: {}", provider.name, faults.collect::<Vec<_>>().join("; ")))
 }
 
 fn said(fault: &Fault) -> String {
-    let place = fault.pointer.strip_prefix("/settings").unwrap_or(&fault.pointer);
-    format!("{} {}", camel(place), fault.detail)
-}
-
-/// `apiKey` of `api_key`.
-fn camel(name: &str) -> String {
-    let mut parts = name.split('_');
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |mut name, part| {
-        let mut signs = part.chars();
-        name.extend(signs.next().into_iter().flat_map(char::to_uppercase));
-        name.push_str(signs.as_str());
-        name
-    })
+    let place = fault.pointer.strip_prefix("/settings").map_or_else(|| fault.pointer.clone(), camel);
+    format!("{place} {}", fault.detail)
 }
 
 /// A provider's webhook: by the connection's own key, or by any proof that a till has.
@@ -219,14 +180,4 @@ pub(super) async fn health(app: &Arc<App>, call: &mut Call, room: &mut Option<Ro
         Ok(_) => Answer::json(StatusCode::OK, &json!({ "ok": true })),
         Err(reason) => Answer::json(StatusCode::SERVICE_UNAVAILABLE, &json!({ "ok": false, "reason": reason })),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_of_settings_are_told_as_the_platform_writes_them() {
-        assert_eq!(["api_key", "base_url", "x", "/app_id"].map(camel), ["apiKey", "baseUrl", "x", "/appId"]);
-    }
 }

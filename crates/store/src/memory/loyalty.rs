@@ -215,7 +215,7 @@ impl Rows {
         points.replies.retain(|_, reply| reply.until > clock);
         points.tokens.retain(|_, token| token.until > clock);
         points.holds.retain(|_, hold| {
-            hold.state == HoldState::Pending || hold.at >= before || merchant.is_some_and(|merchant| hold.merchant != merchant)
+            hold.state == HoldState::Pending && hold.until.is_none_or(|until| until >= before) || hold.at >= before || merchant.is_some_and(|merchant| hold.merchant != merchant)
         });
     }
 }

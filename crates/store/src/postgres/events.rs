@@ -67,7 +67,7 @@ pub(super) async fn connections(
         return Ok(vec![uuid(connection)]);
     }
     let statement = work
-        .prepare_cached("SELECT id FROM setup WHERE kind = 'connection' AND ($1::uuid IS NULL OR merchant = $1) ORDER BY id")
+        .prepare_cached("SELECT id FROM setup WHERE kind IN ('connection', 'programme') AND ($1::uuid IS NULL OR merchant = $1) ORDER BY id")
         .await
         .map_err(failed)?;
     let rows = work.query(&statement, &[&merchant.map(uuid)]).await.map_err(failed)?;

@@ -70,10 +70,10 @@ async fn connections(work: &Transaction<'_>, filter: &JournalFilter) -> Result<O
     }
     let statement = work
         .prepare_cached(concat!(
-            "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND ($1::uuid IS NULL OR merchant = $1)
-             AND ($2::text IS NULL OR coalesce(",
+            "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint', 'programme') AND ($1::uuid IS NULL OR merchant = $1)
+             AND ($2::text IS NULL OR CASE kind WHEN 'programme' THEN 'loyalty' ELSE coalesce(",
             looked_into!("doc"),
-            " ->> 'provider', 'endpoint') = $2)",
+            " ->> 'provider', 'endpoint') END = $2)",
         ))
         .await
         .map_err(failed)?;

@@ -65,7 +65,7 @@ pub(super) fn connections(db: &Connection, merchant: Option<Id>, connection: Opt
     if let Some(connection) = connection {
         return Ok(vec![*connection.as_bytes()]);
     }
-    db.prepare_cached("SELECT id FROM setup WHERE kind = 'connection' AND (?1 IS NULL OR merchant = ?1) ORDER BY id")?
+    db.prepare_cached("SELECT id FROM setup WHERE kind IN ('connection', 'programme') AND (?1 IS NULL OR merchant = ?1) ORDER BY id")?
         .query_map([merchant.map(|merchant| *merchant.as_bytes())], |row| row.get(0))?
         .collect()
 }

@@ -355,11 +355,11 @@ pub(super) fn ended_holds(
     limit: usize,
 ) -> Result<Vec<[u8; 16]>> {
     db.prepare_cached(
-        "SELECT id FROM wallet_hold WHERE id > ?1 AND id < ?2 AND at < ?3 AND state <> 0 AND (?4 IS NULL OR merchant = ?4)
+        "SELECT id FROM wallet_hold WHERE id > ?1 AND id < ?2 AND at < ?3 AND (state <> 0 OR doc ->> 'until' < ?6) AND (?4 IS NULL OR merchant = ?4)
          ORDER BY id LIMIT ?5",
     )?
     .query_map(
-        params![after, Id::least(Kind::Hold, before).as_bytes(), ms(before), merchant.as_ref().map(Id::as_bytes), limit as i64],
+        params![after, Id::least(Kind::Hold, before).as_bytes(), ms(before), merchant.as_ref().map(Id::as_bytes), limit as i64, before.to_string()],
         |row| row.get(0),
     )?
     .collect()

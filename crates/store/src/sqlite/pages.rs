@@ -168,8 +168,8 @@ fn connections(db: &Connection, filter: &JournalFilter) -> Result<Vec<[u8; 16]>>
         return Ok(vec![*connection.as_bytes()]);
     }
     db.prepare_cached(
-        "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint') AND (?1 IS NULL OR merchant = ?1)
-         AND (?2 IS NULL OR ifnull(doc ->> 'provider', 'endpoint') = ?2)",
+        "SELECT id FROM setup WHERE kind IN ('connection', 'endpoint', 'programme') AND (?1 IS NULL OR merchant = ?1)
+         AND (?2 IS NULL OR CASE kind WHEN 'programme' THEN 'loyalty' ELSE ifnull(doc ->> 'provider', 'endpoint') END = ?2)",
     )?
     .query_map((filter.merchant.map(|merchant| *merchant.as_bytes()), &filter.provider), |row| row.get(0))?
     .collect()

@@ -268,7 +268,7 @@ pub(super) fn delete(db: &Connection, portion: &Portion, tally: &mut Tally) -> R
         reference.execute([portion.part, *key, *entry])?;
     }
     for hold in &portion.holds {
-        db.prepare_cached("DELETE FROM wallet_hold WHERE id = ?1 AND state <> 0")?.execute([hold])?;
+        db.prepare_cached("DELETE FROM wallet_hold WHERE id = ?1")?.execute([hold])?;
     }
     if let Some(newest) = entries.last()
         && db.prepare_cached("UPDATE purged SET place = max(place, ?1)")?.execute([newest])? == 0

@@ -38,6 +38,7 @@ fn wallet(world: &World, customer: &str) -> Wallet {
         booked_at: now(),
         holds: Vec::new(),
         moves: Vec::new(),
+        preview_days: 0,
         made_at: now(),
     }
 }
@@ -52,6 +53,7 @@ fn hold(wallet: &Wallet, order: &str) -> Hold {
         kind: What::Redeem,
         order: order.to_owned(),
         points: 30,
+        limit: 30,
         total: 1_000,
         eligible: 1_000,
         outlet: None,
@@ -72,9 +74,10 @@ fn receipt(wallet: &Wallet, order: &str) -> OrderReceipt {
         wallet: wallet.id,
         version: 0,
         sums: Receipt { eligible: 1_000, redeemed: 30, earned: 50, ..Receipt::default() },
-        spent: vec![Taken { lot: 1, points: 30 }],
+        spent: vec![Taken { lot: 1, points: 30, expires_at: None }],
         lot: Some(2),
         holds: Vec::new(),
+        promo_code: None,
         number: Some("17".to_owned()),
         outlet: None,
         staff: None,
@@ -239,7 +242,7 @@ async fn a_movement_comes_back_as_it_was_written() {
         outlet: Some(outlet),
         staff: Some("Вера".to_owned()),
         reason: Some("прости\0те".to_owned().replace('\0', "")),
-        lots: vec![Taken { lot: 1, points: 3 }, Taken { lot: 2, points: 4 }],
+        lots: vec![Taken { lot: 1, points: 3, expires_at: None }, Taken { lot: 2, points: 4, expires_at: Some(at(90)) }],
         at: at(5),
         ..movement(&customer, MoveKind::Refund, (Book::Redeemed, Book::Promised), 7)
     };
@@ -626,7 +629,7 @@ async fn wallets_are_found_paged_by_their_ids_and_told_when_time_has_to_do_with_
     let lot = |active_at, expires_at| Lot { id: 1, left: 5, active_at, expires_at };
     made[1].account.lots.push(lot(at(50), None));
     made[2].account.lots.push(lot(now(), Some(at(40))));
-    made[3].holds.push(Held { hold: Id::new(Kind::Hold), kind: What::Redeem, points: 1, until: Some(at(45)) });
+    made[3].holds.push(Held { hold: Id::new(Kind::Hold), kind: What::Redeem, order: "o".to_owned(), points: 1, until: Some(at(45)) });
     let stranger = Wallet { merchant: Id::new(Kind::Merchant), ..wallet(&world, "c-1") };
     let wallets = made.iter().cloned().chain([stranger.clone()]).collect();
     world.move_points(LoyaltyChange { wallets, ..LoyaltyChange::default() }).await.unwrap();

@@ -103,8 +103,7 @@ pub(super) async fn run(asker: &Asker, what: &LoyaltyCommand, as_json: bool) -> 
             (answer, text)
         }
         LoyaltyCommand::Ledger { merchant, customer, before, limit } => {
-            let pairs =
-                [("customer", customer.clone()), ("before", before.clone()), ("limit", Some(limit.to_string()))];
+            let pairs = [("customer", customer.clone()), ("before", before.clone()), ("limit", Some(limit.to_string()))];
             let given: Vec<(&str, String)> = pairs.into_iter().filter_map(|(name, value)| Some((name, value?))).collect();
             let answer = asker.list(&of(merchant, &format!("ledger?{}", serde_urlencoded::to_string(given)?))?).await?;
             let rows: Vec<String> = answer.as_array().into_iter().flatten().map(movement).collect();
@@ -141,7 +140,8 @@ async fn import(asker: &Asker, file: &PathBuf, merchant: &str, dry: bool, quiet:
     for pass in passes {
         let mut sum = json!({ "taken": !pass, "made": 0, "changed": 0, "same": 0, "points": 0, "faults": [] });
         for (lines_before, portion) in &portions {
-            let path = of(merchant, &format!("customers/import?dry_run={pass}"))?;
+            let query = serde_urlencoded::to_string([("merchant", merchant), ("dry_run", pass.to_string().as_str())])?;
+            let path = format!("/api/v1/loyalty/import?{query}");
             let answer = asker.post_csv(&path, portion.clone().into_bytes()).await?;
             add(&mut sum, &answer, *lines_before);
             bar.inc(1);
@@ -162,9 +162,8 @@ fn portions(text: &str) -> Vec<(u64, String)> {
     let head = lines.next().unwrap_or_default();
     let lines: Vec<&str> = lines.collect();
     let portions = lines.chunks(PORTION).enumerate();
-    let all: Vec<(u64, String)> = portions
-        .map(|(place, lines)| ((place * PORTION) as u64, format!("{head}\n{}\n", lines.join("\n"))))
-        .collect();
+    let all: Vec<(u64, String)> =
+        portions.map(|(place, lines)| ((place * PORTION) as u64, format!("{head}\n{}\n", lines.join("\n")))).collect();
     if all.is_empty() { vec![(0, head.to_owned())] } else { all }
 }
 
@@ -220,7 +219,8 @@ fn movement(row: &Value) -> String {
 
 fn proved(answer: &Value) -> String {
     let findings = answer["findings"].as_array().cloned().unwrap_or_default();
-    let mut lines: Vec<String> = findings.iter().map(|finding| format!("{}  {}", word(finding, "customer"), word(finding, "why"))).collect();
+    let mut lines: Vec<String> =
+        findings.iter().map(|finding| format!("{}  {}", word(finding, "customer"), word(finding, "why"))).collect();
     let how = if findings.is_empty() { "all as it must be" } else { "NOT as it must be" };
     lines.push(format!("{} customers, {} movements: {how}", answer["customers"], answer["movements"]));
     lines.join("\n")

@@ -46,7 +46,9 @@ impl Answer {
 /// The same whatever ids and times were made.
 pub(crate) fn plain(value: Value) -> Value {
     let is_id = |text: &str| {
-        text.split_once('_').is_some_and(|(kind, rest)| kind.len() == 3 && rest.len() == 26 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric()))
+        text.split_once('_').is_some_and(|(kind, rest)| {
+            kind.len() == 3 && rest.len() == 26 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
+        })
     };
     match value {
         Value::String(text) if is_id(&text) => json!(format!("[{}]", &text[..3])),
@@ -186,7 +188,8 @@ async fn a_purchase_is_quoted_committed_and_refunded_in_the_platforms_words() {
     let refunded = shop.post("/loyalty/refund", &half).await.given(201);
     assert_eq!(refunded, json!({ "ok": true, "share": 0.5, "pointsRestored": 50, "pointsRevoked": 3 }));
     // Never more than the whole.
-    let more = shop.post("/loyalty/refund", &json!({ "merchantId": "m", "orderId": "ORD-1", "refundTotal": 1_000 })).await.given(201);
+    let more =
+        shop.post("/loyalty/refund", &json!({ "merchantId": "m", "orderId": "ORD-1", "refundTotal": 1_000 })).await.given(201);
     assert_eq!((&more["pointsRestored"], &more["pointsRevoked"]), (&json!(50), &json!(2)), "{more}");
     assert_eq!(shop.balance("C-42").await, 150);
 
@@ -194,7 +197,10 @@ async fn a_purchase_is_quoted_committed_and_refunded_in_the_platforms_words() {
     assert_eq!(told.status, 200, "{}", told.text);
     let item = &told.body["items"][0];
     assert_eq!(item["type"], "REFUND");
-    assert_eq!((&item["orderId"], &item["customerId"], &item["outletPosType"]), (&json!("ORD-1"), &json!("C-42"), &json!("PC_POS")));
+    assert_eq!(
+        (&item["orderId"], &item["customerId"], &item["outletPosType"]),
+        (&json!("ORD-1"), &json!("C-42"), &json!("PC_POS"))
+    );
     assert_eq!((&item["staffId"], item["createdAt"].is_string()), (&json!("anna"), true), "{item}");
     shop.is_sound().await;
 }
@@ -250,7 +256,9 @@ async fn every_refusal_has_the_platforms_words() {
     shop.post("/loyalty/commit", &commit("hold-7")).await.refused(400, "Hold not found");
     shop.post("/loyalty/cancel", &json!({ "holdId": "hold-7" })).await.refused(400, "Hold not found");
     shop.post("/loyalty/cancel", &json!({})).await.refused(400, "holdId required");
-    shop.post("/loyalty/refund", &json!({ "merchantId": "m", "orderId": "O-9", "refundTotal": 1 })).await.refused(400, "Receipt not found");
+    shop.post("/loyalty/refund", &json!({ "merchantId": "m", "orderId": "O-9", "refundTotal": 1 }))
+        .await
+        .refused(400, "Receipt not found");
 
     let held = shop.quote("earn", "C-2", "O-6", 100).await.body["holdId"].as_str().unwrap().to_owned();
     shop.post("/loyalty/cancel", &json!({ "holdId": held })).await.given(201);
@@ -337,9 +345,12 @@ async fn ten_tills_with_one_card_at_once_spend_what_there_is() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_till_sends_wrongly_is_told_by_field() {
     let shop = Shop::new(json!({})).await;
-    shop.post("/loyalty/quote", &json!({ "merchantId": "m", "mode": "borrow", "userToken": "C", "orderId": "O", "total": -1, "eligibleTotal": 1 }))
-        .await
-        .refused(400, "mode must be one of the following values: redeem, earn; total must not be less than 0");
+    shop.post(
+        "/loyalty/quote",
+        &json!({ "merchantId": "m", "mode": "borrow", "userToken": "C", "orderId": "O", "total": -1, "eligibleTotal": 1 }),
+    )
+    .await
+    .refused(400, "mode must be one of the following values: redeem, earn; total must not be less than 0");
     shop.post("/loyalty/quote", &json!({})).await.refused(
         400,
         "mode must be one of the following values: redeem, earn; merchantId must be a string; userToken must be a string; orderId must \
@@ -367,11 +378,17 @@ async fn what_a_till_sends_wrongly_is_told_by_field() {
             let start = String::from_utf8_lossy(&body[..body.len().min(40)]).into_owned();
             let answer = sent(body).await;
             assert_eq!(answer.status, status, "{path} {start}: {}", answer.text);
-            assert!(answer.body["message"].is_string() && answer.body["requestId"].is_string(), "{path} {start}: {}", answer.text);
+            assert!(
+                answer.body["message"].is_string() && answer.body["requestId"].is_string(),
+                "{path} {start}: {}",
+                answer.text
+            );
         }
     }
     let strings = json!({ "merchantId": "m", "orderId": "O", "refundTotal": "12" });
-    shop.post("/loyalty/refund", &strings).await.refused(400, "refundTotal must be a number conforming to the specified constraints");
+    shop.post("/loyalty/refund", &strings)
+        .await
+        .refused(400, "refundTotal must be a number conforming to the specified constraints");
     let wrong = shop.raw(Method::PUT, "/loyalty/quote", &head, "{}").await;
     assert_eq!((wrong.status, &wrong.body["error"]), (405, &json!("Method Not Allowed")));
     // Unknown fields mean nothing, fractions are rounded down.
@@ -413,4 +430,29 @@ async fn answers_of_commit_and_refund_are_signed_as_webhooks_are() {
         assert_eq!(answer.header("x-loyalty-signature"), signed(secret, at_s, &answer.text));
         assert!(answer.header("x-signature-key-id").starts_with("key_"), "{:?}", answer.head);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_nothing_can_be_written_a_quote_says_so_in_time_and_a_commit_is_put_off() {
+    let shop = Shop::new(json!({})).await;
+    shop.give("C-1", 100).await;
+    let hold = shop.quote("redeem", "C-1", "O-1", 100).await.body["holdId"].clone();
+    let commit = json!({ "merchantId": "m", "holdId": hold, "orderId": "O-1" });
+    // Somebody else holds the file, so that the writer has to wait.
+    let lock = rusqlite::Connection::open(shop.world.data().join("uzel.db")).unwrap();
+    lock.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let (quoted, put_off) = tokio::join!(
+        shop.quote("redeem", "C-1", "O-2", 100),
+        shop.with("/loyalty/commit", &[("idempotency-key", "c-1")], &commit)
+    );
+    lock.execute_batch("ROLLBACK").unwrap();
+    let quoted = quoted.given(201);
+    assert!(quoted["canRedeem"] == false && quoted["holdId"].is_null() && quoted["finalPayable"] == 100, "{quoted}");
+    assert!(!quoted["message"].as_str().unwrap().is_empty(), "{quoted}");
+    put_off.refused(503, "Бонусы сейчас недоступны. Повторите через минуту.");
+    assert_eq!(put_off.header("retry-after"), "1");
+    let done = shop.with("/loyalty/commit", &[("idempotency-key", "c-1")], &commit).await;
+    assert_eq!(done.given(201)["redeemApplied"], 50, "once, whatever became of the first");
+    assert_eq!(shop.balance("C-1").await, 50);
+    shop.is_sound().await;
 }

@@ -83,7 +83,9 @@ async fn a_code_of_another_merchant_or_key_is_refused_and_rotation_leaves_no_gap
     }
     shop.quote("redeem", &oldest, "O-2", 100).await.refused(400, "Bad QR token");
 
-    for (ttl, message) in [(json!(9), "ttlSec must not be less than 10"), (json!(1_000_000), "ttlSec must not be greater than 86400")] {
+    for (ttl, message) in
+        [(json!(9), "ttlSec must not be less than 10"), (json!(1_000_000), "ttlSec must not be greater than 86400")]
+    {
         shop.post("/loyalty/qr", &json!({ "customerId": "C-42", "ttlSec": ttl })).await.refused(400, message);
     }
     shop.post("/loyalty/qr", &json!({ "merchantId": "m" })).await.refused(400, "customerId must be a string");
@@ -103,7 +105,8 @@ async fn a_bridge_signs_with_the_outlets_current_or_next_secret_raw_or_canonical
     }
     // The platform's own way: what was sent with blanks is signed without them, in its order.
     let sent = r#"{ "orderId": "O-7", "mode": "redeem", "total": 100.0, "eligibleTotal": 100, "merchantId": "m", "userToken": "C-1", "outletId": "o", "x": 1 }"#;
-    let canonical = r#"{"mode":"redeem","merchantId":"m","userToken":"C-1","orderId":"O-7","total":100,"eligibleTotal":100,"outletId":"o"}"#;
+    let canonical =
+        r#"{"mode":"redeem","merchantId":"m","userToken":"C-1","orderId":"O-7","total":100,"eligibleTotal":100,"outletId":"o"}"#;
     let signature = signed(&current, shop.world.clock.now().as_second(), canonical);
     let answer = shop.raw(Method::POST, "/loyalty/quote", &[("x-bridge-signature", &signature)], sent).await;
     let hold = answer.given(201)["holdId"].clone();

@@ -67,7 +67,9 @@ async fn a_key_is_of_one_merchant_and_whoever_asks_of_another_learns_nothing() {
         answer.refused(403, "this key is of another merchant");
     }
     let nowhere = quote("redeem", "C-1", "O-1", 1).to_string().replace("\"merchantId\":\"m\"", "\"merchantId\":\"nowhere\"");
-    shop.raw(Method::POST, "/loyalty/quote", &[("x-api-key", &other)], nowhere.clone()).await.refused(403, "this key is of another merchant");
+    shop.raw(Method::POST, "/loyalty/quote", &[("x-api-key", &other)], nowhere.clone())
+        .await
+        .refused(403, "this key is of another merchant");
     let whole = format!("Bearer {}", shop.world.hub.owner_key().unwrap());
     let head = [("authorization", whole.as_str())];
     shop.raw(Method::POST, "/loyalty/quote", &head, nowhere).await.refused(404, "Merchant not found");
@@ -93,7 +95,10 @@ async fn a_programme_may_ask_for_a_staff_key() {
     let wrong = shop.raw(Method::POST, "/loyalty/quote", &[("x-staff-key", &other)], sent).await;
     wrong.refused(403, "this key is of another merchant");
     let named = shop.get("/loyalty/staff/m").await.given(200);
-    assert_eq!(named, json!([{ "id": "[key]", "login": "", "role": "CASHIER" }, { "id": "[key]", "login": "", "role": "CASHIER" }]));
+    assert_eq!(
+        named,
+        json!([{ "id": "[key]", "login": "", "role": "CASHIER" }, { "id": "[key]", "login": "", "role": "CASHIER" }])
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

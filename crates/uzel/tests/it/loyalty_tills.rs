@@ -176,7 +176,14 @@ async fn customers_are_kept_by_people_and_every_point_has_a_cause() {
     let seen = shop.world.api("/api/v1/audit?merchant=m").await.to_string();
     assert!(seen.contains("points.adjust") && seen.contains("cold coffee"), "{seen}");
     let reader = shop.new_key("m", "reader").await;
-    let shown = shop.raw(Method::GET, "/api/v1/merchants/m/customers/C-1?unmasked=true", &[("authorization", &format!("Bearer {reader}"))], "").await;
+    let shown = shop
+        .raw(
+            Method::GET,
+            "/api/v1/merchants/m/customers/C-1?unmasked=true",
+            &[("authorization", &format!("Bearer {reader}"))],
+            "",
+        )
+        .await;
     assert!(shown.body["phone"].as_str().unwrap().contains('*'), "{}", shown.text);
     let whole = shop.world.api("/api/v1/merchants/m/customers/C-1?unmasked=true").await;
     assert_eq!(whole["phone"], "+79991234567");
@@ -189,13 +196,11 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
     let whole = format!("Bearer {}", shop.world.hub.owner_key().unwrap());
     let head = [("authorization", whole.as_str()), ("content-type", "text/csv")];
     let bring = async |text: &str, query: &str| {
-        shop.raw(Method::POST, &format!("/api/v1/merchants/m/customers/import{query}"), &head, text.to_owned()).await
+        shop.raw(Method::POST, &format!("/api/v1/loyalty/import?merchant=m{query}"), &head, text.to_owned()).await
     };
     let table = "customer;phone;name;balance\nC-1;+79991234567;Анна;150\nC-2;;Борис;0\n";
-    let dry = bring(table, "?dry_run=true").await;
-    let wanted = |taken: bool, made: u64, same: u64, points: i64| {
-        json!({ "taken": taken, "made": made, "changed": 0, "same": same, "points": points, "faults": [] })
-    };
+    let dry = bring(table, "&dry_run=true").await;
+    let wanted = |taken: bool, made: u64, same: u64, points: i64| json!({ "taken": taken, "made": made, "changed": 0, "same": same, "points": points, "faults": [] });
     assert_eq!(dry.given(200), wanted(false, 2, 0, 150));
     assert_eq!(shop.world.api("/api/v1/merchants/m/customers").await, json!([]));
     assert_eq!(bring(table, "").await.given(200), wanted(true, 2, 0, 150));
@@ -204,7 +209,11 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
     let wrong = bring("customer;balance;phone\nC-3;1.5;\nC-4;10;\nC-5;1;no phone\n", "").await;
     let faults = wrong.body["faults"].as_array().unwrap();
     assert_eq!((wrong.status, &wrong.body["taken"]), (200, &json!(false)), "{}", wrong.text);
-    assert_eq!((&faults[0]["line"], &faults[0]["column"], &faults[1]["line"]), (&json!(2), &json!("balance"), &json!(4)), "{faults:?}");
+    assert_eq!(
+        (&faults[0]["line"], &faults[0]["column"], &faults[1]["line"]),
+        (&json!(2), &json!("balance"), &json!(4)),
+        "{faults:?}"
+    );
     assert_eq!(shop.world.api("/api/v1/merchants/m/customers").await.as_array().unwrap().len(), 2);
     shop.is_sound().await;
 }
@@ -212,11 +221,19 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
 #[tokio::test(flavor = "multi_thread")]
 async fn the_command_line_brings_shows_gives_and_proves() {
     let binary = Binary::new(&[]);
-    binary.write("setup.toml", "[[merchant]]\nslug = \"m\"\ncountry = \"RU\"\n[[programme]]\nmerchant = \"m\"\nunit = \"rouble\"\n");
+    binary.write(
+        "setup.toml",
+        "[[merchant]]\nslug = \"m\"\ncountry = \"RU\"\n[[programme]]\nmerchant = \"m\"\nunit = \"rouble\"\n",
+    );
     assert_eq!(binary.uzel(&["apply", "setup.toml"]).code, 0);
     binary.write("old.csv", "customer,phone,balance\nC-1,+79991234567,150\nC/2 +,,7\n");
     let dry = binary.uzel(&["loyalty", "import", "old.csv", "--merchant", "m", "--dry-run"]);
-    assert_eq!((dry.code, dry.out.trim()), (0, "would be brought: 2 new customers, 0 changed, 0 as they were, 157 points"), "{}", dry.err);
+    assert_eq!(
+        (dry.code, dry.out.trim()),
+        (0, "would be brought: 2 new customers, 0 changed, 0 as they were, 157 points"),
+        "{}",
+        dry.err
+    );
     let brought = binary.asked(&["loyalty", "import", "old.csv", "--merchant", "m"]);
     assert_eq!((&brought["taken"], &brought["made"], &brought["points"]), (&json!(true), &json!(2), &json!(157)));
     assert_eq!(binary.asked(&["loyalty", "import", "old.csv", "--merchant", "m"])["same"], 2);
@@ -231,7 +248,12 @@ async fn the_command_line_brings_shows_gives_and_proves() {
 
     binary.write("wrong.csv", "customer,balance\nC-9,1.5\n");
     let wrong = binary.uzel(&["loyalty", "import", "wrong.csv", "--merchant", "m"]);
-    assert!(wrong.code == 1 && wrong.out.contains("line 2, balance: must be a whole number of points"), "{}{}", wrong.out, wrong.err);
+    assert!(
+        wrong.code == 1 && wrong.out.contains("line 2, balance: must be a whole number of points"),
+        "{}{}",
+        wrong.out,
+        wrong.err
+    );
     assert!(wrong.out.contains("nothing was brought"), "{}", wrong.out);
     let missing = binary.uzel(&["loyalty", "customer", "--merchant", "m", "C-9"]);
     assert!(missing.code == 1 && missing.err.contains("no such customer"), "{}", missing.err);

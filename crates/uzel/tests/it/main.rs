@@ -49,6 +49,7 @@ mod nats_server;
 mod nodes;
 mod oauth;
 mod planted;
+mod points;
 mod polls;
 mod problems;
 mod providers;

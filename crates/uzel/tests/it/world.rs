@@ -301,7 +301,7 @@ impl World {
 
 /// The few tests that know the store they run on: each looks into the embedded store's file, holds its lock, or spoils a row of
 /// it.
-const EMBEDDED: [&str; 15] = [
+const EMBEDDED: [&str; 16] = [
     "apply::no_secret_lies_open_in_the_data_folder",
     "bounds::when_too_much_waits_to_be_written_the_answer_is_503_and_what_was_taken_is_written",
     "door::a_forged_x_forwarded_for_changes_nothing_and_a_trusted_proxy_s_does",
@@ -313,6 +313,7 @@ const EMBEDDED: [&str; 15] = [
     "faults::after_a_start_no_text_goes_before_a_cancellation_that_came_earlier_is_read",
     "faults::bodies_that_wait_to_be_written_do_not_keep_out_what_has_none",
     "faults::one_row_that_cannot_be_decoded_does_not_keep_others_from_being_read_and_sent",
+    "loyalty::while_nothing_can_be_written_a_quote_says_so_in_time_and_a_commit_is_put_off",
     "nats::a_hub_that_dies_between_publishing_and_marking_publishes_again_under_the_same_ids",
     "oauth::a_login_by_browser_gives_a_session_that_look_ups_work_with",
     "secrets::a_database_from_before_the_check_of_the_master_key_takes_no_other_key",
