@@ -11,6 +11,7 @@ mod bench;
 mod binary;
 mod bounces;
 mod bounds;
+mod bridge;
 mod browser;
 mod calls;
 mod chains;
