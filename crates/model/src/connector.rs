@@ -14,7 +14,8 @@ use crate::{
     Address, Happening, Refusal, Secret, Timestamp,
     check::{self, Fault},
     port::{
-        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Health, Invites, Login, Loyalty, Messages, Polls, Session, StopList, Subscription,
+        Account, Authorization, Balance, CallChecks, Cost, Costs, Delivery, Guests, Health, Invites, Login, Loyalty, Messages,
+        Polls, Session, StopList, Subscription,
     },
     registration::RegistrationField,
 };
