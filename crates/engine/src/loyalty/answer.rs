@@ -5,7 +5,14 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::json;
 use tokio::sync::Mutex;
-use uzel_model::{Id, check::Fault, id::Kind as IdKind, loyalty::Wallet, phone, signature::fingerprint};
+use uzel_model::{
+    Id,
+    check::Fault,
+    id::Kind as IdKind,
+    loyalty::{HoldState, Wallet},
+    phone,
+    signature::fingerprint,
+};
 use uzel_store::{Change, Entry, KeptReply, LedgerFilter, LoyaltyLook, LoyaltySeen, Source, StoreError, Who};
 
 use super::{
