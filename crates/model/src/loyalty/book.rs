@@ -154,8 +154,8 @@ impl Hold {
 fn blank(value: &mut serde_json::Value, phone: &Named) -> bool {
     use serde_json::Value;
     match value {
-        Value::Object(fields) => fields.values_mut().fold(false, |found, value| blank(value, phone) || found),
-        Value::Array(values) => values.iter_mut().fold(false, |found, value| blank(value, phone) || found),
+        Value::Object(fields) => fields.values_mut().map(|value| blank(value, phone)).filter(|found| *found).count() > 0,
+        Value::Array(values) => values.iter_mut().map(|value| blank(value, phone)).filter(|found| *found).count() > 0,
         Value::String(text) if phone.is_in(text) => {
             text.clear();
             true

@@ -21,6 +21,7 @@ mod heard;
 mod journal;
 mod lanes;
 mod ledger;
+mod looks;
 mod lost;
 mod loyalty;
 mod nodes;
@@ -654,7 +655,7 @@ impl Store for Postgres {
     }
 
     async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
-        loyalty::look(&self.core.reader().await?, &look).await
+        looks::look(&self.core.reader().await?, &look).await
     }
 
     async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Postgres, PostgresOptions, events, handover, journal, ledger, loyalty, outbox, removal};
+use super::{Postgres, PostgresOptions, events, handover, journal, ledger, looks, loyalty, outbox, removal};
 
 /// Rows enough that a look at all of them would be seen.
 const FILL: &str = "
@@ -104,7 +104,7 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
     let entry = format!("SELECT {} FROM inbox WHERE id = $1", journal::ENTRY);
     let mine = handover::entries();
     let newest = format!("SELECT j.id, {} FROM inbox j ORDER BY j.id DESC LIMIT $1", journal::STATE);
-    let [by_id, by_customer, by_phone, by_hold] = loyalty::WHOSE.map(loyalty::look_sql);
+    let [by_id, by_customer, by_phone, by_hold] = looks::WHOSE.map(looks::look_sql);
     let (over, over_tokens) = (loyalty::over_sql("kept_reply"), loyalty::over_sql("spent_token"));
     for (name, sql, values) in [
         ("points_by_id", &*by_id, 9),
