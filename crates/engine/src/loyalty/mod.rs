@@ -205,18 +205,23 @@ impl Engine {
         names.extend(wallet.map(|wallet| (wallet.id, wallet.customer)));
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
-            if !names.contains_key(&entry.wallet) {
-                let look = LoyaltyLook { who: Some(uzel_store::Who::Id(entry.wallet)), ..LoyaltyLook::new(merchant, entry.at) };
-                let found = self.store.loyalty(look).await?.wallet;
-                names.insert(entry.wallet, found.map_or_else(|| entry.wallet.to_string(), |wallet| wallet.customer));
-            }
+            let customer = match names.get(&entry.wallet) {
+                Some(known) => String::clone(known),
+                None => {
+                    let who = Some(uzel_store::Who::Id(entry.wallet));
+                    let found = self.store.loyalty(LoyaltyLook { who, ..LoyaltyLook::new(merchant, entry.at) }).await?.wallet;
+                    let found = found.map_or_else(|| entry.wallet.to_string(), |wallet| wallet.customer);
+                    names.insert(entry.wallet, found.clone());
+                    found
+                }
+            };
             let outlet = entry.outlet.and_then(|outlet| world.outlets.get(&outlet)).map(|(_, _, outlet)| outlet);
             items.push(Transaction {
                 id: entry.id.to_string(),
                 kind: entry.kind,
                 amount: entry.effect(Book::Spendable) + entry.effect(Book::Promised),
                 order_id: entry.order,
-                customer_id: names[&entry.wallet].clone(),
+                customer_id: customer,
                 created_at: entry.at,
                 outlet_id: entry.outlet.map(|outlet| outlet.to_string()),
                 outlet_pos_type: outlet.map(|outlet| outlet.pos_type.clone()),

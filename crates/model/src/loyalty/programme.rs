@@ -155,6 +155,7 @@ pub struct Rates {
 }
 
 /// Levels of customers, by what they have bought.
+/// Levels of customers, by what they have done in a while.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Levels {

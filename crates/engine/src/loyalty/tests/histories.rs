@@ -147,9 +147,11 @@ async fn compare(engine: &Arc<Engine>, merchant: Id, model: &mut Model, whole: b
             assert_eq!((number(&answer["redeemApplied"]), number(&answer["earnApplied"])), wanted, "{op} {answer}");
         } else if op["cancel"].is_string() {
             model.cancel(text("cancel"), now);
-        } else if op["refund"].is_string() && (whole || answer["share"] != 0.0) {
-            let wanted = model.refund(text("refund"), number(&op["total"]), now);
-            assert_eq!((number(&answer["pointsRestored"]), number(&answer["pointsRevoked"])), wanted, "{op} {answer}");
+        } else if op["refund"].is_string() {
+            let moved = (number(&answer["pointsRestored"]), number(&answer["pointsRevoked"]));
+            if whole || answer["share"] != 0.0 || moved != (0, 0) {
+                assert_eq!(moved, model.refund(text("refund"), number(&op["total"]), now), "{op} {answer}");
+            }
         }
     }
     let now = engine.clock.now();
@@ -201,7 +203,8 @@ async fn history(seed: u64, tills: u64) {
 
 /// `UZEL_DESK_COUNT` says how many.
 fn count(usual: u64) -> u64 {
-    std::env::var("UZEL_DESK_COUNT").ok().and_then(|count| count.parse().ok()).unwrap_or(usual)
+    let given = std::env::vars().find(|(known, _)| known == "UZEL_DESK_COUNT");
+    given.map_or(usual, |(_, count)| count.parse().expect("a whole number"))
 }
 
 #[tokio::test]
