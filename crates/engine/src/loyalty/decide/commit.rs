@@ -23,6 +23,9 @@ pub(crate) fn commit(
     promo_code: Option<&str>,
 ) -> Result<Decided, LoyaltyError> {
     let hold = seen.hold.as_ref().ok_or(LoyaltyError::HoldNotFound)?;
+    // A commit need not say again where it is and who sells.
+    let (outlet, staff) = (ground.outlet.or(hold.outlet), ground.staff.or(hold.staff.as_deref()));
+    let ground = &Ground { outlet, staff, ..*ground };
     if let Some(receipt) = &seen.receipt
         && (receipt.holds.contains(&hold.id) || receipt.wallet != hold.wallet)
     {

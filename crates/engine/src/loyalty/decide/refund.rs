@@ -9,6 +9,8 @@ use crate::loyalty::{LoyaltyError, RefundAsk, Refunded};
 
 pub(crate) fn refund(ground: &Ground<'_>, seen: &LoyaltySeen, ask: &RefundAsk) -> Result<Decided, LoyaltyError> {
     let before = seen.receipt.as_ref().ok_or(LoyaltyError::ReceiptNotFound)?;
+    // Where it is not said, it is where it was sold.
+    let ground = &Ground { outlet: ground.outlet.or(before.outlet), ..*ground };
     let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
     let refund = before.sums.refund(ask.eligible.unwrap_or(ask.total));
     let share = match before.sums.eligible {
