@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 use uzel_model::{
     Id,
     event::kind,
-    id::Kind as IdKind,
     loyalty::{ClubAccount, Held, Hold, HoldState, Kind, Unit, Wallet},
     port::loyalty::{Account, AccountKey, Declined, Scheme, operation_id, operation_of},
     signature::fingerprint,
@@ -352,6 +351,8 @@ fn answer_body(ask: &QuoteAsk, hold: Option<Id>, answer: &Answer) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use uzel_model::id::Kind as IdKind;
+
     use super::*;
 
     fn account(point_minor: i64, redeem_max_bps: u32, available: i64) -> ClubAccount {
