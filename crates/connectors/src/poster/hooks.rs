@@ -14,18 +14,8 @@ use crate::tree;
 const TOLD_FOR: SignedDuration = SignedDuration::from_hours(72);
 
 /// Operations at the till by which an order stays open.
-const OPEN: [&str; 10] = [
-    "open",
-    "comment",
-    "print",
-    "sendtokitchen",
-    "additem",
-    "settable",
-    "changeitemcount",
-    "deleteitem",
-    "setclient",
-    "changeprice",
-];
+const OPEN: [&str; 9] =
+    ["open", "comment", "print", "sendtokitchen", "additem", "settable", "changeitemcount", "deleteitem", "setclient"];
 
 /// The signature that came, in lower case.
 pub(super) fn signature(request: &Request) -> Option<String> {

@@ -1,5 +1,7 @@
 //! The contract of stores: what the engine may rely on, whatever stands behind.
 
+#[path = "asks.rs"]
+mod asks;
 #[path = "bounces.rs"]
 mod bounces;
 #[path = "chain.rs"]
