@@ -4,7 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use uzel_model::{
-    Happening, Malformed, Person, Reading, Request, Secret, connector::Ask, event::kind, port::Session, signature::md5_hex,
+    Happening, Malformed, Person, Reading, Request, Secret,
+    connector::Ask,
+    event::kind,
+    port::Session,
+    signature::md5_hex,
 };
 
 use super::{Poster, TOKEN, wire};

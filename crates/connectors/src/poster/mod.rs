@@ -20,16 +20,11 @@ use uzel_model::{
     Bytes, Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
     connector::{ASKED, Rate, Scope},
     port::{Authorization, Guests, Login, Polls, Session},
-    registration::RegistrationField,
 };
 
 use crate::{scrub, tree};
 
-pub(crate) const PROVIDER: Provider =
-    Provider::new::<Poster>("poster", "Poster").with_words(include_str!("words.toml")).with_registration(&[
-        RegistrationField::text("appId", Some("application_id")).required(),
-        RegistrationField::text("appSecret", Some("application_secret")).required(),
-    ]);
+pub(crate) const PROVIDER: Provider = Provider::new::<Poster>("poster", "Poster").with_words(include_str!("words.toml"));
 
 /// The name under which an application's webhook carries the account's token.
 const TOKEN: &str = "access_token";
@@ -113,11 +108,7 @@ fn token(token: &Secret, (): &()) -> garde::Result {
         let digits = !account.is_empty() && account.bytes().all(|byte| byte.is_ascii_digit());
         digits && rest.len() >= 8 && rest.bytes().all(|byte| byte.is_ascii_alphanumeric())
     });
-    if parts.is_some() {
-        Ok(())
-    } else {
-        Err(garde::Error::new("must be the account's number, a colon and the key, as 123456:0a1b2c…"))
-    }
+    if parts.is_some() { Ok(()) } else { Err(garde::Error::new("must be the account's number, a colon and the key, as 123456:0a1b2c…")) }
 }
 
 /// What Poster wants to hear. Anything but a 200 holds back all that comes after.

@@ -67,12 +67,7 @@ async fn holds(world: &World, orders: &[Value]) {
 /// Events of this kind, oldest first.
 async fn events(world: &World, kind: &str) -> Vec<Value> {
     let all = world.api("/api/v1/events?limit=1000").await;
-    all.as_array()
-        .unwrap()
-        .iter()
-        .filter(|event| event["type"] == format!("uzel.{kind}") || event["kind"] == kind)
-        .cloned()
-        .collect()
+    all.as_array().unwrap().iter().filter(|event| event["type"] == format!("uzel.{kind}") || event["kind"] == kind).cloned().collect()
 }
 
 async fn entries(world: &World) -> Vec<Value> {
@@ -101,10 +96,7 @@ async fn a_closed_order_is_asked_for_and_told_once_with_its_sums_its_guest_and_i
         of_events.extend(whole["events"].as_array().unwrap().clone());
     }
     let [event] = &of_events[..] else { panic!("{of_events:?}") };
-    assert_eq!(
-        (&event["kind"], &event["key"], &event["subject"]),
-        (&json!("order.completed"), &json!("order/16776/completed"), &json!("order/16776"))
-    );
+    assert_eq!((&event["kind"], &event["key"], &event["subject"]), (&json!("order.completed"), &json!("order/16776/completed"), &json!("order/16776")));
     let data = &event["data"];
     for (name, wanted) in [
         ("order_id", json!("16776")),
@@ -156,10 +148,7 @@ async fn only_what_poster_signed_is_taken() {
         ("an upper-case signature", json!({ "object_id": 1, "more": {}, "time": 1_760_000_000 })),
         ("an id as text", json!({ "object_id": "1" })),
         ("empty data", json!({ "object_id": 1, "data": "" })),
-        (
-            "data as an object",
-            json!({ "object_id": 1, "action": "changed", "data": { "transactions_history": { "type_history": "close" } }, "data_as_object": true }),
-        ),
+        ("data as an object", json!({ "object_id": 1, "action": "changed", "data": { "transactions_history": { "type_history": "close" } }, "data_as_object": true })),
         ("members that nobody knows", json!({ "object_id": 1, "more": { "_id": { "$oid": "5" } } })),
     ] {
         assert_eq!(told(&world, options).await["status"], 200, "{what}");
@@ -208,8 +197,7 @@ async fn bodies_of_nonsense_become_dead_letters_and_an_empty_one_is_greeted() {
 async fn most_operations_at_the_till_ask_nothing_and_a_closing_one_does() {
     let world = world(json!({})).await;
     holds(&world, &[order(1, json!({}))]).await;
-    let done =
-        |word: &str| json!({ "object_id": 1, "action": "changed", "data": { "transactions_history": { "type_history": word } } });
+    let done = |word: &str| json!({ "object_id": 1, "action": "changed", "data": { "transactions_history": { "type_history": word } } });
     for word in ["open", "additem", "changeitemcount", "setclient", "print"] {
         told(&world, done(word)).await;
     }
@@ -239,8 +227,7 @@ async fn a_returned_a_removed_and_an_unpaid_order_are_told_as_what_they_are() {
     closed(&world, 1).await;
     world.quiet().await;
     holds(&world, &[returned, order(2, json!({ "status": "3" })), order(3, json!({ "pay_type": "0", "reason": "1" }))]).await;
-    let returned =
-        json!({ "object_id": 1, "action": "changed", "data": { "transactions_history": { "type_history": "returnfiscal" } } });
+    let returned = json!({ "object_id": 1, "action": "changed", "data": { "transactions_history": { "type_history": "returnfiscal" } } });
     told(&world, returned.clone()).await;
     told(&world, returned).await;
     closed(&world, 2).await;
@@ -315,12 +302,11 @@ async fn a_token_that_poster_takes_no_more_is_told_of_and_a_new_one_goes_on() {
 async fn orders_that_no_webhook_told_of_are_polled_and_told_once() {
     let world = World::bare(Parts::default(), |_| {}).await;
     set_up(&world, json!({ "poll": true, "settings": { "poll_every_s": 60 } })).await;
-    world
-        .in_time("the first turn", async || {
-            closed(&world, 77).await;
-            !world.calls("poster", "/api/dash.getTransactions").await.is_empty()
-        })
-        .await;
+    world.in_time("the first turn", async || {
+        closed(&world, 77).await;
+        !world.calls("poster", "/api/dash.getTransactions").await.is_empty()
+    })
+    .await;
     let at = |minutes: i64| (world.clock.now().as_millisecond() + minutes * 60_000).to_string();
     holds(&world, &[order(1, json!({ "date_close": at(0) })), order(2, json!({ "date_close": at(0), "spot_id": "2" }))]).await;
     world.in_time("the polled orders", async || world.texts().await.len() == 2).await;
@@ -348,11 +334,7 @@ async fn reservations_and_incoming_orders_are_asked_for_too() {
         order.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         order
     };
-    let orders = json!([
-        incoming(7, json!({})),
-        incoming(8, json!({ "status": 7 })),
-        incoming(9, json!({ "date_reservation": "2026-11-29 19:00:00" }))
-    ]);
+    let orders = json!([incoming(7, json!({})), incoming(8, json!({ "status": 7 })), incoming(9, json!({ "date_reservation": "2026-11-29 19:00:00" }))]);
     world.control("poster/incoming_orders", &orders).await;
     for (id, kind) in [(7, 1), (8, 1), (9, 2), (9, 2), (10, 1)] {
         told(&world, json!({ "object": "incoming_order", "object_id": id, "action": "added", "data": { "type": kind } })).await;
