@@ -16,5 +16,9 @@ for client in crates/sandbox/tests/clients/*_client.py; do
   echo "-- $(basename "$client")"
   target/clients/bin/python "$client" "$url"
 done
+for client in crates/sandbox/tests/clients/*_client.cjs; do
+  echo "-- $(basename "$client")"
+  NODE_PATH=target/clients/npm/node_modules node "$client" "$url"
+done
 echo "-- webhooks.py"
 target/clients/bin/python tests/webhooks.py target/release/uzel

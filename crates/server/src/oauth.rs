@@ -115,7 +115,8 @@ pub(crate) async fn start(
         return Err(Problem::bad_request("this login needs a browser: open the URL that `uzel connections login` gives"));
     }
     let state = put(&app.logins.states, Begun { connection, holder, cookie: cookie.clone(), until: now + STATE_LIFE }, now)?;
-    let mut answer = (StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state, &redirect_url(&app, &provider)))]).into_response();
+    let mut answer = (StatusCode::FOUND, [(header::LOCATION, authorization.start_url(&state, &redirect_url(&app, &provider)))])
+        .into_response();
     if let Some(cookie) = cookie {
         let secure =
             if app.engine.options.public_url.as_deref().is_some_and(|url| url.starts_with("https:")) { "; Secure" } else { "" };

@@ -109,7 +109,8 @@ mod tests {
             (200, "<html>"),
         ]);
         let (client, guests) = (Client::new(&script), poster.guests().unwrap());
-        let look = async |told_at: i64| guests.look_up(&client, &json!({ "transaction": "7", "told_at": told_at.to_string() })).await;
+        let look =
+            async |told_at: i64| guests.look_up(&client, &json!({ "transaction": "7", "told_at": told_at.to_string() })).await;
         // The script's clock stands at 0.
         let at = |outcome: Result<Found, CallError>| match outcome {
             Err(CallError::Later { at, .. }) => at.unwrap().as_second(),

@@ -4,14 +4,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Deserialize;
 use serde_json::{Value, json, value::RawValue};
 use uzel_model::{
-    Happening, Malformed, Person, Reading, Request, Secret,
-    connector::Ask,
-    event::kind,
-    port::Session,
-    signature::md5_hex,
+    Happening, Malformed, Person, Reading, Request, Secret, connector::Ask, event::kind, port::Session, signature::md5_hex,
 };
 
-use super::{Poster, TOKEN, wire};
+use super::{Poster, TOKEN, is_token, wire};
 use crate::tree;
 
 /// Poster repeats what was not taken for two days; a login, or its end, that was told longer ago is somebody else's repeat.
@@ -171,8 +167,8 @@ impl Poster {
         if !ours || !signed || !is_fresh(request, &hook) {
             return None;
         }
-        let token = tree::text(&data(&hook)[TOKEN]).map(Secret::new)?;
-        super::token(&token, &()).is_ok().then(|| self.session(token, request.received_at))
+        let token = tree::text(&data(&hook)[TOKEN]).filter(|token| is_token(token))?;
+        Some(self.session(Secret::new(token), request.received_at))
     }
 }
 
@@ -220,5 +216,93 @@ fn stock(hook: &Value, id: &str) -> Happening {
             ("left_count", tree::decimal(&told["value_absolute"])),
         ]),
         look_up: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uzel_model::{Connector, Rejection};
+
+    use super::{super::PROVIDER, *};
+    use crate::testing;
+
+    const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+    fn poster(settings: Value) -> Box<dyn Connector> {
+        let mut all =
+            json!({ "application_id": "1234", "application_secret": SECRET, "access_token": "700001:5d41402abc4b2a76" });
+        all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        PROVIDER.open(all).unwrap()
+    }
+
+    fn request(body: &str) -> Request {
+        Request { key: None, ..testing::post("application/json", body) }
+    }
+
+    #[test]
+    fn the_signatures_of_the_documents_are_right_and_of_nothing_else() {
+        // Each was confirmed by Poster's own kits.
+        for (body, verify) in [
+            (
+                r#""account":"demo-cafe","object":"transaction","object_id":16776,"action":"closed""#,
+                "38d4cf3993d89f2e0d184b30f9bd6a8c",
+            ),
+            (
+                r#""account":"demo-cafe","object":"transaction","object_id":"16776","action":"closed","data":"""#,
+                "38D4CF3993D89F2E0D184B30F9BD6A8C",
+            ),
+            (
+                r#""account":"demo-cafe","object":"client_ewallet","object_id":42,"action":"changed","data":"{\"value_relative\":-5000,\"value_absolute\":15000}""#,
+                "2844ac3202e49700383e3356292eee3b",
+            ),
+            (
+                r#""account":"demo-cafe","object":"client_ewallet","object_id":42,"action":"changed","data":{"value_relative":-5000,"value_absolute":15000}"#,
+                "2844ac3202e49700383e3356292eee3b",
+            ),
+            (
+                r#""account":"кафе","object":"client","object_id":5,"action":"changed","data":"{\"name\":\"Иван \\u0418\"}""#,
+                "f279ffcdf6ab867b5b8fed75bcb0212d",
+            ),
+        ] {
+            let signed = format!(r#"{{{body},"time":"1760000000","verify":"{verify}"}}"#);
+            assert_eq!(poster(json!({})).verify(&request(&signed)), Ok(()), "{signed}");
+            let other = poster(json!({ "application_secret": "another" }));
+            assert_eq!(other.verify(&request(&signed)), Err(Rejection::Forged));
+            for (name, value) in
+                [("1760000000", "1760000001"), ("changed", "closed"), ("closed", "removed"), (verify, "0"), ("object_id", "o")]
+            {
+                let changed = signed.replace(name, value);
+                if changed != signed {
+                    assert_eq!(poster(json!({})).verify(&request(&changed)), Err(Rejection::Forged), "{changed}");
+                }
+            }
+            let keyed = Request { key: Some("key".to_owned()), ..request(&signed.replace(verify, "0")) };
+            assert_eq!(poster(json!({})).verify(&keyed), Err(Rejection::Forged), "a key does not make up for it");
+        }
+        assert_eq!(poster(json!({})).verify(&request("{}")), Err(Rejection::Unsigned));
+    }
+
+    #[test]
+    fn a_token_handed_over_is_taken_out_of_the_body_and_only_of_our_account() {
+        let body = r#"{"account":"demo-cafe","object":"application","object_id":1234,"action":"added","time":"100","verify":"v","data":"{\"user_id\":\"4\",\"access_token\":\"700001:5d41402abc4b2a76\"}"}"#;
+        let ours = poster(json!({ "account": "demo-cafe" }));
+        assert_eq!(ours.brings_login(&request(body)).unwrap().access.expose(), "700001:5d41402abc4b2a76");
+        let kept = String::from_utf8(ours.scrub(&request(body)).unwrap().to_vec()).unwrap();
+        assert!(!kept.contains("5d41402abc4b2a76") && kept.contains("demo-cafe"), "{kept}");
+        for changed in [
+            body.replace("demo-cafe", "other-cafe"),
+            body.replace("1234", "99"),
+            body.replace("added", "removed"),
+            body.replace(r#""verify":"v","#, ""),
+            body.replace("700001:", "https://evil/"),
+            body.replace(r#""100""#, r#""-300000""#),
+        ] {
+            assert!(ours.brings_login(&request(&changed)).is_none(), "{changed}");
+        }
+        assert!(poster(json!({})).brings_login(&request(body)).is_none(), "no account is set");
+        // However it is written, it is kept of no body.
+        for body in [r#"{"access\u005ftoken":"700001:5d41402abc4b2a76""#, r#"[{"access_token":"700001:5d41402abc4b2a76"}]"#] {
+            assert!(!String::from_utf8_lossy(&ours.scrub(&request(body)).unwrap()).contains("5d41402abc4b2a76"), "{body}");
+        }
     }
 }

@@ -88,7 +88,8 @@ impl Authorization for Poster {
             .logs_in();
         outgoing.body = multipart(&fields).into();
         let reply = client.send(outgoing).await?;
-        let answer: Value = if reply.status < 300 { reply.json()? } else { serde_json::from_slice(&reply.body).unwrap_or_default() };
+        let answer: Value =
+            if reply.status < 300 { reply.json()? } else { serde_json::from_slice(&reply.body).unwrap_or_default() };
         match tree::text(&answer["access_token"]).filter(|_| answer.get("error_type").is_none()) {
             Some(token) => Ok(self.session(Secret::new(token), client.now())),
             None => {
@@ -116,8 +117,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_account_that_a_browser_names_is_a_name_and_ours() {
-        let poster = PROVIDER.open(json!({ "account": "demo-cafe", "application_id": "1234", "application_secret": "s" })).unwrap();
-        let script = Script::new(&[(200, r#"{"access_token":"700001:5d41402abc4b2a76b9719d911017c592","account_number":"700001"}"#)]);
+        let poster =
+            PROVIDER.open(json!({ "account": "demo-cafe", "application_id": "1234", "application_secret": "s" })).unwrap();
+        let script =
+            Script::new(&[(200, r#"{"access_token":"700001:5d41402abc4b2a76b9719d911017c592","account_number":"700001"}"#)]);
         let (client, authorization) = (Client::new(&script), poster.authorization().unwrap());
         let redirect = "https://hub.example/oauth/poster/callback";
         assert_eq!(

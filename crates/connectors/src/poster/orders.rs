@@ -50,7 +50,8 @@ impl Poster {
         let completed = kind == kind::ORDER_COMPLETED;
         let closed_at = tree::integer(&order["date_close"]).filter(|ms| *ms > 0);
         let client = wire::id(&order["client_id"]);
-        let phones: Vec<Value> = Some(&order["client_phone"]).filter(|phone| !tree::is_blank(phone)).cloned().into_iter().collect();
+        let phones: Vec<Value> =
+            Some(&order["client_phone"]).filter(|phone| !tree::is_blank(phone)).cloned().into_iter().collect();
         let look_up = client.as_ref().filter(|_| completed && phones.is_empty()).map(|client| json!({ "client": client }));
         Ok(Happening {
             key: Some(format!("order/{id}/{word}")),

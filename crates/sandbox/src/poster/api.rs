@@ -23,7 +23,9 @@ fn yes(call: &Call, name: &str) -> bool {
 fn shown(order: &Value, call: &Call) -> Value {
     let mut order = order.clone();
     if let Some(members) = order.as_object_mut() {
-        for (member, asked) in [("products", "include_products"), ("history", "include_history"), ("delivery", "include_delivery")] {
+        for (member, asked) in
+            [("products", "include_products"), ("history", "include_history"), ("delivery", "include_delivery")]
+        {
             if !yes(call, asked) {
                 members.remove(member);
             }
@@ -119,7 +121,8 @@ impl State {
         }
         let status = wire::number(call.asked("status").map(Value::String).as_ref()).filter(|status| *status > 0);
         let fits = |order: &&Value| {
-            let moment = ["date_close", "date_start"].into_iter().filter_map(|name| wire::number(order.get(name))).find(|ms| *ms > 0);
+            let moment =
+                ["date_close", "date_start"].into_iter().filter_map(|name| wire::number(order.get(name))).find(|ms| *ms > 0);
             let day = moment.and_then(|ms| Timestamp::from_millisecond(ms).ok()).map(|at| at.to_zoned(zone.clone()).date());
             day.is_some_and(|day| first <= day && day <= last) && (status.is_none() || has(order, "status", status))
         };
@@ -141,7 +144,9 @@ impl State {
         let (per_page, page) = (asked("per_page", 100).min(1_000), asked("page", 1));
         let data: Vec<Value> =
             self.transactions.iter().skip((page - 1) * per_page).take(per_page).cloned().map(numbers).collect();
-        fine(&json!({"count": self.transactions.len(), "page": {"per_page": per_page, "page": page, "count": data.len()}, "data": data}))
+        fine(
+            &json!({"count": self.transactions.len(), "page": {"per_page": per_page, "page": page, "count": data.len()}, "data": data}),
+        )
     }
 
     fn client(&self, call: &Call) -> Answer {

@@ -51,7 +51,9 @@ impl State {
     pub(super) fn manage(&mut self, call: &Call) -> Answer {
         let given = fields(call);
         let field = |name: &str| given.get(name).map(|value| value.as_str().map_or_else(|| value.to_string(), str::to_owned));
-        let refused = |code: i64, message: &str, field: &str| Answer::json(200, &json!({"error": code, "message": message, "field": field}));
+        let refused = |code: i64, message: &str, field: &str| {
+            Answer::json(200, &json!({"error": code, "message": message, "field": field}))
+        };
         for name in ["application_id", "application_secret", "code", "verify"] {
             if field(name).is_none_or(|value| value.is_empty()) {
                 return refused(34, "Field is empty", name);

@@ -4,7 +4,7 @@ use reqwest::header::{COOKIE, LOCATION, SET_COOKIE};
 use serde_json::{Value, json};
 
 use crate::{
-    poster::{TOKEN, set_up, told},
+    poster::{TOKEN, holds, order, set_up, told},
     world::{World, until},
 };
 
@@ -39,8 +39,9 @@ async fn come_back(url: &str, cookie: &str) -> u16 {
 
 /// Whether the connection's token is good: an order is asked for, and told.
 async fn works(world: &World) {
+    holds(world, &[order(16776, json!({}))]).await;
     assert_eq!(told(world, json!({})).await["status"], 200);
-    world.in_time("the order of the sample", async || world.texts().await.len() == 1).await;
+    world.in_time("the order", async || world.texts().await.len() == 1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
