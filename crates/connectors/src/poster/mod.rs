@@ -20,11 +20,16 @@ use uzel_model::{
     Bytes, Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
     connector::{ASKED, Rate, Scope},
     port::{Authorization, Guests, Login, Polls, Session},
+    registration::RegistrationField,
 };
 
 use crate::{scrub, tree};
 
-pub(crate) const PROVIDER: Provider = Provider::new::<Poster>("poster", "Poster").with_words(include_str!("words.toml"));
+pub(crate) const PROVIDER: Provider =
+    Provider::new::<Poster>("poster", "Poster").with_words(include_str!("words.toml")).with_registration(&[
+        RegistrationField::text("appId", Some("application_id")).required(),
+        RegistrationField::text("appSecret", Some("application_secret")).required(),
+    ]);
 
 /// The name under which an application's webhook carries the account's token.
 const TOKEN: &str = "access_token";
