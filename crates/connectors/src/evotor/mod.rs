@@ -197,10 +197,10 @@ impl Connector for Evotor {
     }
 }
 
-/// What is left of a login when its token is taken out.
+/// A login, or what is left of it when its token is taken out.
 fn is_only_a_user(item: &Value) -> bool {
     let members = item.as_object().filter(|members| !members.is_empty());
-    members.is_some_and(|members| members.keys().all(|name| ["userId", "userUuid"].contains(&name.as_str())))
+    members.is_some_and(|members| members.keys().all(|name| ["userId", "userUuid", "token"].contains(&name.as_str())))
 }
 
 /// What was told when the cloud was asked: one document, or some in the order in which they follow from each other.
