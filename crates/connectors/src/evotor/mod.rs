@@ -197,6 +197,12 @@ impl Connector for Evotor {
     }
 }
 
+/// A login, or what is left of it when its token is taken out.
+fn is_only_a_user(item: &Value) -> bool {
+    let members = item.as_object().filter(|members| !members.is_empty());
+    members.is_some_and(|members| members.keys().all(|name| ["userId", "userUuid", "token"].contains(&name.as_str())))
+}
+
 /// What was told when the cloud was asked: one document, or some in the order in which they follow from each other.
 fn listed(body: &Value) -> &[Value] {
     body["items"].as_array().map_or(std::slice::from_ref(body), Vec::as_slice)
@@ -231,7 +237,7 @@ impl Evotor {
             },
             "SELL" | "PAYBACK" if item["transactions"].is_array() => self.pushed(request, Document::v1(item), reading),
             "SELL" | "PAYBACK" if item["body"].is_object() => self.pushed(request, Document::v2(item), reading),
-            "" if Asked::of(request) == Asked::Token => reading.skip("the cloud's token came and is kept"),
+            "" if is_only_a_user(item) => reading.skip("a token of the cloud for this user: it is kept, nothing more follows"),
             "" => reading.skip("neither a receipt nor a document: nothing follows"),
             _ => reading.skip(format!("{kind}: nothing follows")),
         }

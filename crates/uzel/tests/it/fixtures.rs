@@ -101,7 +101,14 @@ async fn followed(world: &World) -> Value {
         .as_array()
         .unwrap()
         .iter()
-        .map(|command| json!({ "job": command["job"], "held": command["reason"] }))
+        .map(|command| {
+            let mut job = command["job"].clone();
+            if let Some(told_at) = job.pointer_mut("/what/told_at").filter(|told_at| told_at.is_number()) {
+                // A provider that names no time is told of when it came.
+                *told_at = json!("(of this run)");
+            }
+            json!({ "job": job, "held": command["reason"] })
+        })
         .collect();
     json!({ "state": whole["state"], "notes": whole["notes"], "events": events, "commands": commands })
 }
