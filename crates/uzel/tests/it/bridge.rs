@@ -1,15 +1,9 @@
 //! `uzel bridge` between a till and a real hub: what is sold with the line and without it comes to the same points.
 
-use std::{
-    process::{Child, Command, Stdio},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
-use tokio::{net::TcpListener, task::JoinHandle};
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use crate::{
     loyalty::Shop,
@@ -19,33 +13,38 @@ use crate::{
 /// The line between bridge and hub, which may be cut.
 struct Line {
     port: u16,
-    cut: Arc<AtomicBool>,
+    cut: watch::Sender<bool>,
     task: JoinHandle<()>,
 }
 
 impl Line {
     async fn to(hub: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let (port, cut) = (listener.local_addr().unwrap().port(), Arc::new(AtomicBool::new(false)));
-        let (hub, is_cut) = (hub.trim_start_matches("http://").to_owned(), cut.clone());
+        let (port, cut) = (listener.local_addr().unwrap().port(), watch::Sender::new(false));
+        let (hub, state) = (hub.trim_start_matches("http://").to_owned(), cut.subscribe());
         let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
             loop {
                 let Ok((mut till, _)) = listener.accept().await else { return };
-                if is_cut.load(Ordering::SeqCst) {
-                    continue;
-                }
-                let hub = hub.clone();
-                tokio::spawn(async move {
-                    let mut hub = tokio::net::TcpStream::connect(hub).await.unwrap();
-                    drop(tokio::io::copy_bidirectional(&mut till, &mut hub).await);
+                let (hub, mut state) = (hub.clone(), state.clone());
+                connections.spawn(async move {
+                    let passed = async {
+                        let mut hub = tokio::net::TcpStream::connect(hub).await?;
+                        tokio::io::copy_bidirectional(&mut till, &mut hub).await
+                    };
+                    tokio::select! {
+                        done = passed => drop(done),
+                        ended = state.wait_for(|cut| *cut) => drop(ended),
+                    }
                 });
             }
         });
         Self { port, cut, task }
     }
 
+    /// Ends what is under way as well.
     fn cut(&self, cut: bool) {
-        self.cut.store(cut, Ordering::SeqCst);
+        self.cut.send_replace(cut);
     }
 }
 
@@ -70,7 +69,9 @@ impl Bridge {
             "hub = 'http://127.0.0.1:{}'\nmerchant = 'm'\noutlet = 'o'\nlisten = '127.0.0.1:{}'\n{more}",
             line.port, bridge.port
         );
-        std::fs::write(bridge.folder.path().join("bridge.toml"), settings).unwrap();
+        let file = bridge.folder.path().join("bridge.toml");
+        std::fs::write(&file, settings).unwrap();
+        std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
         bridge.restart().await;
         bridge
     }
