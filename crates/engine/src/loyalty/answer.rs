@@ -5,7 +5,15 @@ use std::{sync::Arc, time::Duration};
 use jiff::{SignedDuration, Timestamp, tz::TimeZone};
 use serde_json::json;
 use tokio::sync::Mutex;
-use uzel_model::{Entry, Id, KeptReply, LedgerFilter, LoyaltyLook, LoyaltySeen, NewCommand, Source, StoreError, Who, check::Fault, id::Kind as IdKind, loyalty::{HoldState, Wallet}, phone, signature::fingerprint, signature::fingerprint}; use uzel_store::{Change, }; use uzel_store::{Change};
+use uzel_model::{
+    Id,
+    check::Fault,
+    id::Kind as IdKind,
+    loyalty::{HoldState, Wallet},
+    phone,
+    signature::fingerprint,
+};
+use uzel_store::{Change, Entry, KeptReply, LedgerFilter, LoyaltyLook, LoyaltySeen, NewCommand, Source, StoreError, Who};
 
 use super::{
     AdjustAsk, CommitAsk, CustomerAsk, Limit, LoyaltyAnswer, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk, RefundAsk,
