@@ -30,17 +30,22 @@ impl Merchants {
     fn slug(self, number: u32) -> String {
         match self {
             Self::One => "bench".to_owned(),
-            Self::Many(count) => format!("bench-{:03}", number % count),
+            Self::Many(count) => format!("bench-{:0width$}", number % count, width = digits(count)),
         }
     }
 
-    /// In a body whose `#` are digits of the running number: with fewer than a thousand merchants only some are asked for.
-    fn pattern(self) -> &'static str {
+    /// In a body whose `#` are digits of the running number.
+    fn pattern(self) -> String {
         match self {
-            Self::One => "bench",
-            Self::Many(_) => "bench-###",
+            Self::One => "bench".to_owned(),
+            Self::Many(count) => format!("bench-{}", "#".repeat(digits(count))),
         }
     }
+}
+
+/// Digits of the numbers below it.
+fn digits(count: u32) -> usize {
+    count.ilog10() as usize
 }
 
 struct Till<'a> {
@@ -55,6 +60,9 @@ struct Till<'a> {
 }
 
 pub(super) async fn run(hubs: &Hubs, options: &Options, customers: u32, merchants: u32) -> anyhow::Result<Value> {
+    for (name, count) in [("--customers", customers), ("--merchants", merchants)] {
+        ensure!(count >= 10 && 10_u32.pow(count.ilog10()) == count, "{name}: ten, a hundred, a thousand and so on");
+    }
     hubs.apply(&setup(merchants)).await?;
     let beside = Beside::start(hubs).await?;
     let time = Duration::from_secs(options.seconds);
@@ -124,7 +132,7 @@ impl Till<'_> {
     /// Quotes of new orders by customers in turn.
     fn quote(&self) -> Arc<Load> {
         let body = json!({
-            "mode": "redeem", "merchantId": self.merchants.pattern(), "userToken": "C-#####", "orderId": format!("Q-{}-############", self.round()),
+            "mode": "redeem", "merchantId": self.merchants.pattern(), "userToken": format!("C-{}", "#".repeat(digits(self.customers))), "orderId": format!("Q-{}-############", self.round()),
             "total": 10_000, "eligibleTotal": 10_000
         });
         Load::spread(self.hubs.addresses(), "/loyalty/quote", &self.headers, &body.to_string(), 0)
@@ -142,7 +150,7 @@ impl Till<'_> {
         let bodies: Vec<String> = (0..count)
             .map(|number| {
                 let body = json!({
-                    "mode": mode, "merchantId": self.merchants.slug(number), "userToken": format!("C-{:05}", number % self.customers),
+                    "mode": mode, "merchantId": self.merchants.slug(number), "userToken": format!("C-{:0width$}", number % self.customers, width = digits(self.customers)),
                     "orderId": order(number), "total": 10_000, "eligibleTotal": 10_000
                 });
                 body.to_string()

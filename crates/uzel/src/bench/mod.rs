@@ -101,9 +101,9 @@ enum What {
         #[command(flatten)]
         on: On,
         /// They are made first, each with one purchase.
-        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(1_000..=100_000))]
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
         customers: u32,
-        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
         merchants: u32,
     },
     /// Kills the hub at random moments under load, and shows that nothing was lost and nothing sent twice.
