@@ -154,7 +154,7 @@ pub struct Rates {
     pub redeem_limit_bps: Option<u32>,
 }
 
-/// Levels of customers, by what they have done in a while.
+/// Levels of customers, by what they have bought.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Levels {
