@@ -735,7 +735,9 @@ async fn a_purge_takes_holds_that_ended_and_what_is_over_and_leaves_wallets_rece
     let customer = world.customer("c", 100).await;
     let holds: Vec<Hold> = (0..5)
         .map(|number| Hold {
-            state: if number == 0 { HoldState::Pending } else { HoldState::Committed },
+            // The last one is over, though nobody has said so.
+            state: if matches!(number, 0 | 4) { HoldState::Pending } else { HoldState::Committed },
+            until: if number == 0 { Some(Timestamp::now() + SignedDuration::from_hours(48)) } else { Some(at(300)) },
             ..hold(&customer, &format!("o-{number}"))
         })
         .collect();
