@@ -81,7 +81,7 @@ fn written(value: &Value) -> String {
     match value {
         Value::Number(number) => match (number.as_i64(), number.as_f64()) {
             (Some(whole), _) if whole.unsigned_abs() < 1 << 53 => whole.to_string(),
-            (_, Some(float)) if float == 0.0 => "0".to_owned(),
+            (_, Some(0.0)) => "0".to_owned(),
             (_, Some(float)) => float.to_string(),
             _ => number.to_string(),
         },
