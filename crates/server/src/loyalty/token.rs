@@ -132,11 +132,11 @@ mod tests {
         let with = |keys: &[QrKey], merchant: &str, now: i64| verify(VECTOR, keys, &[merchant], at(now)).err();
         assert_eq!(with(&[key("k1", "another")], "M-1", IAT), Some(BadToken::Bad));
         assert_eq!(with(&[], "M-1", IAT), Some(BadToken::Bad));
-        assert_eq!(with(&[ours.clone()], "M-2", IAT), Some(BadToken::OtherMerchant));
-        assert_eq!(with(&[ours.clone()], "M-1", IAT - 5), None);
-        assert_eq!(with(&[ours.clone()], "M-1", IAT - 6), Some(BadToken::Bad), "of the future");
-        assert_eq!(with(&[ours.clone()], "M-1", IAT + 124), None);
-        assert_eq!(with(&[ours], "M-1", IAT + 125), Some(BadToken::Expired));
+        assert_eq!(with(std::slice::from_ref(&ours), "M-2", IAT), Some(BadToken::OtherMerchant));
+        assert_eq!(with(std::slice::from_ref(&ours), "M-1", IAT - 5), None);
+        assert_eq!(with(std::slice::from_ref(&ours), "M-1", IAT - 6), Some(BadToken::Bad), "of the future");
+        assert_eq!(with(std::slice::from_ref(&ours), "M-1", IAT + 124), None);
+        assert_eq!(with(std::slice::from_ref(&ours), "M-1", IAT + 125), Some(BadToken::Expired));
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         let ours = key("k1", "qr_test_secret");
         let one = issue(&ours, "C-42", "mer_1", at(IAT), 60);
         let other = issue(&ours, "C-42", "mer_1", at(IAT), 60);
-        let read = |token: &str| verify(token, &[ours.clone()], &["mer_1"], at(IAT)).unwrap();
+        let read = |token: &str| verify(token, std::slice::from_ref(&ours), &["mer_1"], at(IAT)).unwrap();
         assert!(is_token(&one) && read(&one) != read(&other));
         let strange = [key("k2", "qr_test_secret")];
         assert_eq!(verify(&one, &strange, &["mer_1"], at(IAT)), Err(BadToken::Bad), "`kid` chooses the key");
