@@ -28,7 +28,8 @@ impl Login for Evotor {
     }
 
     fn apply(&self, session: &Session, outgoing: &mut Outgoing) {
-        let token = session.access.expose();
+        // One that is set counts before one that Evotor sent.
+        let token = self.cloud_token.as_ref().unwrap_or(&session.access).expose();
         outgoing.headers.push(match self.x_authorization {
             true => ("x-authorization", token.to_owned()),
             false => ("authorization", format!("Bearer {token}")),

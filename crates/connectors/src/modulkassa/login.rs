@@ -29,7 +29,7 @@ impl Login for ModulKassa {
             (Some(_), Some(_)) => return lost("ModulKassa refused the key (api_key): another program may have associated since"),
             (None, Some(_)) => {
                 return lost(
-                    "the association is lost, another program may have associated since: change a setting of the connection to associate anew",
+                    "the association is lost, another program may have associated since: set api_key, or make the connection anew to associate again",
                 );
             }
             (None, None) => {}
@@ -54,10 +54,11 @@ impl Login for ModulKassa {
         }
     }
 
-    /// A call that brings a pair of its own keeps it: orders have another one.
+    /// A call that brings a pair of its own keeps it: orders have another one. A key that is set counts before an association of earlier.
     fn apply(&self, session: &Session, outgoing: &mut Outgoing) {
         if !outgoing.headers.iter().any(|(name, _)| *name == "authorization") {
-            outgoing.headers.push(("authorization", basic(session.access.expose())));
+            let pair = self.api_key.as_ref().unwrap_or(&session.access);
+            outgoing.headers.push(("authorization", basic(pair.expose())));
         }
     }
 }
