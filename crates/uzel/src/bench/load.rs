@@ -254,10 +254,10 @@ impl Wire {
         loop {
             ensure!(self.stream.read_buf(&mut self.answer).await? > 0, "the server closed a connection");
             if let Some(head) = whole(&self.answer) {
-                if let Some(kept) = self.load.answers.as_ref() {
-                    if let Some(kept) = kept.lock().get_mut(number as usize) {
-                        *kept = self.answer[head..].to_vec();
-                    }
+                if let Some(kept) = &self.load.answers
+                    && let Some(kept) = kept.lock().get_mut(number as usize)
+                {
+                    *kept = self.answer[head..].to_vec();
                 }
                 return Ok(self.answer.get(9) == Some(&b'2'));
             }

@@ -125,7 +125,7 @@ impl Till {
                 let points = self.purchase(order, customer, mode).await?;
                 *self.told.points.entry(customer).or_default() += points;
             }
-            if order % REFUNDED == 0 {
+            if order.is_multiple_of(REFUNDED) {
                 for part in 1..=2 {
                     let body = json!({ "merchantId": "bench", "orderId": format!("O-{order}"), "refundTotal": 333 });
                     let answer = self.ask("/loyalty/refund", &body, Some(&format!("refund-{order}-{part}"))).await?;

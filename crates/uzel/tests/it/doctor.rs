@@ -48,7 +48,7 @@ async fn a_hub_that_is_well_says_so_of_every_part() {
     ok    key         uzel-data/master.key, mode 600
     ok    key         uzel-data/owner.key, mode 600
     ok    files       the hub may open N files
-    ok    store       SQLite 0.00.0, schema 14 of 14, N MB; it can be written
+    ok    store       SQLite 0.00.0, schema 15 of 15, N MB; it can be written
     ok    setup       merchants 2, connections 4, flows 1
     ok    work        unread 0, waiting 0, being sent 0; the oldest has waited N s
     All is well.

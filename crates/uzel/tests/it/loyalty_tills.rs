@@ -51,17 +51,35 @@ async fn an_integration_is_registered_changed_told_of_and_asked_after() {
     let register = async |provider: &str, body: Value| {
         shop.raw(Method::POST, &format!("/integrations/{provider}/register"), &head, body.to_string()).await
     };
-    let made = register("rkeeper", json!({ "merchantId": "n" })).await;
+    let made = register("evotor", json!({ "merchantId": "n" })).await;
     let id = made.body["integrationId"].clone();
     assert_eq!((made.status, &made.body["success"]), (201, &json!(true)), "{}", made.text);
     assert!(made.body["webhookKey"].is_string(), "{}", made.text);
-    let again = register("rkeeper", json!({ "merchantId": "n", "unknown": 1 })).await;
+    let again = register("evotor", json!({ "merchantId": "n", "unknown": 1 })).await;
     assert_eq!((again.status, &again.body), (201, &json!({ "success": true, "integrationId": id })));
-    let faults = register("smsru", json!({ "merchantId": "n", "baseUrl": 7 })).await;
-    faults.refused(400, "SMS.ru config invalid: #/required must have required property 'apiId'; /baseUrl must be string");
+    for (provider, body, says) in [
+        ("modulkassa", json!({}), "ModulKassa config invalid: #/required must have required property 'apiKey'"),
+        ("modulkassa", json!({ "apiKey": 7 }), "ModulKassa config invalid: /apiKey must be string"),
+        (
+            "poster",
+            json!({ "appId": 7 }),
+            "Poster config invalid: #/required must have required property 'appSecret'; /appId must be string",
+        ),
+    ] {
+        let mut body = body;
+        body["merchantId"] = json!("n");
+        register(provider, body).await.refused(400, says);
+    }
+    for (provider, body) in [
+        ("modulkassa", json!({ "merchantId": "n", "apiKey": "user:password" })),
+        ("poster", json!({ "merchantId": "n", "appId": "1234", "appSecret": "secret" })),
+    ] {
+        let made = register(provider, body).await;
+        assert_eq!(made.status, 201, "{}", made.text);
+    }
 
     let told = |path: &str, head: &[(&str, &str)]| {
-        let path = format!("/integrations/rkeeper/webhook{path}");
+        let path = format!("/integrations/evotor/webhook{path}");
         let head: Vec<(String, String)> = head.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         let shop = &shop;
         async move {
@@ -73,10 +91,10 @@ async fn an_integration_is_registered_changed_told_of_and_asked_after() {
     assert_eq!(told(&format!("?key={key}"), &[]).await.given(201), json!({ "ok": true }));
     assert_eq!(told("", &head).await.given(201), json!({ "ok": true }));
     assert_eq!(told("", &[]).await.status, 401);
-    let rows = shop.world.api("/api/v1/journal?merchant=n&provider=rkeeper").await;
+    let rows = shop.world.api("/api/v1/journal?merchant=n&provider=evotor").await;
     assert_eq!(rows.as_array().unwrap().len(), 2, "one row each: {rows}");
 
-    let health = shop.raw(Method::GET, "/integrations/rkeeper/health", &head, "").await;
+    let health = shop.raw(Method::GET, "/integrations/evotor/health", &head, "").await;
     assert_eq!(health.given(200), json!({ "ok": true }));
     let none = shop.raw(Method::GET, "/integrations/iiko/health", &head, "").await;
     assert_eq!((none.status, &none.body["ok"]), (503, &json!(false)), "{}", none.text);
