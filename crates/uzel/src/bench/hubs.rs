@@ -194,7 +194,8 @@ impl Hubs {
     }
 }
 
-/// What a node on this database is told.
+/// What a node on this database is told. One key asks here for as many tills as there are.
 pub(crate) fn variables(database: Option<&Database>) -> Vec<(&'static str, String)> {
-    database.map(|database| ("UZEL_DATABASE", database.url.clone())).into_iter().collect()
+    let database = database.map(|database| ("UZEL_DATABASE", database.url.clone()));
+    database.into_iter().chain([("UZEL_API_CALLS_PER_MINUTE", "0".to_owned())]).collect()
 }
