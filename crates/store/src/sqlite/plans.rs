@@ -257,7 +257,7 @@ impl World {
                 holds: vec![
                     serde_json::from_value(json!({
                         "id": hold, "merchant": merchant, "wallet": wallet, "state": "committed", "kind": "redeem", "order": "o",
-                        "points": 1, "total": 1, "eligible": 1, "at": now(), "answer": null
+                        "points": 1, "limit": 1, "total": 1, "eligible": 1, "at": now(), "answer": null
                     }))
                     .unwrap(),
                 ],
