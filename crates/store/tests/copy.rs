@@ -295,7 +295,7 @@ async fn points_are_carried_over_whole_and_move_on_at_the_target() {
             holds: vec![
                 serde_json::from_value(json!({
                     "id": hold, "merchant": world.merchant, "wallet": customer, "state": "committed", "kind": "redeem",
-                    "order": "o-1", "points": 30, "total": 100, "eligible": 100, "at": now(), "answer": { "ok": true }
+                    "order": "o-1", "points": 30, "limit": 30, "total": 100, "eligible": 100, "at": now(), "answer": { "ok": true }
                 }))
                 .unwrap(),
             ],

@@ -97,13 +97,12 @@ pub(super) struct SettingsView {
     /// Whether there is a next one.
     bridge_secret_next_issued: bool,
     /// Rules, the last that fits wins.
-    rules_json: Vec<Value>,
+    rules_json: Vec<Map<String, Value>>,
     /// Days after which points expire; 0: never.
     points_ttl_days: u32,
     /// Days after which points can be spent.
     earn_delay_days: u32,
     /// Fields of the request that the hub has elsewhere, such as those of webhooks: `POST /api/v1/endpoints`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     ignored: Vec<String>,
 }
 
@@ -125,7 +124,7 @@ fn view(app: &App, merchant: Id, ignored: Vec<String>) -> Result<SettingsView, P
         require_staff_key: rule.require_staff_key,
         bridge_secret_issued: programme.bridge_issued.current_at.is_some(),
         bridge_secret_next_issued: programme.bridge_issued.next_at.is_some(),
-        rules_json: points.rules.iter().map(|rule| renamed(json!(rule), camel)).collect(),
+        rules_json: points.rules.iter().filter_map(|rule| renamed(json!(rule), camel).as_object().cloned()).collect(),
         points_ttl_days: points.points_ttl_days.unwrap_or(0),
         earn_delay_days: points.earn_delay_days,
         ignored,

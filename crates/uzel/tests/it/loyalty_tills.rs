@@ -118,7 +118,7 @@ async fn the_platforms_settings_of_a_merchant_are_the_programmes() {
         "merchantId": "[mer]", "earnBps": 700, "redeemLimitBps": 4000, "qrTtlSec": 120, "redeemCooldownSec": 0, "earnCooldownSec": 0,
         "redeemDailyCap": 0, "earnDailyCap": 0, "requireJwtForQuote": false, "requireBridgeSig": true, "requireStaffKey": false,
         "bridgeSecretIssued": true, "bridgeSecretNextIssued": false, "pointsTtlDays": 180, "earnDelayDays": 0,
-        "rulesJson": [{ "if": { "channelIn": ["SMART"], "weekdayIn": [0, 6] }, "then": { "earnBps": 1000 } }],
+        "rulesJson": [{ "if": { "channelIn": ["SMART"], "weekdayIn": [0, 6] }, "then": { "earnBps": 1000 } }], "ignored": [],
     });
     assert_eq!(shown, wanted);
     let public = shop.get("/loyalty/settings/m").await.given(200);
