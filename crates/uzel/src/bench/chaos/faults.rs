@@ -111,13 +111,17 @@ impl Nodes {
 /// Others that hold some of the tables and wait for more may be in the way for a while: then we step back before the server, after
 /// a second, would end one of us.
 async fn lock(client: &Client) -> anyhow::Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     loop {
         let locked = client.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '900ms'; LOCK TABLE {TABLES}")).await;
         match locked {
             Ok(()) => return Ok(()),
             Err(error) if Instant::now() > deadline => return Err(error).context("locking the tables"),
-            Err(_) => client.batch_execute("ROLLBACK").await?,
+            Err(_) => {
+                client.batch_execute("ROLLBACK").await?;
+                // Whoever waited behind us goes first, and not in the same step with us for ever.
+                tokio::time::sleep(Duration::from_millis(rand::random_range(20..500))).await;
+            }
         }
     }
 }
