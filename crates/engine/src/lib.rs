@@ -11,6 +11,7 @@ mod clock;
 pub mod code;
 mod command;
 pub mod consent;
+pub mod csv;
 pub mod desk;
 pub mod devices;
 mod digest;

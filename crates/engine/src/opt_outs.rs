@@ -10,6 +10,7 @@ use uzel_store::{ConsentHow, ConsentPurpose, StoreError};
 use crate::{
     Engine,
     consent::{NewWord, read_address},
+    csv,
 };
 
 /// So many lines a file may have.
@@ -69,8 +70,8 @@ struct Columns {
 
 impl Columns {
     fn of(first: &str) -> Self {
-        let separator = [';', '\t'].into_iter().find(|sign| first.contains(*sign)).unwrap_or(',');
-        let names: Vec<String> = fields(first, separator).iter().map(|name| name.trim().to_lowercase()).collect();
+        let separator = csv::separator(first);
+        let names: Vec<String> = csv::fields(first, separator).iter().map(|name| name.trim().to_lowercase()).collect();
         let place = |known: &[&str]| names.iter().position(|name| known.contains(&name.as_str()));
         match place(&ADDRESSES) {
             Some(address) => Self { separator, address, channel: place(&CHANNELS), text: place(&TEXTS), named: true },
@@ -79,7 +80,7 @@ impl Columns {
     }
 
     fn read(&self, line: &str, country: &str) -> Result<Row, String> {
-        let fields = fields(line, self.separator);
+        let fields = csv::fields(line, self.separator);
         let field = |place: Option<usize>| place.and_then(|place| fields.get(place)).map(|text| text.trim()).unwrap_or_default();
         let address = field(Some(self.address));
         if address.is_empty() {
@@ -96,26 +97,6 @@ impl Columns {
         };
         Ok(Row { address, channel, text: field(self.text).chars().take(TEXT_CHARS_MAX).collect() })
     }
-}
-
-/// The fields of a line; those in quotes may hold the separator.
-fn fields(line: &str, separator: char) -> Vec<String> {
-    let mut found = vec![String::new()];
-    let mut quoted = false;
-    let mut signs = line.chars().peekable();
-    while let Some(sign) = signs.next() {
-        let field = found.last_mut().expect("there is one from the start");
-        match sign {
-            '"' if quoted && signs.peek() == Some(&'"') => {
-                signs.next();
-                field.push('"');
-            }
-            '"' if quoted || field.trim().is_empty() => quoted = !quoted,
-            sign if sign == separator && !quoted => found.push(String::new()),
-            sign => field.push(sign),
-        }
-    }
-    found
 }
 
 impl Engine {
@@ -192,18 +173,4 @@ pub fn mask_key(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn lines_are_taken_apart_as_spreadsheets_write_them() {
-        assert_eq!(fields(r#""+7 999, home";"say ""no""";x"#, ';'), ["+7 999, home", "say \"no\"", "x"]);
-        assert_eq!(fields("a,,b", ','), ["a", "", "b"]);
-        let columns = Columns::of("Имя;Телефон;Причина");
-        assert!(columns.named && columns.address == 1 && columns.text == Some(2) && columns.channel.is_none());
-        let row = columns.read("Анна;8 (999) 123-45-67;просила не писать", "RU").unwrap();
-        assert_eq!((row.address.key().as_str(), row.text.as_str()), ("+79991234567", "просила не писать"));
-        let plain = Columns::of("+79991234567,sms");
-        assert_eq!(plain.read("+79991234567,sms", "RU").unwrap().channel, Some(Channel::Sms));
-        assert!(plain.read("+79991234567,pigeon", "RU").is_err() && plain.read("7,99912E+10", "RU").is_err());
-        assert!(plain.read("\"7,99912E+10\"", "RU").is_err() && plain.read(",sms", "RU").is_err());
-    }
 }

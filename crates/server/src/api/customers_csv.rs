@@ -1,6 +1,6 @@
 //! Customers and their points as a table in CSV. The first line names the columns, in any order and in three languages.
 
-use uzel_engine::loyalty::ImportRow;
+use uzel_engine::{csv, loyalty::ImportRow};
 
 use super::customers::LineFault;
 
@@ -22,9 +22,9 @@ pub(super) fn read(text: &str) -> (Vec<usize>, Vec<ImportRow>, Vec<LineFault>) {
     let Some((first, head)) = lines.next() else {
         return (numbers, rows, vec![fault(1, None, "the file is empty")]);
     };
-    let separator = [';', '\t'].into_iter().find(|sign| head.contains(*sign)).unwrap_or(',');
+    let separator = csv::separator(head);
     let mut columns = Vec::new();
-    for name in fields(head, separator) {
+    for name in csv::fields(head, separator) {
         let word = name.trim().to_lowercase();
         let known = COLUMNS.iter().find(|(_, names)| names.contains(&word.as_str())).map(|(column, _)| *column);
         match known {
@@ -41,7 +41,7 @@ pub(super) fn read(text: &str) -> (Vec<usize>, Vec<ImportRow>, Vec<LineFault>) {
         return (numbers, rows, faults);
     }
     for (number, line) in lines {
-        let fields = fields(line, separator);
+        let fields = csv::fields(line, separator);
         if fields.len() > columns.len() {
             faults.push(fault(number, None, "has more fields than the first line has columns"));
             continue;
@@ -84,26 +84,6 @@ fn points(field: &str) -> Result<i64, &'static str> {
             Err(_) => Err("must be a whole number of points"),
         },
     }
-}
-
-/// The fields of a line; those in quotes may hold the separator.
-fn fields(line: &str, separator: char) -> Vec<String> {
-    let mut found = vec![String::new()];
-    let mut quoted = false;
-    let mut signs = line.chars().peekable();
-    while let Some(sign) = signs.next() {
-        let field = found.last_mut().expect("there is one from the start");
-        match sign {
-            '"' if quoted && signs.peek() == Some(&'"') => {
-                signs.next();
-                field.push('"');
-            }
-            '"' if quoted || field.trim().is_empty() => quoted = !quoted,
-            sign if sign == separator && !quoted => found.push(String::new()),
-            sign => field.push(sign),
-        }
-    }
-    found
 }
 
 #[cfg(test)]

@@ -1,0 +1,45 @@
+//! Lines of CSV as spreadsheets write them: separated by semicolons, tabs or commas, fields in quotes where they need it.
+
+/// What separates the fields, told by the first line.
+pub fn separator(first: &str) -> char {
+    [';', '\t'].into_iter().find(|sign| first.contains(*sign)).unwrap_or(',')
+}
+
+/// The fields of a line; those in quotes may hold the separator.
+pub fn fields(line: &str, separator: char) -> Vec<String> {
+    let mut found = vec![String::new()];
+    let mut quoted = false;
+    let mut signs = line.chars().peekable();
+    while let Some(sign) = signs.next() {
+        let field = found.last_mut().expect("there is one from the start");
+        match sign {
+            '"' if quoted && signs.peek() == Some(&'"') => {
+                signs.next();
+                field.push('"');
+            }
+            '"' if quoted || field.trim().is_empty() => quoted = !quoted,
+            sign if sign == separator && !quoted => found.push(String::new()),
+            sign => field.push(sign),
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_taken_apart_as_spreadsheets_write_them() {
+        assert_eq!(fields(r#""+7 999, home";"say ""no""";x"#, ';'), ["+7 999, home", "say \"no\"", "x"]);
+        assert_eq!(fields("a,,b", ','), ["a", "", "b"]);
+        let columns = Columns::of("Имя;Телефон;Причина");
+        assert!(columns.named && columns.address == 1 && columns.text == Some(2) && columns.channel.is_none());
+        let row = columns.read("Анна;8 (999) 123-45-67;просила не писать", "RU").unwrap();
+        assert_eq!((row.address.key().as_str(), row.text.as_str()), ("+79991234567", "просила не писать"));
+        let plain = Columns::of("+79991234567,sms");
+        assert_eq!(plain.read("+79991234567,sms", "RU").unwrap().channel, Some(Channel::Sms));
+        assert!(plain.read("+79991234567,pigeon", "RU").is_err() && plain.read("7,99912E+10", "RU").is_err());
+        assert!(plain.read("\"7,99912E+10\"", "RU").is_err() && plain.read(",sms", "RU").is_err());
+    }
+}
