@@ -173,4 +173,16 @@ pub fn mask_key(address: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn columns_are_known_by_their_names_or_by_their_place() {
+        let columns = Columns::of("Имя;Телефон;Причина");
+        assert!(columns.named && columns.address == 1 && columns.text == Some(2) && columns.channel.is_none());
+        let row = columns.read("Анна;8 (999) 123-45-67;просила не писать", "RU").unwrap();
+        assert_eq!((row.address.key().as_str(), row.text.as_str()), ("+79991234567", "просила не писать"));
+        let plain = Columns::of("+79991234567,sms");
+        assert_eq!(plain.read("+79991234567,sms", "RU").unwrap().channel, Some(Channel::Sms));
+        assert!(plain.read("+79991234567,pigeon", "RU").is_err() && plain.read("7,99912E+10", "RU").is_err());
+        assert!(plain.read("\"7,99912E+10\"", "RU").is_err() && plain.read(",sms", "RU").is_err());
+    }
 }
