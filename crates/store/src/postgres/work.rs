@@ -46,7 +46,8 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
         || change.follow.is_some()
         || change.left_review.is_some()
         || change.review_reply.is_some()
-        || ready.entries.iter().any(|row| row.entry.source != Source::Question)
+        // What the desk of points did is journalled to be read; whether it may be written is known before anything is.
+        || change.loyalty.is_none() && ready.entries.iter().any(|row| row.entry.source != Source::Question)
         || loyalty::stands_alone(change)
         || !change.commands.is_empty()
         || change.mark.as_ref().is_some_and(|mark| mark.again)
