@@ -95,13 +95,13 @@ const KINDS: &[(&str, [&str; 3])] = &[
     ("remark", ["провайдер сообщает", "provayder xabar beradi", "the provider remarks"]),
     (
         "undelivered",
-        ["вебхук не доставлен, попытки прекращены", "vebhuk yetkazilmadi, urinishlar to‘xtatildi", "a webhook was given up"],
+        ["вебхук не доставлен, попытки прекращены", "vebxuk yetkazilmadi, urinishlar to‘xtatildi", "a webhook was given up"],
     ),
     (
         "endpoint_disabled",
         [
             "вебхуки больше не отправляются: адрес не отвечает",
-            "vebhuklar endi yuborilmaydi: manzil javob bermayapti",
+            "vebxuklar endi yuborilmaydi: manzil javob bermayapti",
             "webhooks are sent no more: the address does not answer",
         ],
     ),
