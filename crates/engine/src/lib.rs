@@ -217,6 +217,7 @@ impl Engine {
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
         self.tasks.spawn(digest::run(self.clone()));
+        self.tasks.spawn(loyalty::sweep(self.clone()));
         jetstream::start(self).await
     }
 

@@ -37,10 +37,10 @@ use uzel_store::{LedgerFilter, LoyaltyAudit, LoyaltyLook};
 
 use self::answer::{Question, who};
 pub(crate) use self::{
-    answer::Turns,
+    answer::{Turns, currency},
     points::{earns, take as take_points, wanted},
     reading::{SOURCE, follow},
-    sweep::{SWEEP_EVERY, run as sweep},
+    sweep::run as sweep,
 };
 pub use self::{
     ask::{

@@ -657,12 +657,16 @@ async fn wallets_are_found_paged_by_their_ids_and_told_when_time_has_to_do_with_
     assert_eq!(found(WalletFilter::default()).await.len(), 6);
 
     let due = async |when, limit| {
-        let due = world.store.wallets_due(when, limit).await.unwrap();
+        let due = world.store.wallets_due(when, Vec::new(), limit).await.unwrap();
         due.into_iter().map(|wallet| wallet.id).collect::<Vec<_>>()
     };
     assert_eq!(due(at(39), 10).await, []);
     assert_eq!(due(at(60), 10).await, [ids[2], ids[3], ids[1]]);
     assert_eq!(due(at(60), 1).await, ids[2..3]);
+    // Those of a merchant whose programme was taken away stand in nobody's way.
+    let others = world.store.wallets_due(at(60), vec![world.merchant], 1).await.unwrap();
+    assert_eq!(others, []);
+    assert_eq!(world.store.wallets_due(at(60), vec![stranger.merchant], 1).await.unwrap()[0].id, ids[2]);
     // Once it has been booked, the next thing is due.
     let mut booked = Wallet { version: 1, booked_at: at(45), ..made[3].clone() };
     booked.holds.clear();

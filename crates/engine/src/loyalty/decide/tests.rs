@@ -72,6 +72,7 @@ impl Till {
             authenticated: true,
             by: "key_1",
             tells_quotes: true,
+            tells_lots: true,
         })
     }
 
