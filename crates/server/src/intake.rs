@@ -140,13 +140,6 @@ async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: Strin
     }
     take_credentials_out(&mut request, link.connector.as_ref());
     match intake {
-        Intake::Asks { deadline_ms } => {
-            let question = request.clone();
-            let answer = app.engine.ask(link.clone(), request, Duration::from_millis(deadline_ms), trace).await;
-            let result = if matches!(answer, uzel_model::connector::Answer::Decided(_)) { "ok" } else { "try_again" };
-            metrics.request(provider, "question", result);
-            http(link.connector.answer(&question, &answer))
-        }
         Intake::Tells(response) | Intake::Greets(response) => {
             // The store's writer finishes what it was handed even if the provider hangs up here.
             match app.engine.accept(&link, request, &response, trace.clone()).await {

@@ -15,6 +15,7 @@ pub mod club_words;
 mod customers;
 mod decide;
 mod error;
+mod import;
 mod outside;
 mod outside_sale;
 mod points;
@@ -45,7 +46,7 @@ pub(crate) use self::{
 pub use self::{
     ask::{
         AdjustAsk, Adjusted, Balance, Cancelled, CommitAsk, Committed, CustomerAsk, CustomerPatch, CustomerView, EarnQuote,
-        ImportReport, ImportRow, LoyaltyAnswer, LoyaltyAsk, NewCustomer, QuoteAsk, RedeemQuote, RefundAsk, Refunded, Transaction,
+        ImportFault, ImportReport, ImportRow, LoyaltyAnswer, LoyaltyAsk, NewCustomer, QuoteAsk, RedeemQuote, RefundAsk, Refunded, Transaction,
         Transactions, TransactionsAsk,
     },
     error::LoyaltyError,

@@ -7,10 +7,10 @@ use uzel_model::{
     Id,
     id::Kind,
     loyalty::{
-        Account, Book, Entry as Movement, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken,
-        Wallet,
+        Account, Book, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken,
     },
 };
+pub(super) use uzel_model::loyalty::{Entry as Movement, Wallet};
 use uzel_store::{
     Applied, Change, EntryState, ErasurePlace, JournalFilter, KeptReply, LedgerFilter, LoyaltyChange, LoyaltyLook, LoyaltySeen,
     Progress, PromoUse, PromoUses, Source, SpentToken, Store, StoreError, WalletFilter, Who,
@@ -22,7 +22,7 @@ fn at(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
-fn wallet(world: &World, customer: &str) -> Wallet {
+pub(super) fn wallet(world: &World, customer: &str) -> Wallet {
     Wallet {
         id: Id::new(Kind::Customer),
         merchant: world.merchant,
@@ -86,7 +86,7 @@ fn receipt(wallet: &Wallet, order: &str) -> OrderReceipt {
     }
 }
 
-fn movement(wallet: &Wallet, kind: MoveKind, (from, to): (Book, Book), points: i64) -> Movement {
+pub(super) fn movement(wallet: &Wallet, kind: MoveKind, (from, to): (Book, Book), points: i64) -> Movement {
     Movement {
         id: Id::new(Kind::Points),
         merchant: wallet.merchant,
@@ -131,7 +131,7 @@ impl World {
         [self.store.clone(), self.by_hand.node(&self.store).await]
     }
 
-    async fn move_points(&self, points: LoyaltyChange) -> Result<Applied, StoreError> {
+    pub(super) async fn move_points(&self, points: LoyaltyChange) -> Result<Applied, StoreError> {
         self.store.apply(change(points)).await
     }
 
