@@ -62,7 +62,7 @@ pub use account::Imported;
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
-pub use digest::{Bar, Digest, DigestPage, Period, Span};
+pub use digest::{Bar, Digest, DigestPage, Period, Points, Span};
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;

@@ -3,10 +3,7 @@
 //! Nothing is answered 2xx before it would survive a power cut, and nothing here waits for an outside call. A stranger's
 //! request is refused and counted, never journalled.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::{Body, to_bytes},

@@ -222,9 +222,9 @@ pub(crate) fn text(digest: &Digest, language: Language) -> String {
         None => {
             let name = pick(language, ["Бонусы", "Bonuslar", "Bonuses"]);
             let counts = digest.bonuses.iter();
-            lines.extend(counts.filter_map(|(kind, count)| {
-                row(&format!("{name}, {}", kind.trim_start_matches("loyalty.")), *count, None)
-            }));
+            lines.extend(
+                counts.filter_map(|(kind, count)| row(&format!("{name}, {}", kind.trim_start_matches("loyalty.")), *count, None)),
+            );
         }
     }
     lines.extend(row(failed(language), digest.dead, None));

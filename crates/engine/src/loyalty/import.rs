@@ -116,7 +116,8 @@ impl Engine {
         let key = fingerprint([b"loyalty import".as_slice(), merchant.as_bytes(), brought.whose().as_bytes()]);
         let said = json!([brought.customer, brought.phone, brought.balance, brought.level]).to_string();
         let body = fingerprint([said.as_bytes()]);
-        let taken = || Line::Faulty((Some("phone"), "another customer has this phone: leave it empty, or name that customer".to_owned()));
+        let taken =
+            || Line::Faulty((Some("phone"), "another customer has this phone: leave it empty, or name that customer".to_owned()));
         for _ in 0..TRIES_MAX {
             let now = whole_ms(self.clock.now());
             let look = LoyaltyLook { who: Some(brought.who()), replies: vec![key], ..LoyaltyLook::new(merchant, now) };
@@ -192,8 +193,11 @@ fn understood(world: &World, programme: &LoyaltyProgramme, rows: &[ImportRow]) -
         }
         if let Some(phone) = &brought.phone {
             let first = phones.entry(phone.clone()).or_insert_with(|| brought.whose().to_owned());
-            if first != brought.whose() {
-                faults.push((Some("phone"), "is the phone of an earlier line's customer: leave it empty in one of the two".to_owned()));
+            if first.as_str() != brought.whose() {
+                faults.push((
+                    Some("phone"),
+                    "is the phone of an earlier line's customer: leave it empty in one of the two".to_owned(),
+                ));
             }
         }
         match faults.is_empty() {

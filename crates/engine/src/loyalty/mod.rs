@@ -46,8 +46,8 @@ pub(crate) use self::{
 pub use self::{
     ask::{
         AdjustAsk, Adjusted, Balance, Cancelled, CommitAsk, Committed, CustomerAsk, CustomerPatch, CustomerView, EarnQuote,
-        ImportFault, ImportReport, ImportRow, LoyaltyAnswer, LoyaltyAsk, NewCustomer, QuoteAsk, RedeemQuote, RefundAsk, Refunded, Transaction,
-        Transactions, TransactionsAsk,
+        ImportFault, ImportReport, ImportRow, LoyaltyAnswer, LoyaltyAsk, NewCustomer, QuoteAsk, RedeemQuote, RefundAsk, Refunded,
+        Transaction, Transactions, TransactionsAsk,
     },
     error::LoyaltyError,
     programme::{

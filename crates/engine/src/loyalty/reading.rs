@@ -84,7 +84,7 @@ pub(crate) fn preview(wallet: &Wallet, lots: &[&Lot], now: Timestamp) -> Option<
 }
 
 /// What a movement did to each of its lots, in the platform's words.
-pub(crate) fn lots(wallet: &Wallet, moved: &Movement) -> Vec<Fact> {
+pub(crate) fn lots_moved(wallet: &Wallet, moved: &Movement) -> Vec<Fact> {
     let (kind, word) = match (moved.from, moved.to) {
         (Book::Spendable, Book::Redeemed) => (kind::LOYALTY_LOT_CONSUMED, "consumed"),
         (Book::Redeemed, Book::Spendable) => (kind::LOYALTY_LOT_UNCONSUMED, "unconsumed"),

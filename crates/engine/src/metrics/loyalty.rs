@@ -28,7 +28,11 @@ impl Loyalty {
         registry.register("loyalty_outbox_sent", "Webhooks of loyalty events that were taken", self.sent.clone());
         registry.register("loyalty_outbox_failed", "Tries at webhooks of loyalty events that failed", self.failed.clone());
         registry.register("loyalty_outbox_dead", "Webhooks of loyalty events that were given up", self.dead.clone());
-        registry.register("uzel_loyalty_swept", "Wallets in which points became spendable, expired or were held no longer", self.swept.clone());
+        registry.register(
+            "uzel_loyalty_swept",
+            "Wallets in which points became spendable, expired or were held no longer",
+            self.swept.clone(),
+        );
     }
 }
 

@@ -9,8 +9,8 @@ use uzel_model::{
 
 use super::rows::Rows;
 use crate::{
-    ERASED, KeptReply, LedgerFilter, LoyaltyAudit, LoyaltyChange, LoyaltyLook, LoyaltySeen, Progress, PromoUse, PromoUses,
-    PointsFigure, PointsFigures, PointsOf, SpentToken, WalletFilter, Who,
+    ERASED, KeptReply, LedgerFilter, LoyaltyAudit, LoyaltyChange, LoyaltyLook, LoyaltySeen, PointsFigure, PointsFigures,
+    PointsOf, Progress, PromoUse, PromoUses, SpentToken, WalletFilter, Who,
     loyalty::{audit, book, book_number, move_kind, move_number},
 };
 

@@ -67,8 +67,7 @@ pub(super) const JOINED: &str = "SELECT count(*) FROM wallet WHERE merchant = $1
 
 pub(super) async fn points(client: &mut Object, of: &PointsOf) -> Result<PointsFigures, StoreError> {
     let work = super::snapshot(client).await?;
-    let (sums, joined) =
-        (work.prepare_cached(POINTS).await.map_err(failed)?, work.prepare_cached(JOINED).await.map_err(failed)?);
+    let (sums, joined) = (work.prepare_cached(POINTS).await.map_err(failed)?, work.prepare_cached(JOINED).await.map_err(failed)?);
     let merchant = uuid(of.merchant);
     let (first, end) = of.movements();
     let rows = work.query(&sums, &[&merchant, &uuid(first), &uuid(end), &of.from, &of.to]).await.map_err(failed)?;

@@ -102,7 +102,8 @@ pub(super) async fn wallets(client: &impl GenericClient, filter: &WalletFilter) 
     Ok(with_sums(client, filter).await?.into_iter().map(|(wallet, _)| wallet).collect())
 }
 
-pub(crate) const DUE: &str = "SELECT version, doc FROM wallet WHERE due_at <= $1 AND merchant <> ALL($2) ORDER BY due_at LIMIT $3";
+pub(crate) const DUE: &str =
+    "SELECT version, doc FROM wallet WHERE due_at <= $1 AND merchant <> ALL($2) ORDER BY due_at LIMIT $3";
 
 pub(super) async fn due(
     client: &impl GenericClient,

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+pub(super) use uzel_model::loyalty::{Entry as Movement, Wallet};
 use uzel_model::{
     Id,
     id::Kind,
-    loyalty::{
-        Account, Book, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken,
-    },
+    loyalty::{Account, Book, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken},
 };
-pub(super) use uzel_model::loyalty::{Entry as Movement, Wallet};
 use uzel_store::{
     Applied, Change, EntryState, ErasurePlace, JournalFilter, KeptReply, LedgerFilter, LoyaltyChange, LoyaltyLook, LoyaltySeen,
     Progress, PromoUse, PromoUses, Source, SpentToken, Store, StoreError, WalletFilter, Who,

@@ -101,14 +101,18 @@ async fn each_event_of_the_desk_reaches_a_flow_an_endpoint_that_can_verify_it_an
     buy(&world, "earn", "O-2").await;
     refund(&world, "O-2").await;
     let all: BTreeSet<String> = KINDS.into_iter().map(str::to_owned).collect();
-    let told = || -> BTreeSet<String> { receiver.got().iter().map(|got| got.json()["type"].as_str().unwrap().to_owned()).collect() };
+    let told =
+        || -> BTreeSet<String> { receiver.got().iter().map(|got| got.json()["type"].as_str().unwrap().to_owned()).collect() };
     world.in_steps(SignedDuration::from_hours(24), "the points' time", async || told() == all).await;
     let merchant = world.api("/api/v1/merchants/m").await["id"].clone();
     for got in receiver.got() {
         let event = got.json();
         assert_eq!(got.header("x-loyalty-signature"), got.loyalty(SECRET), "{event}");
         assert!(got.header("x-signature-key-id").starts_with("key_"), "{event}");
-        assert_eq!((got.header("x-merchant-id"), got.header("x-event-id")), (merchant.as_str().unwrap(), event["id"].as_str().unwrap()));
+        assert_eq!(
+            (got.header("x-merchant-id"), got.header("x-event-id")),
+            (merchant.as_str().unwrap(), event["id"].as_str().unwrap())
+        );
         assert_eq!(event["data"]["details"]["customerId"], "C-1", "{event}");
     }
     let of = |kind: &str| -> Vec<Value> {
@@ -143,7 +147,8 @@ async fn quotes_and_single_lots_are_published_where_somebody_asks_for_them_and_n
 
     // An endpoint that takes everything asks for none of them in particular; one that names them does.
     let receiver = Receiver::start().await;
-    let endpoint = |slug: &str, events: Value| json!({ "merchant": "m", "slug": slug, "url": receiver.url("/hooks"), "events": events });
+    let endpoint =
+        |slug: &str, events: Value| json!({ "merchant": "m", "slug": slug, "url": receiver.url("/hooks"), "events": events });
     done(&world, "/api/v1/endpoints", &endpoint("all", json!(["*"]))).await;
     buy(&world, "earn", "O-2").await;
     assert!(!published(&nats, "loyalty.committed", 2).await.contains(&"loyalty.quoted".to_owned()));
@@ -160,7 +165,7 @@ async fn quotes_and_single_lots_are_published_where_somebody_asks_for_them_and_n
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hub_that_is_killed_while_points_expire_loses_none_and_lets_none_expire_twice() {
     let url = database().await;
-    let variables: Vec<(&str, &str)> = url.iter().map(|url| ("UZEL_DATABASE", url.expose())).collect();
+    let variables: Vec<(&'static str, &str)> = url.iter().map(|url| ("UZEL_DATABASE", url.expose())).collect();
     let mut binary = Binary::new(&variables);
     binary.write("setup.toml", "[[merchant]]\nslug = \"m\"\n[[programme]]\nmerchant = \"m\"\nunit = \"rouble\"\n");
     assert_eq!(binary.uzel(&["apply", "setup.toml"]).code, 0);
@@ -196,7 +201,10 @@ async fn a_hub_that_is_killed_while_points_expire_loses_none_and_lets_none_expir
     })
     .await;
     let seen = sums(&binary).await;
-    assert_eq!((&seen["figures"]["points"]["expired"], &seen["figures"]["bonuses"]["loyalty.expired"]), (&json!(all), &json!(given)));
+    assert_eq!(
+        (&seen["figures"]["points"]["expired"], &seen["figures"]["bonuses"]["loyalty.expired"]),
+        (&json!(all), &json!(given))
+    );
     let proof = binary.uzel(&["loyalty", "audit"]);
     assert_eq!(proof.code, 0, "{}{}", proof.out, proof.err);
 }

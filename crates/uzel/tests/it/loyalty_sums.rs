@@ -3,10 +3,7 @@
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 
-use crate::{
-    loyalty::Shop,
-    world::until,
-};
+use crate::{loyalty::Shop, world::until};
 
 /// The digest of today at a merchant's own zone.
 async fn digest(shop: &Shop, merchant: &str, zone: &str, query: &str) -> Value {
@@ -47,11 +44,14 @@ async fn the_digest_tells_what_became_of_points_and_mixes_no_two_merchants() {
     assert_eq!(figures().await, wanted);
     let week = digest(&shop, "m", "Europe/Moscow", "&span=week&language=en").await;
     assert_eq!(week["figures"]["points"], wanted);
-    for said in ["Bonuses earned: 100\u{a0}₽", "Bonuses given: 1\u{a0}330\u{a0}₽", "Bonuses expired: 30\u{a0}₽", "New members: 2"] {
+    for said in ["Bonuses earned: 100\u{a0}₽", "Bonuses given: 1\u{a0}330\u{a0}₽", "Bonuses expired: 30\u{a0}₽", "New members: 2"]
+    {
         assert!(week["text"].as_str().unwrap().contains(said), "{said}: {}", week["text"]);
     }
     let ru = digest(&shop, "m", "Europe/Moscow", "&language=ru").await["text"].as_str().unwrap().to_owned();
-    for said in ["Бонусы потрачены: 200\u{a0}₽", "Бонусы возвращены: 50\u{a0}₽", "Бонусы отозваны: 17\u{a0}₽", "Новые участники: 2"] {
+    for said in
+        ["Бонусы потрачены: 200\u{a0}₽", "Бонусы возвращены: 50\u{a0}₽", "Бонусы отозваны: 17\u{a0}₽", "Новые участники: 2"]
+    {
         assert!(ru.contains(said), "{said}: {ru}");
     }
     assert!(!ru.contains("committed"), "sums, not counts of events: {ru}");

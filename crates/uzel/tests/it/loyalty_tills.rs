@@ -234,7 +234,8 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
     );
     // All that is wrong with one line, and what would be right.
     let wrong = bring("customer;balance;phone;level\n+7;-5;12;Gold\n", "").await;
-    let told: Vec<String> = wrong.body["faults"].as_array().unwrap().iter().map(|fault| format!("{} {}", fault["line"], fault["column"])).collect();
+    let told: Vec<String> =
+        wrong.body["faults"].as_array().unwrap().iter().map(|fault| format!("{} {}", fault["line"], fault["column"])).collect();
     assert_eq!(told, ["2 \"customer\"", "2 \"phone\"", "2 \"level\"", "2 \"balance\""], "{}", wrong.text);
     assert!(wrong.text.contains("such as +998901234567"), "{}", wrong.text);
     let many = format!("customer;balance\n{}", "+1;many\n".repeat(600));

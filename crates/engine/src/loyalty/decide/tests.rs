@@ -186,7 +186,10 @@ fn a_sale_is_quoted_committed_and_repeated_with_the_same_figures() {
         let told = till.told(&format!("loyalty.earnlot.{word}"));
         told.iter().map(|told| told[word].as_i64().unwrap()).collect()
     };
-    assert_eq!((lots(&till, "consumed"), lots(&till, "unconsumed"), lots(&till, "revoked")), (vec![100], vec![50, 50], vec![23, 22]));
+    assert_eq!(
+        (lots(&till, "consumed"), lots(&till, "unconsumed"), lots(&till, "revoked")),
+        (vec![100], vec![50, 50], vec![23, 22])
+    );
     let keys: std::collections::BTreeSet<&String> = till.facts.iter().map(|fact| &fact.key).collect();
     assert_eq!(keys.len(), till.facts.len(), "no two have one key");
 }
