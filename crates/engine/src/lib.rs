@@ -12,7 +12,6 @@ pub mod code;
 mod command;
 pub mod consent;
 pub mod csv;
-pub mod desk;
 pub mod devices;
 mod digest;
 pub mod doctor;
@@ -63,7 +62,7 @@ pub use account::Imported;
 use arc_swap::ArcSwap;
 pub use clock::Clock;
 pub use command::{Accepted, CommandRequest, Holder, Refused};
-pub use digest::{Bar, Digest, DigestPage, Period, Span};
+pub use digest::{Bar, Digest, DigestPage, Period, Points, Span};
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;
@@ -73,7 +72,7 @@ pub use networks::Networks;
 pub use sender::{ChannelState, SenderState};
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use uzel_model::{Id, Provider, Request, Response, connector::Answer};
+use uzel_model::{Id, Provider, Request, Response};
 use uzel_store::{Entry, Source, Store, StoreError};
 pub use vault::{Master, OpenError, RotateError, Rotated, Vault, VaultError};
 pub use verdict::{FoundOut, NotSettled};
@@ -125,7 +124,6 @@ impl Default for Options {
 pub struct Engine {
     pub store: Arc<dyn Store>,
     pub providers: &'static [Provider],
-    pub desks: Vec<Box<dyn desk::Desk>>,
     pub vault: Vault,
     pub clock: Clock,
     pub options: Options,
@@ -158,7 +156,6 @@ impl Engine {
     pub async fn open(
         store: Arc<dyn Store>,
         providers: &'static [Provider],
-        desks: Vec<Box<dyn desk::Desk>>,
         vault: Vault,
         clock: Clock,
         options: Options,
@@ -173,7 +170,6 @@ impl Engine {
         let engine = Self {
             store,
             providers,
-            desks,
             vault,
             clock,
             options,
@@ -217,6 +213,7 @@ impl Engine {
         self.tasks.spawn(call::run(self.clone(), lane::Lane::Endpoints));
         self.tasks.spawn(tick::run(self.clone()));
         self.tasks.spawn(digest::run(self.clone()));
+        self.tasks.spawn(loyalty::sweep(self.clone()));
         jetstream::start(self).await
     }
 
@@ -307,17 +304,6 @@ impl Engine {
         self.due.notify_one();
         self.told.notify_one();
         Ok(Some(ReplayOutcome { new_events: applied.new_events, known_events: applied.duplicates, queued, dead }))
-    }
-
-    /// Decides a question before the deadline, with request and answer in one durable row.
-    pub async fn ask(self: &Arc<Self>, link: Arc<Link>, request: Request, deadline: Duration, trace: String) -> Answer {
-        let engine = self.clone();
-        // The work goes on when the asker hangs up: what was decided must be kept.
-        let work = self.tasks.spawn(async move { desk::decide(&engine, &link, request, trace, deadline).await });
-        match tokio::time::timeout(deadline, work).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Answer::TryAgain { reason: "no decision in time: try again".to_owned() },
-        }
     }
 
     fn entry(&self, link: &Link, request: Request, source: Source, trace: String) -> Entry {

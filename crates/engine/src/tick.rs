@@ -16,7 +16,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, chain, lost, loyalty, outward::Call, read, recipient::notices, rhythm, status, watch};
+use crate::{Engine, Link, ProviderLabel, chain, lost, outward::Call, read, recipient::notices, rhythm, status, watch};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -129,7 +129,6 @@ pub(crate) async fn run(engine: Arc<Engine>) {
     let mut devices_swept: Option<Instant> = None;
     let mut purge_at: Option<Instant> = None;
     let mut told = Instant::now();
-    let mut swept_at: Option<Timestamp> = None;
     let mut beat = tokio::time::interval(Duration::from_secs(1));
     beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
     loop {
@@ -183,10 +182,6 @@ pub(crate) async fn run(engine: Arc<Engine>) {
             purge_at = Some(Instant::now() + purge_all(&engine).await);
         }
         let now = engine.clock.now();
-        // A clock that was set back must not keep points waiting.
-        if swept_at.is_none_or(|at| now.duration_since(at).abs() >= loyalty::SWEEP_EVERY) {
-            swept_at = (!loyalty::sweep(&engine).await).then_some(now);
-        }
         let world = engine.world();
         // In one order, so that a simulated hub does the same again.
         let mut links: Vec<&Arc<Link>> = world.links.values().filter(|link| !link.paused).collect();

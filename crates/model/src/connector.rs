@@ -160,19 +160,6 @@ pub trait Connector: fmt::Debug + Send + Sync {
     /// Reads a verified request. Pure, so that a journalled request can be read again.
     fn parse(&self, request: &Request) -> Result<Reading, Malformed>;
 
-    /// Reads a question.
-    fn question(&self, _request: &Request) -> Result<Question, Malformed> {
-        Err(Malformed::new("this provider asks nothing"))
-    }
-
-    /// Puts the hub's answer to a question into the provider's words.
-    fn answer(&self, _request: &Request, answer: &Answer) -> Response {
-        match answer {
-            Answer::Decided(body) => Response::json(200, body),
-            Answer::TryAgain { reason } => Response::json(503, &json!({ "error": reason })),
-        }
-    }
-
     /// Refuses in the provider's words.
     fn refuse(&self, _request: &Request, rejection: &Rejection) -> Response {
         Response::json(401, &json!({ "error": rejection.to_string() }))
@@ -328,8 +315,6 @@ pub enum Intake {
     Tells(Response),
     /// It greets (a challenge, a probe): answered, nothing to journal.
     Greets(Response),
-    /// It asks, and waits for the answer until the deadline.
-    Asks { deadline_ms: u64 },
 }
 
 /// As many reasons are noted of one request; what can be read of it is read whole.
@@ -478,25 +463,6 @@ impl Reading {
             _ => {}
         }
     }
-}
-
-/// A question of a provider or till.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Question {
-    /// The same for repeats of one question.
-    pub key: String,
-    /// Which desk decides.
-    pub desk: &'static str,
-    pub body: Value,
-}
-
-#[derive(Debug, Clone, PartialEq)]
-pub enum Answer {
-    Decided(Value),
-    /// No decision could be made in time; nothing was promised.
-    TryAgain {
-        reason: String,
-    },
 }
 
 /// A stranger's request: refused, counted, never journalled.

@@ -53,6 +53,14 @@ pub mod kind {
     pub const LOYALTY_EXPIRED: &str = "loyalty.expired";
     /// Points were given or taken by a person, an import or a referral.
     pub const LOYALTY_ADJUSTED: &str = "loyalty.adjusted";
+    /// Points of one lot were spent.
+    pub const LOYALTY_LOT_CONSUMED: &str = "loyalty.earnlot.consumed";
+    /// Spent points of one lot came back.
+    pub const LOYALTY_LOT_UNCONSUMED: &str = "loyalty.earnlot.unconsumed";
+    /// Points of one lot were taken back.
+    pub const LOYALTY_LOT_REVOKED: &str = "loyalty.earnlot.revoked";
+    /// What happens to single lots.
+    pub const LOYALTY_LOTS: [&str; 3] = [LOYALTY_LOT_CONSUMED, LOYALTY_LOT_UNCONSUMED, LOYALTY_LOT_REVOKED];
 
     /// All of them, for checking what a flow listens to.
     pub const ALL: &[&str] = &[
@@ -82,6 +90,9 @@ pub mod kind {
         LOYALTY_TTL_PREVIEW,
         LOYALTY_EXPIRED,
         LOYALTY_ADJUSTED,
+        LOYALTY_LOT_CONSUMED,
+        LOYALTY_LOT_UNCONSUMED,
+        LOYALTY_LOT_REVOKED,
     ];
 }
 

@@ -3,10 +3,7 @@
 //! Nothing is answered 2xx before it would survive a power cut, and nothing here waits for an outside call. A stranger's
 //! request is refused and counted, never journalled.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{sync::Arc, time::Instant};
 
 use axum::{
     body::{Body, to_bytes},
@@ -140,13 +137,6 @@ async fn received(app: &App, link: Arc<Link>, mut request: Request, trace: Strin
     }
     take_credentials_out(&mut request, link.connector.as_ref());
     match intake {
-        Intake::Asks { deadline_ms } => {
-            let question = request.clone();
-            let answer = app.engine.ask(link.clone(), request, Duration::from_millis(deadline_ms), trace).await;
-            let result = if matches!(answer, uzel_model::connector::Answer::Decided(_)) { "ok" } else { "try_again" };
-            metrics.request(provider, "question", result);
-            http(link.connector.answer(&question, &answer))
-        }
         Intake::Tells(response) | Intake::Greets(response) => {
             // The store's writer finishes what it was handed even if the provider hangs up here.
             match app.engine.accept(&link, request, &response, trace.clone()).await {

@@ -1,6 +1,11 @@
 //! What happened in a stretch of time, counted: for a digest.
 
-use uzel_model::{Id, Timestamp};
+use jiff::SignedDuration;
+use uzel_model::{
+    Id, Timestamp,
+    id::Kind,
+    loyalty::{Book, MoveKind},
+};
 
 use crate::CommandState;
 
@@ -54,6 +59,53 @@ pub struct CostFigure {
     pub micro: i64,
     /// Messages whose cost is known.
     pub count: u64,
+}
+
+/// What is counted of a merchant's points.
+#[derive(Debug, Clone, Copy)]
+pub struct PointsOf {
+    pub merchant: Id,
+    /// From this moment on.
+    pub from: Timestamp,
+    /// Before this moment.
+    pub to: Timestamp,
+}
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct PointsFigures {
+    /// In one order, by outlet, kind and way.
+    pub sums: Vec<PointsFigure>,
+    /// Customers who were made in that time.
+    pub joined: u64,
+}
+
+/// Movements at one outlet of one kind and way.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PointsFigure {
+    pub outlet: Option<Id>,
+    pub kind: MoveKind,
+    pub from: Book,
+    pub to: Book,
+    pub points: i64,
+    /// How many movements.
+    pub count: u64,
+}
+
+/// An id is made right after its movement's moment is taken, by a clock that may have been set meanwhile.
+const ID_OFF: SignedDuration = SignedDuration::from_hours(1);
+
+impl PointsOf {
+    /// Ids of movements from which to which these may be: an index is read no farther.
+    pub(crate) fn movements(&self) -> (Id, Id) {
+        let (from, to) = (self.from.saturating_sub(ID_OFF), self.to.saturating_add(ID_OFF));
+        let least = |at: Result<Timestamp, jiff::Error>, or| Id::least(Kind::Points, at.unwrap_or(or));
+        (least(from, Timestamp::MIN), least(to, Timestamp::MAX))
+    }
+
+    /// Ids of customers who were made in that time.
+    pub(crate) fn customers(&self) -> (Id, Id) {
+        (Id::least(Kind::Customer, self.from), Id::least(Kind::Customer, self.to))
+    }
 }
 
 pub(crate) const QUARTER_MS: i64 = 900_000;

@@ -37,7 +37,7 @@ pub use consent::{Consent, ConsentHow, ConsentPurpose, Contact, OptOut};
 pub use copy::{CopyError, CopyReport, Copying, Place, TableReport, copy, rows_to_copy};
 pub use erasure::{ERASED, Erased, ErasurePlace, PhoneHash};
 pub use feed::{Cancelled, CommandFilter, EventFilter, FeedCursor, FeedFrom, FeedPage, NoCursor, StoredEvent, is_wanted};
-pub use figures::{CostFigure, EventFigure, Figures, FiguresOf, MessageFigure};
+pub use figures::{CostFigure, EventFigure, Figures, FiguresOf, MessageFigure, PointsFigure, PointsFigures, PointsOf};
 pub use generate::{Generator, Past, Text};
 pub use heard::Heard;
 pub use loyalty::{
@@ -701,6 +701,8 @@ pub trait Store: Send + Sync {
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError>;
     /// Counts what happened in a stretch of time, by when it was written down.
     async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError>;
+    /// Adds up what a merchant's points did in a stretch of time, by the ledger.
+    async fn points_figures(&self, of: PointsOf) -> Result<PointsFigures, StoreError>;
     /// Holds a command back for this reason, if it waits.
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError>;
     /// How phones are hashed whose persons were erased. Without it no opt-out can be kept.
@@ -714,8 +716,8 @@ pub trait Store: Send + Sync {
     async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError>;
     /// Customers, in the order of their ids.
     async fn wallets(&self, filter: WalletFilter) -> Result<Vec<Wallet>, StoreError>;
-    /// Wallets to which time has something to do, the longest due first.
-    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError>;
+    /// Wallets to which time has something to do, the longest due first; but none of these merchants.
+    async fn wallets_due(&self, now: Timestamp, without: Vec<Id>, limit: usize) -> Result<Vec<Wallet>, StoreError>;
     /// Holds wallets after this one against the ledger, up to so many.
     async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError>;
     /// What it counts while it writes; `None` where it counts nothing.

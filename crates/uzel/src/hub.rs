@@ -14,7 +14,7 @@ use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use tokio::sync::watch;
 use uzel_connectors::PROVIDERS;
-use uzel_engine::{Clock, Engine, Vault, desk::Desk, setup::Leniency};
+use uzel_engine::{Clock, Engine, Vault, setup::Leniency};
 use uzel_model::{Id, Provider, Secret, connector::Variables, id::Kind};
 use uzel_server::App;
 use uzel_store::{KeyRow, Postgres, Setup, Sqlite, Store};
@@ -80,13 +80,12 @@ pub struct Hub {
 /// What a hub is made of beside its settings.
 pub struct Parts {
     pub providers: &'static [Provider],
-    pub desks: Vec<Box<dyn Desk>>,
     pub clock: Clock,
 }
 
 impl Default for Parts {
     fn default() -> Self {
-        Self { providers: uzel_connectors::PROVIDERS, desks: Vec::new(), clock: Clock::default() }
+        Self { providers: uzel_connectors::PROVIDERS, clock: Clock::default() }
     }
 }
 
@@ -101,7 +100,7 @@ pub async fn open(folder: &Folder, settings: &Settings, parts: Parts) -> anyhow:
             return Err(wrong);
         }
     };
-    Ok(Engine::open(store, parts.providers, parts.desks, vault, parts.clock, settings.options()?).await?)
+    Ok(Engine::open(store, parts.providers, vault, parts.clock, settings.options()?).await?)
 }
 
 /// Several nodes may start at the same moment on an empty database: one of them makes what is made once.

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use proptest::prelude::*;
 use serde_json::{Map, Value};
 use uzel_connectors::PROVIDERS;
-use uzel_model::{Bytes, Connector, Rejection, Request, Timestamp, connector::Answer};
+use uzel_model::{Bytes, Connector, Rejection, Request, Timestamp};
 
 use crate::sample::{connectors, fixtures, keyed, open};
 
@@ -21,13 +21,10 @@ fn ask(connector: &dyn Connector, request: &Request) {
         // What is journalled instead is read, too.
         drop(connector.parse(&Request { body, ..request.clone() }));
     }
-    drop(connector.question(request));
     for rejection in [Rejection::Unsigned, Rejection::Forged] {
         let refusal = connector.refuse(request, &rejection);
         assert!((100..600).contains(&refusal.status));
     }
-    drop(connector.answer(request, &Answer::Decided(Value::Null)));
-    drop(connector.answer(request, &Answer::TryAgain { reason: "later".to_owned() }));
 }
 
 #[test]

@@ -61,6 +61,9 @@ pub(super) fn svg(digest: &Digest, language: Language) -> String {
             write(x, 197.0, 14, 600, color, "start", &text);
         }
     }
+    if let Some(points) = words::points(digest, language) {
+        write(MARGIN, 226.0, 14, 400, INK, "start", &cut(&points, 100));
+    }
     if digest.visits + digest.visits_before == 0 {
         write(WIDTH / 2.0, (TOP + FOOT) / 2.0, 17, 400, GREY, "middle", words::no_visits(language));
     }
@@ -192,7 +195,7 @@ fn cut(text: &str, chars: usize) -> String {
     // What the fonts do not have would show as boxes.
     let known = text.chars().filter(|letter| {
         matches!(letter, ' '..='~' | '\u{a0}'..='\u{17f}' | '\u{400}'..='\u{45f}' | '\u{490}'..='\u{493}' | '\u{49a}' | '\u{49b}' | '\u{4b2}' | '\u{4b3}'
-            | '–' | '—' | '‘' | '’' | '“' | '”' | '„' | 'ʻ' | 'ʼ' | '…' | '№')
+            | '–' | '—' | '‘' | '’' | '“' | '”' | '„' | 'ʻ' | 'ʼ' | '…' | '№' | '₽' | '₸')
     });
     let known: Vec<char> = known.collect();
     match known.len() > chars {
@@ -225,9 +228,12 @@ pub(super) fn png(digest: &Digest, language: Language) -> Result<Vec<u8>, String
 #[cfg(test)]
 mod tests {
     use jiff::civil::date;
-    use uzel_model::{Id, id::Kind};
+    use uzel_model::{Id, id::Kind, loyalty::Unit};
 
-    use super::{super::figures::Spending, *};
+    use super::{
+        super::figures::{Points, Spending},
+        *,
+    };
 
     fn day() -> Digest {
         let visits = [0, 0, 0, 0, 0, 0, 0, 0, 3, 9, 14, 11, 17, 21, 16, 8, 7, 12, 19, 24, 15, 6, 1, 0];
@@ -250,6 +256,17 @@ mod tests {
             stars: [1, 0, 2, 5, 11],
             comments: 3,
             bonuses: [("loyalty.committed".to_owned(), 41)].into(),
+            points: Some(Points {
+                unit: Unit::Kopeck,
+                currency: "₽".to_owned(),
+                earned: 125_050,
+                given: 10_000,
+                spent: 300_000,
+                returned: 2_500,
+                revoked: 1_205,
+                expired: 5,
+                joined: 12,
+            }),
             dead: 2,
             unknown: 1,
             held: [("opt_out".to_owned(), 7), ("asked_recently".to_owned(), 31)].into(),
@@ -276,6 +293,8 @@ mod tests {
             sent: 7_412,
             asked: 0,
             stars: [0; 5],
+            // An outside programme keeps them.
+            points: None,
             dead: 0,
             unknown: 0,
             ..day()
@@ -286,7 +305,8 @@ mod tests {
         let bars = (0..24).map(|at| Bar { at, visits: 0, before: 0 }).collect();
         let (held, bonuses, stars) = Default::default();
         let none = Digest { visits: 0, visits_before: 0, sent: 0, waiting: 0, asked: 0, opened: 0, comments: 0, ..day() };
-        Digest { bars, dead: 0, unknown: 0, held, bonuses, stars, costs: Vec::new(), ..none }
+        let points = Some(Points { unit: Unit::Rouble, ..Points::default() });
+        Digest { bars, dead: 0, unknown: 0, held, bonuses, points, stars, costs: Vec::new(), ..none }
     }
 
     #[test]

@@ -9,8 +9,13 @@ use jiff::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use uzel_model::{Id, event::kind, price};
-use uzel_store::{CommandState, CostFigure, Figures, ReviewCount};
+use uzel_model::{
+    Id,
+    event::kind,
+    loyalty::{Book, MoveKind, Unit},
+    price,
+};
+use uzel_store::{CommandState, CostFigure, Figures, PointsFigures, ReviewCount};
 
 /// Events that are somebody's visit.
 const VISITS: [&str; 3] = [kind::ORDER_COMPLETED, kind::VISIT_COMPLETED, kind::DEAL_WON];
@@ -106,6 +111,8 @@ pub struct Digest {
     pub comments: u64,
     /// Events of the loyalty programme, by kind.
     pub bonuses: BTreeMap<String, u64>,
+    /// What points did; nothing where the hub keeps none for the merchant.
+    pub points: Option<Points>,
     /// Messages that did not go.
     pub dead: u64,
     /// Messages of which nobody knows whether they went.
@@ -114,6 +121,48 @@ pub struct Digest {
     pub held: BTreeMap<String, u64>,
     /// What messages cost that were sent in these days, by currency, as far as providers tell.
     pub costs: Vec<Spending>,
+}
+
+/// What points of a programme did, in sums by its ledger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct Points {
+    /// What one point stands for.
+    pub unit: Unit,
+    /// What stands after a sum for people.
+    pub currency: String,
+    /// For receipts.
+    pub earned: i64,
+    /// By a person, a promo code, a referral or an import.
+    pub given: i64,
+    pub spent: i64,
+    /// Spent ones, back to customers by refunds.
+    pub returned: i64,
+    /// Earned ones taken back by refunds, and what a person took.
+    pub revoked: i64,
+    pub expired: i64,
+    /// Customers who joined, wherever.
+    pub joined: u64,
+}
+
+impl Points {
+    /// `here`: whether an outlet's movements count.
+    pub(super) fn of(moved: &PointsFigures, unit: Unit, currency: String, here: impl Fn(Option<Id>) -> bool) -> Self {
+        let mut points = Self { unit, currency, joined: moved.joined, ..Self::default() };
+        for figure in moved.sums.iter().filter(|figure| here(figure.outlet)) {
+            let sum = match (figure.kind, figure.from, figure.to) {
+                (MoveKind::Earn, ..) => &mut points.earned,
+                (MoveKind::Redeem, ..) => &mut points.spent,
+                (MoveKind::Expire, ..) => &mut points.expired,
+                (MoveKind::Refund, Book::Redeemed, _) => &mut points.returned,
+                (MoveKind::Refund | MoveKind::Adjust, _, Book::Issued) => &mut points.revoked,
+                (MoveKind::Adjust | MoveKind::Campaign | MoveKind::Referral, ..) => &mut points.given,
+                // They were counted when they were earned.
+                (MoveKind::Activate | MoveKind::Refund, ..) => continue,
+            };
+            *sum += figure.points;
+        }
+        points
+    }
 }
 
 /// What messages cost in one currency.
@@ -171,6 +220,7 @@ impl Digest {
             stars: [0; 5],
             comments: 0,
             bonuses: BTreeMap::new(),
+            points: None,
             dead: count(&|figure| figure.state == CommandState::Dead),
             unknown: count(&|figure| figure.state == CommandState::Unknown),
             held: BTreeMap::new(),

@@ -8,14 +8,14 @@ mod words;
 
 use jiff::{Timestamp, tz::TimeZone};
 use uzel_model::{Id, id::Kind, words::Language};
-use uzel_store::{Figures, FiguresOf, StoreError};
+use uzel_store::{Figures, FiguresOf, PointsOf, StoreError};
 
 pub(crate) use self::send::run;
 pub use self::{
-    figures::{Bar, Digest, Period, Span},
+    figures::{Bar, Digest, Period, Points, Span},
     page::DigestPage,
 };
-use crate::{Engine, World};
+use crate::{Engine, World, loyalty};
 
 impl Engine {
     /// What happened at a merchant in a period, and a week before. `outlets`: only these; all, if none is named.
@@ -30,6 +30,17 @@ impl Engine {
         let before = count(period.week_before().moments(zone)).await?;
         let name = world.merchants.get(&merchant).map_or("", |(_, merchant)| merchant.name.as_str());
         let mut digest = Digest::of(merchant, name, period, zone, &now, &before);
+        // Points that an outside programme keeps are not in the ledger.
+        if let Some(programme) = world.programme_of(merchant).filter(|programme| programme.rule.club.is_none()) {
+            let (from, to) = period.moments(zone);
+            let moved = self.store.points_figures(PointsOf { merchant, from, to }).await?;
+            let here = |outlet: Option<Id>| {
+                let slug = outlet.and_then(|outlet| world.outlets.get(&outlet)).map(|(_, slug, _)| slug);
+                outlets.is_empty() || slug.is_none_or(|slug| outlets.contains(slug))
+            };
+            let currency = loyalty::currency(&world, programme).to_owned();
+            digest.points = Some(Points::of(&moved, programme.rule.points.unit, currency, here));
+        }
         let days = (figures::day_number(period.first), figures::day_number(period.last()));
         for count in self.store.review_counts(merchant, days.0, days.1).await? {
             let outlet = count.outlet.and_then(|outlet| world.outlets.get(&outlet)).map(|(_, slug, _)| slug);

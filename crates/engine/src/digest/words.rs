@@ -1,9 +1,9 @@
 //! A digest in people's words: Russian, Uzbek, English.
 
 use jiff::civil::Date;
-use uzel_model::words::Language;
+use uzel_model::{loyalty::Unit, words::Language};
 
-use super::figures::{Digest, Span, Spending};
+use super::figures::{Digest, Points, Span, Spending};
 
 const MONTHS: [[&str; 12]; 3] = [
     ["января", "февраля", "марта", "апреля", "мая", "июня", "июля", "августа", "сентября", "октября", "ноября", "декабря"],
@@ -194,31 +194,44 @@ fn reason(word: &str, language: Language) -> &str {
 pub(crate) fn text(digest: &Digest, language: Language) -> String {
     let mut lines = vec![format!("{} · {}", digest.name, title(digest.span, language)), days(digest, language), String::new()];
     let before = lines.len();
-    let mut row = |name: &str, value: u64, note: Option<String>| {
-        if value > 0 {
-            lines.push(format!("{name}: {}{}", number(value), note.map_or(String::new(), |note| format!(" ({note})"))));
-        }
+    let row = |name: &str, value: u64, note: Option<String>| {
+        (value > 0).then(|| format!("{name}: {}{}", number(value), note.map_or(String::new(), |note| format!(" ({note})"))))
     };
     let compared = change(digest.visits, digest.visits_before);
     let compared = compared.map(|change| format!("{change}, {} — {}", week_before(language), number(digest.visits_before)));
-    row(visits(language), digest.visits, compared);
+    lines.extend(row(visits(language), digest.visits, compared));
     let waiting = (digest.waiting > 0)
         .then(|| format!("{} {}", pick(language, ["ещё в очереди", "navbatda yana", "still to go:"]), number(digest.waiting)));
-    row(sent(language), digest.sent, waiting);
+    lines.extend(row(sent(language), digest.sent, waiting));
     let opened =
         (digest.opened > 0).then(|| format!("{} — {}", pick(language, ["открыли", "ochishdi", "opened"]), number(digest.opened)));
-    row(asked(language), digest.asked, opened);
-    row(reviews(language), digest.reviews(), mean(digest, language));
-    row(pick(language, ["С комментарием", "Izoh bilan", "With a comment"]), digest.comments, None);
-    for (kind, count) in &digest.bonuses {
-        let name = pick(language, ["Бонусы", "Bonuslar", "Bonuses"]);
-        row(&format!("{name}, {}", kind.trim_start_matches("loyalty.")), *count, None);
+    lines.extend(row(asked(language), digest.asked, opened));
+    lines.extend(row(reviews(language), digest.reviews(), mean(digest, language)));
+    lines.extend(row(pick(language, ["С комментарием", "Izoh bilan", "With a comment"]), digest.comments, None));
+    match &digest.points {
+        Some(points) => {
+            let sums = moved(points, [EARNED, GIVEN, SPENT, RETURNED, REVOKED, EXPIRED], language);
+            let sums = sums.into_iter().map(|(what, sum)| {
+                let name = pick(language, ["Бонусы", "Bonuslar", "Bonuses"]);
+                format!("{name} {what}: {sum}\u{a0}{}", points.currency)
+            });
+            lines.extend(sums);
+            lines.extend(row(joined(language), points.joined, None));
+        }
+        // Another keeps the sums: of what is told to it there are only counts.
+        None => {
+            let name = pick(language, ["Бонусы", "Bonuslar", "Bonuses"]);
+            let counts = digest.bonuses.iter();
+            lines.extend(
+                counts.filter_map(|(kind, count)| row(&format!("{name}, {}", kind.trim_start_matches("loyalty.")), *count, None)),
+            );
+        }
     }
-    row(failed(language), digest.dead, None);
-    row(pick(language, ["Исход неизвестен", "Natija noma’lum", "Outcome unknown"]), digest.unknown, None);
+    lines.extend(row(failed(language), digest.dead, None));
+    lines.extend(row(pick(language, ["Исход неизвестен", "Natija noma’lum", "Outcome unknown"]), digest.unknown, None));
     let reasons: Vec<String> =
         digest.held.iter().map(|(word, count)| format!("{} — {}", reason(word, language), number(*count))).collect();
-    row(held(language), digest.held.values().sum(), (!reasons.is_empty()).then(|| reasons.join(", ")));
+    lines.extend(row(held(language), digest.held.values().sum(), (!reasons.is_empty()).then(|| reasons.join(", "))));
     if !digest.costs.is_empty() {
         let sums: Vec<String> = digest.costs.iter().map(|spent| money(spent, language)).collect();
         lines.push(format!("{}: {}", costs(language), sums.join(", ")));
@@ -229,12 +242,60 @@ pub(crate) fn text(digest: &Digest, language: Language) -> String {
     lines.join("\n")
 }
 
+/// A sum of points as people say them: `1 250`, `1 250,50`.
+fn sum(points: i64, unit: Unit, language: Language) -> String {
+    let minor = i128::from(points.max(0)) * i128::from(unit.minor());
+    let whole = number(u64::try_from(minor / 100).unwrap_or(u64::MAX));
+    let comma = if language == Language::En { '.' } else { ',' };
+    match minor % 100 {
+        0 => whole,
+        rest => format!("{whole}{comma}{rest:02}"),
+    }
+}
+
+/// What became of points, and how many; what did not happen is left out.
+fn moved<const N: usize>(points: &Points, ways: [Way; N], language: Language) -> Vec<(&'static str, String)> {
+    let there = ways.into_iter().map(|(words, of)| (words, of(points))).filter(|(_, sum)| *sum > 0);
+    there.map(|(words, of)| (pick(language, words), sum(of, points.unit, language))).collect()
+}
+
+/// What may become of points, in three languages, and how many did so.
+type Way = ([&'static str; 3], fn(&Points) -> i64);
+
+const EARNED: Way = (["начислены", "berildi", "earned"], |points| points.earned);
+const GIVEN: Way = (["подарены", "sovg‘a qilindi", "given"], |points| points.given);
+const SPENT: Way = (["потрачены", "sarflandi", "spent"], |points| points.spent);
+const RETURNED: Way = (["возвращены", "qaytarildi", "returned"], |points| points.returned);
+const REVOKED: Way = (["отозваны", "qaytarib olindi", "taken back"], |points| points.revoked);
+const EXPIRED: Way = (["сгорели", "kuyib ketdi", "expired"], |points| points.expired);
+
+fn joined(language: Language) -> &'static str {
+    pick(language, ["Новые участники", "Yangi a’zolar", "New members"])
+}
+
+/// What is most about points, in a line; nothing where nothing happened.
+pub(super) fn points(digest: &Digest, language: Language) -> Option<String> {
+    let points = digest.points.as_ref()?;
+    let sums = moved(points, [EARNED, SPENT, EXPIRED], language);
+    let mut parts: Vec<String> = sums.into_iter().map(|(what, sum)| format!("{what} {sum}")).collect();
+    let has_sums = !parts.is_empty();
+    if points.joined > 0 {
+        parts.push(format!("{} {}", joined(language).to_lowercase(), number(points.joined)));
+    }
+    let name = pick(language, ["Бонусы", "Bonuslar", "Bonuses"]);
+    let currency = if has_sums { format!(", {}", points.currency) } else { String::new() };
+    (!parts.is_empty()).then(|| format!("{name}{currency}: {}", parts.join(" · ")))
+}
+
 /// A line or two, for a lock screen.
 pub(crate) fn short(digest: &Digest, language: Language) -> String {
     let change = change(digest.visits, digest.visits_before).map_or(String::new(), |change| format!(" ({change})"));
     let mut line = format!("{}: {}{change}", visits(language), number(digest.visits));
     if let Some(mean) = mean(digest, language) {
         line.push_str(&format!("\n{}: {} ({mean})", reviews(language), number(digest.reviews())));
+    }
+    if let Some(points) = points(digest, language) {
+        line.push_str(&format!("\n{points}"));
     }
     let failed_count = digest.dead + digest.unknown;
     if failed_count > 0 {

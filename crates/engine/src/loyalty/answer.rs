@@ -8,6 +8,7 @@ use tokio::sync::Mutex;
 use uzel_model::{
     Id,
     check::Fault,
+    event::kind,
     id::Kind as IdKind,
     loyalty::{HoldState, Wallet},
     phone,
@@ -208,7 +209,7 @@ pub(super) fn read_phone(world: &World, merchant: Id, text: &str) -> Result<Stri
 }
 
 /// What a merchant's cashier reads after a sum.
-fn currency<'a>(world: &World, programme: &'a LoyaltyProgramme) -> &'a str {
+pub(crate) fn currency<'a>(world: &World, programme: &'a LoyaltyProgramme) -> &'a str {
     if let Some(own) = &programme.rule.currency {
         return own;
     }
@@ -231,6 +232,7 @@ pub(super) fn ground<'a>(engine: &Engine, world: &'a World, programme: &'a Loyal
     let outlet = ask.outlet.and_then(|id| world.outlets.get(&id)).filter(|(of, ..)| *of == ask.merchant);
     let outlet = outlet.map(|(_, _, outlet)| outlet);
     let zone = outlet.and_then(|outlet| TimeZone::get(&outlet.zone).ok());
+    let streams = engine.options.nats.is_some() && programme.rule.details_to_nats;
     Ground {
         merchant: ask.merchant,
         rule: &programme.rule,
@@ -244,7 +246,8 @@ pub(super) fn ground<'a>(engine: &Engine, world: &'a World, programme: &'a Loyal
         request: ask.request_id.as_deref(),
         authenticated: ask.authenticated,
         by: &ask.by,
-        tells_quotes: engine.options.nats.is_some() || reading::quotes_are_wanted(world, ask.merchant),
+        tells_quotes: streams || reading::is_wanted(world, ask.merchant, &[kind::LOYALTY_QUOTED]),
+        tells_lots: streams || reading::is_wanted(world, ask.merchant, &kind::LOYALTY_LOTS),
     }
 }
 
@@ -427,26 +430,37 @@ impl Engine {
         replies: Vec<KeptReply>,
         commands: Vec<NewCommand>,
     ) -> Result<(), StoreError> {
+        let (queues, jobs) = (!commands.is_empty(), club_jobs::given(&commands));
+        self.store.apply(self.ruled(programme, ask, decided, replies, commands)).await?;
+        if queues {
+            self.count_given(jobs);
+            self.due.notify_one();
+        }
+        Ok(())
+    }
+
+    /// What a decision writes, its journal included.
+    pub(super) fn ruled(
+        &self,
+        programme: &LoyaltyProgramme,
+        ask: &LoyaltyAsk,
+        decided: &Decided,
+        replies: Vec<KeptReply>,
+        commands: Vec<NewCommand>,
+    ) -> Change {
         // What tells something is read once more, by the road that all events come.
         let source = if decided.facts.is_empty() { Source::Question } else { Source::Webhook };
         let answer = reading::answer(&decided.answer.to_string(), &decided.facts);
         let entry = loyalty_entry(programme, ask, answer, source);
         let mut points = decided.change.clone();
         points.replies.extend(replies);
-        let (queues, jobs) = (!commands.is_empty(), club_jobs::given(&commands));
-        let change = Change {
+        Change {
             entries: vec![entry],
             loyalty: Some(Box::new(points)),
             commands,
             now: Some(self.clock.now()),
             ..Change::default()
-        };
-        self.store.apply(change).await?;
-        if queues {
-            self.count_given(jobs);
-            self.due.notify_one();
         }
-        Ok(())
     }
 }
 

@@ -305,8 +305,8 @@ pub struct ImportRow {
     pub customer: Option<String>,
     pub phone: Option<String>,
     pub name: Option<String>,
-    /// In points of the programme; none or more.
-    pub balance: i64,
+    /// In points of the programme, none or more, as people write numbers.
+    pub balance: Option<String>,
     pub level: Option<String>,
 }
 
@@ -321,6 +321,17 @@ pub struct ImportReport {
     pub same: u64,
     /// Points given.
     pub points: i64,
-    /// Lines that were not taken, by their number from 1, and why.
-    pub faults: Vec<(u64, String)>,
+    /// All that is wrong, in the order of lines.
+    pub faults: Vec<ImportFault>,
+}
+
+/// What is wrong with a line.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct ImportFault {
+    /// Its number, from 1.
+    pub row: u64,
+    /// The column, where it is one.
+    pub column: Option<String>,
+    /// What is wrong, and what would be right.
+    pub why: String,
 }

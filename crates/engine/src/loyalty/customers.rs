@@ -1,41 +1,23 @@
-//! Customers: made by authenticated callers and by imports, shown, changed.
+//! Customers: made by authenticated callers, shown, changed.
 
 use std::sync::Arc;
 
-use futures::StreamExt;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::json;
-use uzel_model::{
-    Bytes, Id, Request, check::Fault, id::Kind as IdKind, loyalty::Wallet, signature::fingerprint, words::Language,
-};
-use uzel_store::{Change, KeptReply, LoyaltyChange, LoyaltyLook, StoreError, WalletFilter, Who};
+use uzel_model::{Bytes, Id, Request, check::Fault, id::Kind as IdKind, loyalty::Wallet, words::Language};
+use uzel_store::{Change, LoyaltyChange, LoyaltyLook, StoreError, WalletFilter, Who};
 
 use super::{
-    AdjustAsk, CustomerPatch, CustomerView, ImportReport, ImportRow, LoyaltyAsk, LoyaltyError, NewCustomer,
-    answer::{ground, read_phone, who, whole_ms},
-    decide::{self, Decided},
+    CustomerPatch, CustomerView, LoyaltyAsk, LoyaltyError, NewCustomer,
+    answer::{read_phone, who, whole_ms},
+    decide,
 };
 use crate::{Engine, World, tick::new_trace};
 
-/// Lines of an import that are under way at once.
-const LINES: usize = 32;
-/// Lines of one import.
-const LINES_MAX: usize = 100_000;
-const POINTS_MAX: i64 = 1_000_000_000_000;
 const NAME_CHARS_MAX: usize = 200;
 const TRIES_MAX: u32 = 20;
-/// That a line was taken is remembered for so long: for as long as anybody could send it again.
-const LINE_KEPT: SignedDuration = SignedDuration::from_hours(24 * 365 * 20);
 
-/// What became of a line.
-enum Line {
-    Made(i64),
-    Changed(i64),
-    Same,
-    Faulty(String),
-}
-
-fn malformed(place: &str, why: impl Into<String>) -> LoyaltyError {
+pub(super) fn malformed(place: &str, why: impl Into<String>) -> LoyaltyError {
     LoyaltyError::Malformed(vec![Fault::new(place, why)])
 }
 
@@ -119,129 +101,8 @@ impl Engine {
         Ok(self.store.wallets(filter).await?.iter().map(CustomerView::from).collect())
     }
 
-    /// Takes customers and their points from elsewhere. A line that was taken is taken once, however often it comes; with `dry` it is
-    /// only said what would be done.
-    pub async fn import_customers(
-        self: &Arc<Self>,
-        merchant: Id,
-        rows: Vec<ImportRow>,
-        dry: bool,
-        by: &str,
-    ) -> Result<ImportReport, LoyaltyError> {
-        self.world().programme_of(merchant).ok_or(LoyaltyError::NoProgramme)?;
-        if rows.len() > LINES_MAX {
-            return Err(malformed("", format!("may have {LINES_MAX} lines at the most: send it in parts")));
-        }
-        let (engine, by_whom) = (self.clone(), by.to_owned());
-        let work = async move {
-            let lines = futures::stream::iter(rows.into_iter().zip(1_u64..))
-                .map(|(row, number)| {
-                    let (engine, by) = (&engine, by_whom.as_str());
-                    async move { (number, engine.import_line(merchant, &row, dry, by).await) }
-                })
-                .buffered(LINES);
-            let mut report = ImportReport::default();
-            let mut lines = std::pin::pin!(lines);
-            while let Some((number, line)) = lines.next().await {
-                match line? {
-                    Line::Made(points) => (report.made, report.points) = (report.made + 1, report.points + points),
-                    Line::Changed(points) => (report.changed, report.points) = (report.changed + 1, report.points + points),
-                    Line::Same => report.same += 1,
-                    Line::Faulty(why) => report.faults.push((number, why)),
-                }
-            }
-            Ok::<_, LoyaltyError>(report)
-        };
-        let report = self.to_the_end(work).await.map_err(LoyaltyError::Again)??;
-        if !dry && report.made + report.changed > 0 {
-            let detail = json!({ "made": report.made, "changed": report.changed, "points": report.points });
-            self.audit(by, "customers.import", Some(merchant), merchant, detail).await?;
-        }
-        Ok(report)
-    }
-
-    async fn import_line(&self, merchant: Id, row: &ImportRow, dry: bool, by: &str) -> Result<Line, LoyaltyError> {
-        let world = self.world();
-        let programme = world.programme_of(merchant).ok_or(LoyaltyError::NoProgramme)?;
-        let read = || {
-            let phone = row.phone.as_deref().filter(|phone| !phone.trim().is_empty());
-            let phone = phone.map(|phone| read_phone(&world, merchant, phone)).transpose()?;
-            let customer = checked(row.customer.as_deref().filter(|customer| !customer.trim().is_empty()))?.map(str::to_owned);
-            let name = checked_name(row.name.as_deref())?;
-            if customer.is_none() && phone.is_none() {
-                return Err(malformed("", "names no customer: neither customer nor phone"));
-            }
-            if !(0..=POINTS_MAX).contains(&row.balance) {
-                return Err(malformed("/balance", format!("must be from 0 to {POINTS_MAX}")));
-            }
-            let levels = programme.rule.points.levels.iter().flat_map(|levels| &levels.levels);
-            if let Some(level) = row.level.as_ref().filter(|level| !level.is_empty())
-                && !levels.into_iter().any(|known| known.name == *level)
-            {
-                return Err(malformed("/level", format!("`{level}` is no level of the programme")));
-            }
-            Ok((customer, phone, name))
-        };
-        let (customer, phone, name) = match read() {
-            Ok(read) => read,
-            Err(error) => return Ok(Line::Faulty(error.says(Language::En))),
-        };
-        let whose = customer.clone().or_else(|| phone.clone()).unwrap_or_default();
-        let key = fingerprint([b"loyalty import".as_slice(), merchant.as_bytes(), whose.as_bytes()]);
-        let said = json!([customer, phone, row.balance, row.level]).to_string();
-        let body = fingerprint([said.as_bytes()]);
-        for _ in 0..TRIES_MAX {
-            let now = whole_ms(self.clock.now());
-            let who = match (&customer, &phone) {
-                (Some(customer), _) => Who::Customer(customer.clone()),
-                (None, phone) => Who::Phone(phone.clone().unwrap_or_default()),
-            };
-            let look = LoyaltyLook { who: Some(who), replies: vec![key], ..LoyaltyLook::new(merchant, now) };
-            let seen = self.store.loyalty(look).await?;
-            if let Some(reply) = seen.replies.first() {
-                let other = "was imported before with other points, phone or level: change that by an adjustment";
-                return Ok(if reply.body == body { Line::Same } else { Line::Faulty(other.to_owned()) });
-            }
-            let is_new = seen.wallet.is_none();
-            let mut wallet = seen.wallet.unwrap_or_else(|| decide::new_wallet(merchant, customer.as_deref(), now));
-            wallet.phone = wallet.phone.or_else(|| phone.clone());
-            wallet.name = wallet.name.or_else(|| name.clone());
-            wallet.level = row.level.clone().filter(|level| !level.is_empty()).or(wallet.level);
-            let line = if is_new { Line::Made(row.balance) } else { Line::Changed(row.balance) };
-            if is_new && self.is_taken(&wallet).await? {
-                return Ok(Line::Faulty("another customer has this phone".to_owned()));
-            }
-            if dry {
-                return Ok(line);
-            }
-            let ask =
-                own_ask(merchant, by, "/loyalty/import", now, json!({ "customer": wallet.customer, "balance": row.balance }));
-            let ground = ground(self, &world, programme, &ask);
-            let decided = match row.balance {
-                0 => Decided {
-                    change: LoyaltyChange { wallets: vec![wallet], ..LoyaltyChange::default() },
-                    answer: json!({ "ok": true }),
-                    ..Decided::default()
-                },
-                points => {
-                    let reason = "import".to_owned();
-                    let adjust = AdjustAsk { customer: wallet.customer.clone(), points, reason, expires_at: None };
-                    decide::adjust(&ground, wallet, &adjust, "import")?
-                }
-            };
-            let kept =
-                KeptReply { key, body, answer: String::new(), until: now.saturating_add(LINE_KEPT).unwrap_or(Timestamp::MAX) };
-            match self.put_decided(programme, &ask, &decided, vec![kept]).await {
-                Ok(()) => return Ok(line),
-                Err(StoreError::Conflict) => {}
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(Line::Faulty("another customer has this phone".to_owned()))
-    }
-
     /// Whether another customer has the id or the phone.
-    async fn is_taken(&self, wallet: &Wallet) -> Result<bool, StoreError> {
+    pub(super) async fn is_taken(&self, wallet: &Wallet) -> Result<bool, StoreError> {
         let keys = [Some(Who::Customer(wallet.customer.clone())), wallet.phone.clone().map(Who::Phone)];
         for who in keys.into_iter().flatten() {
             let look = LoyaltyLook { who: Some(who), ..LoyaltyLook::new(wallet.merchant, self.clock.now()) };
@@ -295,7 +156,7 @@ pub(super) fn own_ask(merchant: Id, by: &str, path: &str, now: Timestamp, body: 
     }
 }
 
-fn checked(customer: Option<&str>) -> Result<Option<&str>, LoyaltyError> {
+pub(super) fn checked(customer: Option<&str>) -> Result<Option<&str>, LoyaltyError> {
     let Some(customer) = customer.map(str::trim) else { return Ok(None) };
     if customer.is_empty() || customer.chars().count() > NAME_CHARS_MAX {
         return Err(malformed("/customer", format!("must have 1 to {NAME_CHARS_MAX} characters")));
@@ -307,7 +168,7 @@ fn checked(customer: Option<&str>) -> Result<Option<&str>, LoyaltyError> {
     Ok(Some(customer))
 }
 
-fn checked_name(name: Option<&str>) -> Result<Option<String>, LoyaltyError> {
+pub(super) fn checked_name(name: Option<&str>) -> Result<Option<String>, LoyaltyError> {
     let name = name.map(str::trim).filter(|name| !name.is_empty());
     match name {
         Some(name) if name.chars().count() > NAME_CHARS_MAX => {

@@ -15,6 +15,7 @@ pub mod club_words;
 mod customers;
 mod decide;
 mod error;
+mod import;
 mod outside;
 mod outside_sale;
 mod points;
@@ -37,16 +38,16 @@ use uzel_store::{LedgerFilter, LoyaltyAudit, LoyaltyLook};
 
 use self::answer::{Question, who};
 pub(crate) use self::{
-    answer::Turns,
+    answer::{Turns, currency},
     points::{earns, take as take_points, wanted},
     reading::{SOURCE, follow},
-    sweep::{SWEEP_EVERY, run as sweep},
+    sweep::run as sweep,
 };
 pub use self::{
     ask::{
         AdjustAsk, Adjusted, Balance, Cancelled, CommitAsk, Committed, CustomerAsk, CustomerPatch, CustomerView, EarnQuote,
-        ImportReport, ImportRow, LoyaltyAnswer, LoyaltyAsk, NewCustomer, QuoteAsk, RedeemQuote, RefundAsk, Refunded, Transaction,
-        Transactions, TransactionsAsk,
+        ImportFault, ImportReport, ImportRow, LoyaltyAnswer, LoyaltyAsk, NewCustomer, QuoteAsk, RedeemQuote, RefundAsk, Refunded,
+        Transaction, Transactions, TransactionsAsk,
     },
     error::LoyaltyError,
     programme::{

@@ -40,6 +40,9 @@ pub struct ProgrammeRule {
     pub open_loyalty: bool,
     /// So many days before points expire an event tells of it; 0: none does.
     pub preview_days: u32,
+    /// Where the hub publishes to NATS, each quote and each change of a lot goes there too. Without it they are made into events only
+    /// where a flow or an endpoint asks for them.
+    pub details_to_nats: bool,
     /// Points for the first receipt of a customer.
     #[serde(skip_serializing_if = "is_none")]
     pub first_receipt_points: i64,
@@ -165,6 +168,7 @@ impl Default for ProgrammeRule {
             require_staff_key: false,
             open_loyalty: false,
             preview_days: PREVIEW_DAYS,
+            details_to_nats: true,
             first_receipt_points: 0,
             referral: None,
             promo_codes: Vec::new(),

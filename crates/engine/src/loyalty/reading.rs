@@ -8,7 +8,7 @@ use uzel_model::{
     Event, Id,
     event::kind,
     id::Kind,
-    loyalty::{Lot, Wallet},
+    loyalty::{Book, Entry as Movement, Lot, Wallet},
     phone,
 };
 use uzel_store::{Change, Entry, EntryState, Mark, NewEvent};
@@ -56,7 +56,7 @@ impl Fact {
 pub(crate) fn activated(wallet: &Wallet, lot: &Lot, at: Timestamp, outlet: Option<Id>) -> Fact {
     let data = json!({
         "merchantId": wallet.merchant, "customerId": wallet.customer, "points": lot.left,
-        "earnLotId": format!("{}/{}", wallet.id, lot.id), "activatedAt": at, "outletId": outlet,
+        "earnLotId": lot_name(wallet, lot.id), "activatedAt": at, "outletId": outlet,
     });
     Fact::of(wallet, kind::LOYALTY_EARN_ACTIVATED, format!("activated/{}/{}", wallet.id, lot.id), at, data)
 }
@@ -81,6 +81,35 @@ pub(crate) fn preview(wallet: &Wallet, lots: &[&Lot], now: Timestamp) -> Option<
     });
     let key = format!("preview/{}/{last}/{}", wallet.id, first.as_second());
     Some(Fact::of(wallet, kind::LOYALTY_TTL_PREVIEW, key, now, data))
+}
+
+/// What a movement did to each of its lots, in the platform's words.
+pub(crate) fn lots_moved(wallet: &Wallet, moved: &Movement) -> Vec<Fact> {
+    let (kind, word) = match (moved.from, moved.to) {
+        (Book::Spendable, Book::Redeemed) => (kind::LOYALTY_LOT_CONSUMED, "consumed"),
+        (Book::Redeemed, Book::Spendable) => (kind::LOYALTY_LOT_UNCONSUMED, "unconsumed"),
+        (Book::Spendable | Book::Promised, Book::Issued) => (kind::LOYALTY_LOT_REVOKED, "revoked"),
+        _ => return Vec::new(),
+    };
+    let facts = moved.lots.iter().map(|taken| {
+        let data = json!({
+            "merchantId": wallet.merchant, "customerId": wallet.customer, "lotId": lot_name(wallet, taken.lot), word: taken.points,
+            "orderId": moved.order, "at": moved.at,
+        });
+        let mut fact = Fact::of(wallet, kind, format!("{word}/{}/{}", moved.id, taken.lot), moved.at, data);
+        if let Some(order) = &moved.order {
+            fact.subject = format!("order/{order}");
+            fact.refs.push(order.clone());
+        }
+        fact.outlet = moved.outlet;
+        fact
+    });
+    facts.collect()
+}
+
+/// A lot's number is the wallet's own.
+fn lot_name(wallet: &Wallet, lot: i64) -> String {
+    format!("{}/{lot}", wallet.id)
 }
 
 /// The answer of an entry: what was answered, and below it what is told.
@@ -142,10 +171,10 @@ fn event(world: &World, entry: &Entry, fact: Fact) -> Event {
     }
 }
 
-/// Whether a flow or an endpoint of a merchant listens to quotes: there are so many that they are told of only then.
-pub(super) fn quotes_are_wanted(world: &World, merchant: Id) -> bool {
-    let by_flow = world.flows_of(merchant).any(|flow| flow.doc.on.iter().any(|on| on == kind::LOYALTY_QUOTED));
-    by_flow || world.endpoints_of(merchant).any(|endpoint| endpoint.names(kind::LOYALTY_QUOTED))
+/// Whether a flow or an endpoint of a merchant listens to one of these: of some there are so many that they are told only then.
+pub(super) fn is_wanted(world: &World, merchant: Id, kinds: &[&str]) -> bool {
+    let by_flow = world.flows_of(merchant).any(|flow| flow.doc.on.iter().any(|on| kinds.contains(&on.as_str())));
+    by_flow || world.endpoints_of(merchant).any(|endpoint| kinds.iter().any(|kind| endpoint.names(kind)))
 }
 
 /// The day of the week at an outlet, 0 is Sunday.

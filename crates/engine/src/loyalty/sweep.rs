@@ -1,88 +1,129 @@
 //! What time does to wallets that nobody asks about: points that can be spent or have expired, quotes that have ended.
+//!
+//! Whatever was due stays due until its wallet has been written, so nothing is remembered between two looks: a hub that dies in
+//! between has written some wallets whole, and finds the others again.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use uzel_model::loyalty::Wallet;
-use uzel_store::{LoyaltyLook, StoreError};
+use uzel_model::{
+    Id,
+    loyalty::{Hold, Wallet},
+};
+use uzel_store::{Change, LoyaltyLook, StoreError};
 
 use super::{
     answer::{ground, whole_ms},
     customers::own_ask,
-    decide::{self, Decided},
+    decide,
 };
-use crate::Engine;
+use crate::{Engine, World};
 
 /// How often it is looked.
-pub(crate) const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(20);
-/// Wallets of one portion; where there were so many, the next follows with the next beat.
-const PORTION: usize = 200;
+const SWEEP_EVERY: SignedDuration = SignedDuration::from_secs(20);
+/// Between two looks at the clock: one that was moved must not keep points waiting.
+const BEAT: Duration = Duration::from_secs(1);
+/// Wallets for which one node takes the turn; where more are due, it is taken again at once.
+const PORTION: usize = 1_000;
+/// Wallets that are written in one go. What a till asks meanwhile is written right after them, or along with them.
+const BATCH: usize = 50;
 /// A node that is gone keeps the turn no longer than this.
 const HOLD: Duration = Duration::from_secs(120);
 
-/// Looks through what is due. Says whether there may be more.
-pub(crate) async fn run(engine: &Arc<Engine>) -> bool {
-    if engine.world().programmes().next().is_none() {
-        return false;
-    }
-    let swept = async {
-        let Some(taken) = engine.take("loyalty".to_owned(), Duration::ZERO, HOLD).await? else { return Ok(0) };
-        let swept = portion(engine).await;
-        engine.give_back(taken).await;
-        swept
-    };
-    match swept.await {
-        Ok(count) => count == PORTION,
-        Err(error) => {
-            tracing::warn!("points that are due cannot be booked yet: {error}");
-            false
+pub(crate) async fn run(engine: Arc<Engine>) {
+    let mut swept_at: Option<Timestamp> = None;
+    let mut beat = tokio::time::interval(BEAT);
+    beat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    loop {
+        tokio::select! {
+            biased;
+            () = engine.stop.cancelled() => return,
+            _ = beat.tick() => {}
+        }
+        if swept_at.is_some_and(|at| engine.clock.now().duration_since(at).abs() < SWEEP_EVERY) {
+            continue;
+        }
+        swept_at = Some(engine.clock.now());
+        loop {
+            match turn(&engine).await {
+                Ok(true) if !engine.stop.is_cancelled() => {}
+                Ok(_) => break,
+                Err(error) => {
+                    tracing::warn!("points that are due cannot be booked yet: {error}");
+                    break;
+                }
+            }
         }
     }
 }
 
-async fn portion(engine: &Arc<Engine>) -> Result<usize, StoreError> {
+/// Looks through what is due. Says whether there may be more.
+async fn turn(engine: &Arc<Engine>) -> Result<bool, StoreError> {
+    let world = engine.world();
+    if world.programmes().next().is_none() {
+        return Ok(false);
+    }
+    // Of a programme that was taken away nothing is booked.
+    let without: Vec<Id> = world.merchants.keys().copied().filter(|merchant| world.programme_of(*merchant).is_none()).collect();
     let now = whole_ms(engine.clock.now());
-    let due = engine.store.wallets_due(now, PORTION).await?;
-    let count = due.len();
-    for wallet in due {
+    // Where nothing is due nothing is written, not even whose turn it is.
+    if engine.store.wallets_due(now, without.clone(), 1).await?.is_empty() {
+        return Ok(false);
+    }
+    let Some(taken) = engine.take("loyalty".to_owned(), Duration::ZERO, HOLD).await? else { return Ok(false) };
+    let swept = portion(engine, &world, now, without).await;
+    engine.give_back(taken).await;
+    swept
+}
+
+async fn portion(engine: &Engine, world: &World, now: Timestamp, without: Vec<Id>) -> Result<bool, StoreError> {
+    let due = engine.store.wallets_due(now, without, PORTION).await?;
+    let mut booked = 0;
+    for wallets in due.chunks(BATCH) {
         if engine.stop.is_cancelled() {
             break;
         }
-        match one(engine, &wallet, now).await {
-            // A till was faster: what it wrote is looked at the next time.
-            Ok(()) | Err(StoreError::Conflict) => {}
+        booked += batch(engine, world, wallets, now).await?;
+    }
+    engine.metrics.swept(booked);
+    // Of what nothing could be booked the next look would find the same.
+    Ok(due.len() == PORTION && booked > 0)
+}
+
+/// Books some wallets, each for itself: one that a till was faster with is looked at the next time. Gives how many were written.
+async fn batch(engine: &Engine, world: &World, wallets: &[Wallet], now: Timestamp) -> Result<u64, StoreError> {
+    let holds = futures::future::try_join_all(wallets.iter().map(|wallet| ended(engine, wallet, now))).await?;
+    let changes = wallets.iter().zip(holds).filter_map(|(wallet, holds)| change(engine, world, wallet, &holds, now));
+    let mut booked = 0;
+    for outcome in engine.store.apply_all(changes.collect()).await {
+        match outcome {
+            Ok(_) => booked += 1,
+            Err(StoreError::Conflict) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(count)
+    Ok(booked)
 }
 
-async fn one(engine: &Engine, wallet: &Wallet, now: Timestamp) -> Result<(), StoreError> {
-    let world = engine.world();
-    // Of a programme that was taken away nothing is booked.
-    let Some(programme) = world.programme_of(wallet.merchant) else { return Ok(()) };
+/// The holds of a wallet that have ended.
+async fn ended(engine: &Engine, wallet: &Wallet, now: Timestamp) -> Result<Vec<Hold>, StoreError> {
     let mut holds = Vec::new();
-    let ended = wallet.holds.iter().filter(|held| held.until.is_some_and(|until| until <= now));
-    for held in ended {
+    for held in wallet.holds.iter().filter(|held| held.until.is_some_and(|until| until <= now)) {
         let look = LoyaltyLook { hold: Some(held.hold), ..LoyaltyLook::new(wallet.merchant, now) };
         holds.extend(engine.store.loyalty(look).await?.hold);
     }
-    let ask = own_ask(wallet.merchant, "time", "/loyalty/due", now, json!({ "customer": wallet.customer }));
-    let ground = ground(engine, &world, programme, &ask);
-    let decided = decide::sweep(&ground, wallet, &holds);
-    match decided.facts.is_empty() {
-        // Nothing happened that anybody would look for: a quote was over.
-        true => put_quietly(engine, decided).await,
-        false => engine.put_decided(programme, &ask, &decided, Vec::new()).await,
-    }
+    Ok(holds)
 }
 
-async fn put_quietly(engine: &Engine, decided: Decided) -> Result<(), StoreError> {
-    let change = uzel_store::Change {
-        loyalty: Some(Box::new(decided.change)),
-        now: Some(engine.clock.now()),
-        ..uzel_store::Change::default()
-    };
-    engine.store.apply(change).await.map(drop)
+fn change(engine: &Engine, world: &World, wallet: &Wallet, holds: &[Hold], now: Timestamp) -> Option<Change> {
+    let programme = world.programme_of(wallet.merchant)?;
+    let ask = own_ask(wallet.merchant, "time", "/loyalty/due", now, json!({ "customer": wallet.customer }));
+    let decided = decide::sweep(&ground(engine, world, programme, &ask), wallet, holds);
+    let mut change = engine.ruled(programme, &ask, &decided, Vec::new(), Vec::new());
+    if decided.facts.is_empty() {
+        // Nothing happened that anybody would look for: a quote was over.
+        change.entries.clear();
+    }
+    Some(change)
 }

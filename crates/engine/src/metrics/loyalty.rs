@@ -17,6 +17,7 @@ pub(super) struct Loyalty {
     sent: Counter,
     failed: Counter,
     dead: Counter,
+    swept: Counter,
 }
 
 impl Loyalty {
@@ -27,6 +28,11 @@ impl Loyalty {
         registry.register("loyalty_outbox_sent", "Webhooks of loyalty events that were taken", self.sent.clone());
         registry.register("loyalty_outbox_failed", "Tries at webhooks of loyalty events that failed", self.failed.clone());
         registry.register("loyalty_outbox_dead", "Webhooks of loyalty events that were given up", self.dead.clone());
+        registry.register(
+            "uzel_loyalty_swept",
+            "Wallets in which points became spendable, expired or were held no longer",
+            self.swept.clone(),
+        );
     }
 }
 
@@ -40,6 +46,11 @@ impl Metrics {
             _ => &self.loyalty.refunds,
         };
         family.get_or_create(&result).inc();
+    }
+
+    /// Counts wallets to which time has done something.
+    pub(crate) fn swept(&self, wallets: u64) {
+        self.loyalty.swept.inc_by(wallets);
     }
 
     /// Counts a try at telling an endpoint of a loyalty event.

@@ -151,7 +151,7 @@ async fn boot(world: Arc<World>, node: Arc<Node>, life: Arc<Life>, skew_ms: i64)
         let now = start() + SignedDuration::try_from(world.began.elapsed()).unwrap() + SignedDuration::from_millis(skew_ms);
         let clock = Clock::simulated(now, world.seed ^ life.number as u64);
         if let Ok(vault) = Vault::of(store.as_ref(), &master).await
-            && let Ok(engine) = Engine::open(store.clone(), PROVIDERS, Vec::new(), vault, clock, options.clone()).await
+            && let Ok(engine) = Engine::open(store.clone(), PROVIDERS, vault, clock, options.clone()).await
             && engine.start().await.is_ok()
         {
             world.note(|| format!("life {} of node {} has started, its clock is off by {skew_ms} ms", life.number, life.node));

@@ -14,9 +14,9 @@ use uzel_store::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, EntryState, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf,
     Health, JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Memory, Message,
-    NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm,
-    Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
-    WalletFilter,
+    NewCode, News, Notice, Once, OpenBreaker, OptOut, PhoneHash, PointsFigures, PointsOf, Refusal, Rekeying, Review, ReviewCount,
+    ReviewFilter, Rhythm, Sealed, Settlement, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline,
+    TimelineCommand, Untold, WalletFilter,
 };
 
 use crate::world::{Life, World};
@@ -470,8 +470,11 @@ impl Store for NodeStore {
     async fn wallets(&self, filter: WalletFilter) -> Result<Vec<Wallet>, StoreError> {
         pass!(self, wallets(filter))
     }
-    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
-        pass!(self, wallets_due(now, limit))
+    async fn points_figures(&self, of: PointsOf) -> Result<PointsFigures, StoreError> {
+        pass!(self, points_figures(of))
+    }
+    async fn wallets_due(&self, now: Timestamp, without: Vec<Id>, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        pass!(self, wallets_due(now, without, limit))
     }
     async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {
         pass!(self, audit_loyalty(merchant, after, limit))

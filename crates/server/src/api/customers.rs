@@ -386,8 +386,10 @@ pub(super) struct CustomersImportView {
     same: u64,
     /// Points given.
     points: i64,
-    /// What is wrong, by line and column.
+    /// What is wrong, by line and column: the first thousand.
     faults: Vec<LineFault>,
+    /// How much more is wrong.
+    more_faults: usize,
 }
 
 /// What is wrong with a line.
@@ -397,9 +399,12 @@ pub(super) struct LineFault {
     pub(super) line: usize,
     /// The column, where it is one.
     pub(super) column: Option<String>,
-    /// What is wrong.
+    /// What is wrong, and what would be right.
     pub(super) why: String,
 }
+
+/// So much of what is wrong is told.
+const FAULTS_MAX: usize = 1_000;
 
 /// Nothing is taken of a file with a fault: whoever mends it sends all of it again.
 pub(super) async fn import(ask: Ask<(), ImportQuery, CustomersFile>) -> Answered<CustomersImportView> {
@@ -409,14 +414,16 @@ pub(super) async fn import(ask: Ask<(), ImportQuery, CustomersFile>) -> Answered
     let (lines, rows, mut faults) = customers_csv::read(&body.0);
     let by = caller.holder.name();
     let seen = app.engine.import_customers(merchant, rows.clone(), true, by).await?;
-    faults.extend(seen.faults.iter().map(|(row, why)| LineFault {
-        line: usize::try_from(*row).ok().and_then(|row| lines.get(row.saturating_sub(1)).copied()).unwrap_or_default(),
-        column: None,
-        why: why.clone(),
+    faults.extend(seen.faults.iter().map(|fault| LineFault {
+        line: usize::try_from(fault.row).ok().and_then(|row| lines.get(row.saturating_sub(1)).copied()).unwrap_or_default(),
+        column: fault.column.clone(),
+        why: fault.why.clone(),
     }));
     faults.sort_by_key(|fault| fault.line);
     let taken = faults.is_empty() && !query.dry_run;
     let report = if taken { app.engine.import_customers(merchant, rows, false, by).await? } else { seen };
     let ImportReport { made, changed, same, points, .. } = report;
-    reply(CustomersImportView { taken, made, changed, same, points, faults })
+    let more_faults = faults.len().saturating_sub(FAULTS_MAX);
+    faults.truncate(FAULTS_MAX);
+    reply(CustomersImportView { taken, made, changed, same, points, faults, more_faults })
 }

@@ -9,8 +9,9 @@ use uzel_model::{
 
 use super::rows::Rows;
 use crate::{
-    ERASED, KeptReply, LedgerFilter, LoyaltyAudit, LoyaltyChange, LoyaltyLook, LoyaltySeen, Progress, PromoUse, PromoUses,
-    SpentToken, WalletFilter, Who, loyalty::audit,
+    ERASED, KeptReply, LedgerFilter, LoyaltyAudit, LoyaltyChange, LoyaltyLook, LoyaltySeen, PointsFigure, PointsFigures,
+    PointsOf, Progress, PromoUse, PromoUses, SpentToken, WalletFilter, Who,
+    loyalty::{audit, book, book_number, move_kind, move_number},
 };
 
 #[derive(Default)]
@@ -158,11 +159,33 @@ impl Rows {
         self.points.wallets.values().filter(wanted).take(filter.limit).cloned().collect()
     }
 
-    pub(super) fn wallets_due(&self, now: Timestamp, limit: usize) -> Vec<Wallet> {
-        let due = self.points.wallets.values().filter_map(|wallet| Some((wallet.next_at().filter(|at| *at <= now)?, wallet)));
+    pub(super) fn wallets_due(&self, now: Timestamp, without: &[Id], limit: usize) -> Vec<Wallet> {
+        let wallets = self.points.wallets.values().filter(|wallet| !without.contains(&wallet.merchant));
+        let due = wallets.filter_map(|wallet| Some((wallet.next_at().filter(|at| *at <= now)?, wallet)));
         let mut due: Vec<_> = due.collect();
         due.sort_by_key(|(at, wallet)| (*at, wallet.id));
         due.into_iter().take(limit).map(|(_, wallet)| wallet.clone()).collect()
+    }
+
+    pub(super) fn points_figures(&self, of: &PointsOf) -> PointsFigures {
+        let wanted = |entry: &&Entry| entry.merchant == of.merchant && (of.from..of.to).contains(&entry.at);
+        let mut sums = BTreeMap::new();
+        for entry in self.points.ledger.values().filter(wanted) {
+            let key = (entry.outlet, move_number(entry.kind), book_number(entry.from), book_number(entry.to));
+            let (points, count) = sums.entry(key).or_insert((0, 0));
+            (*points, *count) = (*points + entry.points, *count + 1);
+        }
+        let sums = sums.into_iter().map(|((outlet, kind, from, to), (points, count))| PointsFigure {
+            outlet,
+            kind: move_kind(kind),
+            from: book(from),
+            to: book(to),
+            points,
+            count,
+        });
+        let (first, end) = of.customers();
+        let joined = |wallet: &&Wallet| wallet.merchant == of.merchant && (first..end).contains(&wallet.id);
+        PointsFigures { sums: sums.collect(), joined: self.points.wallets.values().filter(joined).count() as u64 }
     }
 
     pub(super) fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> LoyaltyAudit {

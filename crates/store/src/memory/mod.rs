@@ -30,8 +30,9 @@ use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health,
     JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News,
-    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup,
-    SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
+    Notice, Once, OpenBreaker, OptOut, PhoneHash, PointsFigures, PointsOf, Refusal, Rekeying, Review, ReviewCount, ReviewFilter,
+    Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold,
+    WalletFilter,
 };
 
 /// How long a node that took entries may take to read them, before others do.
@@ -510,6 +511,10 @@ impl Store for Memory {
         Ok(self.rows.lock().figures(&of))
     }
 
+    async fn points_figures(&self, of: PointsOf) -> Result<PointsFigures, StoreError> {
+        Ok(self.rows.lock().points_figures(&of))
+    }
+
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         let cancelled = self.rows.lock().cancel(command, reason);
         self.told.send_modify(|changes| *changes += 1);
@@ -538,8 +543,8 @@ impl Store for Memory {
         Ok(self.rows.lock().wallets(&filter))
     }
 
-    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
-        Ok(self.rows.lock().wallets_due(now, limit))
+    async fn wallets_due(&self, now: Timestamp, without: Vec<Id>, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        Ok(self.rows.lock().wallets_due(now, &without, limit))
     }
 
     async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {

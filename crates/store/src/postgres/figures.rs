@@ -6,8 +6,9 @@ use uzel_model::{Id, id::Kind};
 
 use super::{failed, get, uuid};
 use crate::{
-    CostFigure, EventFigure, Figures, FiguresOf, MessageFigure, StoreError,
+    CostFigure, EventFigure, Figures, FiguresOf, MessageFigure, PointsFigure, PointsFigures, PointsOf, StoreError,
     figures::{QUARTER_MS, quarter},
+    loyalty::{book, move_kind},
     numbers::command_state,
 };
 
@@ -58,4 +59,34 @@ pub(super) async fn count(client: &mut Object, of: &FiguresOf) -> Result<Figures
     }
     work.commit().await.map_err(failed)?;
     Ok(figures.sorted())
+}
+
+pub(super) const POINTS: &str = "SELECT outlet, kind, from_book, to_book, sum(points)::bigint, count(*) FROM ledger
+    WHERE merchant = $1 AND id >= $2 AND id < $3 AND at >= $4 AND at < $5 GROUP BY 1, 2, 3, 4 ORDER BY 1 NULLS FIRST, 2, 3, 4";
+pub(super) const JOINED: &str = "SELECT count(*) FROM wallet WHERE merchant = $1 AND id >= $2 AND id < $3";
+
+pub(super) async fn points(client: &mut Object, of: &PointsOf) -> Result<PointsFigures, StoreError> {
+    let work = super::snapshot(client).await?;
+    let (sums, joined) = (work.prepare_cached(POINTS).await.map_err(failed)?, work.prepare_cached(JOINED).await.map_err(failed)?);
+    let merchant = uuid(of.merchant);
+    let (first, end) = of.movements();
+    let rows = work.query(&sums, &[&merchant, &uuid(first), &uuid(end), &of.from, &of.to]).await.map_err(failed)?;
+    let number = |row: &_, column| get::<i16>(row, column).map(|number| u8::try_from(number).unwrap_or_default());
+    let sums = rows.iter().map(|row| {
+        let count: i64 = get(row, 5)?;
+        Ok(PointsFigure {
+            outlet: get::<Option<Uuid>>(row, 0)?.map(|outlet| Id::from_bytes(Kind::Outlet, *outlet.as_bytes())),
+            kind: move_kind(number(row, 1)?),
+            from: book(number(row, 2)?),
+            to: book(number(row, 3)?),
+            points: get(row, 4)?,
+            count: count.unsigned_abs(),
+        })
+    });
+    let sums = sums.collect::<Result<_, StoreError>>()?;
+    let (first, end) = of.customers();
+    let row = work.query_one(&joined, &[&merchant, &uuid(first), &uuid(end)]).await.map_err(failed)?;
+    let joined: i64 = get(&row, 0)?;
+    work.commit().await.map_err(failed)?;
+    Ok(PointsFigures { sums, joined: joined.unsigned_abs() })
 }

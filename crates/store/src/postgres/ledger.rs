@@ -102,11 +102,18 @@ pub(super) async fn wallets(client: &impl GenericClient, filter: &WalletFilter) 
     Ok(with_sums(client, filter).await?.into_iter().map(|(wallet, _)| wallet).collect())
 }
 
-pub(crate) const DUE: &str = "SELECT version, doc FROM wallet WHERE due_at <= $1 ORDER BY due_at LIMIT $2";
+pub(crate) const DUE: &str =
+    "SELECT version, doc FROM wallet WHERE due_at <= $1 AND merchant <> ALL($2) ORDER BY due_at LIMIT $3";
 
-pub(super) async fn due(client: &impl GenericClient, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+pub(super) async fn due(
+    client: &impl GenericClient,
+    now: Timestamp,
+    without: &[Id],
+    limit: usize,
+) -> Result<Vec<Wallet>, StoreError> {
     let statement = client.prepare_cached(DUE).await.map_err(failed)?;
-    client.query(&statement, &[&now, &(limit as i64)]).await.map_err(failed)?.iter().map(read_wallet).collect()
+    let without: Vec<Uuid> = without.iter().copied().map(uuid).collect();
+    client.query(&statement, &[&now, &without, &(limit as i64)]).await.map_err(failed)?.iter().map(read_wallet).collect()
 }
 
 /// Holds a portion of wallets against their movements and receipts, all of one moment.

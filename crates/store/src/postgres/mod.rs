@@ -71,8 +71,9 @@ use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health,
     JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News,
-    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup,
-    SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
+    Notice, Once, OpenBreaker, OptOut, PhoneHash, PointsFigures, PointsOf, Refusal, Rekeying, Review, ReviewCount, ReviewFilter,
+    Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    Untold, WalletFilter,
 };
 
 /// The schema, step by step: numbers, names, and what each does. Each says in its first line, as `-- needs 1`, the least step
@@ -643,6 +644,10 @@ impl Store for Postgres {
         figures::count(&mut self.core.reader().await?, &of).await
     }
 
+    async fn points_figures(&self, of: PointsOf) -> Result<PointsFigures, StoreError> {
+        figures::points(&mut self.core.reader().await?, &of).await
+    }
+
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         commands::cancel(&self.core, command, reason).await
     }
@@ -668,8 +673,8 @@ impl Store for Postgres {
         ledger::wallets(&self.core.reader().await?, &filter).await
     }
 
-    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
-        ledger::due(&self.core.reader().await?, now, limit).await
+    async fn wallets_due(&self, now: Timestamp, without: Vec<Id>, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        ledger::due(&self.core.reader().await?, now, &without, limit).await
     }
 
     async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_postgres::{Client, NoTls};
 
-use super::{Postgres, PostgresOptions, events, handover, journal, ledger, looks, loyalty, outbox, removal};
+use super::{Postgres, PostgresOptions, events, figures, handover, journal, ledger, looks, loyalty, outbox, removal};
 
 /// Rows enough that a look at all of them would be seen.
 const FILL: &str = "
@@ -116,10 +116,12 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
         ("wallets_written", loyalty::UPDATE_WALLETS, 9),
         ("replies_over", &over, 4),
         ("tokens_over", &over_tokens, 4),
-        ("wallets_due", ledger::DUE, 2),
+        ("wallets_due", ledger::DUE, 3),
         ("movements", "SELECT id FROM ledger WHERE merchant = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
         ("own_movements", "SELECT id FROM ledger WHERE wallet = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
         ("outlets_movements", "SELECT id FROM ledger WHERE outlet = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
+        ("points_moved", figures::POINTS, 5),
+        ("joined", figures::JOINED, 3),
         ("append", journal::APPEND, 19),
         ("entry", &entry, 1),
         ("newest", &newest, 1),

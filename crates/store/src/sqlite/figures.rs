@@ -5,8 +5,9 @@ use uzel_model::{Id, id::Kind};
 
 use super::ms;
 use crate::{
-    CostFigure, EventFigure, Figures, FiguresOf, MessageFigure,
+    CostFigure, EventFigure, Figures, FiguresOf, MessageFigure, PointsFigure, PointsFigures, PointsOf,
     figures::{QUARTER_MS, quarter},
+    loyalty::{book, move_kind},
     numbers::command_state,
 };
 
@@ -55,4 +56,29 @@ pub(super) fn count(db: &Connection, of: &FiguresOf) -> Result<Figures> {
         }
     }
     Ok(figures.sorted())
+}
+
+pub(super) fn points(db: &Connection, of: &PointsOf) -> Result<PointsFigures> {
+    let (first, end) = of.movements();
+    let mut sums = db.prepare_cached(
+        "SELECT outlet, kind, from_book, to_book, sum(points), count(*) FROM ledger INDEXED BY ledger_merchant
+         WHERE merchant = ?1 AND id >= ?2 AND id < ?3 AND at >= ?4 AND at < ?5 GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4",
+    )?;
+    let within = params![of.merchant.as_bytes(), first.as_bytes(), end.as_bytes(), ms(of.from), ms(of.to)];
+    let sums = sums.query_map(within, |row| {
+        Ok(PointsFigure {
+            outlet: row.get::<_, Option<[u8; 16]>>(0)?.map(|bytes| Id::from_bytes(Kind::Outlet, bytes)),
+            kind: move_kind(row.get(1)?),
+            from: book(row.get(2)?),
+            to: book(row.get(3)?),
+            points: row.get(4)?,
+            count: row.get::<_, i64>(5)?.unsigned_abs(),
+        })
+    })?;
+    let sums = sums.collect::<Result<_>>()?;
+    let (first, end) = of.customers();
+    let joined: i64 = db
+        .prepare_cached("SELECT count(*) FROM wallet INDEXED BY wallet_merchant WHERE merchant = ?1 AND id >= ?2 AND id < ?3")?
+        .query_row(params![of.merchant.as_bytes(), first.as_bytes(), end.as_bytes()], |row| row.get(0))?;
+    Ok(PointsFigures { sums, joined: joined.unsigned_abs() })
 }

@@ -69,8 +69,9 @@ use crate::{
     About, Applied, Audit, AuditFilter, Begun, Cancelled, Change, CodeLimit, CodeTry, CommandFilter, CommandState, Consent,
     Contact, Counts, Entry, Erased, ErasurePlace, EventFilter, Exchange, FeedFrom, FeedPage, Figures, FiguresOf, Health,
     JournalFilter, JournalRow, KeptAnswer, Leased, LedgerFilter, LoyaltyAudit, LoyaltyLook, LoyaltySeen, Message, NewCode, News,
-    Notice, Once, OpenBreaker, OptOut, PhoneHash, Refusal, Rekeying, Review, ReviewCount, ReviewFilter, Rhythm, Sealed, Setup,
-    SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand, Untold, WalletFilter,
+    Notice, Once, OpenBreaker, OptOut, PhoneHash, PointsFigures, PointsOf, Refusal, Rekeying, Review, ReviewCount, ReviewFilter,
+    Rhythm, Sealed, Setup, SetupVersion, ShortLink, Spent, Stats, Store, StoreError, StoredEvent, Timeline, TimelineCommand,
+    Untold, WalletFilter,
 };
 
 /// Connections that are kept for queries, and queries at a time; more wait.
@@ -689,6 +690,10 @@ impl Store for Sqlite {
         self.read(move |db| figures::count(db, &of)).await
     }
 
+    async fn points_figures(&self, of: PointsOf) -> Result<PointsFigures, StoreError> {
+        self.read(move |db| figures::points(db, &of)).await
+    }
+
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         let reason = reason.to_owned();
         let cancelled = self.write(move |db, tally| commands::cancel(db, command, &reason, tally)).await;
@@ -717,8 +722,8 @@ impl Store for Sqlite {
         self.read(move |db| ledger::wallets(db, &filter)).await
     }
 
-    async fn wallets_due(&self, now: Timestamp, limit: usize) -> Result<Vec<Wallet>, StoreError> {
-        self.read(move |db| loyalty::due(db, now, limit)).await
+    async fn wallets_due(&self, now: Timestamp, without: Vec<Id>, limit: usize) -> Result<Vec<Wallet>, StoreError> {
+        self.read(move |db| loyalty::due(db, now, &without, limit)).await
     }
 
     async fn audit_loyalty(&self, merchant: Option<Id>, after: Option<Id>, limit: usize) -> Result<LoyaltyAudit, StoreError> {

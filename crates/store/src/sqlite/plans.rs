@@ -14,11 +14,11 @@ use rusqlite::{
 use serde_json::json;
 use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, id::Kind, port::Delivery};
 
-use super::{journal, ledger, loyalty, open, outbox, pages, publication, purge, setup, tally::Tally, timeline, work};
+use super::{figures, journal, ledger, loyalty, open, outbox, pages, publication, purge, setup, tally::Tally, timeline, work};
 use crate::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, KeptReply, LedgerFilter,
-    LoyaltyChange, LoyaltyLook, Mark, NewCommand, NewEvent, Once, PromoUse, PromoUses, Settlement, Slot, Source, SpentToken,
-    WalletFilter, Who, ready::EntryRow,
+    LoyaltyChange, LoyaltyLook, Mark, NewCommand, NewEvent, Once, PointsFigures, PointsOf, PromoUse, PromoUses, Settlement, Slot,
+    Source, SpentToken, WalletFilter, Who, ready::EntryRow,
 };
 
 /// What a plan may read row by row: lists that a statement brings along, what is being sent (64 at the most), counts, what is set
@@ -319,7 +319,9 @@ impl World {
         ledger::wallets(&self.db, &own).unwrap();
         ledger::wallets(&self.db, &WalletFilter { phone: Some("+79991".to_owned()), ..WalletFilter::default() }).unwrap();
         ledger::check(&self.db, Some(merchant), None, 9).unwrap();
-        assert_eq!(loyalty::due(&self.db, now(), 9).unwrap().len(), 0);
+        assert_eq!(loyalty::due(&self.db, now(), &[merchant], 9).unwrap().len(), 0);
+        let of = PointsOf { merchant, from: now(), to: now() };
+        assert_eq!(figures::points(&self.db, &of).unwrap(), PointsFigures::default());
         loyalty::forget_ended(&self.db, 9).unwrap();
         let phone = uzel_model::Named::new("+79991");
         let of_person = ledger::of_person(&self.db, merchant, &phone).unwrap();

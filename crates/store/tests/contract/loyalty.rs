@@ -3,13 +3,11 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+pub(super) use uzel_model::loyalty::{Entry as Movement, Wallet};
 use uzel_model::{
     Id,
     id::Kind,
-    loyalty::{
-        Account, Book, Entry as Movement, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken,
-        Wallet,
-    },
+    loyalty::{Account, Book, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken},
 };
 use uzel_store::{
     Applied, Change, EntryState, ErasurePlace, JournalFilter, KeptReply, LedgerFilter, LoyaltyChange, LoyaltyLook, LoyaltySeen,
@@ -22,7 +20,7 @@ fn at(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
-fn wallet(world: &World, customer: &str) -> Wallet {
+pub(super) fn wallet(world: &World, customer: &str) -> Wallet {
     Wallet {
         id: Id::new(Kind::Customer),
         merchant: world.merchant,
@@ -86,7 +84,7 @@ fn receipt(wallet: &Wallet, order: &str) -> OrderReceipt {
     }
 }
 
-fn movement(wallet: &Wallet, kind: MoveKind, (from, to): (Book, Book), points: i64) -> Movement {
+pub(super) fn movement(wallet: &Wallet, kind: MoveKind, (from, to): (Book, Book), points: i64) -> Movement {
     Movement {
         id: Id::new(Kind::Points),
         merchant: wallet.merchant,
@@ -131,7 +129,7 @@ impl World {
         [self.store.clone(), self.by_hand.node(&self.store).await]
     }
 
-    async fn move_points(&self, points: LoyaltyChange) -> Result<Applied, StoreError> {
+    pub(super) async fn move_points(&self, points: LoyaltyChange) -> Result<Applied, StoreError> {
         self.store.apply(change(points)).await
     }
 
@@ -657,12 +655,16 @@ async fn wallets_are_found_paged_by_their_ids_and_told_when_time_has_to_do_with_
     assert_eq!(found(WalletFilter::default()).await.len(), 6);
 
     let due = async |when, limit| {
-        let due = world.store.wallets_due(when, limit).await.unwrap();
+        let due = world.store.wallets_due(when, Vec::new(), limit).await.unwrap();
         due.into_iter().map(|wallet| wallet.id).collect::<Vec<_>>()
     };
     assert_eq!(due(at(39), 10).await, []);
     assert_eq!(due(at(60), 10).await, [ids[2], ids[3], ids[1]]);
     assert_eq!(due(at(60), 1).await, ids[2..3]);
+    // Those of a merchant whose programme was taken away stand in nobody's way.
+    let others = world.store.wallets_due(at(60), vec![world.merchant], 1).await.unwrap();
+    assert_eq!(others, []);
+    assert_eq!(world.store.wallets_due(at(60), vec![stranger.merchant], 1).await.unwrap()[0].id, ids[2]);
     // Once it has been booked, the next thing is due.
     let mut booked = Wallet { version: 1, booked_at: at(45), ..made[3].clone() };
     booked.holds.clear();

@@ -203,6 +203,12 @@ impl Driven {
         Ok(if answer["items"].is_array() { answer["items"].take() } else { answer })
     }
 
+    /// The same as text.
+    pub(crate) async fn text(&self, path: &str) -> anyhow::Result<String> {
+        let answer = self.web.get(self.url(path)).bearer_auth(&self.key).send().await?;
+        Ok(answer.error_for_status()?.text().await?)
+    }
+
     /// Asks and takes whatever is answered, as long as it is answered.
     pub(crate) fn asks(&self, path: &str) -> impl Future<Output = anyhow::Result<()>> + use<> {
         let request = self.web.get(self.url(path)).bearer_auth(&self.key);

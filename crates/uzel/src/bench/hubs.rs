@@ -150,6 +150,10 @@ impl Hubs {
         self.nodes.get_mut(place)
     }
 
+    pub(crate) fn nodes(&self) -> &[Driven] {
+        &self.nodes
+    }
+
     pub(crate) fn addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.address).collect()
     }

@@ -156,6 +156,16 @@ impl Load {
 }
 
 impl Outcome {
+    /// Of both together.
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        self.accepted += other.accepted;
+        self.refused += other.refused;
+        self.elapsed += other.elapsed;
+        self.micros.extend(other.micros);
+        self.micros.sort_unstable();
+        self
+    }
+
     pub(crate) fn per_s(&self) -> f64 {
         self.accepted as f64 / self.elapsed.as_secs_f64()
     }

@@ -9,6 +9,7 @@ mod ceiling;
 mod chaos;
 mod delivery;
 mod driven;
+mod expiry;
 mod hubs;
 mod intake;
 mod journal;
@@ -106,6 +107,13 @@ enum What {
         #[arg(long, default_value_t = 1_000, value_parser = clap::value_parser!(u32).range(10..=10_000))]
         merchants: u32,
     },
+    /// Lets the points of all customers expire at one moment: how fast that is booked, and what quotes cost meanwhile.
+    Expiry {
+        #[command(flatten)]
+        on: On,
+        #[arg(long, default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(10..=1_000_000))]
+        customers: u32,
+    },
     /// Kills the hub at random moments under load, and shows that nothing was lost and nothing sent twice.
     Torture {
         #[arg(long, default_value_t = 20)]
@@ -166,6 +174,7 @@ pub async fn run(options: &Options, as_json: bool) -> anyhow::Result<ExitCode> {
         What::Loyalty { on, customers, merchants } => {
             loyalty::run(&hubs(on, options).await?, options, *customers, *merchants).await?
         }
+        What::Expiry { on, customers } => expiry::run(&hubs(on, options).await?, options, *customers).await?,
         What::Torture { kills, events, seed } => {
             ensure!(options.hub.is_none(), "only a hub of its own is tortured: leave --hub away");
             let seed = seed.unwrap_or_else(|| rand::random::<u32>().into());

@@ -11,11 +11,16 @@ use super::{ask::Asker, say};
 
 /// So many lines of a file are sent at once.
 const PORTION: usize = 2_000;
+/// So much of what is wrong with a file is told.
+const FAULTS_MAX: usize = 1_000;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum LoyaltyCommand {
     /// A merchant's programme.
-    Show { merchant: String },
+    Show {
+        #[arg(long)]
+        merchant: String,
+    },
     /// Hold every balance against the ledger, and say where they differ.
     Audit {
         /// Only of this merchant.
@@ -136,9 +141,11 @@ async fn import(asker: &Asker, file: &PathBuf, merchant: &str, dry: bool, quiet:
         bar.set_draw_target(ProgressDrawTarget::hidden());
     }
     bar.set_style(ProgressStyle::with_template("{bar:30} {percent}% {elapsed}")?);
-    let mut whole = json!({ "taken": false, "made": 0, "changed": 0, "same": 0, "points": 0, "faults": [] });
+    let none = json!({ "taken": false, "made": 0, "changed": 0, "same": 0, "points": 0, "faults": [], "more_faults": 0 });
+    let mut whole = none.clone();
     for pass in passes {
-        let mut sum = json!({ "taken": !pass, "made": 0, "changed": 0, "same": 0, "points": 0, "faults": [] });
+        let mut sum = none.clone();
+        sum["taken"] = json!(!pass);
         for (lines_before, portion) in &portions {
             let query = serde_urlencoded::to_string([("merchant", merchant), ("dry_run", pass.to_string().as_str())])?;
             let path = format!("/api/v1/loyalty/import?{query}");
@@ -168,7 +175,7 @@ fn portions(text: &str) -> Vec<(u64, String)> {
 }
 
 fn add(sum: &mut Value, answer: &Value, lines_before: u64) {
-    for name in ["made", "changed", "same", "points"] {
+    for name in ["made", "changed", "same", "points", "more_faults"] {
         sum[name] = json!(sum[name].as_i64().unwrap_or_default() + answer[name].as_i64().unwrap_or_default());
     }
     let faults = answer["faults"].as_array().cloned().unwrap_or_default();
@@ -177,9 +184,11 @@ fn add(sum: &mut Value, answer: &Value, lines_before: u64) {
         fault["line"] = json!(if line > 1 { line + lines_before } else { line });
         fault
     });
-    if let Some(all) = sum["faults"].as_array_mut() {
-        all.extend(faults);
-    }
+    let Some(all) = sum["faults"].as_array_mut() else { return };
+    all.extend(faults);
+    let left_out = all.len().saturating_sub(FAULTS_MAX);
+    all.truncate(FAULTS_MAX);
+    sum["more_faults"] = json!(sum["more_faults"].as_u64().unwrap_or_default() + left_out as u64);
 }
 
 fn word<'a>(row: &'a Value, name: &str) -> &'a str {
@@ -235,6 +244,9 @@ fn imported(answer: &Value, dry: bool) -> String {
             format!("line {}{column}: {}", fault["line"], word(fault, "why"))
         })
         .collect();
+    if let Some(more @ 1..) = answer["more_faults"].as_u64() {
+        lines.push(format!("and {more} more faults"));
+    }
     let how = match (faults.is_empty(), dry) {
         (false, _) => "nothing was brought",
         (true, true) => "would be brought",

@@ -39,6 +39,15 @@ fn delivery_is_measured_from_the_webhook_to_the_provider() {
 }
 
 #[test]
+fn an_expiry_is_booked_for_everybody_while_others_buy() {
+    let told = bench(&["expiry", "--customers", "100", "--seconds", "1", "--connections", "8"]);
+    assert!(
+        told["wallets_per_s"].as_f64().unwrap() > 0.0 && told["quotes_meanwhile"]["p99_ms"].as_f64().unwrap() > 0.0,
+        "{told}"
+    );
+}
+
+#[test]
 fn torture_kills_and_finds_nothing_lost() {
     let told = bench(&["torture", "--kills", "3", "--events", "1500", "--connections", "8", "--seed", "7"]);
     assert_eq!((&told["seed"], &told["kills"], &told["fsck"]), (&7.into(), &3.into(), &"clean".into()));

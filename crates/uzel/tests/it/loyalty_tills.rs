@@ -218,7 +218,7 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
     };
     let table = "customer;phone;name;balance\nC-1;+79991234567;Анна;150\nC-2;;Борис;0\n";
     let dry = bring(table, "&dry_run=true").await;
-    let wanted = |taken: bool, made: u64, same: u64, points: i64| json!({ "taken": taken, "made": made, "changed": 0, "same": same, "points": points, "faults": [] });
+    let wanted = |taken: bool, made: u64, same: u64, points: i64| json!({ "taken": taken, "made": made, "changed": 0, "same": same, "points": points, "faults": [], "more_faults": 0 });
     assert_eq!(dry.given(200), wanted(false, 2, 0, 150));
     assert_eq!(shop.world.api("/api/v1/merchants/m/customers").await, json!([]));
     assert_eq!(bring(table, "").await.given(200), wanted(true, 2, 0, 150));
@@ -232,6 +232,15 @@ async fn customers_are_brought_from_a_table_once_and_not_at_all_where_a_line_is_
         (&json!(2), &json!("balance"), &json!(4)),
         "{faults:?}"
     );
+    // All that is wrong with one line, and what would be right.
+    let wrong = bring("customer;balance;phone;level\n+7;-5;12;Gold\n", "").await;
+    let told: Vec<String> =
+        wrong.body["faults"].as_array().unwrap().iter().map(|fault| format!("{} {}", fault["line"], fault["column"])).collect();
+    assert_eq!(told, ["2 \"customer\"", "2 \"phone\"", "2 \"level\"", "2 \"balance\""], "{}", wrong.text);
+    assert!(wrong.text.contains("such as +998901234567"), "{}", wrong.text);
+    let many = format!("customer;balance\n{}", "+1;many\n".repeat(600));
+    let many = bring(&many, "").await;
+    assert_eq!((many.body["faults"].as_array().unwrap().len(), &many.body["more_faults"]), (1_000, &json!(200)));
     assert_eq!(shop.world.api("/api/v1/merchants/m/customers").await.as_array().unwrap().len(), 2);
     shop.is_sound().await;
 }
@@ -264,14 +273,15 @@ async fn the_command_line_brings_shows_gives_and_proves() {
     let proof = binary.uzel(&["loyalty", "audit"]);
     assert_eq!((proof.code, proof.out.trim()), (0, "2 customers, 3 movements: all as it must be"), "{}", proof.err);
 
-    binary.write("wrong.csv", "customer,balance\nC-9,1.5\n");
+    let programme = binary.asked(&["loyalty", "show", "--merchant", "m"]);
+    assert_eq!(programme["unit"], "rouble", "{programme}");
+    binary.write("wrong.csv", "customer,balance,phone\nC-9,1.5,12\n");
     let wrong = binary.uzel(&["loyalty", "import", "wrong.csv", "--merchant", "m"]);
-    assert!(
-        wrong.code == 1 && wrong.out.contains("line 2, balance: must be a whole number of points"),
-        "{}{}",
-        wrong.out,
-        wrong.err
-    );
+    for said in ["line 2, balance: must be a whole number of points, such as 1200", "line 2, phone: "] {
+        assert!(wrong.code == 1 && wrong.out.contains(said), "{}{}", wrong.out, wrong.err);
+    }
+    let told = binary.uzel(&["loyalty", "import", "wrong.csv", "--merchant", "m", "--json"]).json();
+    assert_eq!((told["faults"].as_array().unwrap().len(), &told["more_faults"], &told["taken"]), (2, &json!(0), &json!(false)));
     assert!(wrong.out.contains("nothing was brought"), "{}", wrong.out);
     let missing = binary.uzel(&["loyalty", "customer", "--merchant", "m", "C-9"]);
     assert!(missing.code == 1 && missing.err.contains("no such customer"), "{}", missing.err);

@@ -5,7 +5,6 @@
 mod api;
 mod apply;
 mod asked;
-mod asking;
 mod backup;
 mod bench;
 mod binary;
@@ -46,6 +45,8 @@ mod lost_texts;
 mod loyalty;
 mod loyalty_codes;
 mod loyalty_doors;
+mod loyalty_events;
+mod loyalty_sums;
 mod loyalty_tills;
 mod mail;
 mod modulkassa;

@@ -47,6 +47,8 @@ pub(crate) struct Ground<'a> {
     pub(crate) by: &'a str,
     /// Whether anybody wants to hear of quotes.
     pub(crate) tells_quotes: bool,
+    /// And of what happens to single lots.
+    pub(crate) tells_lots: bool,
 }
 
 /// What is written, told and answered.

@@ -10,7 +10,7 @@ use uzel_model::{
 };
 
 use super::Ground;
-use crate::loyalty::reading::{Fact, activated, expired, preview};
+use crate::loyalty::reading::{Fact, activated, expired, lots_moved, preview};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
@@ -218,6 +218,9 @@ impl<'a> Purse<'a> {
         };
         self.balance += entry.effect(Book::Spendable);
         entry.balance = self.balance;
+        if self.ground.tells_lots {
+            self.facts.extend(lots_moved(&self.wallet, &entry));
+        }
         self.entries.push(entry);
     }
 

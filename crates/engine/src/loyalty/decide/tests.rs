@@ -72,6 +72,7 @@ impl Till {
             authenticated: true,
             by: "key_1",
             tells_quotes: true,
+            tells_lots: true,
         })
     }
 
@@ -180,6 +181,17 @@ fn a_sale_is_quoted_committed_and_repeated_with_the_same_figures() {
     assert_eq!(rest, json!({ "ok": true, "share": 0.5, "pointsRestored": 50, "pointsRevoked": 22 }));
     assert_eq!(till.refund("ORD-1", 1).unwrap()["share"], 0.0);
     assert_eq!((till.balance("C-42"), till.refund("ORD-9", 1)), (100, Err(LoyaltyError::ReceiptNotFound)));
+    // The lots, each by what became of it.
+    let lots = |till: &Till, word: &str| -> Vec<i64> {
+        let told = till.told(&format!("loyalty.earnlot.{word}"));
+        told.iter().map(|told| told[word].as_i64().unwrap()).collect()
+    };
+    assert_eq!(
+        (lots(&till, "consumed"), lots(&till, "unconsumed"), lots(&till, "revoked")),
+        (vec![100], vec![50, 50], vec![23, 22])
+    );
+    let keys: std::collections::BTreeSet<&String> = till.facts.iter().map(|fact| &fact.key).collect();
+    assert_eq!(keys.len(), till.facts.len(), "no two have one key");
 }
 
 #[test]

@@ -34,7 +34,7 @@ async fn hub(rule: Value) -> (Arc<Engine>, Id) {
     let vault = Vault::of(store.as_ref(), &master).await.unwrap();
     // It calls nobody.
     let clock = Clock::simulated(Timestamp::now(), 1);
-    let engine = Engine::open(store, &[], Vec::new(), vault, clock, Options::default()).await.unwrap();
+    let engine = Engine::open(store, &[], vault, clock, Options::default()).await.unwrap();
     (engine, merchant)
 }
 
@@ -203,16 +203,33 @@ async fn a_page_of_movements_ends_with_a_moment_so_that_none_is_lost_between_two
 #[tokio::test]
 async fn an_import_takes_each_line_once_and_tells_of_a_dry_run_what_it_would_do() {
     let (engine, merchant) = hub(json!({})).await;
-    let row = |customer: &str, phone: &str, balance| ImportRow {
-        customer: (!customer.is_empty()).then(|| customer.to_owned()),
-        phone: (!phone.is_empty()).then(|| phone.to_owned()),
-        balance,
+    let row = |customer: &str, phone: &str, balance: i64| ImportRow {
+        customer: Some(customer.to_owned()),
+        phone: Some(phone.to_owned()),
+        balance: Some(balance.to_string()),
         ..ImportRow::default()
     };
-    let rows = || vec![row("C-1", "+79031234567", 100), row("", "+79031234568", 0), row("", "", 5), row("C-2", "12", -1)];
+    let rows = || vec![row("C-1", "+79031234567", 100), row("", "+79031234568", 0)];
+    let known = async || engine.customers(WalletFilter { limit: 10, ..Default::default() }).await.unwrap().len();
     let dry = engine.import_customers(merchant, rows(), true, "key_1").await.unwrap();
-    assert_eq!((dry.made, dry.points, dry.faults.len()), (2, 100, 2));
-    assert_eq!(engine.customers(WalletFilter { limit: 10, ..Default::default() }).await.unwrap().len(), 0);
+    assert_eq!((dry.made, dry.points, dry.faults.len(), known().await), (2, 100, 0, 0));
+    // With one wrong line nothing is taken of the others, and everything is told that is wrong with it.
+    let level = ImportRow { level: Some("Gold".to_owned()), name: Some("n".repeat(201)), ..row("+7", "12", -1) };
+    let wrong = [row("", "", 5), level, row("C-1", "+79031234567", 101), row("C-9", "8 903 123-45-68", 0)];
+    let mended = engine.import_customers(merchant, rows().into_iter().chain(wrong).collect(), false, "key_1").await.unwrap();
+    let told: Vec<(u64, Option<&str>)> = mended.faults.iter().map(|fault| (fault.row, fault.column.as_deref())).collect();
+    let wanted = [
+        (3, None),
+        (4, Some("customer")),
+        (4, Some("phone")),
+        (4, Some("name")),
+        (4, Some("level")),
+        (4, Some("balance")),
+        (5, Some("customer")),
+        (6, Some("phone")),
+    ];
+    assert_eq!((told.as_slice(), mended.made, known().await), (wanted.as_slice(), 2, 0), "{:?}", mended.faults);
+    assert_eq!(mended.faults[4].why, "`Gold` is no level of the programme: it has none");
     let done = engine.import_customers(merchant, rows(), false, "key_1").await.unwrap();
     assert_eq!(done, dry);
     let again = engine.import_customers(merchant, rows(), false, "key_1").await.unwrap();
