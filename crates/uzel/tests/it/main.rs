@@ -37,6 +37,7 @@ mod hostile;
 mod intake;
 mod jowi;
 mod jowi_desk;
+mod jowi_killed;
 mod leaky;
 mod limits;
 mod logins;
