@@ -280,7 +280,8 @@ impl Asked<'_> {
                 }
             }
         }
-        learnt.taken = Some(Heard::Nothing(Silence::Down));
+        // What was to be stored may be yet, so what is answered now is another quote.
+        (learnt.hold, learnt.taken) = (Id::new(IdKind::Hold), Some(Heard::Nothing(Silence::Down)));
         Ok(None)
     }
 }

@@ -80,6 +80,8 @@ mod smsru_account;
 mod smsru_faults;
 mod subscriptions;
 mod telegram;
+mod till_bodies;
+mod till_faults;
 mod tracing;
 mod watch;
 mod whatsappmeta;
