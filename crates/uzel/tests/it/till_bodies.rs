@@ -18,7 +18,7 @@ const MIB: usize = 1 << 20;
 async fn world() -> World {
     let world = World::bare(Parts::default(), |_| {}).await;
     let sandbox = world.sandbox.url();
-    let till = |provider: &str, settings: Value| json!({ "merchant": "m", "slug": provider, "provider": provider, "poll": true, "webhook_keys": [KEY], "settings": settings });
+    let till = |provider: &str, settings: Value| json!({ "merchant": "m", "slug": provider, "provider": provider, "poll": provider != "modulkassa", "webhook_keys": [KEY], "settings": settings });
     let mut evotor = evotor::settings(&sandbox);
     evotor["poll_every_s"] = json!(60);
     let mut poster = poster::settings(&sandbox);

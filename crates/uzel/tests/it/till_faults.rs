@@ -25,13 +25,13 @@ const COMMITS: [&str; 4] =
 const LANGUAGES: [&str; 3] = ["ru", "uz", "en"];
 
 /// A shop whose points JOWi Club keeps.
-async fn club_shop() -> Shop {
+async fn club_shop(patience_ms: u64) -> Shop {
     let world = World::bare(Parts::default(), |_| {}).await;
     world
         .apply(&json!({
             "merchant": [{ "slug": "m", "country": "UZ" }],
             "connection": [jowi::connection(&world.sandbox.url())],
-            "programme": [{ "merchant": "m", "unit": "rouble", "club": { "connection": "jowi", "patience_ms": PATIENCE_MS } }],
+            "programme": [{ "merchant": "m", "unit": "rouble", "club": { "connection": "jowi", "patience_ms": patience_ms } }],
         }))
         .await;
     let mut shop = Shop { world, key: String::new() };
@@ -77,7 +77,7 @@ fn says_no(answer: &Value, mode: &str, language: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_the_programme_does_each_question_on_each_path_is_answered_in_time_and_in_words() {
-    let shop = club_shop().await;
+    let shop = club_shop(PATIENCE_MS).await;
     let world = &shop.world;
     let status = |status: u16| json!({ "kind": "status", "status": status });
     let kind = |kind: &str| json!({ "kind": kind });
@@ -122,7 +122,7 @@ async fn is_well(shop: &Shop) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_balance_that_cannot_be_gives_no_discount_that_is_not_there() {
-    let shop = club_shop().await;
+    let shop = club_shop(5_000).await;
     let known = shop.world.shown("jowi/accounts").await[0].clone();
     let is_unreadable = |answer: &Value| answer["loyalty"]["detail"] == "unreadable";
     type Right = Box<dyn Fn(&Value) -> bool>;
@@ -144,7 +144,8 @@ async fn a_balance_that_cannot_be_gives_no_discount_that_is_not_there() {
         let mut account = known.clone();
         account["balance"] = balance;
         shop.world.control("jowi/accounts", &json!([account])).await;
-        let answer = quoted(&shop, QUOTES[place % 4], "en", &question("redeem", PHONE, &format!("o{place}"))).await;
+        let asked = question("redeem", PHONE, &format!("o{place}"));
+        let answer = shop.with(QUOTES[place % 4], &[("accept-language", "en")], &asked).await.body;
         assert!(right(&answer), "{what}: {answer}");
         says_no(&answer, "redeem", "en");
         shop.world.control("jowi/accounts", &json!([known])).await;
@@ -155,7 +156,7 @@ async fn a_balance_that_cannot_be_gives_no_discount_that_is_not_there() {
     rich["balance"] = json!({ "points": "9000000000000000000.0", "available_points": 9_000_000_000_000_000_000_i64, "point_value_sum": 1 });
     rich["program"]["max_redeem_percent"] = json!(100_000);
     shop.world.control("jowi/accounts", &json!([rich])).await;
-    let answer = quoted(&shop, QUOTES[0], "en", &question("redeem", PHONE, "rich")).await;
+    let answer = shop.post(QUOTES[0], &question("redeem", PHONE, "rich")).await.body;
     assert_eq!((&answer["discountToApply"], &answer["finalPayable"]), (&json!(50_000), &json!(0)), "{answer}");
 }
 
@@ -179,36 +180,37 @@ async fn put_off(shop: &Shop, path: &str, language: &str, body: &Value) -> Answe
 async fn while_nothing_can_be_written_each_path_says_so_in_time_and_nothing_is_lost() {
     let own = Shop::new(json!({})).await;
     own.give("C-1", 100_000).await;
-    let outside = club_shop().await;
+    let outside = club_shop(PATIENCE_MS).await;
+    let (own, outside) = (&own, &outside);
     let mut holds = Vec::new();
     for (place, path) in QUOTES.iter().enumerate() {
         let order = format!("before-{place}");
-        let of_own = quoted(&own, path, "ru", &question("redeem", "C-1", &order)).await;
-        let of_club = quoted(&outside, path, "ru", &question("earn", PHONE, &order)).await;
+        let of_own = quoted(own, path, "ru", &question("redeem", "C-1", &order)).await;
+        let of_club = quoted(outside, path, "ru", &question("earn", PHONE, &order)).await;
         let commit = |quote: &Value| json!({ "merchantId": "m", "holdId": quote["holdId"], "orderId": order });
         holds.push((commit(&of_own), commit(&of_club)));
     }
-    let locks = [locked(&own), locked(&outside)];
+    let locks = [locked(own), locked(outside)];
     for (place, language) in LANGUAGES.iter().enumerate() {
         let (path, order) = (QUOTES[place + 1], format!("during-{place}"));
         let (first, second) = (question("redeem", "C-1", &order), question("redeem", PHONE, &order));
         let (of_own, of_club) =
-            tokio::join!(quoted(&own, path, language, &first), quoted(&outside, path, language, &second));
+            tokio::join!(quoted(own, path, language, &first), quoted(outside, path, language, &second));
         for answer in [of_own, of_club] {
             says_no(&answer, "redeem", language);
             assert!(answer["holdId"].is_null(), "{answer}");
         }
     }
-    let waiting = COMMITS.iter().zip(LANGUAGES.iter().cycle()).zip(&holds).map(|((path, language), (of_own, of_club))| async {
-        tokio::join!(put_off(&own, path, language, of_own), put_off(&outside, path, language, of_club))
+    let waiting = COMMITS.iter().zip(LANGUAGES.iter().cycle()).zip(&holds).map(|((path, language), (of_own, of_club))| async move {
+        tokio::join!(put_off(own, path, language, of_own), put_off(outside, path, language, of_club))
     });
     futures::future::join_all(waiting).await;
     for lock in locks {
         lock.execute_batch("ROLLBACK").unwrap();
     }
     for (path, (of_own, of_club)) in COMMITS.iter().zip(&holds) {
-        for (shop, body) in [(&own, of_own), (&outside, of_club)] {
-            let done = shop.with(path, &[("idempotency-key", path)], body).await;
+        for (shop, body) in [(own, of_own), (outside, of_club)] {
+            let done = shop.with(path, &[("idempotency-key", *path)], body).await;
             assert_eq!((done.status, &done.body["ok"]), (201, &json!(true)), "{}", done.text);
         }
     }
