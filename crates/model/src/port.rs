@@ -114,6 +114,12 @@ pub enum Job {
 pub struct PointsJob {
     /// By which its receipt is known.
     pub order: String,
+    /// Names under which the till may have sold the order by itself.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub till_orders: Vec<String>,
+    /// When it happened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
     /// Whether it takes points back.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub refund: bool,

@@ -10,7 +10,7 @@ use uzel_model::{
 
 use super::{
     Evotor, second,
-    wire::{self, answer, items},
+    wire::{self, answer},
 };
 use crate::tree;
 
@@ -43,10 +43,9 @@ impl Guests for Evotor {
 #[async_trait]
 impl Health for Evotor {
     async fn health(&self, client: &Client<'_>) -> Result<Option<String>, CallError> {
-        let stores = answer(&client.send(self.get("stores", &[])).await?)?;
-        let known: Vec<String> = items(&stores)?.iter().filter_map(|store| tree::text(&store["id"])).collect();
+        let known = self.known_stores(client).await?;
         let missing = self.stores.iter().find(|store| !known.contains(store));
-        Ok(missing.filter(|_| wire::next_page(&stores).is_none()).map(|store| format!("Evotor does not know store {store}")))
+        Ok(missing.map(|store| format!("Evotor does not know store {store}")))
     }
 }
 

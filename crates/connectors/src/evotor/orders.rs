@@ -164,6 +164,8 @@ impl Document {
         let printed = self.sum.map(|sum| Decimal::new(sum, 2).normalize().to_string());
         let mut data = tree::object([
             ("order_id", Some(order.clone())),
+            // As the requirement has tills name it that ask by themselves.
+            ("till_order_id", Some(format!("evotor_{order}"))),
             ("document_id", Some(self.id.clone())),
             ("number", self.number.clone()),
             ("status", Some(if self.refund { "PAYBACK" } else { "SELL" }.to_owned())),

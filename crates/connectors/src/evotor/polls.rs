@@ -17,6 +17,9 @@ use crate::tree;
 /// Read again at each poll: clocks differ, and a till's documents come in bursts.
 const OVERLAP: SignedDuration = SignedDuration::from_mins(15);
 
+/// A page holds up to a thousand stores.
+const STORE_PAGES_MAX: usize = 100;
+
 /// Where polls stand: what was closed between two moments, in milliseconds, and how far it is read.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Cursor {
@@ -84,14 +87,28 @@ impl Evotor {
     async fn all_stores(&self, client: &Client<'_>) -> Result<Vec<String>, CallError> {
         let mut stores = match self.stores.is_empty() {
             false => self.stores.clone(),
-            true => {
-                let answer = answer(&client.send(self.get("stores", &[])).await?)?;
-                items(&answer)?.iter().filter_map(|store| tree::text(&store["id"])).collect()
-            }
+            true => self.known_stores(client).await?,
         };
         stores.retain(|store| wire::is_plain(store));
         stores.sort();
         stores.dedup();
         Ok(stores)
+    }
+
+    /// All stores of the account, page by page.
+    pub(super) async fn known_stores(&self, client: &Client<'_>) -> Result<Vec<String>, CallError> {
+        let mut stores = Vec::new();
+        let mut cursor = None;
+        for _ in 0..STORE_PAGES_MAX {
+            let query: Vec<(&str, &str)> = cursor.iter().map(|cursor: &String| ("cursor", cursor.as_str())).collect();
+            let answer = answer(&client.send(self.get("stores", &query)).await?)?;
+            stores.extend(items(&answer)?.iter().filter_map(|store| tree::text(&store["id"])));
+            match next_page(&answer) {
+                None => return Ok(stores),
+                next if next == cursor => break,
+                next => cursor = next,
+            }
+        }
+        Err(CallError::Unreadable("the list of stores does not end".to_owned()))
     }
 }

@@ -98,11 +98,11 @@ impl Poster {
         }
         let id = wire::id(&hook["object_id"]).ok_or_else(|| Malformed::new("object_id is no number above 0"))?;
         match object.as_str() {
-            "transaction" => self.read_transaction(hook, &id, &action, &mut reading),
+            "transaction" => self.read_transaction(request, hook, &id, &action, &mut reading),
             "incoming_order" => match action.as_str() {
                 "removed" => reading.skip(format!("incoming order {id} was removed: nothing follows")),
                 _ => {
-                    let what = json!({ "incoming_order": id, "type": data(hook)["type"], "told_at": hook["time"] });
+                    let what = json!({ "incoming_order": id, "type": data(hook)["type"], "told_at": told_at(request) });
                     self.ask(&mut reading, "incoming_order", &id, what);
                 }
             },
@@ -115,14 +115,14 @@ impl Poster {
         Ok(reading)
     }
 
-    fn read_transaction(&self, hook: &Value, id: &str, action: &str, reading: &mut Reading) {
+    fn read_transaction(&self, request: &Request, hook: &Value, id: &str, action: &str, reading: &mut Reading) {
         let done = tree::text(&data(hook)["transactions_history"]["type_history"]);
         match (action, done.as_deref()) {
             ("added", _) => reading.skip(format!("order {id} was opened: nothing follows")),
             ("removed", _) => reading.happenings.push(removed(id)),
             ("changed", Some(done)) if OPEN.contains(&done) => reading.skip(format!("order {id}: {done}, nothing follows")),
             // Whatever it says, the order itself says how it stands.
-            _ => self.ask(reading, "order", id, json!({ "transaction": id, "told_at": hook["time"] })),
+            _ => self.ask(reading, "order", id, json!({ "transaction": id, "told_at": told_at(request) })),
         }
     }
 
@@ -160,6 +160,11 @@ impl Poster {
         let token = tree::text(&data(&hook)[TOKEN]).filter(|token| is_token(token))?;
         Some(self.session(Secret::new(token), request.received_at))
     }
+}
+
+/// When it came, by the hub's clock: Poster's own may be hours off, and how long an order is asked for hangs on it.
+fn told_at(request: &Request) -> i64 {
+    request.received_at.as_second()
 }
 
 fn scrub_mark(request: &Request) -> Option<usize> {

@@ -294,12 +294,15 @@ impl Engine {
         question.check()?;
         let keys = Keys::new(ask, question);
         let learnt = self.learnt(ask, question, &keys).await?;
+        let begun = learnt.as_ref().and_then(|learnt| learnt.begun.as_ref()).map(|hold| hold.id);
         let mut turn = None;
         for _ in 0..TRIES_MAX {
             let world = self.world();
             let programme = world.programme_of(ask.merchant).ok_or(LoyaltyError::NoProgramme)?;
             let ground = ground(self, &world, programme, ask);
-            let look = LoyaltyLook { replies: keys.all(), ..look(&world, &ground, question)? };
+            let mut look = LoyaltyLook { replies: keys.all(), ..look(&world, &ground, question)? };
+            // A quote that another till has answered meanwhile; that of a code is found by the code.
+            look.hold = look.hold.or(begun.filter(|_| look.token.is_none()));
             let seen = self.store.loyalty(look.clone()).await?;
             if let Some(known) = keys.known(&seen)? {
                 return Ok(known);

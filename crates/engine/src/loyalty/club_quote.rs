@@ -1,11 +1,12 @@
 //! What a quote has to learn of an outside programme, within the cashier's patience, and what must be done there for it.
 //!
-//! Before points are taken a `Release` is stored: whatever happens then to the till, the quote or this node, points that no sale
-//! stands for are given back.
+//! Before points are taken the quote is stored, without an answer yet, and a `Release`: whatever happens then to the till or this node,
+//! a till that asks again goes on with the same operation, and points that no sale stands for are given back.
 
 use std::{sync::Arc, time::Duration};
 
 use jiff::SignedDuration;
+use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use uzel_model::{
     Id,
@@ -125,6 +126,7 @@ impl Engine {
             hold: Id::new(IdKind::Hold),
             taken: None,
             again: None,
+            begun: None,
         };
         if look.token.is_some() && seen.hold.is_some() {
             // The same code again gets what it got.
@@ -137,17 +139,15 @@ impl Engine {
             }
             return Ok(Some(learnt));
         };
-        let question = Asked { engine: self, ground, outside, link, ask, quote, until };
-        if let Some(hold) = question.before(&seen).await? {
-            if hold.total == quote.total && hold.eligible == quote.eligible.min(quote.total) {
-                learnt.again = Some(hold.answer);
-                return Ok(Some(learnt));
-            }
-            question.let_go(&hold, &seen).await?;
+        let question = Asked { engine: self, ground, outside, link, ask, quote, look, until };
+        let before = question.before(&seen).await?;
+        if let Before::Answered(answer) = before {
+            learnt.again = Some(answer);
+            return Ok(Some(learnt));
         }
         learnt.heard = self.club_account(link, by, &ask.trace, until).await;
-        if let (Heard::Yes(account), Kind::Redeem) = (&learnt.heard, quote.kind) {
-            learnt.taken = question.take(account, &seen, learnt.hold).await;
+        if let (Heard::Yes(account), Kind::Redeem) = (learnt.heard.clone(), quote.kind) {
+            question.take(&account, seen, before, &mut learnt).await?;
         }
         Ok(Some(learnt))
     }
@@ -161,20 +161,35 @@ struct Asked<'a> {
     link: &'a Arc<Link>,
     ask: &'a LoyaltyAsk,
     quote: &'a QuoteAsk,
+    look: LoyaltyLook,
     until: Instant,
 }
 
+/// What stands of the same order already.
+enum Before {
+    Nothing,
+    /// A quote whose points are being taken, or may have been by a node that is gone.
+    Begun(Box<Hold>),
+    /// One that was answered so.
+    Answered(Value),
+}
+
 impl Asked<'_> {
-    /// The quote of the same order that stands, if it spends points.
-    async fn before(&self, seen: &LoyaltySeen) -> Result<Option<Hold>, LoyaltyError> {
+    /// The quote of the same order that stands, if it spends points. One of another sum is let go.
+    async fn before(&self, seen: &LoyaltySeen) -> Result<Before, LoyaltyError> {
         let stands = |until: Option<jiff::Timestamp>| until.is_none_or(|until| until > self.ground.now);
         let held = seen.wallet.iter().flat_map(|wallet| &wallet.holds).find(|held| {
             held.kind == Kind::Redeem && self.quote.kind == Kind::Redeem && held.order == self.quote.order && stands(held.until)
         });
-        let Some(held) = held else { return Ok(None) };
+        let Some(held) = held else { return Ok(Before::Nothing) };
         let look = LoyaltyLook { hold: Some(held.hold), ..LoyaltyLook::new(self.ask.merchant, self.ground.now) };
         let found = timeout_at(self.until, self.engine.store.loyalty(look)).await.map_err(|_| StoreError::Busy)??;
-        Ok(found.hold.filter(|hold| hold.state == HoldState::Pending && stands(hold.until)))
+        let Some(hold) = found.hold.filter(|hold| outside::stands(hold, self.ground.now)) else { return Ok(Before::Nothing) };
+        if hold.total != self.quote.total || hold.eligible != self.quote.eligible.min(self.quote.total) {
+            self.let_go(&hold, seen).await?;
+            return Ok(Before::Nothing);
+        }
+        Ok(if hold.answer.is_null() { Before::Begun(Box::new(hold)) } else { Before::Answered(hold.answer) })
     }
 
     /// Another sum is asked for: the earlier quote is cancelled, and its points go back before others are taken.
@@ -195,41 +210,78 @@ impl Asked<'_> {
         Ok(())
     }
 
-    /// Takes the points that may pay; nothing where there are none.
-    async fn take(&self, account: &Account, seen: &LoyaltySeen, hold: Id) -> Option<Heard<i64>> {
-        let has_spent = seen.receipt.as_ref().is_some_and(|receipt| receipt.sums.redeemed > 0);
-        if has_spent || account.scheme != Scheme::Bonus {
-            return None;
-        }
-        let kept = outside::kept(account, self.ground.now);
-        let points = self.outside.offer(&kept, kept.available, self.quote.eligible.min(self.quote.total));
-        if points == 0 {
-            return None;
-        }
-        let operation = outside::redemption(hold);
-        let due_at = outside::until(self.ground, self.quote).saturating_add(AFTER_END).unwrap_or(jiff::Timestamp::MAX);
-        let release = Later::Release { operation: operation.clone(), hold: Some(hold), due_at };
-        let now = self.engine.clock.now();
-        let commands = vec![club_jobs::queued(self.link, release, None, now, &self.ask.trace)];
-        let change = Change { commands, now: Some(now), ..Change::default() };
-        match timeout_at(self.until, self.engine.store.apply(change)).await {
-            Ok(Ok(_)) => {}
-            // Nothing is taken that nobody would give back.
-            Ok(Err(_)) | Err(_) => return Some(Heard::Nothing(Silence::Down)),
-        }
+    /// Takes the points that may pay; nothing where there are none. Once begun, always the same ones under the same id: whoever asks
+    /// again goes on where this node, or one that is gone, has stopped.
+    async fn take(
+        &self,
+        account: &Account,
+        seen: LoyaltySeen,
+        before: Before,
+        learnt: &mut Learnt,
+    ) -> Result<(), LoyaltyError> {
+        let begun = match before {
+            Before::Begun(hold) => *hold,
+            _ => match self.begin(account, seen, learnt).await? {
+                Some(hold) => hold,
+                None => return Ok(()),
+            },
+        };
         let redemption = Redemption {
-            operation,
+            operation: outside::redemption(begun.id),
             account: account.id.clone(),
             receipt: self.quote.order.clone(),
-            points,
-            worth_minor: points.saturating_mul(account.point_minor),
+            points: begun.points,
+            worth_minor: begun.points.saturating_mul(account.point_minor),
             sum_minor: self.quote.total.saturating_mul(self.outside.unit.minor()),
             confirmation: None,
         };
-        Some(match self.engine.club_redeem(self.link, redemption, &self.ask.trace, self.until).await {
+        (learnt.hold, learnt.begun) = (begun.id, Some(begun));
+        learnt.taken = Some(match self.engine.club_redeem(self.link, redemption, &self.ask.trace, self.until).await {
             Heard::Yes(operation) => Heard::Yes(operation.points),
             Heard::No(declined) => Heard::No(declined),
             Heard::Nothing(silence) => Heard::Nothing(silence),
-        })
+        });
+        Ok(())
+    }
+
+    /// Stores the quote that is being made together with what gives its points back if nobody buys by it.
+    async fn begin(&self, account: &Account, mut seen: LoyaltySeen, learnt: &mut Learnt) -> Result<Option<Hold>, LoyaltyError> {
+        while Instant::now() < self.until {
+            let has_spent = seen.receipt.as_ref().is_some_and(|receipt| receipt.sums.redeemed > 0);
+            if has_spent || account.scheme != Scheme::Bonus {
+                return Ok(None);
+            }
+            let kept = outside::kept(account, self.ground.now);
+            let points = self.outside.offer(&kept, kept.available, self.quote.eligible.min(self.quote.total));
+            if points == 0 {
+                return Ok(None);
+            }
+            let (wallet, hold) = outside::begin(self.ground, &seen, self.quote, learnt, points)?;
+            let due_at = outside::until(self.ground, self.quote).saturating_add(AFTER_END).unwrap_or(jiff::Timestamp::MAX);
+            let release = Later::Release { operation: outside::redemption(hold.id), hold: Some(hold.id), due_at };
+            let now = self.engine.clock.now();
+            let commands = vec![club_jobs::queued(self.link, release, None, now, &self.ask.trace)];
+            let points = LoyaltyChange { wallets: vec![wallet], holds: vec![hold.clone()], ..LoyaltyChange::default() };
+            let change = Change { commands, loyalty: Some(Box::new(points)), now: Some(now), ..Change::default() };
+            match timeout_at(self.until, self.engine.store.apply(change)).await {
+                Ok(Ok(_)) => return Ok(Some(Hold { version: hold.version + 1, ..hold })),
+                Ok(Err(StoreError::Conflict)) => {}
+                // Nothing is taken that nobody would give back.
+                Ok(Err(_)) | Err(_) => break,
+            }
+            // Another till was faster with this wallet, or with this very order.
+            let Ok(Ok(again)) = timeout_at(self.until, self.engine.store.loyalty(self.look.clone())).await else { break };
+            match self.before(&again).await? {
+                Before::Nothing => seen = again,
+                Before::Begun(hold) => return Ok(Some(*hold)),
+                Before::Answered(answer) => {
+                    learnt.again = Some(answer);
+                    return Ok(None);
+                }
+            }
+        }
+        // What was to be stored may be yet, so what is answered now is another quote.
+        (learnt.hold, learnt.taken) = (Id::new(IdKind::Hold), Some(Heard::Nothing(Silence::Down)));
+        Ok(None)
     }
 }

@@ -41,6 +41,8 @@ pub(crate) struct Learnt {
     pub(crate) taken: Option<Heard<i64>>,
     /// The same was asked of the same order before, and that quote still stands: its answer.
     pub(crate) again: Option<Value>,
+    /// The quote that was stored before its points were taken: it has no answer yet.
+    pub(crate) begun: Option<Hold>,
 }
 
 /// A programme, as decisions see it.
@@ -146,32 +148,19 @@ pub(crate) fn quote(
     if ground.rule.require_jwt_for_quote && token.is_none() {
         return Err(LoyaltyError::TokenRequired);
     }
-    if let Some(hold) = &seen.hold {
-        let stands = hold.state == HoldState::Pending && hold.until.is_none_or(|until| until > ground.now);
-        return if stands {
-            Ok(Decided { answer: hold.answer.clone(), ..Decided::default() })
-        } else {
-            Err(LoyaltyError::TokenUsed)
-        };
-    }
+    let begun = match &seen.hold {
+        Some(hold) => match (stands(hold, ground.now), token) {
+            (true, None) if hold.answer.is_null() => Some(hold),
+            (true, _) => return Ok(Decided { answer: hold.answer.clone(), ..Decided::default() }),
+            (false, Some(_)) => return Err(LoyaltyError::TokenUsed),
+            (false, None) => return Err(LoyaltyError::Again("another quote of this order came in between".to_owned())),
+        },
+        None => learnt.begun.as_ref(),
+    };
     if let Some(answer) = &learnt.again {
         return Ok(Decided { answer: answer.clone(), ..Decided::default() });
     }
-    let mut wallet = match (&seen.wallet, &ask.customer) {
-        (Some(wallet), _) => wallet.clone(),
-        (None, CustomerAsk::Plain(_)) if !ground.authenticated => return Err(LoyaltyError::WalletNotFound),
-        (None, CustomerAsk::Token { customer, .. }) => new_wallet(ground.merchant, Some(customer), ground.now),
-        (None, CustomerAsk::Plain(customer)) => match &learnt.by {
-            Some(AccountKey::Phone(phone)) => {
-                Wallet { phone: Some(phone.clone()), ..new_wallet(ground.merchant, None, ground.now) }
-            }
-            _ => new_wallet(ground.merchant, Some(customer), ground.now),
-        },
-    };
-    if let Heard::Yes(account) = &learnt.heard {
-        wallet.club = Some(kept(account, ground.now));
-        wallet.name = wallet.name.or_else(|| account.name.clone());
-    }
+    let wallet = wallet_of(ground, seen, ask, learnt)?;
     let eligible = ask.eligible.min(ask.total);
     let answer = match (&learnt.heard, ask.kind) {
         (Heard::Yes(account), Kind::Redeem) => redeem(ground, outside, account, eligible, ask, learnt),
@@ -196,43 +185,89 @@ pub(crate) fn quote(
     if hold.is_none() {
         return Ok(decided);
     }
-    let until = until(ground, ask);
     if let (CustomerAsk::Token { expires_at, .. }, Some(key)) = (&ask.customer, token) {
         decided.change.token = Some(SpentToken { key, hold: learnt.hold, until: *expires_at + TOKEN_KEPT });
     }
+    let (wallet, hold) = kept_quote(ground, ask, wallet, learnt.hold, answer.points, body);
+    // Once begun it ends when it would have ended: its points are given back by then.
+    let (version, until) = begun.map_or((0, hold.until), |begun| (begun.version, begun.until));
+    decided.change.holds.push(Hold { version, until, ..hold });
+    decided.change.wallets.push(wallet);
+    Ok(decided)
+}
+
+/// A quote whose points are about to be taken, and the wallet that holds them.
+pub(crate) fn begin(
+    ground: &Ground<'_>,
+    seen: &LoyaltySeen,
+    ask: &QuoteAsk,
+    learnt: &Learnt,
+    points: i64,
+) -> Result<(Wallet, Hold), LoyaltyError> {
+    let wallet = wallet_of(ground, seen, ask, learnt)?;
+    Ok(kept_quote(ground, ask, wallet, learnt.hold, points, Value::Null))
+}
+
+pub(crate) fn stands(hold: &Hold, now: Timestamp) -> bool {
+    hold.state == HoldState::Pending && hold.until.is_none_or(|until| until > now)
+}
+
+/// The guest's wallet with what was heard of their account; a new one where the hub has not met them.
+fn wallet_of(ground: &Ground<'_>, seen: &LoyaltySeen, ask: &QuoteAsk, learnt: &Learnt) -> Result<Wallet, LoyaltyError> {
+    let mut wallet = match (&seen.wallet, &ask.customer) {
+        (Some(wallet), _) => wallet.clone(),
+        (None, CustomerAsk::Plain(_)) if !ground.authenticated => return Err(LoyaltyError::WalletNotFound),
+        (None, CustomerAsk::Token { customer, .. }) => new_wallet(ground.merchant, Some(customer), ground.now),
+        (None, CustomerAsk::Plain(customer)) => match &learnt.by {
+            Some(AccountKey::Phone(phone)) => {
+                Wallet { phone: Some(phone.clone()), ..new_wallet(ground.merchant, None, ground.now) }
+            }
+            _ => new_wallet(ground.merchant, Some(customer), ground.now),
+        },
+    };
+    if let Heard::Yes(account) = &learnt.heard {
+        wallet.club = Some(kept(account, ground.now));
+        wallet.name = wallet.name.or_else(|| account.name.clone());
+    }
+    Ok(wallet)
+}
+
+/// A quote, and the wallet with its points, in the place of an earlier one of the same order.
+fn kept_quote(
+    ground: &Ground<'_>,
+    ask: &QuoteAsk,
+    mut wallet: Wallet,
+    id: Id,
+    points: i64,
+    answer: Value,
+) -> (Wallet, Hold) {
+    let until = until(ground, ask);
     wallet.holds.retain(|held| held.until.is_none_or(|until| until > ground.now));
     wallet.holds.retain(|held| held.kind != ask.kind || held.order != ask.order);
-    if answer.points > 0 {
-        wallet.holds.push(Held {
-            hold: learnt.hold,
-            kind: ask.kind,
-            order: ask.order.clone(),
-            points: answer.points,
-            until: Some(until),
-        });
+    if points > 0 {
+        wallet.holds.push(Held { hold: id, kind: ask.kind, order: ask.order.clone(), points, until: Some(until) });
     }
-    decided.change.holds.push(Hold {
-        id: learnt.hold,
+    let hold = Hold {
+        id,
         merchant: ground.merchant,
         wallet: wallet.id,
         version: 0,
         state: HoldState::Pending,
         kind: ask.kind,
         order: ask.order.clone(),
-        points: answer.points,
-        limit: answer.points,
+        points,
+        limit: points,
         total: ask.total,
-        eligible,
+        eligible: ask.eligible.min(ask.total),
         outlet: ground.outlet,
         staff: ground.staff.map(str::to_owned),
         request: ground.request.map(str::to_owned),
         promo_code: None,
         at: ground.now,
         until: Some(until),
-        answer: body,
-    });
-    decided.change.wallets.push(wallet);
-    Ok(decided)
+        answer,
+    };
+    (wallet, hold)
 }
 
 /// Until when a quote stands.

@@ -36,7 +36,8 @@ pub(crate) fn commit(
     ask: &CommitAsk,
     by: Option<AccountKey>,
 ) -> Result<Ruled, LoyaltyError> {
-    let hold = seen.hold.as_ref().ok_or(LoyaltyError::HoldNotFound)?;
+    // One without an answer has been promised to nobody.
+    let hold = seen.hold.as_ref().filter(|hold| !hold.answer.is_null()).ok_or(LoyaltyError::HoldNotFound)?;
     if let Some(receipt) = &seen.receipt
         && (receipt.holds.contains(&hold.id) || receipt.wallet != hold.wallet)
     {
@@ -217,6 +218,7 @@ pub(crate) fn receipt(
         hold: Id::new(IdKind::Hold),
         taken: None,
         again: None,
+        begun: None,
     };
     let mut quoted = quote_of(ground, outside, &seen, ask, None, &learnt)?;
     let (Some(hold), Some(wallet)) = (quoted.change.holds.pop(), quoted.change.wallets.pop()) else {

@@ -11,7 +11,7 @@ use uzel_model::{
     Event, Id, Job, PointsJob, Timestamp,
     event::kind,
     id::Kind as IdKind,
-    loyalty::{Kind, Unit},
+    loyalty::{Held, HoldState, Kind, OrderReceipt, Unit},
     signature::fingerprint,
 };
 use uzel_store::{Command, CommandState, Contact, KeptReply, LoyaltyLook, LoyaltySeen, NewCommand, StoreError};
@@ -30,6 +30,8 @@ use crate::{Engine, Link, World, call::Outcome};
 /// A command may be found again after a crash for so long.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 const TRIES_MAX: u32 = 20;
+/// A till may count its orders anew: one of the same name from longer ago is another.
+const SAME_ORDER: SignedDuration = SignedDuration::from_hours(48);
 
 /// Whether the phone of an event is wanted for points.
 pub(crate) fn wanted(world: &World, link: &Link, event: &Event) -> bool {
@@ -51,14 +53,19 @@ pub(crate) fn earns(world: &World, link: &Link, event: &Event, now: Timestamp) -
     let programme = earning(world, link).filter(|_| !event.history)?;
     let unit = programme.rule.points.unit;
     let id = event.data["order_id"].as_str().or_else(|| event.subject.split_once('/').map(|(_, id)| id));
+    let id = id.filter(|id| *id != "-")?;
     // Orders of two tills may have one number.
-    let order = format!("{}:{}", link.slug, id.filter(|id| *id != "-")?);
+    let order = format!("{}:{id}", link.slug);
+    let names = [Some(id), event.data["till_order_id"].as_str()];
+    let till_orders: Vec<String> = names.into_iter().flatten().map(str::to_owned).collect();
     let text = |name: &str| event.data[name].as_str().map(str::to_owned);
     let job = match event.kind.as_str() {
         kind if earns_by(kind) => {
             let total = units(event, "sum", unit)?;
             PointsJob {
                 order,
+                till_orders,
+                at: Some(event.at),
                 refund: false,
                 customer: text("customer"),
                 phone: event.phone.as_ref().map(|phone| phone.e164.clone()),
@@ -69,7 +76,10 @@ pub(crate) fn earns(world: &World, link: &Link, event: &Event, now: Timestamp) -
                 number: text("number"),
             }
         }
-        kind::ORDER_CANCELLED | kind::VISIT_CANCELLED => PointsJob { order, refund: true, ..PointsJob::default() },
+        kind::ORDER_CANCELLED | kind::VISIT_CANCELLED => {
+            PointsJob { order, till_orders, at: Some(event.at), refund: true, ..PointsJob::default() }
+        }
+        // Of a part the till that sells by itself tells by itself.
         kind::ORDER_REFUNDED => PointsJob { order, refund: true, total: units(event, "sum", unit), ..PointsJob::default() },
         _ => return None,
     };
@@ -159,6 +169,30 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
         if !seen.replies.is_empty() {
             return Ok(None);
         }
+        let mut job = job.clone();
+        let has_club = programme.rule.club.is_some();
+        let sold = match seen.receipt {
+            Some(_) => None,
+            None => sold_by_till(engine, &look, &job).await?,
+        };
+        match sold {
+            // An outside programme is told of an order with its first commit, whatever that is of.
+            Some(receipt) if !job.refund && (has_club || receipt.sums.earned > 0) => {
+                return Ok(Some(format!("the till has sold it by itself as order {}: it earns once", receipt.order)));
+            }
+            Some(receipt) if job.refund => {
+                job.order = receipt.order;
+                look.order = Some(job.order.clone());
+                seen = engine.store.loyalty(look.clone()).await?;
+            }
+            _ => {}
+        }
+        if let (Some(hold), false) = (&seen.hold, job.refund)
+            && hold.state == HoldState::Committed
+            && !seen.receipt.as_ref().is_some_and(|receipt| receipt.holds.contains(&hold.id))
+        {
+            return Ok(Some("the till has committed its quote by itself: it earns once".to_owned()));
+        }
         if let (Some(phone), None, true) = (&job.phone, &seen.wallet, job.customer.is_some() && look.who.is_some()) {
             // The till's own number of a customer whom the merchant knows by the phone.
             let by_phone = LoyaltyLook { who: Some(who(&world, command.merchant, phone)?), ..look.clone() };
@@ -167,6 +201,17 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
                 (look, seen) = (by_phone, known);
             }
         }
+        if !job.refund
+            && job.hold.is_none()
+            && seen.receipt.is_none()
+            && let Some(held) = till_s_own(&seen, &job, has_club, ground.now)
+        {
+            // The till has asked by itself and may still commit: it is its sale, which stands once.
+            (job.hold, job.order) = (Some(held.hold.to_string()), held.order);
+            look = LoyaltyLook { hold: Some(held.hold), order: Some(job.order.clone()), ..look };
+            seen = engine.store.loyalty(look.clone()).await?;
+        }
+        let job = &job;
         let (decided, said, commands) = match club_quote::outside(&world, programme) {
             Some((outside, club)) => {
                 let (ruled, said) = told(&ground, outside, seen, job)?;
@@ -189,6 +234,26 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
         }
     }
     Err(LoyaltyError::Again("too many tills at once with this customer".to_owned()))
+}
+
+/// The receipt of the order that the till has sold by itself.
+async fn sold_by_till(engine: &Engine, look: &LoyaltyLook, job: &PointsJob) -> Result<Option<OrderReceipt>, LoyaltyError> {
+    for name in &job.till_orders {
+        let look = LoyaltyLook { order: Some(name.clone()), ..LoyaltyLook::new(look.merchant, look.now) };
+        let found = engine.store.loyalty(look.clone()).await?.receipt;
+        let at = job.at.unwrap_or(look.now);
+        if let Some(receipt) = found.filter(|receipt| receipt.at.duration_since(at).abs() <= SAME_ORDER) {
+            return Ok(Some(receipt));
+        }
+    }
+    Ok(None)
+}
+
+/// The quote of the order that the till has asked for by itself and not committed yet.
+fn till_s_own(seen: &LoyaltySeen, job: &PointsJob, has_club: bool, now: Timestamp) -> Option<Held> {
+    let stands = |held: &&Held| job.till_orders.contains(&held.order) && held.until.is_none_or(|until| until > now);
+    let of = |kind: Kind| seen.wallet.iter().flat_map(|wallet| &wallet.holds).filter(stands).find(|held| held.kind == kind);
+    of(Kind::Earn).or_else(|| of(Kind::Redeem).filter(|_| has_club)).cloned()
 }
 
 fn refund(ground: &Ground<'_>, seen: &LoyaltySeen, job: &PointsJob) -> Result<Decided, LoyaltyError> {

@@ -12,14 +12,18 @@ const USER_TOKEN: &str = "usr-7d9c1f0b2a5e48d1a0c3";
 const STORE: &str = "20251001-5A12-403A-80F6-75C361356826";
 const DEVICE: &str = "20251001-D58C-40E0-8051-B53ADFF38860";
 
+pub(crate) fn settings(sandbox: &str) -> Value {
+    json!({ "base_url": format!("{sandbox}/evotor"), "user_id": "01-000000000000042", "application_token": APPLICATION_TOKEN,
+        "user_token": USER_TOKEN, "cloud_token": CLOUD_TOKEN })
+}
+
 /// A hub with a connection `till` to Evotor, and a flow that asks each guest for a review.
 async fn world(more: Value) -> World {
     let world = World::bare(Parts::default(), |_| {}).await;
     let sandbox = world.sandbox.url();
     let mut setup = setup(&sandbox, &json!({}));
     let mut till = json!({ "merchant": "m", "outlet": "o", "slug": "till", "provider": "evotor", "webhook_keys": [KEY],
-        "settings": { "base_url": format!("{sandbox}/evotor"), "user_id": "01-000000000000042", "application_token": APPLICATION_TOKEN,
-            "user_token": USER_TOKEN, "cloud_token": CLOUD_TOKEN } });
+        "settings": settings(&sandbox) });
     for (name, value) in more.as_object().unwrap() {
         match name.as_str() {
             "settings" => till["settings"].as_object_mut().unwrap().extend(value.as_object().unwrap().clone()),

@@ -9,14 +9,18 @@ use crate::world::{KEY, World, setup};
 const PAIR: &str = "7c9e6679-7425-40de-944b-e07fc1f90ae7:pw-1-Test";
 const POINT: &str = "5b1c2a3d-0000-4000-8000-00000000aa01";
 
+pub(crate) fn settings(sandbox: &str) -> Value {
+    json!({ "base_url": format!("{sandbox}/modulkassa/api/fn"), "orders_url": format!("{sandbox}/modulkassa/api"),
+        "api_key": PAIR, "retail_point_id": POINT, "orders_login": "orders@example.com", "orders_password": "orders-pass",
+        "callback_secret": "cb_test_secret" })
+}
+
 /// A hub with a connection `till` to ModulKassa, and a flow that asks each guest for a review.
 async fn world(more: Value) -> World {
     let world = World::bare(Parts::default(), |_| {}).await;
     let sandbox = world.sandbox.url();
     let mut setup = setup(&sandbox, &json!({}));
-    let mut settings = json!({ "base_url": format!("{sandbox}/modulkassa/api/fn"), "orders_url": format!("{sandbox}/modulkassa/api"),
-        "api_key": PAIR, "retail_point_id": POINT, "orders_login": "orders@example.com", "orders_password": "orders-pass",
-        "callback_secret": "cb_test_secret" });
+    let mut settings = settings(&sandbox);
     settings.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     settings.as_object_mut().unwrap().retain(|_, value| !value.is_null());
     let till = json!({ "merchant": "m", "outlet": "o", "slug": "till", "provider": "modulkassa", "webhook_keys": [KEY], "settings": settings });

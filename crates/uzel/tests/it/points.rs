@@ -71,6 +71,52 @@ async fn a_receipt_that_comes_in_earns_once_and_gives_its_points_back_when_it_is
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_order_that_the_till_sells_by_itself_earns_once_whichever_comes_first() {
+    let (world, _receiver) = earning(json!({})).await;
+    let ask = async |what: &str, mut body: Value| {
+        body["merchantId"] = json!("m");
+        let (status, answer) = world.ask(&format!("/loyalty/{what}"), &body).await;
+        assert_eq!(status, 201, "{answer}");
+        answer
+    };
+    let quote = async |mode: &str, order: &str| {
+        ask("quote", json!({ "mode": mode, "userToken": PHONE, "orderId": order, "total": 1_500, "eligibleTotal": 1_500 })).await
+    };
+    let commit = async |quote: &Value, order: &str| ask("commit", json!({ "holdId": quote["holdId"], "orderId": order })).await;
+    let is_balance = async |points: i64| {
+        world.quiet().await;
+        assert_eq!((balance(&world).await, world.commands("dead").await), (points, 0));
+    };
+    // The till is faster.
+    let quoted = quote("earn", "5001").await;
+    commit(&quoted, "5001").await;
+    tell(&world, &order(5001, "Completed", "1500")).await;
+    is_balance(150).await;
+    // The receipt is faster: it is the sale that the till has asked for.
+    let quoted = quote("earn", "5002").await;
+    tell(&world, &order(5002, "Completed", "1500")).await;
+    is_balance(300).await;
+    let again = commit(&quoted, "5002").await;
+    assert_eq!((&again["earnApplied"], &again["alreadyCommitted"]), (&json!(150), &json!(true)));
+    is_balance(300).await;
+    // Called off as a whole, whoever sold it.
+    tell(&world, &order(5001, "Cancelled", "1500")).await;
+    is_balance(150).await;
+    // A till that only spends: what is paid in money earns.
+    let spent = quote("redeem", "5003").await;
+    assert_eq!(commit(&spent, "5003").await["redeemApplied"], 150);
+    tell(&world, &order(5003, "Completed", "1000")).await;
+    is_balance(100).await;
+    // The same number days later is another order.
+    let quoted = quote("earn", "5004").await;
+    commit(&quoted, "5004").await;
+    world.pass(49 * 60);
+    tell(&world, &order(5004, "Completed", "1000")).await;
+    is_balance(100 + 150 + 100).await;
+    assert_eq!(world.hub.engine.audit_loyalty(None).await.unwrap().findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn promised_points_come_and_go_by_the_clock_and_each_time_is_told() {
     let (world, receiver) = earning(json!({ "earn_delay_days": 1, "points_ttl_days": 10, "preview_days": 3 })).await;
     tell(&world, &order(5001, "Completed", "1000")).await;

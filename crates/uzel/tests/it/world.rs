@@ -301,7 +301,7 @@ impl World {
 
 /// The few tests that know the store they run on: each looks into the embedded store's file, holds its lock, or spoils a row of
 /// it.
-const EMBEDDED: [&str; 16] = [
+const EMBEDDED: [&str; 17] = [
     "apply::no_secret_lies_open_in_the_data_folder",
     "bounds::when_too_much_waits_to_be_written_the_answer_is_503_and_what_was_taken_is_written",
     "door::a_forged_x_forwarded_for_changes_nothing_and_a_trusted_proxy_s_does",
@@ -318,6 +318,7 @@ const EMBEDDED: [&str; 16] = [
     "oauth::a_login_by_browser_gives_a_session_that_look_ups_work_with",
     "secrets::a_database_from_before_the_check_of_the_master_key_takes_no_other_key",
     "polls::a_page_and_its_cursor_are_kept_both_or_neither",
+    "till_faults::while_nothing_can_be_written_each_path_says_so_in_time_and_nothing_is_lost",
 ];
 
 /// A database of its own on a PostgreSQL server, where the variable `TEST_STORE` says `postgres`: so that the whole suite
