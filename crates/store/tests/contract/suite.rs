@@ -134,6 +134,7 @@ impl World {
                 content: Content::text(key).into(),
                 consent: false,
                 repeatable: false,
+                batch: None,
             },
             due_at,
             latest_at: None,
