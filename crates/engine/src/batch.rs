@@ -49,7 +49,8 @@ fn after(engine: &Engine, id: Id, batch: Option<TimelineCommand>) -> Option<Outc
         CommandState::Waiting | CommandState::Sending => Some(later(engine, format!("it goes with its batch {id}"))),
         CommandState::Dead if reason.starts_with(APART) => None,
         CommandState::Dead => Some(Outcome::ended(CommandState::Dead, Some(reason), "dead")),
-        CommandState::Held if batch.attempts == 0 => Some(Outcome::held(&reason)),
+        // Whatever the provider answered to it was a refusal, so none has gone.
+        CommandState::Held if batch.exchanges.iter().all(|call| call.response.starts_with('4')) => Some(Outcome::held(&reason)),
         CommandState::Held => unknown(&format!("its batch was tried before it was held back ({reason})")),
         CommandState::Unknown => unknown(&reason),
         // Its messages ended with it.
@@ -102,9 +103,10 @@ pub(crate) fn taken(link: &Link, command: &Command, results: Vec<Result<String, 
 /// The provider takes none of it, for what stands in it: then none has gone, and what is wrong with which is found one by one.
 pub(crate) fn apart(command: &Command, error: &CallError) -> Option<Outcome> {
     match (&command.job, error) {
-        (Job::Batch { .. }, CallError::Refused { refusal: Refusal::Command | Refusal::Content | Refusal::NotHere, reason, .. }) => {
-            Some(Outcome::ended(CommandState::Dead, Some(format!("{APART}{reason}")), "dead"))
-        }
+        (
+            Job::Batch { .. },
+            CallError::Refused { refusal: Refusal::Command | Refusal::Content | Refusal::NotHere, reason, .. },
+        ) => Some(Outcome::ended(CommandState::Dead, Some(format!("{APART}{reason}")), "dead")),
         _ => None,
     }
 }

@@ -559,9 +559,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
     match error {
         CallError::Unreachable(_) => later(soon(), reason),
         CallError::Later { at, .. } => later(at.unwrap_or_else(soon).max(now + SignedDuration::from_millis(200)), reason),
-        CallError::Lost(_) | CallError::Unreadable(_)
-            if command.job.repeatable() && forgotten(link, command, now).is_none() =>
-        {
+        CallError::Lost(_) | CallError::Unreadable(_) if command.job.repeatable() && forgotten(link, command, now).is_none() => {
             later(soon(), reason)
         }
         CallError::Lost(_) | CallError::Unreadable(_) => {

@@ -279,7 +279,10 @@ mod tests {
             (json!({ "data": [{ "id": "1" }, { "id": "2" }] }), None),
             (json!({ "data": [{ "id": "1" }, { "id": "2" }, { "id": "3" }, { "id": "4" }] }), None),
             (json!({ "data": [{ "id": "1" }, { "id": "2" }, { "id": "3" }], "errors": [{ "index": 3 }] }), None),
-            (json!({ "data": [{ "id": "1" }, { "id": "2" }], "errors": [{ "index": 1 }, { "index": 1 }] }), Some([Ok("1"), Err(""), Ok("2")])),
+            (
+                json!({ "data": [{ "id": "1" }, { "id": "2" }], "errors": [{ "index": 1 }, { "index": 1 }] }),
+                Some([Ok("1"), Err(""), Ok("2")]),
+            ),
             (json!({}), None),
             (json!([]), None),
         ] {

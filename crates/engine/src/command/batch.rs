@@ -239,7 +239,8 @@ impl Engine {
             return Err(Refused::OtherBody);
         }
         // They were queued together with the key.
-        let found = self.store.command(before.command).await?.map(|(_, batch)| (batch.connection, serde_json::from_value(batch.job)));
+        let found =
+            self.store.command(before.command).await?.map(|(_, batch)| (batch.connection, serde_json::from_value(batch.job)));
         let Some((connection, Ok(Job::Batch { messages: ids, body, .. }))) = found else {
             return Err(Refused::Store(StoreError::Busy));
         };
@@ -259,8 +260,7 @@ impl Engine {
 fn read(engine: &Engine, holder: &Holder, request: &BatchRequest, now: Timestamp) -> Result<Plan, Vec<Fault>> {
     let world = engine.world();
     let mut faults = Vec::new();
-    let Way { link, channel, country } =
-        way(&world, engine.providers, holder, &request.merchant, request.wish(), &mut faults);
+    let Way { link, channel, country } = way(&world, engine.providers, holder, &request.merchant, request.wish(), &mut faults);
     if request.messages.is_empty() || request.messages.len() > MESSAGES_MAX {
         faults.push(Fault::new("/messages", format!("must be 1 to {MESSAGES_MAX}, not {}", request.messages.len())));
         return Err(faults);
@@ -305,8 +305,7 @@ fn commands(plan: &Plan, id: Id, ground: Ground, now: Timestamp) -> Result<(Vec<
     }
     let keys: Vec<String> = parts.iter().map(|new| new.command.id.to_string()).collect();
     let going = messages.iter().zip(&keys).filter(|(message, _)| message.held.is_none());
-    let outbound: Vec<Outbound<'_>> =
-        going.map(|(Judged { to, content, .. }, key)| Outbound { to, content, key }).collect();
+    let outbound: Vec<Outbound<'_>> = going.map(|(Judged { to, content, .. }, key)| Outbound { to, content, key }).collect();
     let body = batches.map(|batches| batches.body(&outbound)).transpose();
     let body = body.map_err(|error| Refused::Invalid(vec![Fault::new("/messages", error.to_string())]))?;
     let ids: Vec<Id> = parts.iter().map(|new| new.command.id).collect();

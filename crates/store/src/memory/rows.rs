@@ -7,8 +7,8 @@ use uzel_model::{Address, Channel, Event, Id, Job, Price, Timestamp, id::Kind, p
 use super::setup::AnswerRow;
 use crate::{
     Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased,
-    NewCommand, NewEvent, Notice, Once, OpenBreaker, Part, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow, SetupVersion,
-    ShortLink, Source, Step, StoreError, Verdict,
+    NewCommand, NewEvent, Notice, Once, OpenBreaker, Part, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow,
+    SetupVersion, ShortLink, Source, Step, StoreError, Verdict,
     chain::{Purse, stopped},
 };
 

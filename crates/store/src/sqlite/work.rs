@@ -28,9 +28,7 @@ pub(super) fn apply(
         return Err(StoreError::Conflict);
     }
     let settled = match &change.settlement {
-        Some(settlement) => {
-            Some(settle(db, settlement, change, tally).map_err(failed)?.ok_or(StoreError::Conflict)?)
-        }
+        Some(settlement) => Some(settle(db, settlement, change, tally).map_err(failed)?.ok_or(StoreError::Conflict)?),
         None => None,
     };
     if let Some(verdict) = &change.verdict

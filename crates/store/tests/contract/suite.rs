@@ -2,6 +2,8 @@
 
 #[path = "asks.rs"]
 mod asks;
+#[path = "batches.rs"]
+mod batches;
 #[path = "bounces.rs"]
 mod bounces;
 #[path = "chain.rs"]

@@ -7,6 +7,7 @@ mod apply;
 mod asked;
 mod asking;
 mod backup;
+mod batches;
 mod bench;
 mod binary;
 mod bounces;
