@@ -1,8 +1,12 @@
 //! Messages to single people, by a connection or a channel; codes; and what channels there are.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -63,6 +67,9 @@ pub(super) struct SendArgs {
     /// File with the HTML of an e-mail; `-` for standard input.
     #[arg(long)]
     html: Option<PathBuf>,
+    /// File that goes with an e-mail, or a picture by Telegram; may stand several times.
+    #[arg(long, value_name = "FILE", conflicts_with = "batch")]
+    attach: Vec<PathBuf>,
     /// Name of a message that the provider has approved (WhatsApp).
     #[arg(long, requires = "language")]
     template: Option<String>,
@@ -136,6 +143,22 @@ pub(super) async fn send(asker: &Asker, args: &SendArgs, as_json: bool) -> anyho
     Ok(ExitCode::SUCCESS)
 }
 
+/// A file as the API takes it. What it is its name tells.
+fn attachment(file: &Path) -> anyhow::Result<Value> {
+    let name = file.file_name().and_then(|name| name.to_str()).with_context(|| format!("{} is no file", file.display()))?;
+    let content = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let media_type = match name.rsplit_once('.').map(|(_, end)| end.to_lowercase()).as_deref() {
+        Some("pdf") => "application/pdf",
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("txt") => "text/plain",
+        Some("csv") => "text/csv",
+        Some("ics") => "text/calendar",
+        _ => "application/octet-stream",
+    };
+    Ok(json!({ "name": name, "media_type": media_type, "content": STANDARD.encode(content) }))
+}
+
 fn request(args: &SendArgs) -> anyhow::Result<Value> {
     let html = args.html.as_ref().map(|file| places::text(file)).transpose()?;
     let components = args.components.as_deref().map(serde_json::from_str::<Value>).transpose();
@@ -144,7 +167,9 @@ fn request(args: &SendArgs) -> anyhow::Result<Value> {
         args.template.as_ref().map(|name| json!({ "name": name, "language": args.language, "components": components }));
     let ground = if args.if_agreed { "consent" } else { "service" };
     let mut request = json!({ "merchant": args.merchant, "text": args.text, "ground": ground });
+    let attachments = args.attach.iter().map(|file| attachment(file)).collect::<anyhow::Result<Vec<_>>>()?;
     let given = [
+        ("attachments", (!attachments.is_empty()).then(|| json!(attachments))),
         ("to", args.to.as_ref().map(|to| json!(to))),
         ("channel", args.channel.map(|channel| json!(channel.word()))),
         ("via", args.via.as_ref().map(|via| json!(via))),

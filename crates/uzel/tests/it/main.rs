@@ -17,6 +17,7 @@ mod browser;
 mod calls;
 mod chains;
 mod chains_held;
+mod channel_faults;
 mod codes;
 mod commands;
 mod conformance;
