@@ -29,7 +29,7 @@ use uzel_model::{
 use uzel_store::{Change, Command, CommandState, Exchange, Leased, NewEvent, Notice, Settlement, Source, Step, StoreError};
 
 use crate::{
-    Engine, Link, RequestLabel, breaker, chain, code,
+    Engine, Link, RequestLabel, batch, breaker, chain, code,
     endpoint::deliver,
     flow::Ground,
     lane::Lane,
@@ -219,11 +219,12 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
             (Outcome { counts: false, ..Outcome::again(at, format!("its flow's steps cannot be read: {error}")) }, None)
         }
         Ok(Some(chain)) if chain.has_arrived() => (Outcome::held("delivered"), None),
+        Ok(_) if let Some(outcome) = batch::before(engine, &command).await => (outcome, None),
         Ok(chain) => match before(engine, &link, &command) {
             Some(outcome) => (outcome, None),
             None if let Some(outcome) = said_by_phone(engine, &link, &command).await => (outcome, None),
-            None if is_forgotten(&link, &command, engine.clock.now()) => {
-                (failed(engine, &link, &command, CallError::Lost(FORGOTTEN.to_owned()), &mut change), chain)
+            None if let Some(why) = forgotten(&link, &command, engine.clock.now()) => {
+                (failed(engine, &link, &command, CallError::Lost(why.to_owned()), &mut change), chain)
             }
             None => match (club_jobs::before(engine, &command).await, &command.job) {
                 (Some(outcome), _) => (outcome, None),
@@ -249,7 +250,7 @@ async fn attempt(engine: &Arc<Engine>, command: Command, lease_until: Option<Ins
 
 /// Whether a job calls somebody, and so must have left a trace.
 fn calls(job: &Job) -> bool {
-    !matches!(job, Job::Chat { .. } | Job::Points { .. } | Job::Release { .. })
+    !matches!(job, Job::Chat { .. } | Job::Points { .. } | Job::Release { .. } | Job::Batch { .. })
 }
 
 /// Writes what a try came to, with its exchanges.
@@ -382,12 +383,17 @@ async fn said_by_phone(engine: &Engine, link: &Link, command: &Command) -> Optio
 /// Why a message is not sent again.
 const FORGOTTEN: &str = "it was tried before, and its provider knows its key no longer: sent again it might come twice";
 
-/// Whether a repeat would be a new message to the provider. What was never tried is none.
-fn is_forgotten(link: &Link, command: &Command, now: Timestamp) -> bool {
-    let Job::Send { .. } = &command.job else { return false };
+/// Why a repeat may not go: it would be a new message to the provider, or comes too late. What was never tried is no repeat.
+fn forgotten(link: &Link, command: &Command, now: Timestamp) -> Option<&'static str> {
+    if command.attempts == 0 || !matches!(command.job, Job::Send { .. } | Job::Batch { .. }) {
+        return None;
+    }
+    if batch::is_late(command, now) {
+        return Some(batch::TOO_LATE);
+    }
     let known_for = link.connector.messages().and_then(Messages::known_for);
     let until = known_for.and_then(|known_for| command.due_at.checked_add(known_for).ok());
-    command.attempts > 0 && until.is_some_and(|until| until < now)
+    until.is_some_and(|until| until < now).then_some(FORGOTTEN)
 }
 
 /// The zone of the outlet that the visit was to.
@@ -422,8 +428,10 @@ async fn make(engine: &Arc<Engine>, link: &Arc<Link>, command: &Command, call: &
             }
             Outcome { provider_id: Some(sent.provider_id), ..Outcome::ended(CommandState::Done, None, "ok") }
         }
+        Ok(Made::Batch(results)) => batch::taken(link, command, results, change),
         Ok(Made::Found(found)) => looked_up(engine, link, command, found, change).await,
         Ok(Made::Told(told)) => club_jobs::ended(engine, link, command, told, change),
+        Err(error) if let Some(outcome) = batch::apart(command, &error) => outcome,
         Err(error) => match lost::once_more(engine, link, command, &error).await {
             Some(outcome) => outcome,
             None => {
@@ -454,6 +462,7 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
             Some(_) => Err(CallError::refused(Refusal::Ours, "address", "this channel does not take such an address")),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider sends no messages")),
         },
+        Job::Batch { .. } => batch::send(link, command, &client).await.map(Made::Batch),
         Job::LookUp { what } => match link.connector.guests() {
             Some(guests) => guests.look_up(&client, what).await.map(Made::Found),
             None => Err(CallError::refused(Refusal::Ours, "no_port", "this provider looks nobody up")),
@@ -469,6 +478,8 @@ async fn ask(link: &Link, command: &Command, call: &Call<'_>) -> Result<Made, Ca
 
 enum Made {
     Sent(Sent),
+    /// Of each message of a batch: the provider's id, or why it was not taken.
+    Batch(Vec<Result<String, String>>),
     Found(Found),
     /// What a loyalty programme has to say.
     Told(Result<Operation, Declined>),
@@ -548,7 +559,7 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
     match error {
         CallError::Unreachable(_) => later(soon(), reason),
         CallError::Later { at, .. } => later(at.unwrap_or_else(soon).max(now + SignedDuration::from_millis(200)), reason),
-        CallError::Lost(_) | CallError::Unreadable(_) if command.job.repeatable() && !is_forgotten(link, command, now) => {
+        CallError::Lost(_) | CallError::Unreadable(_) if command.job.repeatable() && forgotten(link, command, now).is_none() => {
             later(soon(), reason)
         }
         CallError::Lost(_) | CallError::Unreadable(_) => {

@@ -3,6 +3,8 @@
 //! What a flow looks at is looked at here as well, when the command is asked for and again when it is sent. A command is made
 //! once for a caller's key, however often it is asked for.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -24,6 +26,7 @@ use crate::{
     tick,
 };
 
+pub(crate) mod batch;
 mod content;
 
 use content::content;
@@ -160,12 +163,8 @@ impl From<StoreError> for Refused {
 impl Engine {
     /// Queues a text that somebody asks for under a key of their own. The same again gives the first command again.
     pub async fn command(&self, holder: &Holder, request: CommandRequest, key: &str) -> Result<Accepted, Refused> {
-        if !matches!(holder.role, Role::Admin | Role::Owner | Role::Operator) {
-            return Err(Refused::Role);
-        }
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return Err(Refused::NoOnce(format!("must have 1 to {KEY_BYTES_MAX} bytes, not {}", key.len())));
-        }
+        may_ask(holder)?;
+        is_key(key)?;
         let now = self.clock.now();
         let body = serde_json::to_vec(&request).expect("texts and times are JSON");
         let key = fingerprint([holder.proof.as_slice(), b"commands", key.as_bytes()]);
@@ -202,6 +201,47 @@ impl Engine {
     }
 }
 
+fn may_ask(holder: &Holder) -> Result<(), Refused> {
+    let may = matches!(holder.role, Role::Admin | Role::Owner | Role::Operator);
+    if may { Ok(()) } else { Err(Refused::Role) }
+}
+
+fn is_key(key: &str) -> Result<(), Refused> {
+    if !key.is_empty() && key.len() <= KEY_BYTES_MAX {
+        return Ok(());
+    }
+    Err(Refused::NoOnce(format!("must have 1 to {KEY_BYTES_MAX} bytes, not {}", key.len())))
+}
+
+/// Who sends, by what, and in which country phones are read that lack their code.
+struct Way<'a> {
+    link: Option<&'a Arc<Link>>,
+    channel: Channel,
+    country: &'a str,
+}
+
+fn way<'a>(
+    world: &'a World,
+    providers: &[Provider],
+    holder: &Holder,
+    merchant: &str,
+    wish: Wish<'_>,
+    faults: &mut Vec<Fault>,
+) -> Way<'a> {
+    // Another's merchant looks as if it did not exist.
+    let found = world.merchant(merchant).filter(|merchant| holder.merchant.is_none_or(|own| own == *merchant));
+    if found.is_none() {
+        faults.push(Fault::new("/merchant", format!("no merchant `{merchant}`")));
+    }
+    let wanted = wish.channel;
+    let link =
+        found.and_then(|merchant| sender::sender(world, providers, merchant, wish).map_err(|none| faults.push(none.into())).ok());
+    // Where none sends, what is sent is judged as it would go by the channel that is named, or as a text.
+    let by_link = link.and_then(|link| link.connector.messages()).map(Messages::channel);
+    let country = found.and_then(|merchant| world.merchants.get(&merchant)).map_or("RU", |(_, merchant)| &merchant.country);
+    Way { link, channel: by_link.or(wanted).unwrap_or(Channel::Sms), country }
+}
+
 /// The command, or every fault of what was asked.
 fn build(
     world: &World,
@@ -211,24 +251,10 @@ fn build(
     now: Timestamp,
 ) -> Result<(NewCommand, bool), Vec<Fault>> {
     let mut faults = Vec::new();
-    // Another's merchant looks as if it did not exist.
-    let merchant = world.merchant(&request.merchant).filter(|merchant| holder.merchant.is_none_or(|own| own == *merchant));
-    if merchant.is_none() {
-        faults.push(Fault::new("/merchant", format!("no merchant `{}`", request.merchant)));
-    }
-    let found = merchant.and_then(|merchant| {
-        sender::sender(world, providers, merchant, request.wish()).map_err(|none| faults.push(none.into())).ok()
-    });
-    // Where none sends, what is sent is judged as it would go by the channel that is named, or as a text.
-    let by_link = found.and_then(|link| link.connector.messages()).map(Messages::channel);
-    let channel = by_link.or(request.channel).unwrap_or(Channel::Sms);
-    let country = merchant.and_then(|merchant| world.merchants.get(&merchant)).map_or("RU", |(_, merchant)| &merchant.country);
+    let Way { link: found, channel, country } = way(world, providers, holder, &request.merchant, request.wish(), &mut faults);
     let to = sender::receiver(&request.to, channel, country).map_err(|fault| faults.push(fault)).ok();
     let content = content(request, channel, &mut faults);
-    let listed = found.and_then(|link| link.connector.messages()).and_then(Messages::templates);
-    let unlisted =
-        listed.zip(request.template.as_ref()).and_then(|(listed, of)| templates::fault(listed, &of.name, &of.language));
-    faults.extend(unlisted.map(|(field, why)| Fault::new(format!("/template/{field}"), why)));
+    faults.extend(unlisted(found, request));
     let due_at = request.due_at.unwrap_or(now).max(now);
     let latest_at = request.latest_at.unwrap_or_else(|| due_at.saturating_add(LATEST).unwrap_or(Timestamp::MAX));
     if due_at > now.saturating_add(AHEAD_MAX).unwrap_or(Timestamp::MAX) {
@@ -241,6 +267,13 @@ fn build(
     let ordering_key = format!("{}/{}", link.id, to.key());
     let message = Message { to, content, consent: request.ground == Ground::Consent, due_at, latest_at };
     Ok((queued(link, message, Some(ordering_key)), !sender::reaches_people(link)))
+}
+
+/// A template that the provider has not approved.
+fn unlisted(link: Option<&Arc<Link>>, request: &CommandRequest) -> Option<Fault> {
+    let listed = link.and_then(|link| link.connector.messages()).and_then(Messages::templates)?;
+    let of = request.template.as_ref()?;
+    templates::fault(listed, &of.name, &of.language).map(|(field, why)| Fault::new(format!("/template/{field}"), why))
 }
 
 /// A message to one person that belongs to no flow.
@@ -267,6 +300,7 @@ pub(crate) fn queued(link: &Link, message: Message, ordering_key: Option<String>
             content: Box::new(content),
             consent,
             repeatable: link.connector.messages().is_some_and(Messages::repeatable),
+            batch: None,
         },
         due_at,
         latest_at: Some(latest_at),

@@ -422,7 +422,7 @@ impl Flow {
             connection: way.id,
             flow: Some(self.id),
             event: Some(event.id),
-            job: Job::Send { to, content: content.into(), consent: false, repeatable: way.repeatable },
+            job: Job::Send { to, content: content.into(), consent: false, repeatable: way.repeatable, batch: None },
             due_at,
             latest_at,
             source: event.connection,
@@ -477,6 +477,7 @@ pub fn reasons() -> BTreeMap<&'static str, &'static str> {
         ("no_consent", "this person has not agreed to messages"),
         ("cancelled", "the order was cancelled meanwhile"),
         ("delivered", "the message has arrived by the step before"),
+        ("repeated", "the same message to this person stands twice in its batch"),
         ("erased", "what was known of this person was erased"),
     ])
 }

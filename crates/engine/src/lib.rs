@@ -3,6 +3,7 @@
 //! The engine is handed the list of providers and names none of them; it knows no status codes and no SQL.
 
 mod account;
+mod batch;
 mod breaker;
 pub mod bridge;
 mod call;
@@ -61,8 +62,7 @@ use std::{
 pub use account::Imported;
 use arc_swap::ArcSwap;
 pub use clock::Clock;
-pub use command::{Accepted, CommandRequest, Holder, Refused};
-pub use digest::{Bar, Digest, DigestPage, Period, Points, Span};
+pub use command::{Accepted, CommandRequest, Digest, DigestPage, Holder, Period, Points, Refused, Refused}; pub use digest::{Bar, Span, batch::{BatchAccepted, BatchMessage, BatchRequest, Batched}, }; pub use digest::{Bar};
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;

@@ -39,6 +39,20 @@ pub enum Job {
         /// The provider takes an idempotency key, or the same message twice is better than none ([`Messages::repeatable`]).
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         repeatable: bool,
+        /// The command that sends it together with others, if one does.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        batch: Option<Id>,
+    },
+    /// Send messages by one call: which, and in what words, was fixed when it was made.
+    Batch {
+        /// The commands of all messages that were asked for, in their order.
+        messages: Vec<Id>,
+        /// Those of them that were held back from the start.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        held: Vec<Id>,
+        /// What is sent, whole, at each try ([`Batches::body`]). Without it nothing is: each message goes by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        body: Option<String>,
     },
     /// Tell one of the merchant's own people.
     Tell {
@@ -158,6 +172,7 @@ impl Job {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Send { .. } => "send",
+            Self::Batch { .. } => "batch",
             Self::Tell { .. } => "tell",
             Self::Chat { .. } => "chat",
             Self::LookUp { .. } => "look_up",
@@ -177,6 +192,8 @@ impl Job {
                 *to = Address::Phone(String::new());
                 content.forget();
             }
+            // What is left of it can never be sent.
+            Self::Batch { body, .. } => *body = body.take().map(|_| String::new()),
             Self::Tell { to, content, otherwise, .. } => {
                 *to = Address::Phone(String::new());
                 content.forget();
@@ -225,6 +242,8 @@ impl Job {
             | Self::Reverse { repeatable, .. } => *repeatable,
             // A command's points are booked once, however often it comes.
             Self::Chat { .. } | Self::LookUp { .. } | Self::Deliver { .. } | Self::Points { .. } | Self::Release { .. } => true,
+            // Who takes batches knows a repeat by its key.
+            Self::Batch { .. } => true,
         }
     }
 
@@ -299,6 +318,10 @@ pub trait Messages: Send + Sync {
     fn public_key(&self) -> Option<Result<String, CallError>> {
         None
     }
+    /// Sending many messages by one call; `None`: each goes by itself.
+    fn batches(&self) -> Option<&dyn Batches> {
+        None
+    }
     /// Sends a message to an address of the channel's kind: the template, where it has one.
     async fn send(&self, client: &Client<'_>, message: Outbound<'_>) -> Result<Sent, CallError>;
     /// Whether the provider can be asked what became of messages ([`Self::statuses`]).
@@ -323,6 +346,24 @@ pub trait Messages: Send + Sync {
     ) -> Result<Option<StatusNews>, CallError> {
         Ok(None)
     }
+}
+
+/// Many messages in one call, under one key: the same key with the same body gives the first answer, and no message goes twice.
+#[async_trait]
+pub trait Batches: Send + Sync {
+    /// How many messages one call takes.
+    fn messages_max(&self) -> usize;
+    /// What is sent for these messages. It is kept, so that a repeat is the same to the byte whatever was changed meanwhile.
+    fn body(&self, messages: &[Outbound<'_>]) -> Result<String, CallError>;
+    /// Sends a body of so many messages. Gives for each, in their order, the provider's id, or why that one was not taken. An
+    /// answer that does not tell of each is [`CallError::Unreadable`]; after a refusal of the whole none has gone.
+    async fn send_all(
+        &self,
+        client: &Client<'_>,
+        body: &str,
+        count: usize,
+        key: &str,
+    ) -> Result<Vec<Result<String, String>>, CallError>;
 }
 
 /// A device as it is kept.

@@ -315,6 +315,8 @@ pub struct Change {
     pub settlement: Option<Settlement>,
     /// What the settlement says of a message.
     pub step: Option<Step>,
+    /// Messages that end with the settled command, since one call was made for all of them.
+    pub parts: Vec<Part>,
     pub follow: Option<Follow>,
     /// Where news stand of messages that are not known.
     pub early: Vec<Early>,
@@ -359,6 +361,17 @@ impl Change {
         let failed = |ended: &Settlement| !matches!(ended.state, CommandState::Waiting | CommandState::Done);
         !self.events.is_empty() || self.resolved.is_some() || self.settlement.as_ref().is_some_and(failed)
     }
+}
+
+/// A message of a batch, and how it ended with it. One that does not wait any more stays as it is.
+#[derive(Debug, Clone)]
+pub struct Part {
+    pub command: Id,
+    /// Done or dead.
+    pub state: CommandState,
+    pub reason: Option<String>,
+    /// The provider's id of the message.
+    pub provider_id: Option<String>,
 }
 
 /// What was found out of a command whose outcome was unknown; of any other it is a conflict.

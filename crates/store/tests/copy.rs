@@ -141,6 +141,7 @@ fn text(text: &str) -> Job {
         content: Content::text(text).into(),
         consent: false,
         repeatable: false,
+        batch: None,
     }
 }
 

@@ -120,6 +120,7 @@ fn text(event: &Event, link: Id, state: CommandState, command: Id, attempt: Id) 
                 content: Content::text("Thank you!").into(),
                 consent: false,
                 repeatable: false,
+                batch: None,
             },
             due_at: event.at,
             latest_at: event.at.checked_add(SignedDuration::from_hours(24)).ok(),

@@ -1,13 +1,15 @@
 //! E-mails out, and what became of them.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::SignedDuration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use uzel_model::{
-    CallError, Channel, Client, Content, Outbound, Outgoing, Refusal,
+    Bytes, CallError, Channel, Client, Content, Outbound, Outgoing, Refusal,
     connector::StatusNews,
-    port::{Messages, Sent},
+    port::{Batches, Messages, Sent},
 };
 
 use super::{Resend, wire};
@@ -17,6 +19,8 @@ use crate::tree;
 pub(super) const COMMAND_TAG: &str = "uzel_command";
 /// An hour less than the 24 that Resend promises: clocks differ, and a call takes its time.
 const KNOWN_FOR: SignedDuration = SignedDuration::from_hours(23);
+/// E-mails in one call.
+const BATCH_MAX: usize = 100;
 /// What the first line of a text may have as a subject.
 const SUBJECT_CHARS_MAX: usize = 78;
 /// E-mails asked about in one turn: each is a call, and sending comes first.
@@ -45,6 +49,20 @@ struct Taken {
     id: String,
 }
 
+#[derive(Deserialize)]
+struct BatchTaken {
+    data: Vec<Taken>,
+    #[serde(default)]
+    errors: Vec<NotTaken>,
+}
+
+#[derive(Deserialize)]
+struct NotTaken {
+    index: usize,
+    #[serde(default)]
+    message: String,
+}
+
 #[async_trait]
 impl Messages for Resend {
     fn channel(&self) -> Channel {
@@ -67,6 +85,10 @@ impl Messages for Resend {
             return Err(wire::refused(&reply, client.now()));
         }
         reply.json::<Taken>().map(|taken| Sent::new(taken.id))
+    }
+
+    fn batches(&self) -> Option<&dyn Batches> {
+        Some(self)
     }
 
     fn can_be_asked(&self) -> bool {
@@ -93,6 +115,52 @@ impl Messages for Resend {
             told.push(StatusNews::new(id, state, event));
         }
         Ok(told)
+    }
+}
+
+#[async_trait]
+impl Batches for Resend {
+    fn messages_max(&self) -> usize {
+        BATCH_MAX
+    }
+
+    fn body(&self, messages: &[Outbound<'_>]) -> Result<String, CallError> {
+        let emails: Vec<Email<'_>> = messages.iter().map(|message| self.email(message)).collect::<Result<_, _>>()?;
+        Ok(serde_json::to_string(&emails).expect("a wire struct has text keys only"))
+    }
+
+    /// One that is not taken keeps no other back (`permissive`).
+    async fn send_all(
+        &self,
+        client: &Client<'_>,
+        body: &str,
+        count: usize,
+        key: &str,
+    ) -> Result<Vec<Result<String, String>>, CallError> {
+        let mut outgoing = self
+            .call("POST", "/emails/batch")
+            .header("content-type", "application/json")
+            .header("idempotency-key", key)
+            .header("x-batch-validation", "permissive")
+            .reads_429();
+        outgoing.body = Bytes::copy_from_slice(body.as_bytes());
+        let reply = client.send(outgoing).await?;
+        if reply.status >= 300 {
+            return Err(wire::refused(&reply, client.now()));
+        }
+        reply.json::<BatchTaken>()?.of_each(count)
+    }
+}
+
+impl BatchTaken {
+    /// `data` has only those that were taken, in their order: the places of the others are skipped.
+    fn of_each(self, count: usize) -> Result<Vec<Result<String, String>>, CallError> {
+        let mut refused: BTreeMap<usize, String> = self.errors.into_iter().map(|error| (error.index, error.message)).collect();
+        let mut taken = self.data.into_iter().map(|taken| taken.id);
+        let each: Option<Vec<_>> =
+            (0..count).map(|place| refused.remove(&place).map(Err).or_else(|| taken.next().map(Ok))).collect();
+        each.filter(|_| refused.is_empty() && taken.next().is_none())
+            .ok_or_else(|| CallError::Unreadable(format!("the answer does not tell of each of {count} e-mails")))
     }
 }
 
@@ -188,6 +256,46 @@ mod tests {
                 "tags": [{ "name": "uzel_command", "value": "cmd_1" }],
             })
         );
+    }
+
+    #[tokio::test]
+    async fn a_batch_tells_of_each_mail_and_an_answer_that_does_not_is_none() {
+        let connector = open();
+        let batches = connector.messages().unwrap().batches().unwrap();
+        let to = ["a", "b", "c"].map(|name| Address::Email(format!("{name}@example.com")));
+        let content = Content { subject: Some("s".to_owned()), ..Content::text("t") };
+        let messages = [0, 1, 2].map(|place| Outbound { to: &to[place], content: &content, key: "cmd_1" });
+        let body = batches.body(&messages).unwrap();
+        for (answer, wanted) in [
+            (json!({ "data": [{ "id": "1" }, { "id": "2" }, { "id": "3" }] }), Some([Ok("1"), Ok("2"), Ok("3")])),
+            (
+                json!({ "data": [{ "id": "1" }, { "id": "3" }], "errors": [{ "index": 1, "message": "no" }] }),
+                Some([Ok("1"), Err("no"), Ok("3")]),
+            ),
+            (
+                json!({ "data": [], "errors": [{ "index": 2, "message": "c" }, { "index": 0, "message": "a" }, { "index": 1 }] }),
+                Some([Err("a"), Err(""), Err("c")]),
+            ),
+            (json!({ "data": [{ "id": "1" }, { "id": "2" }] }), None),
+            (json!({ "data": [{ "id": "1" }, { "id": "2" }, { "id": "3" }, { "id": "4" }] }), None),
+            (json!({ "data": [{ "id": "1" }, { "id": "2" }, { "id": "3" }], "errors": [{ "index": 3 }] }), None),
+            (
+                json!({ "data": [{ "id": "1" }, { "id": "2" }], "errors": [{ "index": 1 }, { "index": 1 }] }),
+                Some([Ok("1"), Err(""), Ok("2")]),
+            ),
+            (json!({}), None),
+            (json!([]), None),
+        ] {
+            let script = Script::new(&[(200, &answer.to_string())]);
+            let taken = batches.send_all(&Client::new(&script), &body, 3, "cmd_0").await;
+            let told = wanted.map(|wanted| wanted.map(|one| one.map(str::to_owned).map_err(str::to_owned)).to_vec());
+            assert_eq!(taken.as_ref().ok(), told.as_ref(), "{answer}");
+            assert!(told.is_some() || matches!(taken, Err(CallError::Unreadable(_))), "{taken:?}");
+            let sent = &script.sent()[0];
+            let header = |name: &str| sent.headers.iter().find(|(known, _)| *known == name).map(|(_, value)| value.as_str());
+            assert_eq!((header("idempotency-key"), header("x-batch-validation")), (Some("cmd_0"), Some("permissive")));
+            assert_eq!(sent.body, body.as_bytes());
+        }
     }
 
     #[test]

@@ -233,6 +233,7 @@ impl Engine {
                 content: Box::new(Content::text(text)),
                 consent,
                 repeatable: link.connector.messages().is_some_and(Messages::repeatable),
+                batch: None,
             },
             due_at,
             latest_at: due_at.saturating_add(ANSWER_LATEST).ok(),

@@ -33,6 +33,8 @@ struct Settings {
     per_second: Option<u32>,
     /// 429 `daily_quota_exceeded` beyond so many e-mails.
     daily_quota: Option<u64>,
+    /// 422 `validation_error` for e-mails to these addresses.
+    invalid_to: Vec<String>,
     /// 409 for every key, as if the first request under it were still running.
     still_running: bool,
     /// The next that is asked: so many milliseconds are added to the age of all keys.
@@ -46,6 +48,7 @@ impl Default for Settings {
             domains: Some(vec!["mail.example.com".to_owned(), "example.com".to_owned()]),
             per_second: None,
             daily_quota: None,
+            invalid_to: Vec::new(),
             still_running: false,
             aged_ms: 0,
         }
@@ -101,9 +104,17 @@ impl State {
         if beyond { Err((429, "daily_quota_exceeded", what.to_owned())) } else { Ok(()) }
     }
 
+    /// What is wrong with an e-mail, and else its receivers.
+    fn judge<'a>(&self, email: &'a Value, batch: bool) -> Result<Vec<&'a str>, Refusal> {
+        let to = rules::judge(email, self.settings.domains.as_deref(), batch)?;
+        match to.iter().find(|to| self.settings.invalid_to.iter().any(|invalid| invalid == rules::bare(to))) {
+            Some(to) => Err((422, "validation_error", format!("Invalid `to` field: {to} takes no e-mail."))),
+            None => Ok(to),
+        }
+    }
+
     fn send(&mut self, body: &Value) -> Result<Value, Refusal> {
-        let domains = self.settings.domains.clone();
-        let to = rules::judge(body, domains.as_deref(), false)?;
+        let to = self.judge(body, false)?;
         self.within_quota(1)?;
         Ok(self.accept(body, &to))
     }
@@ -113,8 +124,7 @@ impl State {
         let what = "The batch must be an array of 1 to 100 emails.";
         let emails = emails.ok_or_else(|| (422, "validation_error", what.to_owned()))?;
         self.within_quota(emails.len())?;
-        let domains = self.settings.domains.clone();
-        let judged: Vec<_> = emails.iter().map(|email| rules::judge(email, domains.as_deref(), true)).collect();
+        let judged: Vec<_> = emails.iter().map(|email| self.judge(email, true)).collect();
         if let Some(Err(refusal)) = judged.iter().find(|judged| judged.is_err()).filter(|_| !permissive) {
             return Err(refusal.clone());
         }

@@ -44,7 +44,8 @@ def refused(call, name: str) -> None:
 
 
 def control(path: str, body: object, method: str) -> dict:
-    request = urllib.request.Request(f"{url}/_sandbox/resend/{path}", json.dumps(body).encode(), method=method)
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(f"{url}/_sandbox/resend/{path}", data, method=method)
     with urllib.request.urlopen(request) as answer:
         return json.load(answer)
 
@@ -60,6 +61,22 @@ def main() -> None:
     assert shown["last_event"] == "delivered" and shown["to"] == ["ivan@example.com"], shown
     batch = resend.Batch.send([{**mail, "to": "a@example.com"}, {**mail, "to": "b@example.com"}])
     assert len(batch["data"]) == 2, batch
+    good, bad = {**mail, "to": "c@example.com"}, {**mail, "to": "nobody"}
+    # All or nothing, unless asked otherwise; then the places of those that are refused are told.
+    sent = control("summary", None, "GET")["accepted"]
+    refused(lambda: resend.Batch.send([good, bad]), "validation_error")
+    assert control("summary", None, "GET")["accepted"] == sent
+    options = {"batch_validation": "permissive", "idempotency_key": "batch_1"}
+    some = resend.Batch.send([bad, good, bad], options)
+    assert len(some["data"]) == 1 and [error["index"] for error in some["errors"]] == [0, 2], some
+    # One key stands for the batch: the same again sends nothing, another body is refused.
+    assert resend.Batch.send([bad, good, bad], options)["data"] == some["data"]
+    assert control("summary", None, "GET")["accepted"] == sent + 1
+    refused(lambda: resend.Batch.send([good], options), "invalid_idempotent_request")
+    assert len(resend.Batch.send([good] * 100)["data"]) == 100
+    for wrong in ([good] * 101, [], [{**good, "attachments": [{"filename": "a", "content": "YQ=="}]}],
+                  [{**good, "scheduled_at": "2027-01-01T00:00:00Z"}]):
+        refused(lambda: resend.Batch.send(wrong), "validation_error")
     file = {"filename": "chek.txt", "content": "0KfQtdC6", "content_type": "text/plain"}
     resend.Emails.send({**mail, "attachments": [file]})
     refused(lambda: resend.Emails.send({**mail, "to": "nobody"}), "validation_error")

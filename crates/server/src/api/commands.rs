@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use uzel_engine::{Accepted, CommandRequest, FoundOut, Holder as Asker, NotSettled, Refused};
+use uzel_engine::{Accepted, BatchAccepted, BatchRequest, CommandRequest, FoundOut, Holder as Asker, NotSettled, Refused};
 use uzel_model::{Id, check::Fault};
 use uzel_store::{Cancelled, CommandFilter, CommandState, TimelineCommand};
 
@@ -28,6 +28,21 @@ pub(super) async fn ask(ask: Ask<(), (), CommandRequest>) -> Answered<Accepted> 
     let key = head.get(once::HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let accepted = app.engine.command(&asker(&caller), body, key).await.map_err(|refused| Problem::refused(&refused, KEY))?;
     Ok(Reply::new(accepted).at(&format!("/api/v1/commands/{}", accepted.id)))
+}
+
+/// Queued; the same again under the same key gives the same batch.
+pub(super) async fn ask_many(ask: Ask<(), (), BatchRequest>) -> Answered<BatchAccepted> {
+    let Ask { app, caller, body, head, .. } = ask;
+    let key = head.get(once::HEADER).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let accepted = app.engine.batch(&asker(&caller), &body, key).await.map_err(|refused| Problem::refused(&refused, KEY))?;
+    let place = accepted.id.map(|id| format!("/api/v1/commands/{id}")).unwrap_or_default();
+    Ok(Reply::new(accepted).at(&place))
+}
+
+/// What would become of a batch.
+pub(super) async fn look_at_many(ask: Ask<(), (), BatchRequest>) -> Answered<BatchAccepted> {
+    let Ask { app, caller, body, .. } = ask;
+    reply(app.engine.batch_dry_run(&asker(&caller), &body).await.map_err(|refused| Problem::refused(&refused, KEY))?)
 }
 
 /// A caller, as the engine knows whoever asks.
@@ -113,7 +128,10 @@ pub(super) async fn cancel(ask: Ask<ByIdOnly>) -> Answered<CommandView> {
     let Ask { app, caller, path, .. } = ask;
     let missing = || Problem::not_found("no such command");
     let found = app.engine.store.command(path.id).await?.filter(|(merchant, _)| caller.sees(*merchant));
-    let (merchant, _) = found.ok_or_else(missing)?;
+    let (merchant, command) = found.ok_or_else(missing)?;
+    if let Some(batch) = command.job["batch"].as_str().filter(|_| command.state == CommandState::Waiting) {
+        return Err(Problem::conflict(format!("it goes with its batch: call {batch} off, or nothing")));
+    }
     match app.engine.cancel(path.id, "called off").await? {
         Cancelled::Held => {}
         Cancelled::Unknown => return Err(missing()),

@@ -48,8 +48,11 @@ pub(super) fn shorten_job(job: &mut Value) {
     match job {
         Value::Array(items) => items.iter_mut().for_each(shorten_job),
         Value::Object(members) => {
+            // Each of its messages shows what it says.
+            let is_batch = members.get("job").is_some_and(|job| job == "batch");
             for (name, member) in members {
                 match (name.as_str(), &*member) {
+                    ("body", Value::String(body)) if is_batch => *member = json!(format!("({} bytes)", body.len())),
                     ("device", Value::String(_)) => *member = json!("device ***"),
                     ("attachments", Value::Array(_)) => {
                         for content in member.as_array_mut().into_iter().flatten().filter_map(|file| file.get_mut("content")) {

@@ -209,6 +209,11 @@ pub(crate) fn routes() -> Vec<Route> {
         post("/api/v1/commands", OPERATOR, "Send a message to one person", commands::ask).accepts().once_only()
             .says("By a connection that is named, or by the merchant's first of a `channel`. Where only the journal stands for a provider, the \
                    answer says `dev`: nobody gets it."),
+        post("/api/v1/commands/batch", OPERATOR, "Send messages to up to a hundred people", commands::ask_many).accepts().once_only()
+            .says("Each in its own words. Who wants no messages gets none, and the answer names them; the rest goes by one call where the \
+                   provider takes batches, else one by one. Each message is a command of its own; `id` is the one that sends them."),
+        post("/api/v1/commands/batch/dry-run", OPERATOR, "Tell what would become of a batch", commands::look_at_many).repeatable()
+            .says("Who would get no message, and why. Nothing is queued."),
         get("/api/v1/commands", READER, "List commands", commands::list),
         get("/api/v1/commands/{id}", READER, "Show a command", commands::show),
         post("/api/v1/commands/{id}/cancel", OPERATOR, "Call a command off", commands::cancel).or(&["conflict"])

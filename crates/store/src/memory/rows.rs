@@ -7,8 +7,8 @@ use uzel_model::{Address, Channel, Event, Id, Job, Price, Timestamp, id::Kind, p
 use super::setup::AnswerRow;
 use crate::{
     Applied, Audit, Change, Command, CommandState, Consent, Contact, Entry, EntryState, Envelope, Exchange, KeyRow, Leased,
-    NewCommand, NewEvent, Notice, Once, OpenBreaker, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow, SetupVersion,
-    ShortLink, Source, Step, StoreError, Verdict,
+    NewCommand, NewEvent, Notice, Once, OpenBreaker, Part, PhoneHash, Refusal, Review, Rhythm, Settlement, SetupRow,
+    SetupVersion, ShortLink, Source, Step, StoreError, Verdict,
     chain::{Purse, stopped},
 };
 
@@ -172,7 +172,11 @@ impl Rows {
         let refused = change.opt_out_words();
         let mut held = None;
         if let Some(settlement) = change.settlement {
+            let call = settlement.exchanges.last().cloned();
             (held, applied.read_again) = self.settle(settlement, change.step.as_ref());
+            for part in change.parts {
+                applied.read_again += self.end_part(part, call.as_ref(), change.step.as_ref());
+            }
         }
         if let Some(verdict) = change.verdict {
             self.judge(verdict);
@@ -291,6 +295,19 @@ impl Rows {
             self.taken(connection, &provider_id, step.and_then(|step| step.price.as_ref()))
         });
         (called_off, read_again)
+    }
+
+    /// A message that ends with its batch. Gives how many entries are unread again.
+    fn end_part(&mut self, part: Part, call: Option<&Exchange>, step: Option<&Step>) -> u32 {
+        let Some(row) = self.commands.get_mut(&part.command).filter(|row| row.state == CommandState::Waiting) else { return 0 };
+        (row.reason, row.provider_id) = (part.reason, part.provider_id.clone());
+        self.stands(part.command, part.state);
+        let (Some(provider_id), Some(call), CommandState::Done) = (part.provider_id, call, part.state) else { return 0 };
+        let way = step.map(|step| (step.channel, call.provider.clone()));
+        let (command, state) = (part.command, Delivery::OnTheWay);
+        let btree_map::Entry::Vacant(free) = self.sent.entry((call.connection, provider_id.clone())) else { return 0 };
+        free.insert(Message { command, at: call.at, state, code: String::new(), way, price: None });
+        self.taken(call.connection, &provider_id, None)
     }
 
     /// How a command ended whose outcome was unknown.

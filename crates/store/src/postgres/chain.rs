@@ -31,6 +31,10 @@ pub(super) fn locks(change: &Change, locks: &mut BTreeSet<i64>) {
     {
         locks.insert(lock(exchange.connection, provider_id));
     }
+    if let Some(call) = change.settlement.as_ref().and_then(|settlement| settlement.exchanges.last()) {
+        let ids = change.parts.iter().filter_map(|part| part.provider_id.as_deref());
+        locks.extend(ids.map(|provider_id| lock(call.connection, provider_id)));
+    }
 }
 
 /// Ordering keys of what follows the messages of which these changes tell.

@@ -23,7 +23,7 @@ use super::{
     purge, review, uuid,
 };
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Settlement, Source, Step, StoreError, Verdict,
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewEvent, Part, Settlement, Source, Step, StoreError, Verdict,
     chain::Purse,
     numbers::{command_number, command_tally, entry_number, entry_state, entry_tally, key, subject},
     ready::{Documents, EntryRow, Ready},
@@ -50,6 +50,7 @@ pub(super) fn stands_alone(ready: &Ready) -> bool {
         || change.loyalty.is_none() && ready.entries.iter().any(|row| row.entry.source != Source::Question)
         || loyalty::stands_alone(change)
         || !change.commands.is_empty()
+        || !change.parts.is_empty()
         || change.mark.as_ref().is_some_and(|mark| mark.again)
         || change.mark.is_some() && change.settlement.is_some()
         || change.events.iter().any(|event| event.call_off.is_some())
@@ -156,6 +157,7 @@ async fn carry_out(
     let going: Vec<(usize, &Ready)> =
         run.iter().enumerate().filter(|(place, _)| outcomes[*place].is_ok()).map(|(place, ready)| (place, *ready)).collect();
     let mut settlements: Vec<(Cow<'_, Settlement>, Option<&Step>)> = Vec::new();
+    let mut parts = Vec::new();
     // What follows a command that was called off is called off too.
     let mut held = HashMap::new();
     for change in going.iter().map(|(_, ready)| &ready.change) {
@@ -164,9 +166,11 @@ async fn carry_out(
         let step = change.step.as_ref();
         held.extend(step.and_then(|step| step.next.as_ref()).and_then(|next| Some((next.command, called_off.clone()?))));
         settlements.push((settlement.after(called_off, told), step));
+        let call = settlement.exchanges.last();
+        parts.extend(change.parts.iter().filter_map(|part| Some((part, call?, step))));
     }
     if !settlements.is_empty() {
-        settle(&work, &settlements, &held, &mut gathered).await?;
+        settle(&work, &settlements, &parts, &held, &mut gathered).await?;
     }
     let mut entries: Vec<&EntryRow> = Vec::new();
     for (_, ready) in &going {
@@ -224,6 +228,7 @@ async fn locks(client: &Object, run: &[&Ready]) -> Result<BTreeSet<i64>, Fault> 
         if let Some(settlement) = change.settlement.as_ref().filter(|settlement| settlement.state != CommandState::Waiting) {
             ended.push(uuid(settlement.command));
         }
+        ended.extend(change.parts.iter().map(|part| uuid(part.command)));
         chain::locks(change, &mut locks);
         let events = change.events.iter().chain(&change.resolved);
         locks.extend(events.clone().map(|new| key(&subject(new.event.connection, &new.event.subject))));
@@ -388,6 +393,7 @@ async fn put_once(work: &Transaction<'_>, change: &Change) -> Result<bool, Fault
 async fn settle(
     work: &Transaction<'_>,
     called: &[(Cow<'_, Settlement>, Option<&Step>)],
+    parts: &[(&Part, &Exchange, Option<&Step>)],
     held: &HashMap<Id, String>,
     gathered: &mut Gathered,
 ) -> Result<(), Fault> {
@@ -445,6 +451,9 @@ async fn settle(
             ended.push(Ended { command: *command, entry, order_key, subject_key, state: settlement.state, reason });
         }
     }
+    for (part, call, step) in parts {
+        ended.extend(end_part(work, part, call, *step, &mut sent).await?);
+    }
     if !again.0.is_empty() {
         let statement = work
             .prepare_cached(
@@ -466,6 +475,32 @@ async fn settle(
     }
     tell_unresolved(work, &ended, gathered).await?;
     outbox::leave(work, &ended, gathered).await
+}
+
+/// A message that ends with its batch; it waits behind it, and steps forward no more.
+async fn end_part<'a>(
+    work: &Transaction<'_>,
+    part: &Part,
+    call: &Exchange,
+    step: Option<&'a Step>,
+    sent: &mut Sent<'a>,
+) -> Result<Option<Ended>, Fault> {
+    let end = work
+        .prepare_cached(
+            "UPDATE command SET state = $2, reason = $3, provider_id = $4 WHERE id = $1 AND state = 0
+             RETURNING entry, order_key, subject_key",
+        )
+        .await?;
+    let command = uuid(part.command);
+    let provider_id = part.provider_id.as_deref().map(text);
+    let values: [&(dyn ToSql + Sync); 4] =
+        [&command, &i16::from(command_number(part.state)), &part.reason.as_deref().map(text), &provider_id];
+    let Some(row) = work.query_opt(&end, &values).await? else { return Ok(None) };
+    if let Some(provider_id) = provider_id.filter(|_| part.state == CommandState::Done) {
+        sent.push(call, provider_id.into_owned(), command, step);
+    }
+    let (entry, order_key, subject_key) = (get(&row, 0)?, get(&row, 1)?, get(&row, 2)?);
+    Ok(Some(Ended { command, entry, order_key, subject_key, state: part.state, reason: part.reason.clone() }))
 }
 
 /// Whether the command's outcome was unknown, and the message is no other command's; if so, it is what was found out.

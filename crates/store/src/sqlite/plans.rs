@@ -158,6 +158,7 @@ impl World {
             content: Content::text("x").into(),
             consent: false,
             repeatable: false,
+            batch: None,
         };
         let commands = vec![
             self.command(&event, send("+79991234567")),

@@ -10,8 +10,8 @@ use super::{
 use crate::numbers::{command_number, command_tally, entry_number, entry_tally, subject};
 use crate::ready::{Documents, Ready};
 use crate::{
-    Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, PhoneHash, Settlement, Step,
-    StoreError, Verdict,
+    Applied, Change, CommandState, EntryState, Exchange, Mark, NewCommand, NewEvent, Notice, Once, Part, PhoneHash, Settlement,
+    Step, StoreError, Verdict,
 };
 
 pub(super) fn apply(
@@ -28,9 +28,7 @@ pub(super) fn apply(
         return Err(StoreError::Conflict);
     }
     let settled = match &change.settlement {
-        Some(settlement) => {
-            Some(settle(db, settlement, change.step.as_ref(), tally).map_err(failed)?.ok_or(StoreError::Conflict)?)
-        }
+        Some(settlement) => Some(settle(db, settlement, change, tally).map_err(failed)?.ok_or(StoreError::Conflict)?),
         None => None,
     };
     if let Some(verdict) = &change.verdict
@@ -279,7 +277,8 @@ fn mark_entry(db: &Connection, mark: &Mark, applied: &Applied, change: &Change, 
 }
 
 /// What came of it, if the lease still held.
-fn settle(db: &Connection, settlement: &Settlement, step: Option<&Step>, tally: &mut Tally) -> Result<Option<Settled>> {
+fn settle(db: &Connection, settlement: &Settlement, change: &Change, tally: &mut Tally) -> Result<Option<Settled>> {
+    let step = change.step.as_ref();
     let command = settlement.command.ordinal();
     let held: Option<(Option<String>, Option<String>)> = db
         .prepare_cached("DELETE FROM sending WHERE command = ?1 AND lease = ?2 RETURNING called_off, told")?
@@ -322,6 +321,9 @@ fn settle(db: &Connection, settlement: &Settlement, step: Option<&Step>, tally: 
         let way_out = (exchange.connection, exchange.provider.as_str());
         settled.read_again = chain::sent(db, way_out, provider_id, command, exchange.at, step, tally)?;
     }
+    for part in &change.parts {
+        settled.read_again += end_part(db, part, settlement.exchanges.last(), step, tally)?;
+    }
     if let Some(step) = step {
         chain::follow(db, settlement.command, settlement.state, step, settled.called_off.as_deref())?;
     }
@@ -332,6 +334,24 @@ fn settle(db: &Connection, settlement: &Settlement, step: Option<&Step>, tally: 
         outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }
     Ok(Some(settled))
+}
+
+/// A message that ends with its batch; it waits behind it, and steps forward no more. Gives how many entries are unread again.
+fn end_part(db: &Connection, part: &Part, call: Option<&Exchange>, step: Option<&Step>, tally: &mut Tally) -> Result<u32> {
+    let command = part.command.ordinal();
+    let ended = db
+        .prepare_cached("UPDATE command SET state = ?2, reason = ?3, provider_id = ?4 WHERE ordinal = ?1 AND state = 0")?
+        .execute(params![command, command_number(part.state), part.reason, part.provider_id])?;
+    if ended == 0 {
+        return Ok(0);
+    }
+    tally.shift(command_tally(CommandState::Waiting), command_tally(part.state));
+    match (&part.provider_id, call) {
+        (Some(provider_id), Some(call)) if part.state == CommandState::Done => {
+            chain::sent(db, (call.connection, call.provider.as_str()), provider_id, command, call.at, step, tally)
+        }
+        _ => Ok(0),
+    }
 }
 
 /// Keeps that a provider took a message.

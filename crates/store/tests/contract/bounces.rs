@@ -17,7 +17,8 @@ impl World {
         self.read(key, |event| {
             let mut mail = self.command(event, key, now());
             let content = Content::text("mail").into();
-            mail.command.job = Job::Send { to: Address::Email(to.to_owned()), content, consent: false, repeatable: true };
+            mail.command.job =
+                Job::Send { to: Address::Email(to.to_owned()), content, consent: false, repeatable: true, batch: None };
             vec![mail]
         })
         .await;

@@ -354,6 +354,7 @@ async fn an_address_other_than_a_phone_is_sent_to_as_well() {
         content: Content { subject: Some("Hi".to_owned()), ..Content::text("mail") }.into(),
         consent: false,
         repeatable: true,
+        batch: None,
     };
     world.store.apply(Change { commands: vec![mail], ..Change::default() }).await.unwrap();
     let leased = world.lease(now()).await;

@@ -209,7 +209,7 @@ async fn a_lease_tells_what_a_person_said_whatever_their_address_and_however_the
                 .read(&format!("{number}/{repeatable}"), |event| {
                     let mut new = world.command(event, &event.key, now());
                     new.command.job =
-                        Job::Send { to: to.clone(), content: Content::text("t").into(), consent: false, repeatable };
+                        Job::Send { to: to.clone(), content: Content::text("t").into(), consent: false, repeatable, batch: None };
                     vec![new]
                 })
                 .await;

@@ -2,6 +2,8 @@
 
 #[path = "asks.rs"]
 mod asks;
+#[path = "batches.rs"]
+mod batches;
 #[path = "bounces.rs"]
 mod bounces;
 #[path = "chain.rs"]
@@ -134,6 +136,7 @@ impl World {
                 content: Content::text(key).into(),
                 consent: false,
                 repeatable: false,
+                batch: None,
             },
             due_at,
             latest_at: None,

@@ -1,12 +1,16 @@
 //! Messages to single people, by a connection or a channel; codes; and what channels there are.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use anyhow::Context;
+use base64::{Engine, engine::general_purpose::STANDARD};
 use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
-use super::{ask::Asker, places, say};
+use super::{ask::Asker, batch, places, say, show};
 
 /// The merchant that variables of the environment set up.
 const DEFAULT: &str = "default";
@@ -46,9 +50,16 @@ pub(super) struct SendArgs {
     #[arg(long)]
     provider: Option<String>,
     /// A phone, or an e-mail address.
-    #[arg(long)]
-    to: String,
-    #[arg(long, required_unless_present_any = ["html", "template"], default_value = "")]
+    #[arg(long, required_unless_present = "batch", conflicts_with = "batch")]
+    to: Option<String>,
+    /// Instead of one person: a CSV file of many; `-` for standard input. Its first line names the columns (to, subject, text, html);
+    /// what it has no column for is as the other options say.
+    #[arg(long, value_name = "FILE")]
+    pub(super) batch: Option<PathBuf>,
+    /// Only tell what would become of the file's messages.
+    #[arg(long, requires = "batch")]
+    pub(super) dry_run: bool,
+    #[arg(long, required_unless_present_any = ["html", "template", "batch"], default_value = "")]
     text: String,
     /// The subject of an e-mail.
     #[arg(long)]
@@ -56,6 +67,9 @@ pub(super) struct SendArgs {
     /// File with the HTML of an e-mail; `-` for standard input.
     #[arg(long)]
     html: Option<PathBuf>,
+    /// File that goes with an e-mail, or a picture by Telegram; may stand several times.
+    #[arg(long, value_name = "FILE", conflicts_with = "batch")]
+    attach: Vec<PathBuf>,
     /// Name of a message that the provider has approved (WhatsApp).
     #[arg(long, requires = "language")]
     template: Option<String>,
@@ -68,9 +82,10 @@ pub(super) struct SendArgs {
     /// Only if this person has agreed to messages; without it you say that the text is service, not advertising.
     #[arg(long)]
     if_agreed: bool,
-    /// A key of your own: with the same key the same text goes once, however often it is asked for within three days.
+    /// A key of your own: with the same key the same text goes once, however often it is asked for within three days. Without it each
+    /// time is a new text, but the same file with the same words is not.
     #[arg(long)]
-    key: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 #[derive(Debug, Args)]
@@ -116,16 +131,46 @@ pub(super) enum CodesCommand {
     },
 }
 
-/// Queues a message.
-pub(super) async fn send(asker: &Asker, args: &SendArgs) -> anyhow::Result<Value> {
+/// Queues a message, or those of a file.
+pub(super) async fn send(asker: &Asker, args: &SendArgs, as_json: bool) -> anyhow::Result<ExitCode> {
+    let request = request(args)?;
+    if args.batch.is_some() {
+        return batch::send(asker, args, &request, as_json).await;
+    }
+    let key = args.key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
+    let queued = asker.post_once("/api/v1/commands", &request, &key).await?;
+    say(&if as_json { serde_json::to_string_pretty(&queued)? } else { show::asked(&queued) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A file as the API takes it. What it is its name tells.
+fn attachment(file: &Path) -> anyhow::Result<Value> {
+    let name = file.file_name().and_then(|name| name.to_str()).with_context(|| format!("{} is no file", file.display()))?;
+    let content = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let media_type = match name.rsplit_once('.').map(|(_, end)| end.to_lowercase()).as_deref() {
+        Some("pdf") => "application/pdf",
+        Some("png") => "image/png",
+        Some("jpg" | "jpeg") => "image/jpeg",
+        Some("txt") => "text/plain",
+        Some("csv") => "text/csv",
+        Some("ics") => "text/calendar",
+        _ => "application/octet-stream",
+    };
+    Ok(json!({ "name": name, "media_type": media_type, "content": STANDARD.encode(content) }))
+}
+
+fn request(args: &SendArgs) -> anyhow::Result<Value> {
     let html = args.html.as_ref().map(|file| places::text(file)).transpose()?;
     let components = args.components.as_deref().map(serde_json::from_str::<Value>).transpose();
     let components = components.context("--components is no JSON")?.unwrap_or_else(|| json!([]));
     let template =
         args.template.as_ref().map(|name| json!({ "name": name, "language": args.language, "components": components }));
     let ground = if args.if_agreed { "consent" } else { "service" };
-    let mut request = json!({ "merchant": args.merchant, "to": args.to, "text": args.text, "ground": ground });
+    let mut request = json!({ "merchant": args.merchant, "text": args.text, "ground": ground });
+    let attachments = args.attach.iter().map(|file| attachment(file)).collect::<anyhow::Result<Vec<_>>>()?;
     let given = [
+        ("attachments", (!attachments.is_empty()).then(|| json!(attachments))),
+        ("to", args.to.as_ref().map(|to| json!(to))),
         ("channel", args.channel.map(|channel| json!(channel.word()))),
         ("via", args.via.as_ref().map(|via| json!(via))),
         ("provider", args.provider.as_ref().map(|provider| json!(provider))),
@@ -136,8 +181,7 @@ pub(super) async fn send(asker: &Asker, args: &SendArgs) -> anyhow::Result<Value
     for (name, value) in given.into_iter().filter_map(|(name, value)| Some((name, value?))) {
         request[name] = value;
     }
-    let key = args.key.clone().unwrap_or_else(|| format!("{:032x}", rand::random::<u128>()));
-    asker.post_once("/api/v1/commands", &request, &key).await
+    Ok(request)
 }
 
 pub(super) async fn channels(asker: &Asker, args: &ChannelsArgs) -> anyhow::Result<Value> {

@@ -5,6 +5,7 @@ mod accounts;
 mod apply;
 mod ask;
 mod backup;
+mod batch;
 mod copy;
 mod digest;
 mod doctor;
@@ -171,7 +172,7 @@ enum Command {
         #[command(subcommand)]
         what: loyalty::LoyaltyCommand,
     },
-    /// Send a message to one person: by a channel (sms, whatsapp, email …) or a connection (--via).
+    /// Send a message to one person, or to many (--batch): by a channel (sms, whatsapp, email …) or a connection (--via).
     Send(messages::SendArgs),
     /// By which channels messages can go.
     Channels(messages::ChannelsArgs),
@@ -522,6 +523,7 @@ impl Cli {
         let answer = match &self.command {
             Command::Replay(args) => return replay::run(asker, args, self.json).await,
             Command::Digest(args) => return digest::run(asker, args, self.json).await,
+            Command::Send(args) => return messages::send(asker, args, self.json).await,
             Command::Recipients { what } => return recipients::run(asker, what, self.json).await,
             Command::Endpoints { what } => return endpoints::run(asker, what, self.json).await,
             Command::Loyalty { what } => return loyalty::run(asker, what, self.json).await,
@@ -600,7 +602,6 @@ impl Cli {
                 });
                 asker.post("/api/v1/consents", &request).await?
             }
-            Command::Send(args) => messages::send(asker, args).await?,
             Command::Channels(args) => messages::channels(asker, args).await?,
             Command::Codes { what } => return messages::codes(asker, what, self.json).await,
             Command::Connections { what: ConnectionsCommand::Pause { connection } } => {
@@ -679,7 +680,7 @@ impl Cli {
             Command::Connections { what: ConnectionsCommand::Subscribe { .. } } => show::subscribed(answer),
             Command::Costs { .. } => show::costs(answer),
             Command::Consent { .. } => show::consent(answer),
-            Command::Send(_) | Command::Commands { .. } => show::asked(answer),
+            Command::Commands { .. } => show::asked(answer),
             Command::Channels(_) => show::channels(answer),
             Command::Nats { .. } => show::unpublished(answer),
             Command::Keys { what: KeysCommand::List { .. } } | Command::Connections { what: ConnectionsCommand::Keys { .. } } => {

@@ -20,8 +20,9 @@ use crate::{
 };
 
 const TIMEOUT_MS: u64 = 1_500;
-const PORTS: [&str; 22] = [
+const PORTS: [&str; 23] = [
     "send",
+    "batch",
     "statuses",
     "find",
     "balance",
@@ -45,7 +46,7 @@ const PORTS: [&str; 22] = [
     "reverse",
 ];
 /// Ports whose work may have been done when their answer is lost.
-const ONCE: [&str; 5] = ["send", "begin_check", "accrue", "redeem", "reverse"];
+const ONCE: [&str; 6] = ["send", "batch", "begin_check", "accrue", "redeem", "reverse"];
 
 fn fixtures(provider: &Provider) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fixtures").join(provider.id)
@@ -123,6 +124,14 @@ async fn call(port: &str, connector: &dyn Connector, client: &Client<'_>, subjec
             let to = subject.to.as_ref().expect("an address of its channel");
             let message = Outbound { to, content: &Content::text(text), key: "key" };
             messages.send(client, message).await.map(drop)
+        }
+        "batch" => {
+            let batches = connector.messages()?.batches()?;
+            let to = subject.to.as_ref().expect("an address of its channel");
+            let content = Content::text(text);
+            let message = Outbound { to, content: &content, key: "key" };
+            let body = batches.body(&[message, message]).expect("two messages that can be sent");
+            batches.send_all(client, &body, 2, "batch").await.map(drop)
         }
         "statuses" => connector
             .messages()

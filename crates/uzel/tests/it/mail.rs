@@ -230,6 +230,17 @@ async fn the_variables_of_the_requirement_set_resend_up() {
         accepted.json::<Value>().await.unwrap()[0]["html"] == "<p>Hello</p>"
     })
     .await;
+    binary.write("чек.pdf", "%PDF");
+    let with_file = ["send", "email", "--to", "ivan@example.com", "--subject", "Чек", "--text", "Ваш чек", "--attach", "чек.pdf"];
+    assert_eq!(binary.asked(&with_file)["state"], "waiting");
+    until("the file", async || {
+        let accepted = binary.web.get(format!("{}/_sandbox/resend/accepted", sandbox.url())).send().await.unwrap();
+        let file = accepted.json::<Value>().await.unwrap()[1]["attachments"][0].clone();
+        file == json!({ "filename": "чек.pdf", "content": "JVBERg==", "content_type": "application/pdf" })
+    })
+    .await;
+    let missing = binary.uzel(&[&with_file[..9], &["нет.pdf"]].concat());
+    assert!(missing.code == 1 && missing.err.contains("cannot read нет.pdf"), "{}", missing.err);
     let refused = binary.uzel(&["send", "sms", "--to", "+79991234567", "--text", "Hello"]);
     assert!(refused.code == 1 && refused.err.contains("no connection of this merchant sends by `sms`"), "{}", refused.err);
     let half = crate::binary::Binary::new(&[("RESEND_API_KEY", "re_example_key")]).uzel(&["serve", "--listen", "127.0.0.1:0"]);

@@ -72,7 +72,13 @@ async fn queue(world: &World, phone: &str, text: &str) {
     let parameters = json!({ "type": "body", "parameters": [{ "type": "text", "text": "Кофейня" }] });
     let template = Template { name: "review_request".to_owned(), language: "ru".to_owned(), components: vec![parameters] };
     let content = Content { template: Some(template), ..Content::text(text) };
-    let job = Job::Send { to: Address::Phone(phone.to_owned()), content: content.into(), consent: false, repeatable: false };
+    let job = Job::Send {
+        to: Address::Phone(phone.to_owned()),
+        content: content.into(),
+        consent: false,
+        repeatable: false,
+        batch: None,
+    };
     let command = Command {
         id: Id::new(Kind::Command),
         merchant: link.merchant,
