@@ -55,6 +55,7 @@ use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMet
 pub(crate) use generate::Generator;
 use handover::Handover;
 use lanes::Lanes;
+use looks::Looks;
 pub use nodes::Migration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch as watched};
@@ -133,7 +134,9 @@ impl PostgresOptions {
 /// What the parts of the store share.
 struct Core {
     options: PostgresOptions,
-    /// Connections for what is written, and for what is asked: so that queries never keep an answer waiting.
+    /// Connections for what runs all day, for other things that are written, and for what is asked: so that queries never keep an
+    /// answer waiting.
+    lanes: Pool,
     writers: Pool,
     readers: Pool,
     node: Uuid,
@@ -154,6 +157,7 @@ struct Core {
 pub struct Postgres {
     core: Arc<Core>,
     lanes: Lanes,
+    looks: Looks,
 }
 
 impl Postgres {
@@ -161,8 +165,9 @@ impl Postgres {
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         let config = nodes::config(&options)?;
         let core = Arc::new(Core {
-            writers: pool(&config, lanes::CONNECTIONS, nodes::prepare_session(&options))?,
-            readers: pool(&config, options.readers, nodes::prepare_session(&options))?,
+            lanes: pool(&config, lanes::CONNECTIONS, nodes::prepare_session(&options, lanes::SESSION))?,
+            writers: pool(&config, lanes::WRITERS, nodes::prepare_session(&options, ""))?,
+            readers: pool(&config, options.readers, nodes::prepare_session(&options, ""))?,
             node: Uuid::now_v7(),
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
@@ -179,9 +184,9 @@ impl Postgres {
         copy::refuse_unfinished(&client).await?;
         partitions::ahead(&mut client).await?;
         drop(client);
-        let lanes = Lanes::start(&core);
+        let (lanes, looks) = (Lanes::start(&core), Looks::start(&core));
         nodes::start(&core);
-        Ok(Self { core, lanes })
+        Ok(Self { core, lanes, looks })
     }
 }
 
@@ -195,6 +200,10 @@ impl Postgres {
 impl Core {
     async fn reader(&self) -> Result<Object, StoreError> {
         self.readers.get().await.map_err(no_connection)
+    }
+
+    async fn lane(&self) -> Result<Object, StoreError> {
+        self.lanes.get().await.map_err(no_connection)
     }
 
     async fn writer(&self) -> Result<Object, StoreError> {
@@ -535,8 +544,10 @@ impl Store for Postgres {
 
     async fn close(&self) {
         self.lanes.close().await;
+        self.looks.close().await;
         self.core.stop.cancel();
         nodes::leave(&self.core).await;
+        self.core.lanes.close();
         self.core.writers.close();
         self.core.readers.close();
     }
@@ -657,7 +668,7 @@ impl Store for Postgres {
     }
 
     async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
-        looks::look(&self.core.reader().await?, &look).await
+        self.looks.look(look).await
     }
 
     async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {

@@ -10,6 +10,7 @@ use std::{
 };
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
+use futures::try_join;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Price, Timestamp, signature::fingerprint};
@@ -99,7 +100,7 @@ impl Gathered {
 
 /// Commits changes together; each alone may be a conflict.
 pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
-    let mut client = core.writer().await?;
+    let mut client = core.lane().await?;
     let mut locks = locks(&client, run).await?;
     loop {
         let work = client.build_transaction().start().await?;
@@ -172,10 +173,10 @@ async fn carry_out(
     for (_, ready) in &going {
         entries.extend(&ready.entries);
     }
-    if !entries.is_empty() {
-        journal::append(&work, &entries, None, shard).await?;
-    }
-    loyalty::write(&work, &going).await?;
+    let append = async {
+        if entries.is_empty() { Ok(()) } else { journal::append(&work, &entries, None, shard).await.map_err(Fault::from) }
+    };
+    try_join!(append, loyalty::write(&work, &going))?;
     let mut applied: Vec<Applied> = going.iter().map(|_| Applied::default()).collect();
     add_events(&work, &going, &mut applied, &mut gathered).await?;
     for ((_, ready), applied) in going.iter().zip(&mut applied) {
