@@ -74,7 +74,7 @@ async fn one(engine: &Engine, wallet: &Wallet, now: Timestamp) -> Result<(), Sto
     match decided.facts.is_empty() {
         // Nothing happened that anybody would look for: a quote was over.
         true => put_quietly(engine, decided).await,
-        false => engine.put_decided(programme, &ask, &decided, Vec::new()).await,
+        false => engine.put_decided(programme, &ask, decided, Vec::new()).await.map(drop),
     }
 }
 

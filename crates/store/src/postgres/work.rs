@@ -173,8 +173,15 @@ async fn carry_out(
     for (_, ready) in &going {
         entries.extend(&ready.entries);
     }
+    // What this node is to read goes to its reader in memory.
+    let bytes = entries.iter().map(|row| row.entry.request.body.len()).sum();
+    let is_ours = core.handover.has_room(entries.len(), bytes);
     let append = async {
-        if entries.is_empty() { Ok(()) } else { journal::append(&work, &entries, None, shard).await.map_err(Fault::from) }
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let reading_lease = is_ours.then_some(core.options.reading_lease);
+        journal::append(&work, &entries, reading_lease, shard).await.map_err(Fault::from)
     };
     try_join!(append, loyalty::write(&work, &going))?;
     let mut applied: Vec<Applied> = going.iter().map(|_| Applied::default()).collect();
@@ -210,7 +217,12 @@ async fn carry_out(
         }
         outcomes[place] = Ok(applied);
     }
-    if unread || entries.iter().any(|row| row.entry.source != Source::Question) {
+    let mut to_read = entries.into_iter().map(|row| &row.entry).filter(|entry| entry.source != Source::Question).peekable();
+    let came = to_read.peek().is_some();
+    if came && is_ours {
+        core.handover.push(to_read.cloned());
+    }
+    if unread || came && !is_ours {
         core.handover.left_some();
     }
     Ok(outcomes)

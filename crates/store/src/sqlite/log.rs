@@ -104,3 +104,47 @@ impl Log {
 fn checkpoint(db: &Connection, mode: &str) -> Result<u32> {
     db.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], |row| row.get::<_, i64>(2)).map(|carried| carried.max(0) as u32)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+    use super::*;
+
+    /// Writes without a pause until the log begins anew; how many pages it had.
+    fn write_until_anew(writer: &Connection, log: &Log) -> u32 {
+        let mut longest = 0;
+        for _ in 0..2_000 {
+            let _writing = log.writing();
+            writer.execute("INSERT INTO filled VALUES (zeroblob(262144))", []).unwrap();
+            let pages = log.pages.load(Ordering::Relaxed);
+            if pages < longest {
+                return longest;
+            }
+            longest = pages;
+        }
+        panic!("the log has {longest} pages and does not begin anew");
+    }
+
+    #[test]
+    fn the_log_begins_anew_while_it_is_written_all_the_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("uzel.db");
+        let mut writer = open(&path, true).unwrap();
+        let log = Log::start(&path, &mut writer).unwrap();
+        writer.execute_batch("CREATE TABLE filled (bytes BLOB)").unwrap();
+        assert!(write_until_anew(&writer, &log) > 0);
+        assert!(write_until_anew(&writer, &log) > 0);
+
+        // Whoever looks at an old state keeps it from that, and holds nobody up.
+        let reader = open(&path, false).unwrap();
+        reader.execute_batch("BEGIN; SELECT count(*) FROM filled").unwrap();
+        for _ in 0..2 * PAGES / 64 {
+            let _writing = log.writing();
+            writer.execute("INSERT INTO filled VALUES (zeroblob(262144))", []).unwrap();
+        }
+        assert!(log.pages.load(Ordering::Relaxed) > PAGES);
+        reader.execute_batch("COMMIT").unwrap();
+        assert!(write_until_anew(&writer, &log) > PAGES);
+    }
+}
