@@ -190,6 +190,9 @@ pub struct World {
     pub(crate) public_url: Option<String>,
     pub merchants: HashMap<Id, (String, Merchant)>,
     pub outlets: HashMap<Id, (Id, String, Outlet)>,
+    /// Merchants by their slugs, and outlets by merchant and slug: looked up for every question of a till.
+    merchant_slugs: HashMap<String, Id>,
+    outlet_slugs: HashMap<Id, HashMap<String, Id>>,
     pub links: HashMap<Id, Arc<Link>>,
     pub flows: HashMap<Id, Arc<Flow>>,
     /// Those that were taken away among them, as long as something may still wait for them.
@@ -231,11 +234,13 @@ impl World {
             match row.id.kind() {
                 Kind::Merchant => {
                     if let Ok(merchant) = serde_json::from_value(row.doc.clone()) {
+                        world.merchant_slugs.insert(row.slug.clone(), row.id);
                         world.merchants.insert(row.id, (row.slug.clone(), merchant));
                     }
                 }
                 Kind::Outlet => {
                     if let (Some(merchant), Ok(outlet)) = (row.merchant, serde_json::from_value(row.doc.clone())) {
+                        world.outlet_slugs.entry(merchant).or_default().insert(row.slug.clone(), row.id);
                         world.outlets.insert(row.id, (merchant, row.slug.clone(), outlet));
                     }
                     match bridge::secrets(row, vault) {
@@ -487,8 +492,14 @@ impl World {
     }
 
     pub fn merchant(&self, id_or_slug: &str) -> Option<Id> {
-        let by_id = id_or_slug.parse().ok().filter(|id| self.merchants.contains_key(id));
-        by_id.or_else(|| self.merchants.iter().find(|(_, (slug, _))| slug == id_or_slug).map(|(id, _)| *id))
+        let by_id = || id_or_slug.parse().ok().filter(|id| self.merchants.contains_key(id));
+        self.merchant_slugs.get(id_or_slug).copied().or_else(by_id)
+    }
+
+    /// An outlet of a merchant.
+    pub fn outlet(&self, merchant: Id, id_or_slug: &str) -> Option<Id> {
+        let by_id = || id_or_slug.parse().ok().filter(|id| self.outlets.get(id).is_some_and(|(of, ..)| *of == merchant));
+        self.outlet_slugs.get(&merchant).and_then(|slugs| slugs.get(id_or_slug)).copied().or_else(by_id)
     }
 
     /// A connection by its id, or by its slug where only one merchant has it.

@@ -181,6 +181,9 @@ impl Keys {
 
     /// What is kept of an answer: whether it was committed before is told to whoever asked then.
     fn kept(&self, answer: &serde_json::Value, now: Timestamp) -> Vec<KeptReply> {
+        if self.signature.is_none() && self.own.is_none() {
+            return Vec::new();
+        }
         let mut answer = answer.clone();
         if let Some(members) = answer.as_object_mut() {
             members.remove("alreadyCommitted");
@@ -315,8 +318,9 @@ impl Engine {
                 }
                 None => (self.decide(&ground, question, look, &seen).await?, Vec::new()),
             };
-            match self.put_ruled(programme, ask, &decided, keys.kept(&decided.answer, ground.now), commands).await {
-                Ok(()) => return Ok(LoyaltyAnswer { body: decided.answer.to_string(), repeated: false }),
+            let replies = keys.kept(&decided.answer, ground.now);
+            match self.put_ruled(programme, ask, decided, replies, commands).await {
+                Ok(body) => return Ok(LoyaltyAnswer { body, repeated: false }),
                 Err(StoreError::Conflict) if turn.is_none() => {
                     let wallet = seen.wallet.map_or(keys.body, |wallet| *wallet.id.as_bytes());
                     turn = Some(self.loyalty_turns.of(wallet).lock().await);
@@ -413,14 +417,14 @@ impl Engine {
         Ok(())
     }
 
-    /// Commits a decision with its journal.
+    /// Commits a decision with its journal. Gives the body of the answer.
     pub(super) async fn put_decided(
         &self,
         programme: &LoyaltyProgramme,
         ask: &LoyaltyAsk,
-        decided: &Decided,
+        decided: Decided,
         replies: Vec<KeptReply>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<String, StoreError> {
         self.put_ruled(programme, ask, decided, replies, Vec::new()).await
     }
 
@@ -429,41 +433,43 @@ impl Engine {
         &self,
         programme: &LoyaltyProgramme,
         ask: &LoyaltyAsk,
-        decided: &Decided,
+        decided: Decided,
         replies: Vec<KeptReply>,
         commands: Vec<NewCommand>,
-    ) -> Result<(), StoreError> {
+    ) -> Result<String, StoreError> {
         let (queues, jobs) = (!commands.is_empty(), club_jobs::given(&commands));
-        self.store.apply(self.ruled(programme, ask, decided, replies, commands)).await?;
+        let (change, body) = self.ruled(programme, ask, decided, replies, commands);
+        self.store.apply(change).await?;
         if queues {
             self.count_given(jobs);
             self.due.notify_one();
         }
-        Ok(())
+        Ok(body)
     }
 
-    /// What a decision writes, its journal included.
+    /// What a decision writes, its journal included, and the body of its answer.
     pub(super) fn ruled(
         &self,
         programme: &LoyaltyProgramme,
         ask: &LoyaltyAsk,
-        decided: &Decided,
+        decided: Decided,
         replies: Vec<KeptReply>,
         commands: Vec<NewCommand>,
-    ) -> Change {
+    ) -> (Change, String) {
+        let Decided { change: mut points, facts, answer } = decided;
         // What tells something is read once more, by the road that all events come.
-        let source = if decided.facts.is_empty() { Source::Question } else { Source::Webhook };
-        let answer = reading::answer(&decided.answer.to_string(), &decided.facts);
-        let entry = loyalty_entry(programme, ask, answer, source);
-        let mut points = decided.change.clone();
+        let source = if facts.is_empty() { Source::Question } else { Source::Webhook };
+        let body = answer.to_string();
+        let entry = loyalty_entry(programme, ask, reading::answer(&body, &facts), source);
         points.replies.extend(replies);
-        Change {
+        let change = Change {
             entries: vec![entry],
             loyalty: Some(Box::new(points)),
             commands,
             now: Some(self.clock.now()),
             ..Change::default()
-        }
+        };
+        (change, body)
     }
 }
 

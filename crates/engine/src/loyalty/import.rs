@@ -155,8 +155,8 @@ impl Engine {
             };
             let kept =
                 KeptReply { key, body, answer: String::new(), until: now.saturating_add(LINE_KEPT).unwrap_or(Timestamp::MAX) };
-            match self.put_decided(programme, &ask, &decided, vec![kept]).await {
-                Ok(()) => return Ok(line),
+            match self.put_decided(programme, &ask, decided, vec![kept]).await {
+                Ok(_) => return Ok(line),
                 Err(StoreError::Conflict) => {}
                 Err(error) => return Err(error.into()),
             }

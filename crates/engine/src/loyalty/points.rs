@@ -227,8 +227,8 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
         };
         let until = ground.now.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
         let kept = KeptReply { key, body: key, answer: String::new(), until };
-        match engine.put_ruled(programme, &ask, &decided, vec![kept], commands).await {
-            Ok(()) => return Ok(said),
+        match engine.put_ruled(programme, &ask, decided, vec![kept], commands).await {
+            Ok(_) => return Ok(said),
             Err(StoreError::Conflict) => {}
             Err(error) => return Err(error.into()),
         }

@@ -120,8 +120,9 @@ fn change(engine: &Engine, world: &World, wallet: &Wallet, holds: &[Hold], now: 
     let programme = world.programme_of(wallet.merchant)?;
     let ask = own_ask(wallet.merchant, "time", "/loyalty/due", now, json!({ "customer": wallet.customer }));
     let decided = decide::sweep(&ground(engine, world, programme, &ask), wallet, holds);
-    let mut change = engine.ruled(programme, &ask, &decided, Vec::new(), Vec::new());
-    if decided.facts.is_empty() {
+    let tells_nothing = decided.facts.is_empty();
+    let (mut change, _) = engine.ruled(programme, &ask, decided, Vec::new(), Vec::new());
+    if tells_nothing {
         // Nothing happened that anybody would look for: a quote was over.
         change.entries.clear();
     }

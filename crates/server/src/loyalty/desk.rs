@@ -53,9 +53,17 @@ pub(super) async fn read(app: &App, call: &mut Call, needs: Needs, room: &mut Op
     Ok(Proved { proof, body })
 }
 
-/// What is the same in every question. `journalled`: the body without what lets anybody in.
-fn ask(call: &Call, proof: &Proof, body: &Map<String, Value>, journalled: &Value) -> Result<LoyaltyAsk, Refusal> {
+/// What is the same in every question. `jti`: what is journalled instead of a customer's token.
+fn ask(call: &Call, proof: &Proof, body: &Map<String, Value>, jti: Option<&str>) -> Result<LoyaltyAsk, Refusal> {
     let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+    let journalled = match jti {
+        Some(jti) => {
+            let mut body = body.clone();
+            body.insert("userToken".to_owned(), json!(jti));
+            serde_json::to_vec(&body)
+        }
+        None => serde_json::to_vec(body),
+    };
     Ok(LoyaltyAsk {
         merchant: proof.merchant,
         outlet: proof.outlet,
@@ -66,7 +74,7 @@ fn ask(call: &Call, proof: &Proof, body: &Map<String, Value>, journalled: &Value
         request_id: text("requestId").or_else(|| Some(call.request_id.clone())),
         authenticated: proof.authenticated,
         by: proof.by.clone(),
-        request: call.request(journalled.to_string().into_bytes()),
+        request: call.request(journalled.expect("what was read as JSON is JSON")),
         trace: call.trace(),
     })
 }
@@ -126,13 +134,13 @@ pub(super) async fn quote_as(
     }
     fields.end()?;
     let programme = programme(app, call, proof)?;
-    let mut journalled = Value::Object(body.clone());
     question.customer = customer(app, call, &programme, proof, user)?;
-    if let CustomerAsk::Token { jti, .. } = &question.customer {
-        journalled["userToken"] = json!(jti);
-    }
     let patience_ms = programme.rule.club.as_ref().map_or(QUOTE_MS, |club| u64::from(club.patience_ms));
-    let ask = ask(call, proof, body, &journalled)?;
+    let jti = match &question.customer {
+        CustomerAsk::Token { jti, .. } => Some(jti.as_str()),
+        CustomerAsk::Plain(_) => None,
+    };
+    let ask = ask(call, proof, body, jti)?;
     let answer = app.engine.loyalty_quote(ask, question, Duration::from_millis(patience_ms)).await;
     done(call, answer)
 }
@@ -194,7 +202,7 @@ pub(super) async fn commit_as(app: &Arc<App>, call: &Call, proof: &Proof, body: 
     }
     fields.end()?;
     programme(app, call, proof)?;
-    let ask = ask(call, proof, body, &Value::Object(body.clone()))?;
+    let ask = ask(call, proof, body, None)?;
     let answer = app.engine.loyalty_commit(ask, question, COMMIT).await;
     signed(app, call, proof, answer)
 }
@@ -205,7 +213,7 @@ pub(super) async fn cancel(app: &Arc<App>, call: &mut Call, room: &mut Option<Ro
     let hold = body.get("holdId").and_then(Value::as_str).filter(|hold| !hold.is_empty());
     let hold = hold.ok_or_else(|| Refusal::bad("holdId required"))?.to_owned();
     programme(app, call, &proof)?;
-    let ask = ask(call, &proof, &body, &Value::Object(body.clone()))?;
+    let ask = ask(call, &proof, &body, None)?;
     let answer = app.engine.loyalty_cancel(ask, hold, COMMIT).await;
     done(call, answer)
 }
@@ -224,7 +232,7 @@ pub(super) async fn refund(app: &Arc<App>, call: &mut Call, room: &mut Option<Ro
     }
     fields.end()?;
     programme(app, call, &proof)?;
-    let ask = ask(call, &proof, &body, &Value::Object(body.clone()))?;
+    let ask = ask(call, &proof, &body, None)?;
     let answer = app.engine.loyalty_refund(ask, question, COMMIT).await;
     signed(app, call, &proof, answer)
 }

@@ -2,7 +2,7 @@
 //! needed or not.
 
 use serde_json::{Map, Value};
-use uzel_engine::{Role, World, loyalty::LoyaltyProgramme};
+use uzel_engine::{Role, loyalty::LoyaltyProgramme};
 use uzel_model::Id;
 
 use super::{
@@ -94,7 +94,8 @@ pub(super) fn prove(
     if own.is_some() && (about != own || keys.iter().any(|key| key.merchant.is_some_and(|of| Some(of) != own))) {
         return Err(Refusal::forbidden("this key is of another merchant"));
     }
-    let outlet = about.zip(named.outlet).and_then(|(merchant, name)| outlet_of(&world, merchant, name));
+    // An outlet that is not known means nothing.
+    let outlet = about.zip(named.outlet).and_then(|(merchant, name)| world.outlet(merchant, name));
     let signed = signature(app, call, needs, about, (named.outlet.is_some(), outlet), body)?;
     let programme = about.and_then(|merchant| world.programme_of(merchant));
     let asks = |of: fn(&LoyaltyProgramme) -> bool| programme.is_some_and(|programme| of(programme));
@@ -127,13 +128,6 @@ pub(super) fn prove(
         by,
         holder,
     })
-}
-
-/// An outlet of a merchant, by id or slug. What is not known means nothing.
-fn outlet_of(world: &World, merchant: Id, name: &str) -> Option<Id> {
-    let by_id = name.parse().ok().filter(|id| world.outlets.get(id).is_some_and(|(of, ..)| *of == merchant));
-    let mut outlets = world.outlets.iter();
-    by_id.or_else(|| outlets.find(|(_, (of, slug, _))| *of == merchant && slug == name).map(|(id, _)| *id))
 }
 
 /// `Authorization: Bearer`, or `X-Api-Key`.

@@ -14,14 +14,20 @@ use tokio::{
 };
 use tokio_postgres::error::SqlState;
 
-use super::{Core, failed, journal, loyalty, work};
+use super::{Core, failed, journal, looks, loyalty, work};
 use crate::{
     Applied, Change, Entry, Lane, StoreError,
     ready::{EntryRow, Ready},
 };
 
-/// Connections that writing holds at the most: one a lane, the others for leases and single rows.
-pub(super) const CONNECTIONS: usize = 8;
+/// Connections of the lanes, and of those who look at points.
+pub(super) const CONNECTIONS: usize = 3 + looks::AT_ONCE;
+/// Connections for leases and single rows.
+pub(super) const WRITERS: usize = 4;
+/// What runs in lanes is planned once, and goes by indexes however small a table was then. Else the server plans anew for each
+/// group whose values let it leave something out, and that takes longer than the work.
+pub(super) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
+    SET enable_mergejoin = off; SET jit = off;";
 
 /// What may wait in a lane; above it callers are told to come back.
 const WAITING_MAX: usize = 8_192;
@@ -43,7 +49,7 @@ struct Apply {
 }
 
 /// What waits in a lane.
-struct Queue<T> {
+pub(super) struct Queue<T> {
     state: Mutex<Waiting<T>>,
     filled: Notify,
 }
@@ -62,7 +68,7 @@ impl<T> Default for Queue<T> {
 }
 
 impl<T> Queue<T> {
-    fn push(&self, task: T, bytes: usize) -> Result<(), StoreError> {
+    pub(super) fn push(&self, task: T, bytes: usize) -> Result<(), StoreError> {
         let mut state = self.state.lock();
         if state.closed {
             return Err(closed());
@@ -77,14 +83,14 @@ impl<T> Queue<T> {
         Ok(())
     }
 
-    /// What is waiting is still written.
-    fn close(&self) {
+    /// What is waiting is still done.
+    pub(super) fn close(&self) {
         self.state.lock().closed = true;
         self.filled.notify_one();
     }
 
     /// Waits for work; `None` when there will be no more. `size` says how much of the group's room a task takes.
-    async fn next(&self, room: usize, size: impl Fn(&T) -> (usize, usize)) -> Option<Vec<T>> {
+    pub(super) async fn next(&self, room: usize, size: impl Fn(&T) -> (usize, usize)) -> Option<Vec<T>> {
         loop {
             {
                 let mut state = self.state.lock();
@@ -103,6 +109,8 @@ impl<T> Queue<T> {
                     return Some(group);
                 }
                 if state.closed {
+                    // Others may wait at the same queue.
+                    self.filled.notify_one();
                     return None;
                 }
             }
@@ -211,7 +219,7 @@ async fn append(core: Arc<Core>, queue: Arc<Queue<Append>>) {
 async fn append_all(core: &Core, rows: &[EntryRow]) -> Result<bool, Fault> {
     let bytes = rows.iter().map(|row| row.entry.request.body.len()).sum();
     let held = core.handover.has_room(rows.len(), bytes);
-    let client = core.writer().await.map_err(Fault::Store)?;
+    let client = core.lane().await?;
     let refs: Vec<&EntryRow> = rows.iter().collect();
     journal::append(&client, &refs, held.then_some(core.options.reading_lease), shard(core, ENTRIES)).await?;
     Ok(held)
@@ -270,7 +278,7 @@ impl Fault {
     }
 
     /// The server refused what a row holds (classes 22 and 23), so that others may pass without it.
-    fn is_rows_fault(&self) -> bool {
+    pub(super) fn is_rows_fault(&self) -> bool {
         self.code().is_some_and(|code| code.code().starts_with("22") || code.code().starts_with("23"))
             || matches!(self, Self::Database(error) if error.code().is_none() && !error.is_closed())
     }

@@ -7,6 +7,7 @@
 use std::{borrow::Cow, collections::HashMap};
 
 use deadpool_postgres::{GenericClient, Transaction};
+use futures::try_join;
 use tokio_postgres::{error::SqlState, types::ToSql};
 use uuid::Uuid;
 use uzel_model::{
@@ -16,7 +17,7 @@ use uzel_model::{
 
 use super::{get, journal::text, lanes::Fault, uuid};
 use crate::{
-    Change, LoyaltyChange, PromoUse, StoreError,
+    Change, KeptReply, LoyaltyChange, PromoUse, SpentToken, StoreError,
     loyalty::{book_number, move_number, state_number},
     ready::Ready,
 };
@@ -56,7 +57,19 @@ pub(super) async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<
     let mut late: Vec<usize> = all.iter().filter(|(_, points, _)| points.is_twofold()).map(|(place, ..)| *place).collect();
     let wallets: Vec<(usize, &Wallet)> =
         all.iter().flat_map(|(place, points, _)| points.wallets.iter().map(|wallet| (*place, wallet))).collect();
-    let known = lock_wallets(work, wallets.iter().map(|(_, wallet)| uuid(wallet.id)).collect()).await?;
+    let (mut holds, mut receipts) = (Vec::new(), Vec::new());
+    for (place, points, _) in &all {
+        holds.extend(points.holds.iter().map(|hold| (*place, uuid(hold.id), hold.version)));
+        receipts.extend(points.receipts.iter().map(|receipt| (*place, uuid(receipt.id), receipt.version)));
+    }
+    // Sent one behind the other, in this order, without waiting for answers between them.
+    let (known, late_holds, late_receipts, ()) = try_join!(
+        lock_wallets(work, wallets.iter().map(|(_, wallet)| uuid(wallet.id)).collect()),
+        lock_rows(work, "wallet_hold", holds),
+        lock_rows(work, "order_receipt", receipts),
+        forget_over(work, &all),
+    )?;
+    late.extend(late_holds.into_iter().chain(late_receipts));
     let mut named = Named::default();
     for (place, wallet) in &wallets {
         let here = known.get(&uuid(wallet.id));
@@ -70,14 +83,6 @@ pub(super) async fn fence(work: &Transaction<'_>, run: &[&Ready]) -> Result<Vec<
             named.add(*place, wallet, &customer, phone.as_deref());
         }
     }
-    let (mut holds, mut receipts) = (Vec::new(), Vec::new());
-    for (place, points, _) in &all {
-        holds.extend(points.holds.iter().map(|hold| (*place, uuid(hold.id), hold.version)));
-        receipts.extend(points.receipts.iter().map(|receipt| (*place, uuid(receipt.id), receipt.version)));
-    }
-    late.extend(lock_rows(work, "wallet_hold", holds).await?);
-    late.extend(lock_rows(work, "order_receipt", receipts).await?);
-    forget_over(work, &all).await?;
     late.extend(taken(work, &all, &named, &wallets).await?);
     if !named.giving(&known).is_empty() {
         let statement = work.prepare_cached("UPDATE wallet SET phone = NULL WHERE id = ANY($1)").await?;
@@ -262,7 +267,7 @@ async fn put_promo(work: &Transaction<'_>, promo: &PromoUse) -> Result<bool, Fau
     Ok(work.execute(&put, &[&merchant, &code, &owned(&promo.order), &wallet, &promo.at]).await? == 1)
 }
 
-/// Writes what was not found to be too late.
+/// Writes what was not found to be too late; all of it is sent before the first answer.
 pub(super) async fn write(work: &Transaction<'_>, going: &[(usize, &Ready)]) -> Result<(), Fault> {
     let (mut wallets, mut holds, mut receipts, mut ledger) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut replies, mut tokens) = (Vec::new(), Vec::new());
@@ -276,31 +281,44 @@ pub(super) async fn write(work: &Transaction<'_>, going: &[(usize, &Ready)]) -> 
         replies.extend(&points.replies);
         tokens.extend(&points.token);
     }
-    put_wallets(work, wallets).await?;
-    put_holds(work, holds).await?;
-    put_receipts(work, receipts).await?;
-    put_ledger(work, ledger).await?;
+    try_join!(
+        put_wallets(work, wallets),
+        put_holds(work, holds),
+        put_receipts(work, receipts),
+        put_ledger(work, ledger),
+        put_replies(work, replies),
+        put_tokens(work, tokens),
+    )?;
+    Ok(())
+}
+
+async fn put_replies(work: &Transaction<'_>, mut replies: Vec<&KeptReply>) -> Result<(), Fault> {
+    if replies.is_empty() {
+        return Ok(());
+    }
     replies.sort_unstable_by_key(|reply| reply.key);
-    if !replies.is_empty() {
-        let statement = work
-            .prepare_cached("INSERT INTO kept_reply SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[])")
-            .await?;
-        let keys: Vec<Uuid> = replies.iter().map(|reply| Uuid::from_bytes(reply.key)).collect();
-        let bodies: Vec<Uuid> = replies.iter().map(|reply| Uuid::from_bytes(reply.body)).collect();
-        let answers: Vec<Cow<'_, str>> = replies.iter().map(|reply| text(&reply.answer)).collect();
-        let until: Vec<Timestamp> = replies.iter().map(|reply| reply.until).collect();
-        work.execute(&statement, &[&keys, &bodies, &answers, &until]).await?;
+    let statement = work
+        .prepare_cached("INSERT INTO kept_reply SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::timestamptz[])")
+        .await?;
+    let keys: Vec<Uuid> = replies.iter().map(|reply| Uuid::from_bytes(reply.key)).collect();
+    let bodies: Vec<Uuid> = replies.iter().map(|reply| Uuid::from_bytes(reply.body)).collect();
+    let answers: Vec<Cow<'_, str>> = replies.iter().map(|reply| text(&reply.answer)).collect();
+    let until: Vec<Timestamp> = replies.iter().map(|reply| reply.until).collect();
+    work.execute(&statement, &[&keys, &bodies, &answers, &until]).await?;
+    Ok(())
+}
+
+async fn put_tokens(work: &Transaction<'_>, mut tokens: Vec<&SpentToken>) -> Result<(), Fault> {
+    if tokens.is_empty() {
+        return Ok(());
     }
     tokens.sort_unstable_by_key(|token| token.key);
-    if !tokens.is_empty() {
-        let statement = work
-            .prepare_cached("INSERT INTO spent_token SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[])")
-            .await?;
-        let keys: Vec<Uuid> = tokens.iter().map(|token| Uuid::from_bytes(token.key)).collect();
-        let holds: Vec<Uuid> = tokens.iter().map(|token| uuid(token.hold)).collect();
-        let until: Vec<Timestamp> = tokens.iter().map(|token| token.until).collect();
-        work.execute(&statement, &[&keys, &holds, &until]).await?;
-    }
+    let statement =
+        work.prepare_cached("INSERT INTO spent_token SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::timestamptz[])").await?;
+    let keys: Vec<Uuid> = tokens.iter().map(|token| Uuid::from_bytes(token.key)).collect();
+    let holds: Vec<Uuid> = tokens.iter().map(|token| uuid(token.hold)).collect();
+    let until: Vec<Timestamp> = tokens.iter().map(|token| token.until).collect();
+    work.execute(&statement, &[&keys, &holds, &until]).await?;
     Ok(())
 }
 

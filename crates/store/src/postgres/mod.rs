@@ -55,6 +55,7 @@ use deadpool_postgres::{Hook, Manager, ManagerConfig, Object, Pool, RecyclingMet
 pub(crate) use generate::Generator;
 use handover::Handover;
 use lanes::Lanes;
+use looks::Looks;
 pub use nodes::Migration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch as watched};
@@ -134,7 +135,9 @@ impl PostgresOptions {
 /// What the parts of the store share.
 struct Core {
     options: PostgresOptions,
-    /// Connections for what is written, and for what is asked: so that queries never keep an answer waiting.
+    /// Connections for what runs all day, for other things that are written, and for what is asked: so that queries never keep an
+    /// answer waiting.
+    lanes: Pool,
     writers: Pool,
     readers: Pool,
     node: Uuid,
@@ -155,6 +158,7 @@ struct Core {
 pub struct Postgres {
     core: Arc<Core>,
     lanes: Lanes,
+    looks: Looks,
 }
 
 impl Postgres {
@@ -162,8 +166,9 @@ impl Postgres {
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
         let config = nodes::config(&options)?;
         let core = Arc::new(Core {
-            writers: pool(&config, lanes::CONNECTIONS, nodes::prepare_session(&options))?,
-            readers: pool(&config, options.readers, nodes::prepare_session(&options))?,
+            lanes: pool(&config, lanes::CONNECTIONS, nodes::prepare_session(&options, lanes::SESSION))?,
+            writers: pool(&config, lanes::WRITERS, nodes::prepare_session(&options, ""))?,
+            readers: pool(&config, options.readers, nodes::prepare_session(&options, ""))?,
             node: Uuid::now_v7(),
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
@@ -180,9 +185,9 @@ impl Postgres {
         copy::refuse_unfinished(&client).await?;
         partitions::ahead(&mut client).await?;
         drop(client);
-        let lanes = Lanes::start(&core);
+        let (lanes, looks) = (Lanes::start(&core), Looks::start(&core));
         nodes::start(&core);
-        Ok(Self { core, lanes })
+        Ok(Self { core, lanes, looks })
     }
 }
 
@@ -196,6 +201,10 @@ impl Postgres {
 impl Core {
     async fn reader(&self) -> Result<Object, StoreError> {
         self.readers.get().await.map_err(no_connection)
+    }
+
+    async fn lane(&self) -> Result<Object, StoreError> {
+        self.lanes.get().await.map_err(no_connection)
     }
 
     async fn writer(&self) -> Result<Object, StoreError> {
@@ -536,8 +545,10 @@ impl Store for Postgres {
 
     async fn close(&self) {
         self.lanes.close().await;
+        self.looks.close().await;
         self.core.stop.cancel();
         nodes::leave(&self.core).await;
+        self.core.lanes.close();
         self.core.writers.close();
         self.core.readers.close();
     }
@@ -662,7 +673,7 @@ impl Store for Postgres {
     }
 
     async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
-        looks::look(&self.core.reader().await?, &look).await
+        self.looks.look(look).await
     }
 
     async fn ledger(&self, filter: LedgerFilter) -> Result<Vec<points::Entry>, StoreError> {

@@ -128,9 +128,9 @@ pub(super) fn tls(config: &Config) -> Result<Option<MakeRustlsConnect>, StoreErr
 }
 
 /// What every new session is told. Nothing is answered before it is on disk, whatever the server's default is.
-pub(super) fn prepare_session(options: &PostgresOptions) -> Hook {
+pub(super) fn prepare_session(options: &PostgresOptions, more: &str) -> Hook {
     let sql = format!(
-        "SET idle_in_transaction_session_timeout = {}; SET lock_timeout = '10s'; SET statement_timeout = '60s';
+        "{more} SET idle_in_transaction_session_timeout = {}; SET lock_timeout = '10s'; SET statement_timeout = '60s';
          SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') IN ('off', 'local')",
         options.idle_in_transaction.as_millis()
     );

@@ -104,13 +104,12 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
     let entry = format!("SELECT {} FROM inbox WHERE id = $1", journal::ENTRY);
     let mine = handover::entries();
     let newest = format!("SELECT j.id, {} FROM inbox j ORDER BY j.id DESC LIMIT $1", journal::STATE);
-    let [by_id, by_customer, by_phone, by_hold] = looks::WHOSE.map(looks::look_sql);
+    let few = looks::look_sql(looks::Also::default());
+    let all = looks::look_sql(looks::Also { progress: true, promo: true, replies: true });
     let (over, over_tokens) = (loyalty::over_sql("kept_reply"), loyalty::over_sql("spent_token"));
     for (name, sql, values) in [
-        ("points_by_id", &*by_id, 9),
-        ("points_by_customer", &by_customer, 9),
-        ("points_by_phone", &by_phone, 9),
-        ("points_by_hold", &by_hold, 8),
+        ("points", &*few, 12),
+        ("points_and_all", &all, 12),
         ("wallets_locked", loyalty::LOCK_WALLETS, 1),
         ("wallets_taken", loyalty::TAKEN, 14),
         ("wallets_written", loyalty::UPDATE_WALLETS, 9),

@@ -10,6 +10,7 @@ use std::{
 };
 
 use deadpool_postgres::{GenericClient, Object, Transaction};
+use futures::try_join;
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 use uzel_model::{Event, Id, Price, Timestamp, signature::fingerprint};
@@ -100,7 +101,7 @@ impl Gathered {
 
 /// Commits changes together; each alone may be a conflict.
 pub(super) async fn commit(core: &Core, run: &[&Ready], shard: i32) -> Result<Vec<Result<Applied, StoreError>>, Fault> {
-    let mut client = core.writer().await?;
+    let mut client = core.lane().await?;
     let mut locks = locks(&client, run).await?;
     loop {
         let work = client.build_transaction().start().await?;
@@ -176,10 +177,17 @@ async fn carry_out(
     for (_, ready) in &going {
         entries.extend(&ready.entries);
     }
-    if !entries.is_empty() {
-        journal::append(&work, &entries, None, shard).await?;
-    }
-    loyalty::write(&work, &going).await?;
+    // What this node is to read goes to its reader in memory.
+    let bytes = entries.iter().map(|row| row.entry.request.body.len()).sum();
+    let is_ours = core.handover.has_room(entries.len(), bytes);
+    let append = async {
+        if entries.is_empty() {
+            return Ok(());
+        }
+        let reading_lease = is_ours.then_some(core.options.reading_lease);
+        journal::append(&work, &entries, reading_lease, shard).await.map_err(Fault::from)
+    };
+    try_join!(append, loyalty::write(&work, &going))?;
     let mut applied: Vec<Applied> = going.iter().map(|_| Applied::default()).collect();
     add_events(&work, &going, &mut applied, &mut gathered).await?;
     for ((_, ready), applied) in going.iter().zip(&mut applied) {
@@ -213,7 +221,12 @@ async fn carry_out(
         }
         outcomes[place] = Ok(applied);
     }
-    if unread || entries.iter().any(|row| row.entry.source != Source::Question) {
+    let mut to_read = entries.into_iter().map(|row| &row.entry).filter(|entry| entry.source != Source::Question).peekable();
+    let came = to_read.peek().is_some();
+    if came && is_ours {
+        core.handover.push(to_read.cloned());
+    }
+    if unread || came && !is_ours {
         core.handover.left_some();
     }
     Ok(outcomes)

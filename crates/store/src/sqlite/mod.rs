@@ -20,6 +20,7 @@ mod generate;
 mod heard;
 mod journal;
 mod ledger;
+mod log;
 mod looks;
 mod lost;
 mod loyalty;
@@ -44,7 +45,7 @@ mod writer;
 
 use std::{
     path::Path,
-    sync::{Arc, OnceLock, mpsc::SyncSender},
+    sync::{Arc, OnceLock},
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -53,6 +54,7 @@ use async_trait::async_trait;
 pub use file::Copied;
 use fresh::{Fresh, Next};
 pub(crate) use generate::Generator;
+use log::Log;
 use looks::Looks;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OpenFlags, config::DbConfig};
@@ -143,18 +145,18 @@ fn open(path: &Path, writes: bool) -> Result<Connection, StoreError> {
 impl Sqlite {
     /// Opens or makes the database file.
     pub fn open(path: &Path) -> Result<Self, StoreError> {
-        let connection = open(path, true)?;
+        let mut connection = open(path, true)?;
         migrate(&connection)?;
         copy::refuse_unfinished(&connection)?;
         start_ids_after(&connection).map_err(failed)?;
         outbox::end_leases(&connection).map_err(failed)?;
         let (queue, fresh, stats) = (Arc::new(Queue::default()), Arc::new(Fresh::new()), Arc::new(Stats::default()));
-        let full = checkpointer(path)?;
+        let log = Log::start(path, &mut connection)?;
         let phones: Arc<OnceLock<PhoneHash>> = Arc::default();
         let writer = spawn("journal", {
             let (queue, fresh, stats) = (queue.clone(), fresh.clone(), stats.clone());
             let phones = phones.clone();
-            move || writer::run(&connection, &queue, &fresh, &full, &stats, &phones)
+            move || writer::run(&connection, &queue, &fresh, &log, &stats, &phones)
         })?;
         let readers = Readers { idle: Mutex::new(Vec::new()), room: Semaphore::new(QUERIES_MAX), path: path.to_owned() };
         let (writer, news) = (Mutex::new(Some(writer)), broadcast::Sender::new(1));
@@ -253,22 +255,6 @@ fn start_ids_after(connection: &Connection) -> rusqlite::Result<()> {
         Id::start_after(newest.ordinal());
     }
     Ok(())
-}
-
-/// Carries what the log holds over to the database file whenever it is told to, so that the writer need not stop for it.
-/// Ends with the sender.
-fn checkpointer(path: &Path) -> Result<SyncSender<()>, StoreError> {
-    let connection = open(path, true)?;
-    let (full, told) = std::sync::mpsc::sync_channel(1);
-    spawn("checkpoint", move || {
-        while told.recv().is_ok() {
-            if let Err(error) = connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(())) {
-                // The writer carries it over itself once the log is four times as long.
-                tracing::warn!("the log cannot be carried over to the database file now: {error}");
-            }
-        }
-    })?;
-    Ok(full)
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>, StoreError> {

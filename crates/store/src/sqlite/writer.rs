@@ -10,7 +10,7 @@
 use std::{
     cell::Cell,
     collections::VecDeque,
-    sync::{OnceLock, mpsc::SyncSender},
+    sync::OnceLock,
     time::Instant,
 };
 
@@ -18,7 +18,7 @@ use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
 use tokio::sync::oneshot;
 
-use super::{failed, fresh::Fresh, journal, tally::Tally, work};
+use super::{failed, fresh::Fresh, journal, log::Log, tally::Tally, work};
 use crate::{
     Applied, Lane, PhoneHash, Stats, StoreError,
     ready::{EntryRow, Ready},
@@ -36,8 +36,6 @@ const CROWD: usize = 16;
 const READING_EVERY: u32 = 3;
 /// Readings that one transaction may hold when nothing else waits.
 const READINGS_ALONE: usize = 8;
-/// After so many groups the log is carried over to the database file.
-const CHECKPOINT_GROUPS: u64 = 128;
 
 type Work = Box<dyn FnMut(&Connection, &mut Tally) -> Result<(), StoreError> + Send>;
 
@@ -98,15 +96,15 @@ impl Task {
     }
 
     /// One piece of work that cannot be done must not take the others with it: each is tried in a transaction of its own.
-    fn alone(mut self, log: &Log<'_>, fresh: &Fresh) {
-        let (db, phones) = (log.db, log.phones.get());
+    fn alone(mut self, commits: &Commits<'_>, fresh: &Fresh) {
+        let (db, phones) = (commits.db, commits.phones.get());
         match &mut self {
             Self::Apply { changes, .. } => {
-                let alone = |change| log.commit(true, |tally| apply(db, change, phones, tally)).unwrap_or_else(Err);
+                let alone = |change| commits.commit(true, |tally| apply(db, change, phones, tally)).unwrap_or_else(Err);
                 let applied: Vec<_> = changes.iter().map(alone).collect();
                 self.end(Outcome::Applied(applied), fresh);
             }
-            Self::Append { .. } | Self::Other { .. } => match (log.commit(true, |tally| self.run(db, phones, tally)), self) {
+            Self::Append { .. } | Self::Other { .. } => match (commits.commit(true, |tally| self.run(db, phones, tally)), self) {
                 (Ok(outcome), task) => task.end(outcome, fresh),
                 (Err(error), Self::Append { ended, .. } | Self::Other { ended, .. }) => drop(ended.send(Err(error))),
                 (Err(_), Self::Apply { .. }) => {}
@@ -228,38 +226,32 @@ impl Queue {
     }
 }
 
-/// Writes until the queue is closed and empty. Tells every so many groups that the log has grown.
+/// Writes until the queue is closed and empty.
 pub(super) fn run(
     db: &Connection,
     queue: &Queue,
     fresh: &Fresh,
-    full: &SyncSender<()>,
+    log: &Log,
     stats: &Stats,
     phones: &OnceLock<PhoneHash>,
 ) {
     let _leaving = Leaving(queue);
-    let log = Log { db, phones, synced: Cell::new(true), lost: Cell::new(false) };
-    let mut groups = 0_u64;
+    let commits = Commits { db, phones, log, synced: Cell::new(true), lost: Cell::new(false) };
     while let Some(Group { mut tasks, sync }) = queue.next() {
-        groups += 1;
-        if groups.is_multiple_of(CHECKPOINT_GROUPS) {
-            // It is told already, or at work.
-            full.try_send(()).unwrap_or_default();
-        }
         let began = Instant::now();
-        let outcomes = log
+        let outcomes = commits
             .commit(sync, |tally| tasks.iter_mut().map(|task| task.run(db, phones.get(), tally)).collect::<Result<Vec<_>, _>>());
         let lane = if sync { Lane::First } else { Lane::Readings };
         stats.group(lane, tasks.len(), began.elapsed(), outcomes.is_ok());
         match outcomes {
             Ok(outcomes) => tasks.into_iter().zip(outcomes).for_each(|(task, outcome)| task.end(outcome, fresh)),
-            Err(_) if log.lost.get() => {
+            Err(_) if commits.lost.get() => {
                 tracing::error!(
                     "the disk did not keep what it was given: nothing more is written until the hub is started again"
                 );
                 return;
             }
-            Err(_) => tasks.into_iter().for_each(|task| task.alone(&log, fresh)),
+            Err(_) => tasks.into_iter().for_each(|task| task.alone(&commits, fresh)),
         }
         fresh.wake();
     }
@@ -279,8 +271,9 @@ fn closed() -> StoreError {
 }
 
 /// The database, and whether its commits wait for the disk.
-struct Log<'a> {
+struct Commits<'a> {
     db: &'a Connection,
+    log: &'a Log,
     /// How phones are hashed of people who were erased.
     phones: &'a OnceLock<PhoneHash>,
     synced: Cell<bool>,
@@ -288,7 +281,7 @@ struct Log<'a> {
     lost: Cell<bool>,
 }
 
-impl Log<'_> {
+impl Commits<'_> {
     /// One transaction: all of the work, or nothing. With `sync` it is on disk when this returns.
     fn commit<T>(&self, sync: bool, work: impl FnOnce(&mut Tally) -> Result<T, StoreError>) -> Result<T, StoreError> {
         let db = self.db;
@@ -297,6 +290,7 @@ impl Log<'_> {
             self.synced.set(sync);
         }
         let mut tally = Tally::default();
+        let _writing = self.log.writing();
         db.prepare_cached("BEGIN IMMEDIATE").and_then(|mut begin| begin.execute([])).map_err(failed)?;
         let result = work(&mut tally).and_then(|outcome| {
             tally.write(db).map_err(failed)?;

@@ -192,6 +192,15 @@ impl Driven {
         Some(json!({ "now": field("VmRSS:"), "highest": field("VmHWM:") }))
     }
 
+    /// How long the processor has worked for a hub that was started here, by all its threads.
+    pub(crate) fn cpu(&self) -> Option<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.own.as_ref()?.child.id())).ok()?;
+        // Behind the name: the state, and then user's and system's time as the 12th and 13th field, in hundredths of a second.
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        let ticks = |place: usize| fields.get(place)?.parse::<u64>().ok();
+        Some(Duration::from_millis((ticks(11)? + ticks(12)?) * 10))
+    }
+
     pub(crate) async fn apply(&self, setup: &Value) -> anyhow::Result<()> {
         self.ask(self.web.post(self.url("/api/v1/apply")).json(&json!({ "setup": setup }))).await.map(drop)
     }

@@ -166,6 +166,12 @@ impl Outcome {
         self
     }
 
+    /// Requests that were all taken, by their microseconds.
+    pub(crate) fn of(mut micros: Vec<u32>, elapsed: Duration) -> Self {
+        micros.sort_unstable();
+        Self { accepted: micros.len() as u64, refused: 0, elapsed, micros }
+    }
+
     pub(crate) fn per_s(&self) -> f64 {
         self.accepted as f64 / self.elapsed.as_secs_f64()
     }
