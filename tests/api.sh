@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 root=$PWD
-uzel=$(realpath "${UZEL:-target/release/uzel}")
+uzel=$(realpath "${UZEL:-target/debug/uzel}")
 tools=$(realpath "${TOOLS:-target/clients/bin}")
 folder=$(mktemp -d)
 pids=()

@@ -2,8 +2,10 @@
 # The stand-ins and the webhooks, judged by clients that nobody here wrote (installed by ./test).
 set -euo pipefail
 cd "$(dirname "$0")/.."
+uzel=$(realpath "${UZEL:-target/debug/uzel}")
+tools=$(realpath "${TOOLS:-target/clients/bin}")
 log=$(mktemp)
-target/release/uzel sandbox --listen 127.0.0.1:0 >"$log" &
+"$uzel" sandbox --listen 127.0.0.1:0 >"$log" &
 sandbox=$!
 trap 'kill $sandbox; rm -f "$log"' EXIT
 for _ in $(seq 100); do
@@ -14,11 +16,11 @@ done
 [ -n "$url" ] || { echo "the stand-ins did not start"; exit 1; }
 for client in crates/sandbox/tests/clients/*_client.py; do
   echo "-- $(basename "$client")"
-  target/clients/bin/python "$client" "$url"
+  "$tools/python" "$client" "$url"
 done
 for client in crates/sandbox/tests/clients/*_client.cjs; do
   echo "-- $(basename "$client")"
-  NODE_PATH=target/clients/npm/node_modules node "$client" "$url"
+  NODE_PATH=$tools/../npm/node_modules node "$client" "$url"
 done
 echo "-- webhooks.py"
-target/clients/bin/python tests/webhooks.py target/release/uzel
+"$tools/python" tests/webhooks.py "$uzel"

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 guest=$PWD/tests/guest.py
-uzel=$(realpath "${UZEL:-target/release/uzel}")
+uzel=$(realpath "${UZEL:-target/debug/uzel}")
 pictures=${PICTURES:-}
 [ -z "$pictures" ] || { mkdir -p "$pictures"; pictures=$(realpath "$pictures"); }
 folder=$(mktemp -d)

@@ -110,10 +110,13 @@ impl Postgres {
         Ok(server)
     }
 
-    /// One server for all tests of this process; it ends with the process, however that ends.
+    /// One server for all tests of this process; it ends with the process, however that ends. Nobody ends it before, so that it
+    /// waits for no disk; and no test is so long that its tables want to be cleaned up.
     pub fn shared() -> anyhow::Result<&'static Self> {
         static SHARED: OnceLock<Result<Postgres, String>> = OnceLock::new();
-        let server = SHARED.get_or_init(|| Self::start().map_err(|error| format!("{error:#}")));
+        let config = ["fsync = off", "full_page_writes = off", "checkpoint_timeout = '1h'", "autovacuum = off"];
+        let options = Options { max_connections: 500, config: config.map(str::to_owned).into(), ..Options::default() };
+        let server = SHARED.get_or_init(|| Self::start_with(&options).map_err(|error| format!("{error:#}")));
         server.as_ref().map_err(|error| anyhow::anyhow!("{error}"))
     }
 
