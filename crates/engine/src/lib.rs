@@ -52,6 +52,7 @@ mod window;
 mod world;
 
 use std::{
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -346,6 +347,8 @@ impl Engine {
     /// Does work to its end even when whoever asked for it goes away: a renewed login whose saving was cut short would be lost,
     /// and a setup that was stored would not be used.
     async fn to_the_end<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> Result<T, String> {
+        // In a box: what a task is made of would else be compiled anew for each kind of work.
+        let work: Pin<Box<dyn Future<Output = T> + Send>> = Box::pin(work);
         self.tasks.spawn(work).await.map_err(|_| "this failed inside the hub: its log says more".to_owned())
     }
 

@@ -4,9 +4,9 @@
 use std::{any::TypeId, fmt::Debug, future::Future, pin::Pin, sync::Arc};
 
 use axum::{
-    body::Body as HttpBody,
+    body::{Body as HttpBody, Bytes},
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
     routing::{MethodFilter, MethodRouter, on},
 };
@@ -110,7 +110,18 @@ pub(crate) struct ById {
     pub id: String,
 }
 
-type Served = Pin<Box<dyn Future<Output = Response> + Send>>;
+/// A request whose caller may make it, its body read whole.
+struct Given {
+    app: Arc<App>,
+    caller: Caller,
+    parts: Parts,
+    body: Bytes,
+    csv: bool,
+}
+
+type Later<T> = Pin<Box<dyn Future<Output = Result<T, Problem>> + Send>>;
+/// A handler at work: headers and body of what it answers.
+type Work = Later<(Vec<(HeaderName, HeaderValue)>, Vec<u8>)>;
 
 /// One route.
 #[derive(Clone)]
@@ -134,7 +145,9 @@ pub(crate) struct Route {
     /// Whether it is also there without the prefix of the API.
     bare: bool,
     pub shape: fn(&mut SchemaGenerator) -> Shape,
-    serve: Arc<dyn Fn(Arc<App>, Route, Request) -> Served + Send + Sync>,
+    has_body: bool,
+    /// All that is made anew for every handler: the rest stands once, in `serve`.
+    read: Arc<dyn Fn(Given) -> Later<Work> + Send + Sync>,
 }
 
 /// The schemas of what a route reads and answers.
@@ -184,11 +197,20 @@ where
     Fut: Future<Output = Answered<T>> + Send + 'static,
 {
     let names: Vec<&str> = std::any::type_name::<F>().rsplit("::").take(2).collect();
-    let serve = move |app: Arc<App>, route: Route, request: Request| -> Served {
+    let read = move |given: Given| -> Later<Work> {
         let handler = handler.clone();
         Box::pin(async move {
-            let answered = serve::<P, Q, B, T, F, Fut>(&app, &route, request, handler).await;
-            answered.unwrap_or_else(IntoResponse::into_response)
+            let Given { app, caller, mut parts, body, csv } = given;
+            let Path(path) = Path::<P>::from_request_parts(&mut parts, &app).await?;
+            let Query(query) = Query::<Q>::from_request_parts(&mut parts, &app).await?;
+            let body: B = match csv {
+                _ if is_nothing::<B>() => read::nothing(),
+                true => read::text(&body)?,
+                false => read::json(&body)?,
+            };
+            let ask = Ask { app, caller, path, query, body, head: parts.headers };
+            let work = async move { handler(ask).await.map(|reply| (reply.head, encode(&reply.value))) };
+            Ok(Box::pin(work) as Work)
         })
     };
     let once = if method == Method::POST { Once::May } else { Once::No };
@@ -206,7 +228,8 @@ where
         csv: false,
         bare: false,
         shape: shape::<P, Q, B, T>,
-        serve: Arc::new(serve),
+        has_body: !is_nothing::<B>(),
+        read: Arc::new(read),
     }
 }
 
@@ -283,7 +306,10 @@ impl Route {
 
     pub(crate) fn handler(self) -> MethodRouter<Arc<App>> {
         let filter = MethodFilter::try_from(self.method.clone()).expect("routes have one of the usual methods");
-        on(filter, move |State(app): State<Arc<App>>, request: Request| (self.serve.clone())(app, self.clone(), request))
+        on(filter, move |State(app): State<Arc<App>>, request: Request| {
+            let route = self.clone();
+            async move { serve(&app, &route, request).await.unwrap_or_else(IntoResponse::into_response) }
+        })
     }
 }
 
@@ -294,15 +320,7 @@ impl Debug for Route {
 }
 
 /// Who asks and whether they may comes first: nothing of what a stranger sent is looked at.
-async fn serve<P, Q, B, T, F, Fut>(app: &Arc<App>, route: &Route, request: Request, handler: F) -> Result<Response, Problem>
-where
-    P: Input,
-    Q: Input,
-    B: Input,
-    T: Serialize + JsonSchema + Send + 'static,
-    F: Fn(Ask<P, Q, B>) -> Fut + Clone + Send + Sync + 'static,
-    Fut: Future<Output = Answered<T>> + Send + 'static,
-{
+async fn serve(app: &Arc<App>, route: &Route, request: Request) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let caller = Caller::from_request_parts(&mut parts, app).await?;
     let room = app.pace.admit(&caller.holder)?;
@@ -310,32 +328,29 @@ where
         if !route.access.0.contains(&caller.role) {
             return Err(Problem::forbidden(caller.role, route.access.0));
         }
-        let Path(path) = Path::<P>::from_request_parts(&mut parts, app).await?;
-        let Query(query) = Query::<Q>::from_request_parts(&mut parts, app).await?;
-        let bytes = if is_nothing::<B>() {
-            bytes::Bytes::new()
-        } else {
+        let body = if route.has_body {
             if route.csv {
                 read::csv_type(&parts.headers)?
             } else {
                 read::json_type(&parts.headers)?
             }
             read::bytes(HttpBody::new(body), route.body_bytes_max).await?
+        } else {
+            Bytes::new()
         };
-        let body: B = match route.csv {
-            _ if is_nothing::<B>() => read::nothing(),
-            true => read::text(&bytes)?,
-            false => read::json(&bytes)?,
-        };
-        let key = once::Key::of(route, &caller, &parts, &bytes)?;
+        // What is wrong with the body is told before what is wrong with the key.
+        let key = once::Key::of(route, &caller, &parts, &body);
+        let work = (route.read)(Given { app: app.clone(), caller, parts, body, csv: route.csv }).await?;
+        let key = key?;
         if let Some(kept) = once::begin(app, key.as_ref()).await? {
             return Ok(kept);
         }
-        let ask = Ask { app: app.clone(), caller, path, query, body, head: parts.headers };
         // A client that hangs up does not cut the work in two.
-        let work = tokio::spawn(handler(ask));
-        let done = work.await.unwrap_or_else(|_| Err(Problem::internal()));
-        let done = done.map(|reply| (route.status, reply.head, encode(route.status, &reply.value)));
+        let done = tokio::spawn(work).await.unwrap_or_else(|_| Err(Problem::internal()));
+        let done = done.map(|(head, bytes)| match route.status {
+            StatusCode::NO_CONTENT => (route.status, head, Vec::new()),
+            status => (status, head, bytes),
+        });
         once::end(app, key.as_ref(), done.as_ref().ok()).await;
         done.map(|(status, head, bytes)| {
             let mut response = respond(status, bytes);
@@ -348,10 +363,7 @@ where
     Ok(response)
 }
 
-fn encode<T: Serialize>(status: StatusCode, value: &T) -> Vec<u8> {
-    if status == StatusCode::NO_CONTENT {
-        return Vec::new();
-    }
+fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     serde_json::to_vec(value).expect("answers are JSON")
 }
 

@@ -94,6 +94,9 @@ pub struct Sqlite {
     phones: Arc<OnceLock<PhoneHash>>,
 }
 
+/// Leaves its answer where whoever asks looks for it: what runs it is the same for all.
+type Query = Box<dyn FnOnce(&Connection) -> rusqlite::Result<()> + Send>;
+
 struct Readers {
     idle: Mutex<Vec<Connection>>,
     room: Semaphore,
@@ -101,24 +104,22 @@ struct Readers {
 }
 
 impl Readers {
-    fn read<T>(&self, query: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, StoreError> {
+    fn read(&self, query: Query) -> Result<(), StoreError> {
         let idle = self.idle.lock().pop();
         let connection = match idle {
             Some(connection) => connection,
             None => open(&self.path, false)?,
         };
         // One transaction: what a query of several statements sees belongs together.
-        let answer = connection.unchecked_transaction().and_then(|snapshot| {
-            let answer = query(&snapshot)?;
-            snapshot.finish()?;
-            Ok(answer)
+        let done = connection.unchecked_transaction().and_then(|snapshot| {
+            query(&snapshot)?;
+            snapshot.finish()
         });
-        let answer = answer.map_err(failed);
         let mut idle = self.idle.lock();
         if idle.len() < READERS {
             idle.push(connection);
         }
-        answer
+        done.map_err(failed)
     }
 }
 
@@ -201,6 +202,18 @@ impl Sqlite {
         &self,
         query: impl FnOnce(&Connection) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
+        let answer = Arc::new(Mutex::new(None));
+        let kept = answer.clone();
+        self.run(Box::new(move |db| {
+            *kept.lock() = Some(query(db)?);
+            Ok(())
+        }))
+        .await?;
+        let answer = answer.lock().take();
+        answer.ok_or_else(|| StoreError::Failed("the query left no answer".to_owned()))
+    }
+
+    async fn run(&self, query: Query) -> Result<(), StoreError> {
         let readers = self.readers.clone();
         let _place = self.readers.room.acquire().await.map_err(|error| StoreError::Failed(error.to_string()))?;
         tokio::task::spawn_blocking(move || readers.read(query)).await.map_err(|error| StoreError::Failed(error.to_string()))?
