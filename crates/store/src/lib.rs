@@ -701,6 +701,8 @@ pub trait Store: Send + Sync {
     async fn commands(&self, filter: CommandFilter) -> Result<Vec<(Id, TimelineCommand)>, StoreError>;
     /// Counts what happened in a stretch of time, by when it was written down.
     async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError>;
+    /// How many commands of these connections wait or are being sent whose event's kind begins so; counted up to `limit`.
+    async fn waiting_of(&self, connections: Vec<Id>, kind: &str, limit: usize) -> Result<u64, StoreError>;
     /// Holds a command back for this reason, if it waits.
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError>;
     /// How phones are hashed whose persons were erased. Without it no opt-out can be kept.

@@ -14,7 +14,7 @@ use rusqlite::{
 use serde_json::json;
 use uzel_model::{Address, Bytes, Content, Event, Id, Job, Request, id::Kind, port::Delivery};
 
-use super::{journal, ledger, loyalty, open, outbox, pages, publication, purge, setup, tally::Tally, timeline, work};
+use super::{figures, journal, ledger, loyalty, open, outbox, pages, publication, purge, setup, tally::Tally, timeline, work};
 use crate::{
     Change, Command, CommandState, Contact, Cursor, Entry, EntryState, Exchange, JournalFilter, KeptReply, LedgerFilter,
     LoyaltyChange, LoyaltyLook, Mark, NewCommand, NewEvent, Once, PromoUse, PromoUses, Settlement, Slot, Source, SpentToken,
@@ -352,6 +352,7 @@ impl World {
         journal::health(db, &[self.link]).unwrap();
         journal::dead(db, None, None, None).unwrap();
         publication::waiting(db).unwrap();
+        figures::waiting(db, &[self.link], "loyalty.", 100).unwrap();
         setup::contact(db, self.merchant, "+79991234567", None).unwrap();
         work::undelivered(db, self.link, now(), now(), 100).unwrap();
         work::once(db, [1; 16]).unwrap();
