@@ -46,6 +46,8 @@ mod lost_texts;
 mod loyalty;
 mod loyalty_codes;
 mod loyalty_doors;
+mod loyalty_limits;
+mod loyalty_metrics;
 mod loyalty_tills;
 mod mail;
 mod modulkassa;
