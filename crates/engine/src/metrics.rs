@@ -1,6 +1,6 @@
 //! Figures for Prometheus. Labels come from closed sets: providers, endpoints and outcomes that the code names.
 //!
-//! What stands on the road in takes no lock and allocates nothing.
+//! What stands on the road in takes no lock that anything waits for, and allocates nothing.
 
 mod balance;
 mod club;

@@ -16,7 +16,9 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{Engine, Link, ProviderLabel, chain, lost, outward::Call, read, recipient::notices, rhythm, status, watch};
+use crate::{
+    Engine, Link, ProviderLabel, chain, endpoint, lost, outward::Call, read, recipient::notices, rhythm, status, watch,
+};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.
@@ -25,6 +27,8 @@ const STATUSES_FOR: SignedDuration = SignedDuration::from_hours(7 * 24);
 const STATUSES_MAX: usize = 1_000;
 /// What costs the store more to tell is asked less often.
 const ABOUT_EVERY: Duration = Duration::from_secs(15);
+/// So many waiting webhooks about points are counted at the most.
+const WAITING_COUNTED_MAX: usize = 10_000;
 /// Between two looks for what nodes that are gone were sending, where there may be several.
 const TAKE_BACK_EVERY: Duration = Duration::from_secs(2);
 /// Between two looks for devices that nobody uses any more.
@@ -314,6 +318,12 @@ async fn measure_store(engine: &Engine) {
     if let Ok(about) = engine.store.about().await {
         engine.metrics.nodes.set(about.nodes.into());
         engine.metrics.store_size_bytes.set(about.bytes as i64);
+    }
+    let world = engine.world();
+    let hear = world.endpoints.values().filter(|endpoint| endpoint.hears_of_points());
+    let hear: Vec<Id> = hear.map(|endpoint| endpoint.id()).collect();
+    if let Ok(count) = engine.store.waiting_of(hear, endpoint::LOYALTY, WAITING_COUNTED_MAX).await {
+        engine.metrics.loyalty_waits(count);
     }
     let asked_at = engine.clock.machine();
     if let Ok(Some(told)) = engine.store.clock().await {

@@ -412,6 +412,12 @@ impl World {
         of_outlet.or_else(of_merchant).map_or(&[], Vec::as_slice)
     }
 
+    /// The secret that an outlet's bridge has now, or the merchant's own, and whose it is.
+    pub fn bridge_secret(&self, merchant: Id, outlet: Option<Id>) -> Option<(Id, &Secret)> {
+        let of_outlet = outlet.and_then(|outlet| Some((outlet, self.bridge_secrets.get(&outlet)?.first()?)));
+        of_outlet.or_else(|| Some((merchant, self.bridge_secrets(merchant, None).first()?)))
+    }
+
     /// A merchant's endpoints.
     pub fn endpoints_of(&self, merchant: Id) -> impl Iterator<Item = &Arc<Endpoint>> {
         self.endpoints_of.get(&merchant).into_iter().flatten()

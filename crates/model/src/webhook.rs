@@ -75,12 +75,17 @@ impl SigningKey {
         format!("v1a,{}", STANDARD.encode(self.pair.sign(content)))
     }
 
-    /// The value of `X-Loyalty-Signature`: base64 of HMAC-SHA256 over the time and the body, with the secret's text for a key.
+    /// The value of `X-Loyalty-Signature` by this key.
     pub fn loyalty(&self, timestamp_s: i64, body: &[u8]) -> String {
-        let content = [timestamp_s.to_string().as_bytes(), b".", body].concat();
-        let mac = hmac_sha256(self.secret.expose().as_bytes(), &content);
-        format!("v1,ts={timestamp_s},sig={}", STANDARD.encode(mac))
+        loyalty(&self.secret, timestamp_s, body)
     }
+}
+
+/// The value of `X-Loyalty-Signature`: base64 of HMAC-SHA256 over the time and the body, with the secret's text for a key.
+pub fn loyalty(secret: &Secret, timestamp_s: i64, body: &[u8]) -> String {
+    let content = [timestamp_s.to_string().as_bytes(), b".", body].concat();
+    let mac = hmac_sha256(secret.expose().as_bytes(), &content);
+    format!("v1,ts={timestamp_s},sig={}", STANDARD.encode(mac))
 }
 
 /// The value of `webhook-signature` by all these keys, the newest first. Those of `v1` stand last: some libraries look at the

@@ -8,6 +8,7 @@ mod intake;
 mod landing;
 mod listen;
 mod loyalty;
+mod meter;
 mod oauth;
 mod problem;
 mod refusals;
@@ -20,8 +21,9 @@ use std::sync::{
 pub use api::refused_message;
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, State},
+    extract::{DefaultBodyLimit, MatchedPath, Request, State},
     http::{StatusCode, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{any, get},
 };
@@ -40,6 +42,7 @@ pub struct App {
     refusals: Arc<refusals::Refusals>,
     logins: oauth::Logins,
     pace: api::Pace,
+    limits: loyalty::Limits,
     used: Arc<api::Used>,
     ready: AtomicBool,
 }
@@ -49,6 +52,7 @@ impl App {
         Arc::new(Self {
             engine,
             pace: api::Pace::new(door.calls_per_minute),
+            limits: loyalty::Limits::new(&door),
             used: Arc::default(),
             door: door::Door::new(door),
             refusals: Arc::default(),
@@ -91,7 +95,18 @@ pub fn router(app: Arc<App>) -> Router {
         .fallback(|| async { Problem::not_found("no such path") })
         .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+        .layer(middleware::from_fn_with_state(app.clone(), counted))
         .with_state(app)
+}
+
+/// Counts every answer by its route.
+async fn counted(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let response = next.run(request).await;
+    let pattern = route.as_ref().map(MatchedPath::as_str);
+    app.engine.metrics.http.answered_at(method.as_str(), pattern, response.status().as_u16());
+    response
 }
 
 /// Serves until `stop` ends, then lets the requests under way end.

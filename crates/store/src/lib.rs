@@ -716,6 +716,8 @@ pub trait Store: Send + Sync {
     async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError>;
     /// Adds up what a merchant's points did in a stretch of time, by the ledger.
     async fn points_figures(&self, of: PointsOf) -> Result<PointsFigures, StoreError>;
+    /// How many commands of these connections wait or are being sent whose event's kind begins so; counted up to `limit`.
+    async fn waiting_of(&self, connections: Vec<Id>, kind: &str, limit: usize) -> Result<u64, StoreError>;
     /// Holds a command back for this reason, if it waits.
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError>;
     /// How phones are hashed whose persons were erased. Without it no opt-out can be kept.

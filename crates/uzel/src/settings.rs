@@ -55,6 +55,10 @@ pub struct Settings {
     pub failed_auth_per_minute: u32,
     /// How often one key may call the API a minute, on each node; 0 for no limit.
     pub api_calls_per_minute: u32,
+    /// How often one key, or one outlet's bridge, may ask about points a minute, on each node; 0 for no limit.
+    pub loyalty_calls_per_minute: u32,
+    /// So many times as often as the points platform lets it one till may ask about points; 0 for no limit.
+    pub loyalty_rate_factor: u32,
     /// How long a client may take for the head of a request, and again for its body.
     pub request_timeout_ms: u64,
     /// How long one call to a provider may take.
@@ -100,6 +104,8 @@ impl Default for Settings {
             trusted_proxies: Vec::new(),
             failed_auth_per_minute: 30,
             api_calls_per_minute: 12_000,
+            loyalty_calls_per_minute: 60_000,
+            loyalty_rate_factor: 20,
             request_timeout_ms: 30_000,
             call_timeout_ms: 30_000,
             ready_age_s: 300,
@@ -116,7 +122,7 @@ impl Default for Settings {
 }
 
 /// The settings by name, each with a value that would be right.
-const EXAMPLES: [(&str, &str); 25] = [
+const EXAMPLES: [(&str, &str); 27] = [
     ("listen", r#""127.0.0.1:8080""#),
     ("data", r#""uzel-data""#),
     ("database", r#""postgres://uzel:password@127.0.0.1:5432/uzel""#),
@@ -133,6 +139,8 @@ const EXAMPLES: [(&str, &str); 25] = [
     ("trusted_proxies", r#"["10.0.0.5/32"]"#),
     ("failed_auth_per_minute", "30"),
     ("api_calls_per_minute", "12000"),
+    ("loyalty_calls_per_minute", "60000"),
+    ("loyalty_rate_factor", "20"),
     ("request_timeout_ms", "30000"),
     ("call_timeout_ms", "30000"),
     ("ready_age_s", "300"),
@@ -240,6 +248,8 @@ impl Settings {
             failures_per_minute: self.failed_auth_per_minute,
             patience: Duration::from_millis(self.request_timeout_ms),
             calls_per_minute: self.api_calls_per_minute,
+            loyalty_calls_per_minute: self.loyalty_calls_per_minute,
+            loyalty_rate_factor: self.loyalty_rate_factor,
         })
     }
 }
@@ -377,12 +387,12 @@ mod tests {
             [("UZEL_LISTEN", "8080"), ("UZEL_NAME", "x"), ("UZEL_TRUSTED_PROXIES", "10.0.0.0/8,10.0.0.0/99"), ("HOME", "/")];
         insta::assert_snapshot!(load(text, &variables), @r#"
         the settings are not right, and nothing was started:
-        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
+        uzel.toml:1:1: `lisen` is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, loyalty_calls_per_minute, loyalty_rate_factor, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
         uzel.toml:2:1: `call_timeout_ms` is wrong: invalid type: string "soon", expected u64; right would be, for instance, 30000
         uzel.toml:4:3: `trusted_proxies` is wrong: `10.0.0.5` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         uzel.toml:5:1: `public_url` is wrong: is no address: relative URL without a base; right would be, for instance, "https://hub.example"
         variable UZEL_LISTEN: is wrong: invalid type: integer `8080`, expected socket address; right would be, for instance, "127.0.0.1:8080"
-        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
+        variable UZEL_NAME: is not known here: listen, data, database, database_connections, migrate, node, master_key_file, master_key_command, lease_margin_ms, reading_lease_ms, keep_days, public_url, allow_networks, trusted_proxies, failed_auth_per_minute, api_calls_per_minute, loyalty_calls_per_minute, loyalty_rate_factor, request_timeout_ms, call_timeout_ms, ready_age_s, nats, nats_creds, nats_keep_h, endpoint_patience_days, log_json, dev are
         variable UZEL_TRUSTED_PROXIES: is wrong: `10.0.0.0/99` is no network: write `127.0.0.0/8`; right would be, for instance, ["10.0.0.5/32"]
         "#);
     }

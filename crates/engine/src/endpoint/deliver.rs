@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use uzel_model::{CallError, Job, Outgoing, Reply};
 use uzel_store::{Change, Command, CommandState, Notice};
 
-use super::{Disabled, Endpoint};
+use super::{Disabled, Endpoint, LOYALTY};
 use crate::{
     Engine, breaker,
     call::{Outcome, finish},
@@ -38,10 +38,10 @@ pub(crate) async fn attempt(engine: &Arc<Engine>, endpoint: &Arc<Endpoint>, comm
     let mut change = Change { now: Some(engine.clock.now()), ..Change::default() };
     let call = Call::new(engine, &endpoint.link, &command.trace).in_place(lease_until).received_by(&endpoint.receiver);
     let outcome = match request(engine, endpoint, command, &mut change).await {
-        Ok((outgoing, of_loyalty)) => {
+        Ok((outgoing, kind)) => {
             let outcome = send(engine, endpoint, command, &call, &outgoing, &mut change).await;
-            if of_loyalty && call.has_tried() {
-                engine.metrics.told_loyalty(outcome.label);
+            if kind.starts_with(LOYALTY) && call.has_tried() {
+                engine.metrics.told_loyalty(&kind, outcome.label);
             }
             outcome
         }
@@ -51,13 +51,13 @@ pub(crate) async fn attempt(engine: &Arc<Engine>, endpoint: &Arc<Endpoint>, comm
     finish(engine, &endpoint.link, command, outcome, has_tried, call.into_exchanges(), change).await;
 }
 
-/// What is to be sent, and whether it tells of points; or what becomes of the command without it.
+/// What is to be sent, and the kind of event that it tells; or what becomes of the command without it.
 async fn request(
     engine: &Engine,
     endpoint: &Endpoint,
     command: &Command,
     change: &mut Change,
-) -> Result<(Outgoing, bool), Outcome> {
+) -> Result<(Outgoing, String), Outcome> {
     if let Some(closed) = endpoint.closed() {
         return Err(Outcome::held(closed));
     }
@@ -87,9 +87,8 @@ async fn request(
             Err(why) => return Err(Outcome::ended(CommandState::Done, Some(why), "ok")),
         }
     }
-    let of_loyalty = event.kind.starts_with("loyalty.");
     let outgoing = endpoint.request(&engine.world(), &event, now);
-    outgoing.map(|outgoing| (outgoing, of_loyalty)).map_err(|why| {
+    outgoing.map(|outgoing| (outgoing, event.kind)).map_err(|why| {
         change.notices.push(notice(endpoint, "payload", why.clone()));
         Outcome::ended(CommandState::Dead, Some(why), "dead")
     })

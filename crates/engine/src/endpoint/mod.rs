@@ -19,6 +19,7 @@ use uzel_model::{
     Event, Id, Job, Outgoing, Secret, cloudevent,
     cloudevent::CloudEvent,
     endpoint::Receiver as Rates,
+    event,
     id::Kind,
     webhook::{self, SigningKey},
 };
@@ -34,6 +35,9 @@ use crate::{Link, Vault, World, flow, masks::Masks, outward::Receiver};
 
 /// A webhook may have so many bytes; of a larger event the connector's data are left out.
 const BODY_BYTES_MAX: usize = 256 << 10;
+
+/// How kinds of events about points begin.
+pub(crate) const LOYALTY: &str = "loyalty.";
 
 /// Why an endpoint gets nothing any more.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -216,6 +220,12 @@ impl Endpoint {
         self.doc.rule.events.iter().any(|pattern| rule::matches(pattern, &event.kind))
     }
 
+    /// Whether it is told of any event about points.
+    pub(crate) fn hears_of_points(&self) -> bool {
+        let kinds = event::kind::ALL.iter().filter(|kind| kind.starts_with(LOYALTY));
+        kinds.into_iter().any(|kind| self.doc.rule.events.iter().any(|pattern| rule::matches(pattern, kind)))
+    }
+
     /// Whether it asks for such events by a name that means few others: what it gets with all the rest is not made for it alone.
     pub(crate) fn names(&self, kind: &str) -> bool {
         self.doc.rule.events.iter().any(|pattern| pattern != "*" && rule::matches(pattern, kind))
@@ -260,7 +270,7 @@ impl Endpoint {
             .header("webhook-signature", webhook::signatures(keys, &id, timestamp_s, &body));
         // One signature only fits here: whoever does not know the newer key yet must be able to verify it.
         if let Some((doc, key)) = signing.last()
-            && (self.doc.rule.loyalty_signature || event.kind.starts_with("loyalty."))
+            && (self.doc.rule.loyalty_signature || event.kind.starts_with(LOYALTY))
         {
             outgoing = outgoing
                 .header("x-loyalty-signature", key.loyalty(timestamp_s, &body))

@@ -409,9 +409,12 @@ impl Engine {
             let (Some(limit), Some(filter)) = (limit, filter) else { continue };
             let since = ground.now - SignedDuration::from_secs(limit.period_s.into());
             let newest = self.store.ledger(LedgerFilter { limit: limit.count as usize, ..filter }).await?;
-            let count = newest.iter().filter(|entry| entry.at > since).count() as i64;
+            let lately: Vec<_> = newest.iter().filter(|entry| entry.at > since).collect();
+            let count = lately.len() as i64;
             if count >= i64::from(limit.count) {
-                return Err(LoyaltyError::Fraud { scope, count, limit: limit.count.into() });
+                let oldest_s = lately.last().map_or(0, |oldest| oldest.at.duration_since(since).as_secs());
+                let retry_after_s = u32::try_from(oldest_s + 1).unwrap_or(limit.period_s);
+                return Err(LoyaltyError::Fraud { scope, count, limit: limit.count.into(), retry_after_s });
             }
         }
         Ok(())

@@ -30,6 +30,8 @@ pub enum LoyaltyError {
         scope: &'static str,
         count: i64,
         limit: i64,
+        /// Then the oldest of them counts no more.
+        retry_after_s: u32,
     },
     /// The key stands for a call with another body.
     KeyReused,
@@ -74,7 +76,7 @@ impl LoyaltyError {
             Self::WalletNotFound => "Wallet not found".to_owned(),
             Self::ReceiptNotFound => "Receipt not found".to_owned(),
             Self::PromoUnavailable => said("Промокод недоступен", "Promokod mavjud emas", "The promo code is not available"),
-            Self::Fraud { scope, count, limit } => match language {
+            Self::Fraud { scope, count, limit, .. } => match language {
                 Language::Ru => format!("Антифрод: превышен лимит операций ({scope}={count}/{limit})"),
                 Language::Uz => format!("Firibgarlikdan himoya: amallar chegarasi oshdi ({scope}={count}/{limit})"),
                 Language::En => format!("Anti-fraud: too many operations ({scope}={count}/{limit})"),

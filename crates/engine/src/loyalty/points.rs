@@ -126,6 +126,16 @@ fn units(event: &Event, name: &str, unit: Unit) -> Option<i64> {
 
 /// Carries such a command out.
 pub(crate) async fn take(engine: &Arc<Engine>, link: &Link, command: &Command, job: &PointsJob) -> Outcome {
+    let outcome = booked(engine, link, command, job).await;
+    match outcome.label {
+        "ok" => engine.metrics.request(link.provider.id, "receipt", "ok"),
+        "dead" => engine.metrics.request(link.provider.id, "receipt", "error"),
+        _ => {}
+    }
+    outcome
+}
+
+async fn booked(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) -> Outcome {
     match book(engine, link, command, job).await {
         Ok(said) => Outcome::ended(CommandState::Done, said, "ok"),
         Err(LoyaltyError::Again(why)) => {

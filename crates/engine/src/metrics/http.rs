@@ -1,7 +1,8 @@
 //! Requests by what they are for and how they ended, and how long webhooks took to be accepted.
 
-use std::{array, time::Duration};
+use std::{array, collections::HashSet, sync::Arc, time::Duration};
 
+use parking_lot::RwLock;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, NoLabelSet},
@@ -45,12 +46,26 @@ struct Label {
     status: &'static str,
 }
 
+/// An answer by the names of the points platform of the requirement.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AnswerLabel {
+    method: &'static str,
+    route: Arc<str>,
+    status: u16,
+}
+
+/// Methods that are told apart; whatever else a client makes up is `OTHER`.
+const METHODS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// Every counter is there from the start: counting is one addition.
 #[derive(Debug)]
 pub struct Http {
+    answers: Family<AnswerLabel, Counter>,
+    /// The patterns of routes that were answered: as many as there are routes.
+    patterns: RwLock<HashSet<Arc<str>>>,
     family: Family<Label, Counter>,
     requests: [[Counter; STATUSES.len()]; ROUTES.len()],
-    accepting: std::sync::Arc<Accepting>,
+    accepting: Arc<Accepting>,
 }
 
 /// How long webhooks took, from the whole request to the answer.
@@ -64,7 +79,8 @@ impl Default for Http {
             array::from_fn(|status| family.get_or_create(&Label { route: ROUTES[route], status: STATUSES[status] }).clone())
         });
         let steps = &[0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0];
-        Self { family, requests, accepting: std::sync::Arc::new(Accepting(Spread::new(steps))) }
+        let accepting = Arc::new(Accepting(Spread::new(steps)));
+        Self { answers: Family::default(), patterns: RwLock::default(), family, requests, accepting }
     }
 }
 
@@ -74,12 +90,26 @@ impl Http {
         self.requests[route as usize][class].inc();
     }
 
+    /// Counts an answer by its route's pattern, such as `/loyalty/quote`; `None`: no route serves the path.
+    pub fn answered_at(&self, method: &str, pattern: Option<&str>, status: u16) {
+        let method = METHODS.into_iter().find(|known| *known == method).unwrap_or("OTHER");
+        let pattern = pattern.unwrap_or("unknown");
+        let known = self.patterns.read().get(pattern).cloned();
+        let route = known.unwrap_or_else(|| {
+            let new: Arc<str> = pattern.into();
+            self.patterns.write().insert(new.clone());
+            new
+        });
+        self.answers.get_or_create(&AnswerLabel { method, route, status }).inc();
+    }
+
     /// A webhook was journalled and is about to be answered.
     pub fn accepted(&self, took: Duration) {
         self.accepting.0.add(took.as_secs_f64());
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register("http_requests", "Answers by method, route and status", self.answers.clone());
         registry.register("uzel_http_requests", "Requests by what they are for and how they ended", self.family.clone());
         registry.register_collector(Box::new(self.accepting.clone()));
     }

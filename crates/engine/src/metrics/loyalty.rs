@@ -1,12 +1,21 @@
 //! What the loyalty desk is asked and what endpoints are told of it, by the names of the points platform.
 
 use prometheus_client::{
-    metrics::{counter::Counter, family::Family},
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
     registry::Registry,
 };
+use uzel_model::event::kind;
 
 use super::{Metrics, ResultLabel};
 use crate::loyalty::LoyaltyError;
+
+/// What an endpoint is told of, and what became of it.
+#[derive(Debug, Clone, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct EventLabel {
+    r#type: &'static str,
+    result: &'static str,
+}
 
 /// Questions and their outcomes.
 #[derive(Debug, Default)]
@@ -18,6 +27,8 @@ pub(super) struct Loyalty {
     failed: Counter,
     dead: Counter,
     swept: Counter,
+    events: Family<EventLabel, Counter>,
+    pending: Gauge,
 }
 
 impl Loyalty {
@@ -32,6 +43,12 @@ impl Loyalty {
             "uzel_loyalty_swept",
             "Wallets in which points became spendable, expired or were held no longer",
             self.swept.clone(),
+        );
+        registry.register("loyalty_outbox_events", "Tries at webhooks of loyalty events by type and result", self.events.clone());
+        registry.register(
+            "loyalty_outbox_pending",
+            "Webhooks of loyalty events that wait or are being sent",
+            self.pending.clone(),
         );
     }
 }
@@ -53,12 +70,20 @@ impl Metrics {
         self.loyalty.swept.inc_by(wallets);
     }
 
-    /// Counts a try at telling an endpoint of a loyalty event.
-    pub(crate) fn told_loyalty(&self, outcome: &str) {
-        match outcome {
-            "ok" => self.loyalty.sent.inc(),
-            "dead" => self.loyalty.dead.inc(),
-            _ => self.loyalty.failed.inc(),
+    /// Counts a try at telling an endpoint of a loyalty event of this kind.
+    pub(crate) fn told_loyalty(&self, event: &str, outcome: &str) {
+        let (counter, result) = match outcome {
+            "ok" => (&self.loyalty.sent, "sent"),
+            "dead" => (&self.loyalty.dead, "dead"),
+            _ => (&self.loyalty.failed, "failed"),
         };
+        counter.inc();
+        let r#type = kind::ALL.iter().copied().find(|known| *known == event).unwrap_or("other");
+        self.loyalty.events.get_or_create(&EventLabel { r#type, result }).inc();
+    }
+
+    /// Shows how many such webhooks wait.
+    pub(crate) fn loyalty_waits(&self, webhooks: u64) {
+        self.loyalty.pending.set(webhooks as i64);
     }
 }

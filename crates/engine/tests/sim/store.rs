@@ -449,6 +449,9 @@ impl Store for NodeStore {
     async fn figures(&self, of: FiguresOf) -> Result<Figures, StoreError> {
         pass!(self, figures(of))
     }
+    async fn waiting_of(&self, connections: Vec<Id>, kind: &str, limit: usize) -> Result<u64, StoreError> {
+        pass!(self, waiting_of(connections, kind, limit))
+    }
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         pass!(self, cancel(command, reason))
     }

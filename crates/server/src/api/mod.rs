@@ -45,7 +45,7 @@ use axum::Router;
 pub(crate) use caller::{Caller, Holder};
 pub use commands::refused_message;
 pub(crate) use openapi::document;
-pub(crate) use pace::{Pace, Room};
+pub(crate) use pace::{Pace, tell};
 pub(crate) use platform::camel;
 pub(crate) use read::{Path, Query, bytes as body};
 use route::{ADMIN, ANYBODY, OPERATOR, OWNER, READER, Route, delete, get, patch, post, put};

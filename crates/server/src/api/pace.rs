@@ -1,75 +1,55 @@
 //! How fast one key may ask: a budget that fills up steadily, told by the headers `RateLimit-Policy` and `RateLimit` (IETF draft
 //! "RateLimit header fields for HTTP"). Each node counts by itself.
 
-use std::{collections::HashMap, time::Instant};
-
-use axum::http::{HeaderMap, HeaderValue};
-use parking_lot::Mutex;
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::caller::Holder;
-use crate::Problem;
+use crate::{
+    Problem,
+    meter::{Left, Meter},
+};
 
 const WINDOW_S: u32 = 60;
-/// Keys that are remembered at once: beyond that those go whose budget is full again.
-const KEYS_MAX: usize = 10_000;
 
 /// The budgets of all keys.
 pub(crate) struct Pace {
     per_minute: u32,
-    budgets: Mutex<HashMap<Vec<u8>, Budget>>,
-}
-
-struct Budget {
-    left: f64,
-    at: Instant,
+    meter: Meter,
 }
 
 /// What is left to a caller; nothing is told where there is no limit.
-pub(crate) struct Room {
-    per_minute: u32,
-    left: Option<u32>,
-}
+pub(crate) struct Room(Option<Left>);
 
 impl Pace {
     /// With 0 nobody is slowed.
     pub(crate) fn new(per_minute: u32) -> Self {
-        Self { per_minute, budgets: Mutex::default() }
+        Self { per_minute, meter: Meter::new() }
     }
 
     /// Takes one request from a key's budget. The machine's own socket has none.
     pub(crate) fn admit(&self, holder: &Holder) -> Result<Room, Problem> {
-        let (Holder::Key { hash, .. }, 1..) = (holder, self.per_minute) else {
-            return Ok(Room { per_minute: self.per_minute, left: None });
-        };
-        let full = f64::from(self.per_minute);
-        let per_s = full / f64::from(WINDOW_S);
-        let now = Instant::now();
-        let mut budgets = self.budgets.lock();
-        if budgets.len() >= KEYS_MAX && !budgets.contains_key(hash) {
-            budgets.retain(|_, budget| budget.left + now.duration_since(budget.at).as_secs_f64() * per_s < full);
-        }
-        let budget = budgets.entry(hash.clone()).or_insert(Budget { left: full, at: now });
-        budget.left = (budget.left + now.duration_since(budget.at).as_secs_f64() * per_s).min(full);
-        budget.at = now;
-        if budget.left < 1.0 {
-            return Err(Problem::too_many_requests(((1.0 - budget.left) / per_s).ceil().max(1.0) as u32));
-        }
-        budget.left -= 1.0;
-        Ok(Room { per_minute: self.per_minute, left: Some(budget.left as u32) })
+        let (Holder::Key { hash, .. }, 1..) = (holder, self.per_minute) else { return Ok(Room(None)) };
+        let taken = self.meter.take(hash, self.per_minute);
+        taken.map(|left| Room(Some(left))).map_err(|spent| Problem::too_many_requests(spent.retry_after_s))
     }
 }
 
 impl Room {
     pub(crate) fn tell(&self, head: &mut HeaderMap) {
-        let Some(left) = self.left else { return };
-        let reset_s = u64::from(self.per_minute - left) * u64::from(WINDOW_S) / u64::from(self.per_minute);
-        let told = [
-            ("ratelimit-policy", format!("\"key\";q={};w={WINDOW_S}", self.per_minute)),
-            ("ratelimit", format!("\"key\";r={left};t={reset_s}")),
-        ];
-        for (name, value) in told {
-            head.extend(HeaderValue::from_str(&value).ok().map(|value| (axum::http::HeaderName::from_static(name), value)));
+        if let Some(left) = &self.0 {
+            tell(left, head);
         }
+    }
+}
+
+/// What is left of a key's budget.
+pub(crate) fn tell(left: &Left, head: &mut HeaderMap) {
+    let told = [
+        ("ratelimit-policy", format!("\"key\";q={};w={WINDOW_S}", left.per_minute)),
+        ("ratelimit", format!("\"key\";r={};t={}", left.calls, left.full_in_s)),
+    ];
+    for (name, value) in told {
+        head.extend(HeaderValue::from_str(&value).ok().map(|value| (HeaderName::from_static(name), value)));
     }
 }
 
@@ -83,7 +63,8 @@ mod tests {
         let key = |name: &str| Holder::Key { hash: name.as_bytes().to_vec(), id: name.to_owned() };
         assert!((0..3).all(|_| pace.admit(&key("a")).is_ok()));
         assert!(pace.admit(&key("a")).is_err());
-        assert_eq!(pace.admit(&key("b")).unwrap_or_else(|_| panic!("has its own")).left, Some(2));
+        let left = pace.admit(&key("b")).unwrap_or_else(|_| panic!("has its own")).0;
+        assert_eq!(left.map(|left| left.calls), Some(2));
         assert!((0..100).all(|_| pace.admit(&Holder::Socket).is_ok()));
         assert!((0..100).all(|_| Pace::new(0).admit(&key("a")).is_ok()));
     }

@@ -28,7 +28,7 @@ fn read(text: &str) -> Option<IpAddr> {
 }
 
 /// Who is counted as one: whoever has an address of IPv6 has the 64 bits behind it too.
-pub(super) fn neighbourhood(address: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),

@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+pub(crate) use address::neighbourhood;
 use axum::{
     extract::ConnectInfo,
     http::{Extensions, HeaderMap},
@@ -32,6 +33,10 @@ pub struct DoorSettings {
     pub patience: Duration,
     /// How often one key may call the API a minute; 0 for no limit.
     pub calls_per_minute: u32,
+    /// How often one key, or one outlet's bridge, may ask about points a minute; 0 for no limit.
+    pub loyalty_calls_per_minute: u32,
+    /// So many times as often as the points platform of the requirement lets it one till may ask; 0 for no limit.
+    pub loyalty_rate_factor: u32,
 }
 
 impl Default for DoorSettings {
@@ -41,6 +46,8 @@ impl Default for DoorSettings {
             failures_per_minute: 30,
             patience: Duration::from_secs(30),
             calls_per_minute: 0,
+            loyalty_calls_per_minute: 0,
+            loyalty_rate_factor: 0,
         }
     }
 }
@@ -119,7 +126,7 @@ impl Door {
 
     /// Counts a failure. `Err`: it is one too many.
     pub(crate) fn failed(&self, address: Option<IpAddr>, guessed: Guessed<'_>) -> Result<(), TooMany> {
-        let from = address.map(address::neighbourhood);
+        let from = address.map(neighbourhood);
         let subject = self.by_subject.failed(&(from, guessed.prefix()));
         let whole = self.by_address.failed(&from);
         match subject.max(whole) {

@@ -57,10 +57,10 @@ impl Signature {
         (sent_at_s.abs_diff(now.as_second()) <= TOLERANCE_S).then(|| Self { time: time.to_owned(), sum: sum.to_owned() })
     }
 
-    /// Whether one of the secrets made it for one of the bodies. All are tried, so that the time taken tells nothing.
-    pub(super) fn is_of(&self, secrets: &[Secret], bodies: &[&[u8]]) -> bool {
-        let tried = secrets.iter().flat_map(|secret| bodies.iter().map(move |body| sum(secret, &self.time, body)));
-        tried.fold(false, |found, wanted| equal(&self.sum, &wanted) | found)
+    /// The one of the secrets that made it for one of the bodies. All are tried, so that the time taken tells nothing.
+    pub(super) fn made_by<'a>(&self, secrets: &'a [Secret], bodies: &[&[u8]]) -> Option<&'a Secret> {
+        let tried = secrets.iter().flat_map(|secret| bodies.iter().map(move |body| (secret, sum(secret, &self.time, body))));
+        tried.fold(None, |found, (secret, wanted)| if equal(&self.sum, &wanted) { Some(secret) } else { found })
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     fn is_good(header: &str, secret: &str, bodies: &[&[u8]]) -> bool {
-        Signature::read(header, at(AT)).is_some_and(|signature| signature.is_of(&[Secret::new(secret)], bodies))
+        Signature::read(header, at(AT)).is_some_and(|signature| signature.made_by(&[Secret::new(secret)], bodies).is_some())
     }
 
     /// The vectors of the dossier.

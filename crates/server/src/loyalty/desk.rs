@@ -12,14 +12,15 @@ use uzel_model::{loyalty::Kind, signature::fingerprint};
 use uzel_store::{Begun, KeptAnswer};
 
 use super::{
-    Answer, Answered, admit, bridge,
+    Answer, Answered, bridge,
     call::{self, Call},
     fields::Fields,
+    limits::{Counted, Room, admit},
     proof::{Named, Needs, Proof, TILL, prove},
     refusal::Refusal,
     token,
 };
-use crate::{App, api::Room};
+use crate::App;
 
 /// A quote is answered within this, unless the programme is an outside one and says otherwise.
 const QUOTE_MS: u64 = 800;
@@ -32,11 +33,14 @@ const CODE_KEPT: SignedDuration = SignedDuration::from_mins(15);
 const CODE_HOLD_MS: i64 = 10_000;
 const CONTEXT: &[u8] = b"customer code";
 
-pub(super) const QUOTE: Needs = Needs { roles: TILL, signed: Some(bridge::QUOTE), strict: true, may_be_open: true };
-pub(super) const COMMITS: Needs = Needs { roles: TILL, signed: Some(bridge::COMMIT), strict: true, may_be_open: true };
-const REFUND: Needs = Needs { roles: TILL, signed: Some(bridge::REFUND), strict: true, may_be_open: false };
-const QR: Needs = Needs { roles: TILL, signed: Some(bridge::QR), strict: true, may_be_open: false };
-const CANCEL: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false };
+pub(super) const QUOTE: Needs =
+    Needs { roles: TILL, signed: Some(bridge::QUOTE), strict: true, may_be_open: true, counted: Counted::Quote };
+pub(super) const COMMITS: Needs =
+    Needs { roles: TILL, signed: Some(bridge::COMMIT), strict: true, may_be_open: true, counted: Counted::Commit };
+const REFUND: Needs =
+    Needs { roles: TILL, signed: Some(bridge::REFUND), strict: true, may_be_open: false, counted: Counted::Refund };
+const QR: Needs = Needs { roles: TILL, signed: Some(bridge::QR), strict: true, may_be_open: false, counted: Counted::Code };
+const CANCEL: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false, counted: Counted::Cancel };
 
 /// A body that was read, of a caller who was proved.
 pub(super) struct Proved {
@@ -49,7 +53,8 @@ pub(super) async fn read(app: &App, call: &mut Call, needs: Needs, room: &mut Op
     let bytes = call.bytes(app).await?;
     let body = call::object(&bytes)?;
     let proof = prove(app, call, needs, Named::within(&body), (&bytes, &body))?;
-    admit(app, &proof, room)?;
+    let staff = body.get("staffId").and_then(Value::as_str).filter(|staff| !staff.is_empty());
+    admit(app, call, &proof, (needs.counted, staff), room)?;
     Ok(Proved { proof, body })
 }
 
@@ -151,7 +156,8 @@ fn customer(app: &App, call: &Call, programme: &LoyaltyProgramme, proof: &Proof,
         let world = app.engine.world();
         let id = proof.merchant.to_string();
         let slug = world.merchants.get(&proof.merchant).map_or("", |(slug, _)| slug.as_str());
-        return Ok(token::verify(&user, &programme.qr_keys, &[&id, slug], call.at)?);
+        let read = token::verify(&user, &programme.qr_keys, &[&id, slug], call.at);
+        return read.map_err(|bad| Refusal::of_token(bad, call.language));
     }
     if programme.rule.require_jwt_for_quote {
         return Err(Refusal::of(&LoyaltyError::TokenRequired, call.language));
@@ -166,10 +172,14 @@ fn done(call: &Call, answer: Result<LoyaltyAnswer, LoyaltyError>) -> Answered {
     }
 }
 
-/// The same, signed as the merchant's webhooks of loyalty events are.
+/// The same, signed as the merchant's webhooks of loyalty events are, or by the secret that the till itself signs by.
 fn signed(app: &App, call: &Call, proof: &Proof, answer: Result<LoyaltyAnswer, LoyaltyError>) -> Answered {
     let mut answer = done(call, answer)?;
-    if let Some(signed) = app.engine.world().sign_loyalty_answer(proof.merchant, app.engine.clock.now(), answer.body.as_bytes()) {
+    let shared = proof.shared.as_ref().map(|(of, secret)| (*of, secret));
+    let world = app.engine.world();
+    let shared = shared.or_else(|| world.bridge_secret(proof.merchant, proof.outlet));
+    let signed = world.sign_loyalty_answer(proof.merchant, shared, app.engine.clock.now(), answer.body.as_bytes());
+    if let Some(signed) = signed {
         let merchant = proof.merchant.to_string();
         answer.head = [
             ("x-loyalty-signature", signed.signature),

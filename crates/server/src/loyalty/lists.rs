@@ -13,31 +13,32 @@ use uzel_model::{Address, Id};
 use uzel_store::{ConsentHow, ConsentPurpose};
 
 use super::{
-    Answer, Answered, admit,
+    Answer, Answered,
     call::Call,
     desk::{Proved, read},
     fields::Fields,
+    limits::{Counted, Room, admit},
     proof::{LOOK, Named, Needs, Proof, TILL, prove},
     refusal::{Refusal, iso},
 };
-use crate::{App, api::Room};
+use crate::App;
 
 /// A body is what a bridge signs, so none of these is signed.
-const LOOKS: Needs = Needs { roles: LOOK, signed: None, strict: false, may_be_open: false };
-const CONSENT: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false };
+const LOOKS: Needs = Needs { roles: LOOK, signed: None, strict: false, may_be_open: false, counted: Counted::Look };
+const CONSENT: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false, counted: Counted::Consent };
 const LIMIT_DEFAULT: usize = 20;
 const LIMIT_MAX: usize = 100;
 const WORDS_MAX: usize = 50;
 
-fn look(app: &App, call: &Call, merchant: Option<&str>, room: &mut Option<Room>) -> Result<Proof, Refusal> {
+fn look(app: &App, call: &Call, counted: Counted, merchant: Option<&str>, room: &mut Option<Room>) -> Result<Proof, Refusal> {
     let proof = prove(app, call, LOOKS, Named { merchant, outlet: None }, (b"", &Map::new()))?;
-    admit(app, &proof, room)?;
+    admit(app, call, &proof, (counted, call.query("staffId")), room)?;
     Ok(proof)
 }
 
 /// The same where the path names the merchant.
 fn look_at(app: &App, call: &Call, room: &mut Option<Room>) -> Result<Proof, Refusal> {
-    look(app, call, Some(call.named("merchant")), room)
+    look(app, call, LOOKS.counted, Some(call.named("merchant")), room)
 }
 
 fn told(body: &impl serde::Serialize) -> Answered {
@@ -51,7 +52,7 @@ pub(super) async fn balance(app: &Arc<App>, call: &mut Call, room: &mut Option<R
 }
 
 pub(super) async fn transactions(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>) -> Answered {
-    let proof = look(app, call, call.query("merchantId"), room)?;
+    let proof = look(app, call, LOOKS.counted, call.query("merchantId"), room)?;
     let limit = match call.query("limit").map(str::parse::<i64>) {
         None => LIMIT_DEFAULT,
         Some(Ok(limit)) => usize::try_from(limit.max(1)).unwrap_or(LIMIT_MAX).min(LIMIT_MAX),
@@ -125,7 +126,7 @@ async fn phone_of(app: &App, call: &Call, merchant: Id, customer: &str) -> Resul
 
 /// Whether a customer has agreed to messages: the hub's own record of it.
 pub(super) async fn consent(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>) -> Answered {
-    let proof = look(app, call, call.query("merchantId"), room)?;
+    let proof = look(app, call, CONSENT.counted, call.query("merchantId"), room)?;
     let customer = call.query("customerId").ok_or_else(|| Refusal::bad("customerId must be a string"))?;
     let address = phone_of(app, call, proof.merchant, customer).await?;
     let Some(address) = address else { return told(&json!({ "granted": false })) };

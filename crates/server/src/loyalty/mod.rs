@@ -8,6 +8,7 @@ mod bridge;
 mod call;
 mod desk;
 mod fields;
+mod limits;
 mod lists;
 mod proof;
 mod refusal;
@@ -24,10 +25,12 @@ use axum::{
     routing::{MethodFilter, MethodRouter, on},
 };
 use call::{Call, JSON};
+pub(crate) use limits::Limits;
+use limits::Room;
 use refusal::Refusal;
 use serde::Serialize;
 
-use crate::{App, Problem, api::Room};
+use crate::App;
 
 /// What is answered.
 struct Answer {
@@ -137,12 +140,4 @@ fn respond(Answer { status, body, head }: Answer) -> Response {
         }
     }
     response
-}
-
-/// Takes a call from the caller's budget.
-fn admit(app: &App, proof: &proof::Proof, room: &mut Option<Room>) -> Result<(), Refusal> {
-    if let Some(holder) = &proof.holder {
-        *room = Some(app.pace.admit(holder).map_err(|problem: Problem| Refusal::from(problem))?);
-    }
-    Ok(())
 }

@@ -2,12 +2,13 @@
 //! needed or not.
 
 use serde_json::{Map, Value};
-use uzel_engine::{Role, loyalty::LoyaltyProgramme};
-use uzel_model::Id;
+use uzel_engine::{Role, World, loyalty::LoyaltyProgramme};
+use uzel_model::{Id, Secret};
 
 use super::{
     bridge::{self, Signature},
     call::Call,
+    limits::Counted,
     refusal::Refusal,
 };
 use crate::{App, api::Holder, door::Guessed};
@@ -22,6 +23,8 @@ pub(super) struct Needs {
     pub(super) strict: bool,
     /// The programme may open it to anybody.
     pub(super) may_be_open: bool,
+    /// How often it may be asked.
+    pub(super) counted: Counted,
 }
 
 const WRONG_SIGNATURE: &str = "Invalid bridge signature";
@@ -33,7 +36,7 @@ pub(super) const LOOK: &[Role] = &[Role::Admin, Role::Owner, Role::Operator, Rol
 pub(super) const OWNER: &[Role] = &[Role::Admin, Role::Owner];
 
 /// Who calls.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub(super) struct Proof {
     /// Whose points it is about.
     pub(super) merchant: Id,
@@ -47,6 +50,10 @@ pub(super) struct Proof {
     pub(super) signature: Option<String>,
     /// Who shares a budget of calls.
     pub(super) holder: Option<Holder>,
+    /// The outlet whose bridge signed, or the merchant whose own secret did; and that secret.
+    pub(super) shared: Option<(Id, Secret)>,
+    /// The id of the staff key that was shown.
+    pub(super) staff: Option<String>,
 }
 
 /// A key that was shown and is good.
@@ -54,6 +61,13 @@ struct Shown {
     merchant: Option<Id>,
     role: Role,
     holder: Holder,
+}
+
+/// A signature that is good, whose it is, and the secret that made it.
+struct Signed {
+    of: Id,
+    signature: Signature,
+    secret: Secret,
 }
 
 /// Whom a call names, by id or slug.
@@ -81,7 +95,7 @@ pub(super) fn prove(
 ) -> Result<Proof, Refusal> {
     let world = app.engine.world();
     let staff = shown(app, call, call.header("x-staff-key"), "Invalid staff key")?;
-    let has_staff_key = staff.is_some();
+    let staff_key = staff.as_ref().map(|staff| staff.holder.name().to_owned());
     let key = shown(app, call, bearer(call), "Invalid API key")?;
     let local = call.local.then_some(Shown { merchant: None, role: Role::Admin, holder: Holder::Socket });
     let mut keys: Vec<Shown> = [key, staff, local].into_iter().flatten().collect();
@@ -102,7 +116,7 @@ pub(super) fn prove(
     if needs.strict && signed.is_none() && asks(|programme| programme.rule.require_bridge_sig) {
         return Err(Refusal::unauthorized(WRONG_SIGNATURE));
     }
-    if needs.strict && signed.is_none() && !has_staff_key && asks(|programme| programme.rule.require_staff_key) {
+    if needs.strict && signed.is_none() && staff_key.is_none() && asks(|programme| programme.rule.require_staff_key) {
         return Err(Refusal::unauthorized("X-Staff-Key or X-Bridge-Signature required"));
     }
     let is_open = needs.may_be_open && asks(|programme| programme.rule.open_loyalty);
@@ -116,15 +130,17 @@ pub(super) fn prove(
     let holder = (!keys.is_empty()).then(|| keys.swap_remove(0).holder);
     let by = match (&holder, &signed) {
         (Some(holder), _) => holder.name().to_owned(),
-        (None, Some((of, _))) => format!("bridge/{of}"),
+        (None, Some(signed)) => format!("bridge/{}", signed.of),
         (None, None) => "open".to_owned(),
     };
-    let of_bridge = signed.as_ref().map(|(of, _)| *of).filter(|of| *of != merchant);
+    let of_bridge = signed.as_ref().map(|signed| signed.of).filter(|of| *of != merchant);
     Ok(Proof {
         merchant,
         outlet: outlet.or(of_bridge),
         authenticated: holder.is_some() || signed.is_some(),
-        signature: signed.map(|(of, signature)| format!("{of}/{}/{}", signature.time, signature.sum)),
+        staff: staff_key,
+        signature: signed.as_ref().map(|signed| format!("{}/{}/{}", signed.of, signed.signature.time, signed.signature.sum)),
+        shared: signed.map(|signed| (signed.of, signed.secret)),
         by,
         holder,
     })
@@ -163,21 +179,19 @@ fn signature(
     merchant: Option<Id>,
     (is_named, outlet): (bool, Option<Id>),
     (raw, fields): (&[u8], &Map<String, Value>),
-) -> Result<Option<(Id, Signature)>, Refusal> {
+) -> Result<Option<Signed>, Refusal> {
     let (Some(header), Some(signed)) = (call.header(bridge::HEADER), needs.signed) else { return Ok(None) };
     let world = app.engine.world();
     let found = Signature::read(header, call.at).zip(merchant).and_then(|(signature, merchant)| {
         let canonical = (!signed.is_empty()).then(|| bridge::canonical(fields, signed));
         let bodies: Vec<&[u8]> = [Some(raw), canonical.as_deref().map(str::as_bytes)].into_iter().flatten().collect();
-        let is_by = |outlet: Option<Id>| signature.is_of(world.bridge_secrets(merchant, outlet), &bodies);
-        let by = if is_named || is_by(None) {
-            is_by(outlet).then_some(outlet)
-        } else {
+        let by = |outlet: Option<Id>| signature.made_by(world.bridge_secrets(merchant, outlet), &bodies).cloned();
+        let found = by(outlet).map(|secret| (outlet, secret)).or_else(|| {
             // Where no outlet is named it is any of the merchant's.
-            let mut outlets = world.outlets.iter().filter(|(_, (of, ..))| *of == merchant);
-            outlets.find(|(outlet, _)| is_by(Some(**outlet))).map(|(outlet, _)| Some(*outlet))
-        };
-        by.map(|outlet| (outlet.unwrap_or(merchant), signature))
+            let mut outlets = world.outlets.iter().filter(|(_, (of, ..))| *of == merchant && !is_named);
+            outlets.find_map(|(outlet, _)| Some((Some(*outlet), by(Some(*outlet))?)))
+        });
+        found.map(|(outlet, secret)| Signed { of: outlet.unwrap_or(merchant), signature, secret })
     });
     if found.is_none() {
         let guessed = outlet.or(merchant).map_or(Guessed::Api { key: "bridge" }, Guessed::Connection);

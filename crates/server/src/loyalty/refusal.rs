@@ -10,7 +10,7 @@ use uzel_engine::{loyalty::LoyaltyError, setup::Unchanged};
 use uzel_model::words::Language;
 use uzel_store::StoreError;
 
-use super::token::BadToken;
+use super::{limits, token::BadToken};
 use crate::{Problem, door::TooMany};
 
 /// Why it is not done, before it is known which call it was.
@@ -46,6 +46,22 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
+    /// A customer's code is not taken. What a till compares with stands in every language as the platform says it.
+    pub(super) fn of_token(bad: BadToken, language: Language) -> Self {
+        Self::bad(match (bad, language) {
+            (BadToken::Bad, _) => "Bad QR token",
+            (BadToken::Expired, _) => "JWTExpired: \"exp\" claim timestamp check failed",
+            (BadToken::OtherMerchant, Language::Ru) => "QR выписан для другого мерчанта",
+            (BadToken::OtherMerchant, Language::Uz) => "QR kod boshqa savdogar uchun berilgan",
+            (BadToken::OtherMerchant, Language::En) => "The QR code was issued for another merchant",
+        })
+    }
+
+    /// Whoever asks is right, and asks too often.
+    pub(super) fn too_often(retry_after_s: u32, language: Language) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, limits::says(retry_after_s, language)).after(retry_after_s)
+    }
+
     pub(super) fn too_large(bytes_max: usize) -> Self {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, format!("request entity too large: {bytes_max} bytes at the most"))
     }
@@ -79,7 +95,11 @@ impl Refusal {
             _ => StatusCode::BAD_REQUEST,
         };
         let refusal = Self::new(status, error.says(language));
-        if status == StatusCode::SERVICE_UNAVAILABLE { refusal.after(1) } else { refusal }
+        match error {
+            LoyaltyError::Fraud { retry_after_s, .. } => refusal.after(*retry_after_s),
+            LoyaltyError::Again(_) => refusal.after(1),
+            _ => refusal,
+        }
     }
 
     /// The name of the status; the platform throws its 429 bare, which it then calls so.
@@ -111,16 +131,6 @@ impl Refusal {
 /// A time as JavaScript writes it.
 pub(super) fn iso(at: Timestamp) -> String {
     format!("{at:.3}")
-}
-
-impl From<BadToken> for Refusal {
-    fn from(bad: BadToken) -> Self {
-        Self::bad(match bad {
-            BadToken::Bad => "Bad QR token",
-            BadToken::Expired => "JWTExpired: \"exp\" claim timestamp check failed",
-            BadToken::OtherMerchant => "QR выписан для другого мерчанта",
-        })
-    }
 }
 
 impl From<TooMany> for Refusal {

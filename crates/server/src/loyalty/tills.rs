@@ -16,21 +16,18 @@ use uzel_engine::{
 use uzel_model::{Id, Intake, Provider, check::Fault, loyalty::Kind};
 
 use super::{
-    Answer, Answered, admit,
+    Answer, Answered,
     call::{self, Call},
     desk::{self, Proved, read},
+    limits::{Counted, Room, admit},
     proof::{LOOK, Named, Needs, OWNER, TILL, prove},
     refusal::Refusal,
 };
-use crate::{
-    App, BODY_BYTES_MAX,
-    api::{Room, camel},
-    intake,
-};
+use crate::{App, BODY_BYTES_MAX, api::camel, intake};
 
-const REGISTER: Needs = Needs { roles: OWNER, signed: None, strict: false, may_be_open: false };
-const WEBHOOK: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false };
-const HEALTH: Needs = Needs { roles: LOOK, signed: None, strict: false, may_be_open: false };
+const REGISTER: Needs = Needs { roles: OWNER, signed: None, strict: false, may_be_open: false, counted: Counted::Other };
+const WEBHOOK: Needs = Needs { roles: TILL, signed: Some(&[]), strict: false, may_be_open: false, counted: Counted::Other };
+const HEALTH: Needs = Needs { roles: LOOK, signed: None, strict: false, may_be_open: false, counted: Counted::Other };
 
 fn provider(app: &App, call: &Call) -> Result<&'static Provider, Refusal> {
     let found = app.engine.providers.iter().find(|provider| provider.id == call.named("provider"));
@@ -140,7 +137,7 @@ pub(super) async fn webhook(app: &Arc<App>, call: &mut Call, room: &mut Option<R
             let proof = prove(app, call, WEBHOOK, Named::within(&body), (&bytes, &body)).inspect_err(|_| {
                 app.engine.metrics.request(provider.id, "webhook", "refused");
             })?;
-            admit(app, &proof, room)?;
+            admit(app, call, &proof, (WEBHOOK.counted, None), room)?;
             request.key = Some(proof.by);
             let world = app.engine.world();
             let link = link_of(&world, provider, proof.merchant, proof.outlet).and_then(|id| world.links.get(&id).cloned());
@@ -171,7 +168,7 @@ pub(super) async fn health(app: &Arc<App>, call: &mut Call, room: &mut Option<Ro
     let provider = provider(app, call)?;
     let named = Named { merchant: call.query("merchantId"), outlet: call.query("outletId") };
     let proof = prove(app, call, HEALTH, named, (b"", &Map::new()))?;
-    admit(app, &proof, room)?;
+    admit(app, call, &proof, (HEALTH.counted, None), room)?;
     let world = app.engine.world();
     let found = link_of(&world, provider, proof.merchant, proof.outlet);
     let broken = |id: Id| world.broken.iter().find(|(broken, _)| *broken == id).map(|(_, why)| why.clone());

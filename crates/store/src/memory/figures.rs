@@ -40,4 +40,11 @@ impl Rows {
         });
         Figures { events: events.collect(), messages: messages.collect(), costs: costs.collect() }.sorted()
     }
+
+    pub(super) fn waiting_of(&self, connections: &[Id], kind: &str, limit: usize) -> u64 {
+        let waiting = self.waiting.iter().filter_map(|id| self.commands.get(id)).map(|row| &row.command);
+        let own = waiting.filter(|command| connections.contains(&command.connection) && command.event.is_some()).take(limit);
+        let kinds = own.filter_map(|command| self.events.get(&command.event?));
+        kinds.filter(|row| row.event.kind.starts_with(kind)).count() as u64
+    }
 }

@@ -515,6 +515,10 @@ impl Store for Memory {
         Ok(self.rows.lock().points_figures(&of))
     }
 
+    async fn waiting_of(&self, connections: Vec<Id>, kind: &str, limit: usize) -> Result<u64, StoreError> {
+        Ok(self.rows.lock().waiting_of(&connections, kind, limit))
+    }
+
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         let cancelled = self.rows.lock().cancel(command, reason);
         self.told.send_modify(|changes| *changes += 1);

@@ -90,3 +90,16 @@ pub(super) async fn points(client: &mut Object, of: &PointsOf) -> Result<PointsF
     work.commit().await.map_err(failed)?;
     Ok(PointsFigures { sums, joined: joined.unsigned_abs() })
 }
+
+/// Commands that wait, by their keys: the first of a key is found by its connection, those behind it by the key.
+pub(crate) const WAITING: &str = "SELECT count(*) FILTER (WHERE starts_with(e.kind, $2)) FROM (
+        SELECT c.event FROM waiting d JOIN waiting w ON w.order_key = d.order_key AND w.connection = d.connection
+            JOIN command c ON c.id = w.command
+        WHERE d.connection = ANY($1) AND NOT d.behind AND c.event IS NOT NULL LIMIT $3) AS w JOIN event e ON e.id = w.event";
+
+pub(super) async fn waiting(client: &Object, connections: &[Id], kind: &str, limit: usize) -> Result<u64, StoreError> {
+    let connections: Vec<Uuid> = connections.iter().copied().map(uuid).collect();
+    let statement = client.prepare_cached(WAITING).await.map_err(failed)?;
+    let count: i64 = get(&client.query_one(&statement, &[&connections, &kind, &(limit as i64)]).await.map_err(failed)?, 0)?;
+    Ok(count.unsigned_abs())
+}

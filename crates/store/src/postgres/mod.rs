@@ -659,6 +659,10 @@ impl Store for Postgres {
         figures::points(&mut self.core.reader().await?, &of).await
     }
 
+    async fn waiting_of(&self, connections: Vec<Id>, kind: &str, limit: usize) -> Result<u64, StoreError> {
+        figures::waiting(&self.core.reader().await?, &connections, kind, limit).await
+    }
+
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         commands::cancel(&self.core, command, reason).await
     }

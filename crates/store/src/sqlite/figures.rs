@@ -3,7 +3,7 @@
 use rusqlite::{Connection, Result, params};
 use uzel_model::{Id, id::Kind};
 
-use super::ms;
+use super::{maybe_id, ms};
 use crate::{
     CostFigure, EventFigure, Figures, FiguresOf, MessageFigure, PointsFigure, PointsFigures, PointsOf,
     figures::{QUARTER_MS, quarter},
@@ -81,4 +81,23 @@ pub(super) fn points(db: &Connection, of: &PointsOf) -> Result<PointsFigures> {
         .prepare_cached("SELECT count(*) FROM wallet INDEXED BY wallet_merchant WHERE merchant = ?1 AND id >= ?2 AND id < ?3")?
         .query_row(params![of.merchant.as_bytes(), first.as_bytes(), end.as_bytes()], |row| row.get(0))?;
     Ok(PointsFigures { sums, joined: joined.unsigned_abs() })
+}
+
+/// Commands that wait, by their keys: the first of a key is found by its connection, those behind it by the key.
+pub(super) fn waiting(db: &Connection, connections: &[Id], kind: &str, limit: usize) -> Result<u64> {
+    let mut waiting = db.prepare_cached(
+        "SELECT c.event FROM command d INDEXED BY command_due JOIN command c INDEXED BY command_order ON c.order_key = d.order_key
+         WHERE d.state = 0 AND d.behind = 0 AND d.connection = ?1 AND c.state = 0 AND c.connection = ?1 AND c.event IS NOT NULL LIMIT ?2",
+    )?;
+    let mut of_kind = db.prepare_cached("SELECT 1 FROM event WHERE ordinal = ?1 AND substr(kind, 1, length(?2)) = ?2")?;
+    let (mut seen, mut count) = (0, 0);
+    for connection in connections {
+        let mut rows = waiting.query(params![connection.as_bytes(), (limit - seen) as i64])?;
+        while let Some(row) = rows.next()? {
+            seen += 1;
+            let event = maybe_id(Kind::Event, 0, row)?;
+            count += event.map_or(Ok(false), |event| of_kind.exists(params![event.ordinal(), kind])).map(u64::from)?;
+        }
+    }
+    Ok(count)
 }

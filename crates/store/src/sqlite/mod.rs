@@ -693,6 +693,11 @@ impl Store for Sqlite {
         self.read(move |db| figures::points(db, &of)).await
     }
 
+    async fn waiting_of(&self, connections: Vec<Id>, kind: &str, limit: usize) -> Result<u64, StoreError> {
+        let kind = kind.to_owned();
+        self.read(move |db| figures::waiting(db, &connections, &kind, limit)).await
+    }
+
     async fn cancel(&self, command: Id, reason: &str) -> Result<Cancelled, StoreError> {
         let reason = reason.to_owned();
         let cancelled = self.write(move |db, tally| commands::cancel(db, command, &reason, tally)).await;

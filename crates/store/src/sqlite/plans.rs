@@ -355,6 +355,7 @@ impl World {
         journal::health(db, &[self.link]).unwrap();
         journal::dead(db, None, None, None).unwrap();
         publication::waiting(db).unwrap();
+        figures::waiting(db, &[self.link], "loyalty.", 100).unwrap();
         setup::contact(db, self.merchant, "+79991234567", None).unwrap();
         work::undelivered(db, self.link, now(), now(), 100).unwrap();
         work::once(db, [1; 16]).unwrap();

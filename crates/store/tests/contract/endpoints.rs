@@ -130,3 +130,27 @@ async fn events_are_told_in_their_order_with_what_became_of_them_on_one_way_out(
     assert_eq!(told(third.id, 10).await, []);
     assert!(world.store.told_to(Id::new(Kind::Merchant), endpoint, start, 10).await.unwrap().is_empty());
 }
+
+#[tokio::test]
+async fn what_waits_for_endpoints_is_counted_by_the_kind_of_its_event_until_it_is_settled() {
+    let world = world().await;
+    let endpoint = world.endpoint().await;
+    let count = async |kind: &str, limit| world.store.waiting_of(vec![endpoint, world.link], kind, limit).await.unwrap();
+    assert_eq!(count("order.", 100).await, 0);
+    for key in ["a", "b", "c"] {
+        // Each key has one that may go and one behind it.
+        world
+            .read(key, |event| {
+                let behind = world.webhook(event, endpoint);
+                vec![world.webhook(event, endpoint), behind]
+            })
+            .await;
+    }
+    assert_eq!((count("order.", 100).await, count("loyalty.", 100).await, count("", 4).await), (6, 0, 4));
+    assert_eq!(world.store.waiting_of(Vec::new(), "", 100).await.unwrap(), 0);
+    let sending = world.leased(endpoint).await;
+    assert_eq!((sending.len(), count("order.completed", 100).await), (3, 6), "what is being sent is not done");
+    world.settle(World::settlement(&sending[0], CommandState::Done)).await.unwrap();
+    world.settle(World::settlement(&sending[1], CommandState::Dead)).await.unwrap();
+    assert_eq!(count("order.", 100).await, 4);
+}

@@ -18,6 +18,9 @@ use super::{
     load::Load,
 };
 
+/// Settings of limits, which a benchmark does not measure.
+const NO_LIMITS: [&str; 3] = ["UZEL_API_CALLS_PER_MINUTE", "UZEL_LOYALTY_CALLS_PER_MINUTE", "UZEL_LOYALTY_RATE_FACTOR"];
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Kind {
     Sqlite,
@@ -201,5 +204,5 @@ impl Hubs {
 /// What a node on this database is told. One key asks here for as many tills as there are.
 pub(crate) fn variables(database: Option<&Database>) -> Vec<(&'static str, String)> {
     let database = database.map(|database| ("UZEL_DATABASE", database.url.clone()));
-    database.into_iter().chain([("UZEL_API_CALLS_PER_MINUTE", "0".to_owned())]).collect()
+    database.into_iter().chain(NO_LIMITS.map(|name| (name, "0".to_owned()))).collect()
 }

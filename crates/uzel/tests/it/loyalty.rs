@@ -5,7 +5,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 use sha2::Sha256;
-use uzel::hub::Parts;
+use uzel::{hub::Parts, settings::Settings};
 
 use crate::world::World;
 
@@ -69,7 +69,12 @@ pub(crate) fn signed(secret: &str, at_s: i64, body: &str) -> String {
 
 impl Shop {
     pub(crate) async fn new(programme: Value) -> Self {
-        let world = World::bare(Parts::default(), |_| {}).await;
+        Self::tuned(programme, |_| {}).await
+    }
+
+    /// The same with settings of the operator's own.
+    pub(crate) async fn tuned(programme: Value, tweak: impl FnOnce(&mut Settings)) -> Self {
+        let world = World::bare(Parts::default(), tweak).await;
         let mut own = json!({ "merchant": "m", "unit": "rouble" });
         own.as_object_mut().unwrap().extend(programme.as_object().unwrap().clone());
         let setup = json!({

@@ -13,14 +13,14 @@ impl Shop {
         answer.body["token"].as_str().unwrap().to_owned()
     }
 
-    async fn secret(&self, path: &str) -> String {
+    pub(crate) async fn secret(&self, path: &str) -> String {
         let (status, made) = self.world.ask(path, &json!({})).await;
         assert_eq!(status, 200, "{made}");
         made["secret"].as_str().unwrap().to_owned()
     }
 
     /// Signed by a bridge, and by nobody else.
-    async fn by_bridge(&self, path: &str, secret: &str, body: &str) -> Answer {
+    pub(crate) async fn by_bridge(&self, path: &str, secret: &str, body: &str) -> Answer {
         let signature = signed(secret, self.world.clock.now().as_second(), body);
         self.raw(Method::POST, path, &[("x-bridge-signature", &signature)], body.to_owned()).await
     }
@@ -194,4 +194,56 @@ async fn a_signature_is_spent_by_its_first_use() {
     assert_eq!((one.status, &one.text), (two.status, &two.text), "whatever key comes with it");
     assert_eq!(shop.balance("C-1").await, 970);
     shop.is_sound().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_verifies_answers_by_the_secret_that_it_signs_by_where_no_endpoint_has_one() {
+    let shop = Shop::new(json!({})).await;
+    shop.give("C-1", 1_000).await;
+    let of_merchant = shop.secret("/api/v1/merchants/m/programme/bridge-secret").await;
+    let current = shop.secret("/merchants/m/outlets/o/bridge-secret").await;
+    let next = shop.secret("/merchants/m/outlets/o/bridge-secret/next").await;
+    let is_by = |answer: &Answer, secret: &str, of: &str| {
+        assert_eq!(answer.status, 201, "{}", answer.text);
+        let at_s: i64 = answer.header("x-signature-timestamp").parse().unwrap();
+        assert_eq!(answer.header("x-loyalty-signature"), signed(secret, at_s, &answer.text));
+        assert!(answer.header("x-signature-key-id").starts_with(of), "{:?}", answer.head);
+        assert!(answer.header("x-merchant-id").starts_with("mer_"), "{:?}", answer.head);
+    };
+    // A till that was moved to the next secret knows that one only.
+    for (order, secret) in [("O-1", &current), ("O-2", &next)] {
+        let hold = shop.quote("redeem", "C-1", order, 50).await.body["holdId"].clone();
+        let commit = json!({ "merchantId": "m", "holdId": hold, "orderId": order }).to_string();
+        is_by(&shop.by_bridge("/loyalty/commit", secret, &commit).await, secret, "out_");
+        let refund = json!({ "merchantId": "m", "orderId": order, "refundTotal": 50 }).to_string();
+        is_by(&shop.by_bridge("/loyalty/refund", secret, &refund).await, secret, "out_");
+    }
+    // A till with a key names its outlet, or has the merchant's own secret.
+    let hold = shop.quote("redeem", "C-1", "O-3", 50).await.body["holdId"].clone();
+    let commit = json!({ "merchantId": "m", "holdId": hold, "orderId": "O-3", "outletId": "o" });
+    is_by(&shop.post("/loyalty/commit", &commit).await, &current, "out_");
+    let refund = json!({ "merchantId": "m", "orderId": "O-3", "refundTotal": 50 });
+    is_by(&shop.post("/loyalty/refund", &refund).await, &of_merchant, "mer_");
+    // An answer's signature opens nothing: the same construction, another body.
+    let answer = shop.post("/loyalty/refund", &json!({ "merchantId": "m", "orderId": "O-3", "refundTotal": 0 })).await;
+    let head = [("x-bridge-signature", answer.header("x-loyalty-signature"))];
+    shop.raw(Method::POST, "/loyalty/refund", &head, answer.text.clone()).await.refused(401, "Invalid bridge signature");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_code_for_another_merchant_is_refused_in_the_cashiers_language() {
+    let key = json!([{ "kid": "k1", "secret": "qr-test-secret-of-24-signs-or-more" }]);
+    let shop = Shop::new(json!({ "qr_keys": key })).await;
+    shop.world.apply(&json!({ "programme": [{ "merchant": "n", "qr_keys": key }] })).await;
+    let other = format!("Bearer {}", shop.new_key("n", "till").await);
+    let made = shop.raw(Method::POST, "/loyalty/qr", &[("authorization", &other)], r#"{"customerId":"C-42"}"#).await;
+    let foreign = made.body["token"].as_str().unwrap_or_else(|| panic!("{}", made.text)).to_owned();
+    for (language, words) in [
+        ("ru", "QR выписан для другого мерчанта"),
+        ("uz", "QR kod boshqa savdogar uchun berilgan"),
+        ("en", "The QR code was issued for another merchant"),
+    ] {
+        let body = quote("redeem", &foreign, "O-1", 100);
+        shop.with("/loyalty/quote", &[("accept-language", language)], &body).await.refused(400, words);
+    }
 }

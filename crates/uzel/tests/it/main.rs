@@ -50,6 +50,8 @@ mod loyalty_codes;
 mod loyalty_doors;
 mod loyalty_events;
 mod loyalty_sums;
+mod loyalty_limits;
+mod loyalty_metrics;
 mod loyalty_tills;
 mod mail;
 mod modulkassa;
