@@ -135,7 +135,7 @@ async fn a_batch_goes_by_one_call_without_those_who_want_none_and_each_mail_is_t
     let events = world.api("/api/v1/events?limit=100").await;
     let of = |kind: &str| -> Vec<Value> {
         let found = events.as_array().unwrap().iter().filter(|event| event["type"] == kind);
-        found.map(|event| event["data"]["command"].clone()).collect()
+        found.map(|event| event["data"]["details"]["command"].clone()).collect()
     };
     assert_eq!(of("message.failed"), [ids[1].clone()]);
     assert!(of("message.delivered").contains(&ids[0]) && of("message.delivered").contains(&ids[2]), "{events}");
@@ -261,6 +261,7 @@ async fn a_batch_that_may_have_gone_ends_as_unknown_with_all_its_mails_when_its_
     let id = world.link("mail").await["id"].as_str().unwrap().to_owned();
     assert_eq!(world.ask(&format!("/api/v1/connections/{id}/pause"), &json!({})).await.0, 200);
     let mut body = batch(&["c@example.com", "d@example.com"]);
+    body["connection"] = json!("mail");
     body["latest_at"] = json!(world.clock.now() + jiff::SignedDuration::from_hours(1));
     let queued = queue(&world, "l", &body).await;
     world.pass(61);
