@@ -212,13 +212,7 @@ impl Asked<'_> {
 
     /// Takes the points that may pay; nothing where there are none. Once begun, always the same ones under the same id: whoever asks
     /// again goes on where this node, or one that is gone, has stopped.
-    async fn take(
-        &self,
-        account: &Account,
-        seen: LoyaltySeen,
-        before: Before,
-        learnt: &mut Learnt,
-    ) -> Result<(), LoyaltyError> {
+    async fn take(&self, account: &Account, seen: LoyaltySeen, before: Before, learnt: &mut Learnt) -> Result<(), LoyaltyError> {
         let begun = match before {
             Before::Begun(hold) => *hold,
             _ => match self.begin(account, seen, learnt).await? {

@@ -233,14 +233,7 @@ fn wallet_of(ground: &Ground<'_>, seen: &LoyaltySeen, ask: &QuoteAsk, learnt: &L
 }
 
 /// A quote, and the wallet with its points, in the place of an earlier one of the same order.
-fn kept_quote(
-    ground: &Ground<'_>,
-    ask: &QuoteAsk,
-    mut wallet: Wallet,
-    id: Id,
-    points: i64,
-    answer: Value,
-) -> (Wallet, Hold) {
+fn kept_quote(ground: &Ground<'_>, ask: &QuoteAsk, mut wallet: Wallet, id: Id, points: i64, answer: Value) -> (Wallet, Hold) {
     let until = until(ground, ask);
     wallet.holds.retain(|held| held.until.is_none_or(|until| until > ground.now));
     wallet.holds.retain(|held| held.kind != ask.kind || held.order != ask.order);

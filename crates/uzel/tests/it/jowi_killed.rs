@@ -41,8 +41,8 @@ impl Scene {
         });
         hub.write("setup.toml", &toml::to_string(&setup).unwrap());
         hub.serve(&[]).await;
-        let applied = hub.uzel(&["apply", "setup.toml"]);
-        assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+        // The socket of commands may open a moment after the port.
+        until("the setup", async || hub.uzel(&["apply", "setup.toml"]).code == 0).await;
         let scene = Self { hub, sandbox };
         let mut other = scene.shown("accounts").await[0].clone();
         let known = other.clone();
@@ -138,7 +138,10 @@ async fn no_point_is_lost_or_made_and_a_purchase_is_told_once_whenever_the_node_
     scene.killed_at(redemptions, Some(("quote", quote(PHONE, "o1")))).await;
     assert_eq!(scene.points(0).await, 400);
     let quoted = scene.answered("quote", quote(PHONE, "o1")).await;
-    assert_eq!((&quoted["canRedeem"], &quoted["discountToApply"], &quoted["pointsToBurn"]), (&json!(true), &json!(15_000), &json!(15_000)));
+    assert_eq!(
+        (&quoted["canRedeem"], &quoted["discountToApply"], &quoted["pointsToBurn"]),
+        (&json!(true), &json!(15_000), &json!(15_000))
+    );
     assert_eq!(scene.answered("quote", quote(PHONE, "o1")).await, quoted);
     assert_eq!((scene.points(0).await, scene.done("redemption", "acc-000123").await.len()), (400, 1));
     assert_eq!(scene.calls(redemptions).await, 3, "asked for again under the same id");
@@ -187,7 +190,8 @@ impl Scene {
         until("the first call", async || self.calls(path).await > before).await;
         self.hub.signal("-KILL");
         // The question comes again and is answered; what follows from it is not.
-        let giving_back = json!({ "kind": "latency", "latency_ms": LATE_MS, "path": format!("{path}{}/reverse", self.last_operation().await) });
+        let giving_back =
+            json!({ "kind": "latency", "latency_ms": LATE_MS, "path": format!("{path}{}/reverse", self.last_operation().await) });
         self.control("faults", &giving_back).await;
         self.hub.serve(&[]).await;
         self.killed_after(path, before + 2).await;
