@@ -63,7 +63,11 @@ use std::{
 pub use account::Imported;
 use arc_swap::ArcSwap;
 pub use clock::Clock;
-pub use command::{Accepted, CommandRequest, Digest, DigestPage, Holder, Period, Points, Refused, Refused}; pub use digest::{Bar, Span, batch::{BatchAccepted, BatchMessage, BatchRequest, Batched}, }; pub use digest::{Bar};
+pub use command::{
+    Accepted, CommandRequest, Holder, Refused,
+    batch::{BatchAccepted, BatchMessage, BatchRequest, Batched},
+};
+pub use digest::{Bar, Digest, DigestPage, Period, Points, Span};
 pub use endpoint::Endpoint;
 pub use erase::{Erasure, ErasureError};
 pub use jetstream::NatsOptions;

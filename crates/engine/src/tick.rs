@@ -16,9 +16,7 @@ use uzel_model::{
 };
 use uzel_store::{Change, Cursor, Notice, Source, StoreError};
 
-use crate::{
-    Engine, Link, ProviderLabel, chain, endpoint, lost, outward::Call, read, recipient::notices, rhythm, status, watch,
-};
+use crate::{Engine, Link, ProviderLabel, chain, endpoint, lost, outward::Call, read, recipient::notices, rhythm, status, watch};
 
 const STATUSES_EVERY: SignedDuration = SignedDuration::from_secs(60);
 /// How long after its sending a message is asked about.

@@ -2,7 +2,7 @@
 //! needed or not.
 
 use serde_json::{Map, Value};
-use uzel_engine::{Role, World, loyalty::LoyaltyProgramme};
+use uzel_engine::{Role, loyalty::LoyaltyProgramme};
 use uzel_model::{Id, Secret};
 
 use super::{
