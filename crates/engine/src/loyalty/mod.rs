@@ -204,6 +204,7 @@ impl Engine {
         let world = self.world();
         let mut names = std::collections::HashMap::new();
         names.extend(wallet.map(|wallet| (wallet.id, wallet.customer)));
+        let mut seen = std::collections::HashMap::new();
         let mut items = Vec::with_capacity(entries.len());
         for entry in entries {
             let customer = match names.get(&entry.wallet) {
@@ -216,6 +217,9 @@ impl Engine {
                     found
                 }
             };
+            if let Some(outlet) = entry.outlet.filter(|outlet| !seen.contains_key(outlet)) {
+                seen.insert(outlet, self.outlet_seen_at(merchant, outlet).await?);
+            }
             let outlet = entry.outlet.and_then(|outlet| world.outlets.get(&outlet)).map(|(_, _, outlet)| outlet);
             items.push(Transaction {
                 id: entry.id.to_string(),
@@ -226,11 +230,19 @@ impl Engine {
                 created_at: entry.at,
                 outlet_id: entry.outlet.map(|outlet| outlet.to_string()),
                 outlet_pos_type: outlet.map(|outlet| outlet.pos_type.clone()),
-                outlet_last_seen_at: outlet.and_then(|outlet| outlet.pos_seen_at),
+                outlet_last_seen_at: entry.outlet.and_then(|outlet| seen.get(&outlet).copied().flatten()),
                 staff_id: entry.staff,
             });
         }
         Ok(items)
+    }
+
+    /// When an outlet's till was last heard of: as somebody said, or when it last moved points.
+    async fn outlet_seen_at(&self, merchant: Id, outlet: Id) -> Result<Option<Timestamp>, LoyaltyError> {
+        let said = self.world().outlets.get(&outlet).and_then(|(_, _, outlet)| outlet.pos_seen_at);
+        let filter = LedgerFilter { merchant: Some(merchant), outlet: Some(outlet), limit: 1, ..LedgerFilter::default() };
+        let moved = self.store.ledger(filter).await?.first().map(|entry| entry.at);
+        Ok(said.max(moved))
     }
 
     /// A customer's wallet.
