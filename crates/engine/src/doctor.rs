@@ -147,18 +147,18 @@ impl Engine {
 
     async fn examine_nats(&self) -> Vec<Finding> {
         let waiting = match self.store.publishing().await {
-            Ok((0, _)) => String::new(),
-            Ok((count, since)) => format!("; events to be published: {count}{}", age(since, self.clock.now())),
-            Err(error) => return vec![Finding::fail("nats", error.to_string(), "see the store")],
+            Ok((0, _)) => None,
+            Ok((count, since)) => Some(format!("; events to be published: {count}{}", age(since, self.clock.now()))),
+            // That the store does not answer is told of the store.
+            Err(_) => None,
         };
         let Some(options) = &self.options.nats else {
-            return match waiting.is_empty() {
-                true => Vec::new(),
-                false => {
-                    vec![Finding::warn("nats", format!("no server is set{waiting}"), "set `nats`, or end it: `uzel nats off`")]
-                }
-            };
+            let forgotten = waiting.map(|waiting| {
+                Finding::warn("nats", format!("no server is set{waiting}"), "set `nats`, or end it: `uzel nats off`")
+            });
+            return forgotten.into_iter().collect();
         };
+        let waiting = waiting.unwrap_or_default();
         let at = options.address();
         vec![match tokio::time::timeout(PATIENCE, jetstream::look(options)).await {
             Ok(Ok(found)) => Finding::ok("nats", format!("{at}: {found}{waiting}")),

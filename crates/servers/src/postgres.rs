@@ -3,7 +3,10 @@
 
 use std::{
     fs,
-    os::unix::{fs::MetadataExt, process::CommandExt},
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        process::CommandExt,
+    },
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
@@ -32,11 +35,13 @@ pub struct Options {
     pub config: Vec<String>,
     /// Where its data stays, instead of a temporary folder; used again if there is a server's data in it.
     pub folder: Option<PathBuf>,
+    /// A certificate and its key: then it speaks TLS to whoever asks for it.
+    pub certificate: Option<(PathBuf, PathBuf)>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { max_connections: 200, config: Vec::new(), folder: None }
+        Self { max_connections: 200, config: Vec::new(), folder: None, certificate: None }
     }
 }
 
@@ -212,10 +217,18 @@ impl Postgres {
     fn command(&self, program: &str) -> Command {
         let mut command = Command::new(self.programs.join(program));
         command.current_dir(self.folder.path()).env("TZ", "UTC").env_remove("LC_ALL").env("LANG", "C.UTF-8");
+        self.run_as_its_user(&mut command);
+        command
+    }
+
+    pub(crate) fn run_as_its_user(&self, command: &mut Command) {
         if let Some(user) = self.user {
             command.uid(user.id).gid(user.group);
         }
-        command
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     fn set_up(&self, options: &Options) -> anyhow::Result<()> {
@@ -230,6 +243,19 @@ impl Postgres {
              synchronous_commit = on\nshared_buffers = '128MB'\n",
             options.max_connections
         );
+        if let Some((certificate, key)) = &options.certificate {
+            let own = |from: &Path, name: &str| -> anyhow::Result<PathBuf> {
+                let to = self.folder.path().join(name);
+                fs::copy(from, &to)?;
+                fs::set_permissions(&to, fs::Permissions::from_mode(0o600))?;
+                if let Some(user) = self.user {
+                    std::os::unix::fs::chown(&to, Some(user.id), Some(user.group))?;
+                }
+                Ok(to)
+            };
+            let (certificate, key) = (own(certificate, "server.pem")?, own(key, "server.key")?);
+            lines += &format!("ssl = on\nssl_cert_file = '{}'\nssl_key_file = '{}'\n", certificate.display(), key.display());
+        }
         lines.extend(options.config.iter().map(|line| format!("{line}\n")));
         fs::write(&config, lines)?;
         self.alone("CREATE ROLE uzel LOGIN\nCREATE DATABASE uzel OWNER uzel\n")
@@ -276,8 +302,15 @@ pub fn program(name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// The newest installation's programs.
+/// Names the folder of another version's programs (`initdb`, `postgres`), to run all tests on it.
+const OTHER: &str = "TEST_POSTGRES_PROGRAMS";
+
+/// The newest installation's programs, or those that `TEST_POSTGRES_PROGRAMS` names.
 fn programs() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os(OTHER).map(PathBuf::from) {
+        ensure!(folder.join("initdb").is_file(), "{OTHER}: there is no initdb in {}", folder.display());
+        return Ok(fs::canonicalize(folder)?);
+    }
     let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let number = |path: &Path| path.file_name().and_then(|name| name.to_str()?.parse::<u32>().ok());
     let mut folders: Vec<PathBuf> = versions.map(|version| version.path()).filter(|path| number(path).is_some()).collect();

@@ -55,7 +55,7 @@ impl Broken {
 
 /// Whether the server answers and has the stream of events, for a person.
 pub(crate) async fn look(options: &NatsOptions) -> Result<String, String> {
-    let client = options.connect().await?.connect(options.servers()).await.map_err(|error| error.to_string())?;
+    let client = options.connect_once().await?.connect(options.servers()).await.map_err(|error| reason(&error))?;
     client.flush().await.map_err(|error| error.to_string())?;
     let version = client.server_info().version;
     match jetstream::new(client).get_stream(EVENTS).await {
@@ -63,6 +63,26 @@ pub(crate) async fn look(options: &NatsOptions) -> Result<String, String> {
             Ok(format!("NATS {version} answers; stream {EVENTS} holds {} messages", stream.cached_info().state.messages))
         }
         Err(error) => Err(format!("NATS {version} answers; stream {EVENTS}: {error}")),
+    }
+}
+
+/// Why no connection is made: refused, not trusted, not let in.
+fn reason(error: &async_nats::ConnectError) -> String {
+    let said = error.to_string();
+    match error.kind() {
+        async_nats::ConnectErrorKind::AuthorizationViolation => {
+            format!("{said}: user, password, token or `nats_creds` are not those that the server wants")
+        }
+        _ => said,
+    }
+}
+
+/// The reason that a connection of its own is given, since the one that comes back by itself does not tell all of it.
+async fn why_not(options: &NatsOptions) -> Option<String> {
+    let tried = async { options.connect_once().await?.connect(options.servers()).await.map_err(|error| reason(&error)) };
+    match tokio::time::timeout(REQUEST_TIMEOUT, tried).await {
+        Ok(tried) => tried.err(),
+        Err(_) => Some("no answer".to_owned()),
     }
 }
 
@@ -151,6 +171,8 @@ async fn keep_on(engine: &Engine, line: &Line, options: &NatsOptions, part: Part
         failures = if begun.elapsed() > PAUSE_MAX { 0 } else { failures + 1 };
         // The very first connection is made a moment after the start: that is no failure yet.
         if !down && (line.is_up() || failures != 1) {
+            let error =
+                if line.is_up() { error.to_string() } else { why_not(options).await.unwrap_or_else(|| error.to_string()) };
             tracing::warn!(nats.part = ?part, "NATS does not take part for now, and nothing is lost: {error}");
             down = true;
         }

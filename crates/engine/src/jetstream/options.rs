@@ -77,12 +77,17 @@ impl NatsOptions {
         self.servers.iter().map(ServerAddr::as_url_str).collect::<Vec<_>>().join(",")
     }
 
-    /// How a client connects: it never gives up, and does not wait for the first connection.
+    /// How the hub's client connects: it never gives up, and does not wait for the first connection.
     pub async fn connect(&self) -> Result<ConnectOptions, String> {
-        let options = ConnectOptions::new().name("uzel").retry_on_initial_connect().reconnect_delay_callback(|tries| {
+        Ok(self.connect_once().await?.retry_on_initial_connect().reconnect_delay_callback(|tries| {
             let most = Duration::from_millis(50).saturating_mul(1 << tries.min(7)).min(super::PAUSE_MAX);
             most.mul_f64(rand::random_range(0.5..=1.0))
-        });
+        }))
+    }
+
+    /// How a client connects that wants to know why it cannot: it tries each server once.
+    pub async fn connect_once(&self) -> Result<ConnectOptions, String> {
+        let options = ConnectOptions::new().name("uzel");
         // A server that asks for TLS gets it whatever the scheme is; with `tls://` nothing is said without it.
         let options = options.require_tls(self.tls);
         Ok(match &self.login {

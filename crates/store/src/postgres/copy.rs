@@ -174,9 +174,10 @@ impl Server {
 
 async fn connect(options: &PostgresOptions) -> Result<(Object, Object), StoreError> {
     let session = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0; SET lock_timeout = '10s'";
-    let pool = pool(&nodes::config(options)?, CONNECTIONS, nodes::told_first(session.to_owned()))?;
-    let client = pool.get().await.map_err(no_connection)?;
-    Ok((client, pool.get().await.map_err(no_connection)?))
+    let pool = pool(&nodes::server(options)?, CONNECTIONS, nodes::told_first(session.to_owned()))?;
+    let clients = (pool.get().await.map_err(no_connection)?, pool.get().await.map_err(no_connection)?);
+    nodes::own_sessions([&clients.0, &clients.1]).await?;
+    Ok(clients)
 }
 
 /// Takes these locks as long as the connection stands.

@@ -38,6 +38,8 @@ mod removal;
 mod review;
 mod sealed;
 mod setup;
+#[cfg(test)]
+mod steps;
 mod timeline;
 mod told;
 mod turns;
@@ -46,7 +48,7 @@ mod work;
 
 use std::{
     collections::VecDeque,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::AtomicI32},
     time::Duration,
 };
 
@@ -59,7 +61,7 @@ use looks::Looks;
 pub use nodes::Migration;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, broadcast, watch as watched};
-use tokio_postgres::{Config, IsolationLevel, Row, types::FromSqlOwned};
+use tokio_postgres::{IsolationLevel, Row, types::FromSqlOwned};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 use uzel_model::{
@@ -150,6 +152,8 @@ struct Core {
     told: nodes::Told,
     /// Leases whose answers were lost.
     lost_batches: Mutex<Vec<(Uuid, std::time::Instant)>>,
+    /// The least step that a program must know to work on this database, as the last look found it.
+    needs: AtomicI32,
     stop: CancellationToken,
     stats: Arc<Stats>,
 }
@@ -164,11 +168,11 @@ pub struct Postgres {
 impl Postgres {
     /// Connects, and brings the schema up to date where that is allowed.
     pub async fn open(options: PostgresOptions) -> Result<Self, StoreError> {
-        let config = nodes::config(&options)?;
+        let server = nodes::server(&options)?;
         let core = Arc::new(Core {
-            lanes: pool(&config, lanes::CONNECTIONS, nodes::prepare_session(&options, lanes::SESSION))?,
-            writers: pool(&config, lanes::WRITERS, nodes::prepare_session(&options, ""))?,
-            readers: pool(&config, options.readers, nodes::prepare_session(&options, ""))?,
+            lanes: pool(&server, lanes::CONNECTIONS, nodes::prepare_session(&options, lanes::SESSION))?,
+            writers: pool(&server, lanes::WRITERS, nodes::prepare_session(&options, ""))?,
+            readers: pool(&server, options.readers, nodes::prepare_session(&options, ""))?,
             node: Uuid::now_v7(),
             handover: Handover::default(),
             news: broadcast::Sender::new(1_024),
@@ -176,10 +180,12 @@ impl Postgres {
             phones: OnceLock::new(),
             told: nodes::Told::default(),
             lost_batches: Mutex::default(),
+            needs: AtomicI32::new(0),
             stop: CancellationToken::new(),
             stats: Arc::default(),
             options,
         });
+        nodes::own_sessions([&core.writer().await?, &core.reader().await?]).await?;
         nodes::migrate(&mut core.writer().await?, core.options.migrate).await?;
         let mut client = core.reader().await?;
         copy::refuse_unfinished(&client).await?;
@@ -219,11 +225,12 @@ impl Core {
 }
 
 /// Connections to a server, each told `session` first.
-fn pool(config: &Config, size: usize, session: Hook) -> Result<Pool, StoreError> {
+fn pool(server: &nodes::Server, size: usize, session: Hook) -> Result<Pool, StoreError> {
     let manager = ManagerConfig { recycling_method: RecyclingMethod::Fast };
-    let manager = match nodes::tls(config)? {
-        Some(tls) => Manager::from_config(config.clone(), tls, manager),
-        None => Manager::from_config(config.clone(), tokio_postgres::NoTls, manager),
+    let config = server.config.clone();
+    let manager = match nodes::tls(server)? {
+        Some(tls) => Manager::from_config(config, tls, manager),
+        None => Manager::from_config(config, tokio_postgres::NoTls, manager),
     };
     Pool::builder(manager)
         .max_size(size)
@@ -294,10 +301,12 @@ impl Store for Postgres {
     }
 
     async fn append(&self, entry: Entry) -> Result<(), StoreError> {
+        nodes::may_work(&self.core)?;
         self.lanes.append(entry).await
     }
 
     async fn unread(&self, limit: usize) -> Result<Vec<Entry>, StoreError> {
+        nodes::may_work(&self.core)?;
         handover::unread(&self.core, limit).await
     }
 
@@ -310,6 +319,7 @@ impl Store for Postgres {
     }
 
     async fn lease(&self, now: Timestamp, shares: Vec<(Id, usize)>, limit: usize, lease_ms: i64) -> Result<Leased, StoreError> {
+        nodes::may_work(&self.core)?;
         outbox::lease(&self.core, now, &shares, limit, lease_ms).await
     }
 
@@ -389,6 +399,7 @@ impl Store for Postgres {
     }
 
     async fn put_setup(&self, setup: Setup) -> Result<(), StoreError> {
+        nodes::may_work(&self.core)?;
         setup::put(&self.core, &setup).await?;
         if !setup.removes.is_empty() {
             removal::hold_all(&self.core).await;
@@ -516,6 +527,7 @@ impl Store for Postgres {
     }
 
     async fn health(&self, connections: Vec<Id>) -> Result<Health, StoreError> {
+        nodes::may_work(&self.core)?;
         journal::health(&self.core.reader().await?, &connections).await
     }
 
@@ -677,6 +689,7 @@ impl Store for Postgres {
     }
 
     async fn loyalty(&self, look: LoyaltyLook) -> Result<LoyaltySeen, StoreError> {
+        nodes::may_work(&self.core)?;
         self.looks.look(look).await
     }
 

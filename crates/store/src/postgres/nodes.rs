@@ -2,16 +2,21 @@
 
 use std::{
     collections::BTreeSet,
-    sync::Arc,
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
 use deadpool_postgres::{GenericClient, Hook, HookError, Object};
 use futures::StreamExt;
 use parking_lot::Mutex;
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
 use tokio::sync::{Notify, mpsc};
 use tokio_postgres::{
-    AsyncMessage, Config, NoTls,
+    AsyncMessage, Config, NoTls, SimpleQueryMessage,
     config::{Host, SslMode},
     error::SqlState,
 };
@@ -80,9 +85,18 @@ fn news(word: &str) -> Option<News> {
     }
 }
 
+/// Where the server is, and by whose certificates it is known.
+#[derive(Debug, Clone)]
+pub(super) struct Server {
+    pub(super) config: Config,
+    /// `sslrootcert`: a file of certificates that are trusted instead of the machine's own.
+    roots: Option<PathBuf>,
+}
+
 /// The URL, read. What is wrong with it is told without it, since it carries a password.
-pub(super) fn config(options: &PostgresOptions) -> Result<Config, StoreError> {
-    let mut config: Config = options.url.parse().map_err(|_| {
+pub(super) fn server(options: &PostgresOptions) -> Result<Server, StoreError> {
+    let (url, roots) = known_options(&options.url)?;
+    let mut config: Config = url.parse().map_err(|_| {
         StoreError::Failed("the database's URL is not right: it looks like postgres://user:password@host:5432/name".to_owned())
     })?;
     config
@@ -97,7 +111,31 @@ pub(super) fn config(options: &PostgresOptions) -> Result<Config, StoreError> {
         // A server on the same machine often has a certificate that nobody vouches for.
         config.ssl_mode(SslMode::Disable);
     }
-    Ok(config)
+    Ok(Server { config, roots })
+}
+
+/// Options of other clients, which people bring along in their URLs, put into the words that are known here; and the file of
+/// `sslrootcert`. A certificate is always checked together with its name, so that all modes that ask for TLS are one.
+fn known_options(url: &str) -> Result<(String, Option<PathBuf>), StoreError> {
+    let Some((address, query)) = url.split_once('?') else { return Ok((url.to_owned(), None)) };
+    let (mut known, mut roots) = (Vec::new(), None);
+    for option in query.split('&') {
+        match option.split_once('=').unwrap_or((option, "")) {
+            ("sslmode", "verify-full" | "verify-ca") => known.push("sslmode=require".to_owned()),
+            ("sslmode", "allow") => known.push("sslmode=prefer".to_owned()),
+            ("sslrootcert", "system") => {}
+            ("sslrootcert", file) => roots = Some(PathBuf::from(file)),
+            (
+                name @ ("sslcert" | "sslkey" | "sslcrl" | "sslpassword" | "gssencmode" | "krbsrvname" | "service" | "passfile"),
+                _,
+            ) => {
+                return Err(StoreError::Failed(format!("the database's URL has the option `{name}`, which is not known here")));
+            }
+            _ => known.push(option.to_owned()),
+        }
+    }
+    let query = known.join("&");
+    Ok((if query.is_empty() { address.to_owned() } else { format!("{address}?{query}") }, roots))
 }
 
 fn on_this_machine(host: &Host) -> bool {
@@ -110,21 +148,33 @@ fn on_this_machine(host: &Host) -> bool {
 }
 
 /// Nothing where the URL says `sslmode=disable`, or says nothing and the server is on this machine. Else the server's
-/// certificate is checked against those that the system trusts.
-pub(super) fn tls(config: &Config) -> Result<Option<MakeRustlsConnect>, StoreError> {
-    if config.get_ssl_mode() == SslMode::Disable {
+/// certificate is checked against those that the system trusts, or those of `sslrootcert`.
+pub(super) fn tls(server: &Server) -> Result<Option<MakeRustlsConnect>, StoreError> {
+    if server.config.get_ssl_mode() == SslMode::Disable {
         return Ok(None);
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let wrong = |error: rustls::Error| StoreError::Failed(format!("TLS to the database: {error}"));
-    let verifier = rustls_platform_verifier::Verifier::new(provider.clone()).map_err(wrong)?;
-    let tls = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(wrong)?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier))
-        .with_no_client_auth();
-    Ok(Some(MakeRustlsConnect::new(tls)))
+    let tls =
+        rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(wrong)?;
+    let tls = match &server.roots {
+        Some(file) => tls.with_root_certificates(roots(file)?),
+        None => {
+            let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(wrong)?;
+            tls.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    Ok(Some(MakeRustlsConnect::new(tls.with_no_client_auth())))
+}
+
+/// The certificates of a PEM file.
+fn roots(file: &Path) -> Result<RootCertStore, StoreError> {
+    let wrong = |why: String| StoreError::Failed(format!("sslrootcert {}: {why}", file.display()));
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(file).map_err(|error| wrong(error.to_string()))? {
+        roots.add(certificate.map_err(|error| wrong(error.to_string()))?).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(wrong("it has no certificate".to_owned())) } else { Ok(roots) }
 }
 
 /// What every new session is told. Nothing is answered before it is on disk, whatever the server's default is.
@@ -142,6 +192,30 @@ pub(super) fn told_first(sql: String) -> Hook {
         let sql = sql.clone();
         Box::pin(async move { client.batch_execute(&sql).await.map_err(HookError::Backend) })
     })
+}
+
+/// Whether sessions are ours from end to end. A pooler in transaction mode lends the server's sessions out between two
+/// transactions: then nobody hears what nodes tell each other, and prepared statements are another's.
+pub(super) async fn own_sessions(clients: [&Object; 2]) -> Result<(), StoreError> {
+    // Each says a name of its own; where both are one session behind the pooler, the second one has the last word.
+    for (name, client) in clients.iter().enumerate() {
+        client.batch_execute(&format!("SET uzel.session = 's{name}'")).await.map_err(failed)?;
+    }
+    for (name, client) in clients.iter().enumerate() {
+        let said = client.simple_query("SELECT current_setting('uzel.session', true)").await.map_err(failed)?;
+        let said = said.iter().find_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0),
+            _ => None,
+        });
+        if said != Some(&*format!("s{name}")) {
+            return Err(StoreError::Failed(
+                "the database's address leads to a pooler that lends sessions out between transactions (PgBouncer with \
+                 pool_mode = transaction): it must be pool_mode = session for this database, or let the hub connect to the server"
+                    .to_owned(),
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// A step of the schema, and when it was taken.
@@ -197,9 +271,7 @@ async fn take_steps(client: &mut Object, allowed: bool) -> Result<bool, StoreErr
     for row in work.query("SELECT number, needs FROM migration", &[]).await.map_err(failed)? {
         let (number, needs): (i32, i32) = (get(&row, 0)?, get(&row, 1)?);
         if needs > NEWEST {
-            return Err(StoreError::Failed(format!(
-                "the database is of version {number}, which needs a program that knows version {needs}: this one knows {NEWEST}"
-            )));
+            return Err(too_old(number, needs));
         }
         done.push(number);
     }
@@ -223,16 +295,29 @@ async fn take_steps(client: &mut Object, allowed: bool) -> Result<bool, StoreErr
     Ok(true)
 }
 
+fn too_old(number: i32, needs: i32) -> StoreError {
+    StoreError::Failed(format!(
+        "the database is of version {number}, which needs a program that knows version {needs}: this one knows {NEWEST}"
+    ))
+}
+
+/// Refuses to take up anything new where a newer program has meanwhile taken a step that this one must not work beside.
+pub(super) fn may_work(core: &Core) -> Result<(), StoreError> {
+    match core.needs.load(Ordering::Relaxed) {
+        needs if needs > NEWEST => Err(too_old(needs, needs)),
+        _ => Ok(()),
+    }
+}
+
 /// The least step that a program must know to work on beside this one, as its file says. A step that does not say needs itself.
-fn needs(number: u32, sql: &str) -> i32 {
+pub(super) fn needs(number: u32, sql: &str) -> i32 {
     let said = sql.strip_prefix("-- needs ").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
     said.unwrap_or(number as i32)
 }
 
 /// The steps of the schema as the server has them, and those that it lacks.
 pub(super) async fn migrations(options: &PostgresOptions) -> Result<Vec<Migration>, StoreError> {
-    let config = config(options)?;
-    let (client, connection) = connect(&config).await?;
+    let (client, connection) = connect(&server(options)?).await?;
     let connection = tokio::spawn(connection);
     let there = client.query_one("SELECT to_regclass('migration') IS NOT NULL", &[]).await.map_err(failed)?;
     let mut migrations: Vec<Migration> = STEPS
@@ -256,7 +341,7 @@ pub(super) async fn migrations(options: &PostgresOptions) -> Result<Vec<Migratio
 type Messages = mpsc::UnboundedReceiver<AsyncMessage>;
 
 /// A connection that hands on what the server says unasked.
-async fn connect_to_listen(config: &Config) -> Result<(tokio_postgres::Client, Messages), StoreError> {
+async fn connect_to_listen(server: &Server) -> Result<(tokio_postgres::Client, Messages), StoreError> {
     let (said, messages) = mpsc::unbounded_channel();
     macro_rules! drive {
         ($connection:expr) => {{
@@ -271,14 +356,14 @@ async fn connect_to_listen(config: &Config) -> Result<(tokio_postgres::Client, M
             });
         }};
     }
-    let client = match tls(config)? {
+    let client = match tls(server)? {
         Some(tls) => {
-            let (client, connection) = config.connect(tls).await.map_err(failed)?;
+            let (client, connection) = server.config.connect(tls).await.map_err(failed)?;
             drive!(connection);
             client
         }
         None => {
-            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            let (client, connection) = server.config.connect(NoTls).await.map_err(failed)?;
             drive!(connection);
             client
         }
@@ -288,14 +373,14 @@ async fn connect_to_listen(config: &Config) -> Result<(tokio_postgres::Client, M
 
 type Driven = futures::future::BoxFuture<'static, Result<(), tokio_postgres::Error>>;
 
-async fn connect(config: &Config) -> Result<(tokio_postgres::Client, Driven), StoreError> {
-    Ok(match tls(config)? {
+async fn connect(server: &Server) -> Result<(tokio_postgres::Client, Driven), StoreError> {
+    Ok(match tls(server)? {
         Some(tls) => {
-            let (client, connection) = config.connect(tls).await.map_err(failed)?;
+            let (client, connection) = server.config.connect(tls).await.map_err(failed)?;
             (client, Box::pin(connection) as Driven)
         }
         None => {
-            let (client, connection) = config.connect(NoTls).await.map_err(failed)?;
+            let (client, connection) = server.config.connect(NoTls).await.map_err(failed)?;
             (client, Box::pin(connection) as Driven)
         }
     })
@@ -321,7 +406,7 @@ async fn listen(core: Arc<Core>) {
     let mut quiet = true;
     loop {
         let heard = async {
-            let (client, messages) = connect_to_listen(&config(&core.options)?).await?;
+            let (client, messages) = connect_to_listen(&server(&core.options)?).await?;
             client.batch_execute(&format!("LISTEN {CHANNEL}")).await.map_err(failed)?;
             Ok::<_, StoreError>((client, messages))
         };
@@ -389,7 +474,7 @@ async fn beat(core: Arc<Core>) {
     loop {
         let beaten = async {
             seen(&core).await?;
-            look_for_left(&core).await?;
+            look_around(&core).await?;
             if keeps_house_at <= Instant::now() {
                 let all = keep_house(&core).await?;
                 keeps_house_at = Instant::now() + if all { HOUSEKEEPING } else { HOUSEKEEPING_AGAIN };
@@ -426,13 +511,23 @@ async fn seen(core: &Core) -> Result<(), StoreError> {
     client.execute(&statement, &[&core.node, &core.options.node, &version]).await.map_err(failed).map(drop)
 }
 
-/// Entries of a node that is gone, or was too slow, are anybody's.
-async fn look_for_left(core: &Core) -> Result<(), StoreError> {
+/// Entries of a node that is gone, or was too slow, are anybody's. In the same breath: whether this program is still new enough.
+async fn look_around(core: &Core) -> Result<(), StoreError> {
     let client = core.reader().await?;
-    let statement =
-        client.prepare_cached("SELECT EXISTS (SELECT 1 FROM unread WHERE until <= clock_timestamp())").await.map_err(failed)?;
-    if get(&client.query_one(&statement, &[]).await.map_err(failed)?, 0)? {
+    let statement = client
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM unread WHERE until <= clock_timestamp()), (SELECT max(needs) FROM migration)",
+        )
+        .await
+        .map_err(failed)?;
+    let seen = client.query_one(&statement, &[]).await.map_err(failed)?;
+    if get(&seen, 0)? {
         core.handover.left_some();
+    }
+    let needs: i32 = get(&seen, 1)?;
+    if core.needs.swap(needs, Ordering::Relaxed) != needs && needs > NEWEST {
+        let error = too_old(needs, needs);
+        tracing::error!("this node takes up nothing new, and ends what it has in hand: {error}; start the new program here too");
     }
     Ok(())
 }
@@ -474,6 +569,7 @@ pub(super) async fn leave(core: &Core) {
 
 /// Something that goes to disk and changes nothing.
 pub(super) async fn writable(core: &Core) -> Result<(), StoreError> {
+    may_work(core)?;
     seen(core).await
 }
 

@@ -2,10 +2,12 @@
 
 use std::{path::Path, process::ExitCode};
 
+use anyhow::Context;
 use serde_json::{Value, json};
+use uzel_store::Postgres;
 
-use super::{ask::Asker, places, places::SetupText, say, show};
-use crate::settings::Settings;
+use super::{DATABASE, ask::Asker, places, places::SetupText, say, show};
+use crate::{hub::SOCKET, settings::Settings};
 
 /// What would change or has changed, or the problem with it.
 type Outcome = Result<Value, Value>;
@@ -19,7 +21,7 @@ pub(super) async fn run(settings: &Settings, file: &Path, dry_run: bool, as_json
             return Ok(ExitCode::from(2));
         }
     };
-    let outcome = if settings.data.join("uzel.db").exists() {
+    let outcome = if begun(settings).await? {
         ask(Asker::new(settings).await?, &value, dry_run).await?
     } else {
         // Tried in a folder that is thrown away: neither a look nor a file with a fault leaves anything behind.
@@ -29,6 +31,19 @@ pub(super) async fn run(settings: &Settings, file: &Path, dry_run: bool, as_json
         }
     };
     tell(&setup, file, &outcome, dry_run, as_json)
+}
+
+/// Whether there is a hub to change: one runs here, or has left what it works on.
+async fn begun(settings: &Settings) -> anyhow::Result<bool> {
+    let runs = tokio::net::UnixStream::connect(settings.data.join(SOCKET)).await.is_ok();
+    Ok(match settings.postgres().context("database")? {
+        _ if runs => true,
+        Some(server) => {
+            let steps = Postgres::migrations(&server).await.context("the database")?;
+            steps.iter().any(|step| step.applied)
+        }
+        None => settings.data.join(DATABASE).exists(),
+    })
 }
 
 async fn ask(asker: Asker, setup: &Value, dry_run: bool) -> anyhow::Result<Outcome> {

@@ -86,8 +86,19 @@ fn newest(binary: &Binary, direction: &str) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_setup_may_be_applied_before_the_first_start_and_again_without_effect() {
+    let url = uzel_servers::Postgres::shared().unwrap().database().await.unwrap();
+    for server in [None, Some(&*url)] {
+        may_be_applied_before_the_first_start(server).await;
+    }
+}
+
+/// On SQLite, or on this server.
+async fn may_be_applied_before_the_first_start(server: Option<&str>) {
     let sandbox = Sandbox::start(anywhere()).await.unwrap();
     let mut binary = Binary::new(&[("THE_KEY", "A1B2C3D4-1111-2222-3333-444455556666")]);
+    if let Some(url) = server {
+        binary.set("UZEL_DATABASE", url);
+    }
     binary.write("setup.toml", &setup(&sandbox.url()));
 
     // Only a look: nothing is made.
@@ -96,6 +107,8 @@ async fn a_setup_may_be_applied_before_the_first_start_and_again_without_effect(
         assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
         assert!(ran.out.contains("+ flow") && ran.out.contains("nothing was changed"), "{}", ran.out);
         assert!(!binary.path().join("uzel-data").exists());
+        let steps = binary.uzel(&["migrate", "--json"]).json();
+        assert!(steps.as_array().unwrap().iter().all(|step| step["applied"] == false), "{steps}");
     }
     let first = binary.uzel(&["apply", "setup.toml"]);
     assert_eq!(first.code, 0, "{}{}", first.out, first.err);

@@ -124,11 +124,45 @@ async fn a_hub_on_a_server_tells_of_its_nodes_and_its_clock_and_one_that_is_away
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_goes_away_under_a_hub_is_told_by_it_and_nats_is_looked_at_all_the_same() {
+    let server = uzel_servers::Postgres::start().unwrap();
+    let nats = Nats::start(Sync::Default);
+    let mut binary = Binary::new(&[("UZEL_DATABASE", &server.url()), ("UZEL_NATS", &nats.url())]);
+    binary.serve(&[]).await;
+    until("all to be well", async || binary.uzel(&["doctor"]).code == 0).await;
+    server.stop(uzel_servers::Stop::Immediate).unwrap();
+    let looked = binary.uzel(&["doctor", "--json"]);
+    let answer = looked.json();
+    let verdict = |about: &str| {
+        let list = answer["findings"].as_array().unwrap();
+        list.iter().find(|finding| finding["about"] == about).map(|finding| finding["verdict"].as_str().unwrap())
+    };
+    let verdicts = ["program", "store", "nats", "work"].map(verdict);
+    assert_eq!((looked.code, verdicts), (1, [Some("ok"), Some("fail"), Some("ok"), Some("fail")]), "{answer}");
+    server.start_again().unwrap();
+    until("all to be well again", async || binary.uzel(&["doctor"]).code == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nats_server_that_lets_nobody_in_is_told_from_one_that_is_away() {
+    let nats = Nats::with(Sync::Default, "authorization { token: \"right-word\" }");
+    let url = nats.url().replace("nats://", "nats://wr0ng-word@");
+    let mut binary = Binary::new(&[("UZEL_NATS", &url)]);
+    binary.serve(&[]).await;
+    let failed = binary.uzel(&["doctor"]);
+    let words = failed.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(failed.code == 1 && words.contains("authorization violation"), "{}", failed.out);
+    assert!(words.contains("not those that the server wants") && !words.contains("wr0ng-word"), "{}", failed.out);
+    until("the log to say so", async || binary.log().contains("authorization violation: user, password, token")).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_nats_server_that_is_away_is_told_and_nothing_hangs() {
     let mut binary = Binary::new(&[("UZEL_NATS", "nats://u:hidden-word@127.0.0.1:1")]);
     binary.serve(&[]).await;
     let failed = binary.uzel(&["doctor"]);
-    assert!(failed.code == 1 && failed.out.contains("127.0.0.1:1 does not answer"), "{}{}", failed.out, failed.err);
+    let words = failed.out.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(failed.code == 1 && words.contains("127.0.0.1:1: IO error: Connection refused"), "{}{}", failed.out, failed.err);
     assert!(!failed.out.contains("hidden-word"), "{}", failed.out);
 }
 
@@ -217,5 +251,5 @@ async fn a_nats_server_is_told_with_its_version_and_its_stream_and_when_it_stops
     assert!(version.split('.').count() == 3 && version.starts_with(|first: char| first.is_ascii_digit()), "{version}");
     nats.kill();
     let (code, verdict, found) = look();
-    assert!(code == 1 && verdict == "fail" && found.contains("does not answer"), "{code} {verdict} {found}");
+    assert!(code == 1 && verdict == "fail" && found.contains("Connection refused"), "{code} {verdict} {found}");
 }

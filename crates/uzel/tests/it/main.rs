@@ -58,6 +58,7 @@ mod modulkassa;
 mod moves;
 mod nats;
 mod nats_commands;
+mod nats_doors;
 mod nats_server;
 mod nodes;
 mod nodes_told;

@@ -1,5 +1,7 @@
 //! Two hubs on one database.
 
+use std::time::Duration;
+
 use jiff::SignedDuration;
 use serde_json::{Value, json};
 use uzel::hub::{Hub, Parts};
@@ -281,4 +283,31 @@ async fn a_beat_that_fails_is_told_once_and_so_is_its_end() {
     client.batch_execute("ALTER TABLE hidden RENAME TO node").await.unwrap();
     until("the beat to be back", async || told("this node's beat is back") > 0).await;
     assert_eq!((told("this node's beat fails"), told("this node's beat is back")), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_with_nothing_to_do_leaves_the_server_in_peace_however_much_is_set_up() {
+    const WATCHED: Duration = Duration::from_secs(15);
+    let server = uzel_servers::Postgres::shared().unwrap();
+    let url = server.database().await.unwrap();
+    let database = url.rsplit('/').next().unwrap().to_owned();
+    let mut binary = Binary::new(&[("UZEL_DATABASE", url.as_str())]);
+    binary.serve(&[]).await;
+    let log = |number: u32| format!("[[connection]]\nmerchant = \"m\"\nslug = \"log-{number}\"\nprovider = \"log\"\n");
+    let setup = "[[merchant]]\nslug = \"m\"\nname = \"M\"\n".to_owned() + &(0..200).map(log).collect::<String>();
+    binary.write("setup.toml", &setup);
+    let applied = binary.uzel(&["apply", "setup.toml"]);
+    assert_eq!(applied.code, 0, "{}{}", applied.out, applied.err);
+    // Sessions tell what they did when they have nothing to do for ten seconds, at the latest.
+    let transactions = async || {
+        let sql = format!("SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = '{database}'");
+        server.govern(&sql).await.unwrap()[0][0].as_ref().unwrap().parse::<u64>().unwrap()
+    };
+    tokio::time::sleep(WATCHED).await;
+    let before = transactions().await;
+    tokio::time::sleep(WATCHED).await;
+    let per_s = (transactions().await - before) as f64 / WATCHED.as_secs_f64();
+    println!("{per_s:.1} transactions a second");
+    assert!(per_s < 20.0, "{per_s:.1} transactions a second");
+    binary.signal("-TERM");
 }
