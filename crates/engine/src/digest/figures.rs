@@ -134,11 +134,13 @@ pub struct Points {
     pub earned: i64,
     /// By a person, a promo code, a referral or an import.
     pub given: i64,
+    /// By receipts.
     pub spent: i64,
     /// Spent ones, back to customers by refunds.
     pub returned: i64,
     /// Earned ones taken back by refunds, and what a person took.
     pub revoked: i64,
+    /// When their time was over.
     pub expired: i64,
     /// Customers who joined, wherever.
     pub joined: u64,

@@ -28,8 +28,8 @@ const BEAT: Duration = Duration::from_secs(1);
 const PORTION: usize = 1_000;
 /// Wallets that are written in one go. What a till asks meanwhile is written right after them, or along with them.
 const BATCH: usize = 50;
-/// A node that is gone keeps the turn no longer than this.
-const HOLD: Duration = Duration::from_secs(120);
+/// A node that is gone keeps the turn no longer than this. One that is slower may meet another: one of both finds a conflict.
+const HOLD: Duration = Duration::from_secs(15);
 
 pub(crate) async fn run(engine: Arc<Engine>) {
     let mut swept_at: Option<Timestamp> = None;

@@ -274,7 +274,7 @@ async fn the_command_line_brings_shows_gives_and_proves() {
     assert_eq!((proof.code, proof.out.trim()), (0, "2 customers, 3 movements: all as it must be"), "{}", proof.err);
 
     let programme = binary.asked(&["loyalty", "show", "--merchant", "m"]);
-    assert_eq!(programme["unit"], "rouble", "{programme}");
+    assert_eq!(programme["rule"]["unit"], "rouble", "{programme}");
     binary.write("wrong.csv", "customer,balance,phone\nC-9,1.5,12\n");
     let wrong = binary.uzel(&["loyalty", "import", "wrong.csv", "--merchant", "m"]);
     for said in ["line 2, balance: must be a whole number of points, such as 1200", "line 2, phone: "] {
