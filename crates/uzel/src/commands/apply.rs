@@ -5,7 +5,7 @@ use std::{path::Path, process::ExitCode};
 use serde_json::{Value, json};
 
 use super::{ask::Asker, places, places::SetupText, say, show};
-use crate::settings::Settings;
+use crate::{hub::SOCKET, settings::Settings};
 
 /// What would change or has changed, or the problem with it.
 type Outcome = Result<Value, Value>;
@@ -19,7 +19,9 @@ pub(super) async fn run(settings: &Settings, file: &Path, dry_run: bool, as_json
             return Ok(ExitCode::from(2));
         }
     };
-    let outcome = if settings.data.join("uzel.db").exists() {
+    // On PostgreSQL no file of the store shows that a hub works here.
+    let is_there = ["uzel.db", SOCKET].iter().any(|name| settings.data.join(name).exists());
+    let outcome = if is_there {
         ask(Asker::new(settings).await?, &value, dry_run).await?
     } else {
         // Tried in a folder that is thrown away: neither a look nor a file with a fault leaves anything behind.
