@@ -26,7 +26,7 @@ struct Scene {
 impl Scene {
     async fn new() -> Self {
         let sandbox = Sandbox::start(anywhere()).await.unwrap();
-        let mut hub = Binary::new(&[("UZEL_CALL_TIMEOUT_MS", "30000")]);
+        let mut hub = Binary::new(&[("UZEL_CALL_TIMEOUT_MS", "5000"), ("UZEL_LEASE_MARGIN_MS", "3000")]);
         if let Some(url) = database().await {
             hub.set("UZEL_DATABASE", url.expose());
         }
@@ -39,10 +39,10 @@ impl Scene {
                 "merchant": "m", "unit": "rouble", "hold_ttl_s": 30, "club": { "connection": "jowi", "patience_ms": 10_000 },
             }],
         });
-        hub.write("setup.toml", &toml::to_string(&setup).unwrap());
         hub.serve(&[]).await;
-        // The socket of commands may open a moment after the port.
-        until("the setup", async || hub.uzel(&["apply", "setup.toml"]).code == 0).await;
+        let apply = hub.web.post(format!("{}/api/v1/apply", hub.url())).bearer_auth(hub.owner_key());
+        let applied = apply.json(&json!({ "setup": setup })).send().await.unwrap();
+        assert!(applied.status().is_success(), "{}", applied.text().await.unwrap());
         let scene = Self { hub, sandbox };
         let mut other = scene.shown("accounts").await[0].clone();
         let known = other.clone();
