@@ -7,12 +7,7 @@
 //! A group of readings alone is not synced: should the power fail, its entries are unread again. Whatever is done upon what
 //! was read begins with a lease, whose group is synced, and with it all that was written before.
 
-use std::{
-    cell::Cell,
-    collections::VecDeque,
-    sync::OnceLock,
-    time::Instant,
-};
+use std::{cell::Cell, collections::VecDeque, sync::OnceLock, time::Instant};
 
 use parking_lot::{Condvar, Mutex};
 use rusqlite::Connection;
@@ -227,14 +222,7 @@ impl Queue {
 }
 
 /// Writes until the queue is closed and empty.
-pub(super) fn run(
-    db: &Connection,
-    queue: &Queue,
-    fresh: &Fresh,
-    log: &Log,
-    stats: &Stats,
-    phones: &OnceLock<PhoneHash>,
-) {
+pub(super) fn run(db: &Connection, queue: &Queue, fresh: &Fresh, log: &Log, stats: &Stats, phones: &OnceLock<PhoneHash>) {
     let _leaving = Leaving(queue);
     let commits = Commits { db, phones, log, synced: Cell::new(true), lost: Cell::new(false) };
     while let Some(Group { mut tasks, sync }) = queue.next() {
