@@ -273,7 +273,13 @@ impl Fault {
 
     /// Another transaction stood in the way: the same again may succeed.
     fn is_passing(&self) -> bool {
-        let passing = [SqlState::T_R_DEADLOCK_DETECTED, SqlState::T_R_SERIALIZATION_FAILURE, SqlState::LOCK_NOT_AVAILABLE];
+        // Of statements sent together one may tell of the failure of another: the next try tells what it was.
+        let passing = [
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::LOCK_NOT_AVAILABLE,
+            SqlState::IN_FAILED_SQL_TRANSACTION,
+        ];
         self.code().is_some_and(|code| passing.contains(code))
     }
 

@@ -112,7 +112,8 @@ pub(super) async fn run(hubs: &Hubs, options: &Options, customers: u32, merchant
         hubs.first().read().await?;
     }
     told["memory_mib"] = hubs.memory_mib();
-    told["store_mib"] = json!(hubs.store_mib()?);
+    // Of a hub that runs already its folder is not known.
+    told["store_mib"] = json!(hubs.store_mib().ok());
     Ok(told)
 }
 
