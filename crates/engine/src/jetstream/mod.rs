@@ -171,7 +171,8 @@ async fn keep_on(engine: &Engine, line: &Line, options: &NatsOptions, part: Part
         failures = if begun.elapsed() > PAUSE_MAX { 0 } else { failures + 1 };
         // The very first connection is made a moment after the start: that is no failure yet.
         if !down && (line.is_up() || failures != 1) {
-            let error = if line.is_up() { error.to_string() } else { why_not(options).await.unwrap_or_else(|| error.to_string()) };
+            let error =
+                if line.is_up() { error.to_string() } else { why_not(options).await.unwrap_or_else(|| error.to_string()) };
             tracing::warn!(nats.part = ?part, "NATS does not take part for now, and nothing is lost: {error}");
             down = true;
         }

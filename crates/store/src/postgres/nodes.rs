@@ -125,7 +125,10 @@ fn known_options(url: &str) -> Result<(String, Option<PathBuf>), StoreError> {
             ("sslmode", "allow") => known.push("sslmode=prefer".to_owned()),
             ("sslrootcert", "system") => {}
             ("sslrootcert", file) => roots = Some(PathBuf::from(file)),
-            (name @ ("sslcert" | "sslkey" | "sslcrl" | "sslpassword" | "gssencmode" | "krbsrvname" | "service" | "passfile"), _) => {
+            (
+                name @ ("sslcert" | "sslkey" | "sslcrl" | "sslpassword" | "gssencmode" | "krbsrvname" | "service" | "passfile"),
+                _,
+            ) => {
                 return Err(StoreError::Failed(format!("the database's URL has the option `{name}`, which is not known here")));
             }
             _ => known.push(option.to_owned()),
@@ -152,7 +155,8 @@ pub(super) fn tls(server: &Server) -> Result<Option<MakeRustlsConnect>, StoreErr
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let wrong = |error: rustls::Error| StoreError::Failed(format!("TLS to the database: {error}"));
-    let tls = rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(wrong)?;
+    let tls =
+        rustls::ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions().map_err(wrong)?;
     let tls = match &server.roots {
         Some(file) => tls.with_root_certificates(roots(file)?),
         None => {
@@ -306,7 +310,7 @@ pub(super) fn may_work(core: &Core) -> Result<(), StoreError> {
 }
 
 /// The least step that a program must know to work on beside this one, as its file says. A step that does not say needs itself.
-pub(super) fn needs(number: u32, sql: &str) -> i32 {
+fn needs(number: u32, sql: &str) -> i32 {
     let said = sql.strip_prefix("-- needs ").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
     said.unwrap_or(number as i32)
 }

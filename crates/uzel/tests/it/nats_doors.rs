@@ -113,8 +113,7 @@ fn jwt(issuer: &Nkey, subject: &Nkey, nats: &Value) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_of_credentials_lets_the_hub_into_its_account() {
-    let (operator, system, account, user) =
-        (Nkey::new(OPERATOR), Nkey::new(ACCOUNT), Nkey::new(ACCOUNT), Nkey::new(USER));
+    let (operator, system, account, user) = (Nkey::new(OPERATOR), Nkey::new(ACCOUNT), Nkey::new(ACCOUNT), Nkey::new(USER));
     let all = |more: Value| {
         let mut limits = json!({ "subs": -1, "data": -1, "payload": -1, "imports": -1, "exports": -1, "wildcards": true, "conn": -1, "leaf": -1 });
         limits.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
