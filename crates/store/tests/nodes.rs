@@ -457,6 +457,31 @@ async fn an_old_schema_is_brought_up_to_date_only_where_that_is_allowed_and_a_ne
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_program_has_become_too_old_takes_up_nothing_new_and_ends_what_it_has_in_hand() {
+    let url = database().await;
+    let old = node(&url).await;
+    let business = Business::set_up(&old).await;
+    let entry = business.entry();
+    old.append(entry.clone()).await.unwrap();
+    old.apply(business.reading(entry.id, "key", "order/1", "o")).await.unwrap();
+    let leased = old.lease(Timestamp::now(), vec![(business.link, 1)], 1, 60_000).await.unwrap().commands;
+    // What a program of tomorrow does at its start, while this one runs.
+    by_hand(&url, "INSERT INTO migration SELECT 1000, 'later', 1000, now()").await;
+    let too_old = |error: &StoreError| error.to_string().contains("needs a program that knows version 1000");
+    until("the old node to find out", async || old.append(business.entry()).await.err().filter(too_old)).await;
+    assert!(old.lease(Timestamp::now(), vec![(business.link, 1)], 1, 60_000).await.is_err_and(|error| too_old(&error)));
+    assert!(old.unread(10).await.is_err_and(|error| too_old(&error)));
+    // By this `/readyz` is 503, and `uzel doctor` says why.
+    assert!(old.health(Vec::new()).await.is_err_and(|error| too_old(&error)));
+    assert!(old.writable().await.is_err_and(|error| too_old(&error)));
+    old.apply(done(&leased[0])).await.unwrap();
+    assert!(all_done(&old, 1).await);
+    // The step is taken back (a restored backup): it works again.
+    by_hand(&url, "DELETE FROM migration WHERE number = 1000").await;
+    until("it to work again", async || old.append(business.entry()).await.ok()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_password_of_a_database_is_never_shown() {
     for url in ["postgres://uzel:hunter22@127.0.0.1:1/uzel", "postgres://uzel:hunter22@[::1/uzel"] {
         let options = PostgresOptions::new(url);

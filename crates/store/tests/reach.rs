@@ -94,7 +94,7 @@ async fn nodes_that_start_at_once_on_an_empty_database_make_its_schema_once() {
     let steps = Postgres::migrations(&PostgresOptions::new(&url)).await.unwrap();
     assert!(steps.iter().all(|step| step.applied));
     let about = stores[0].about().await.unwrap();
-    assert_eq!((about.schema, about.nodes), (about.schema_known, 5));
+    assert_eq!(about.schema, about.schema_known);
     assert_eq!(stores[0].fsck(false).await.unwrap(), Vec::<String>::new());
     for store in stores {
         store.close().await;

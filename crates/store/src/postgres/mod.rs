@@ -38,8 +38,6 @@ mod removal;
 mod review;
 mod sealed;
 mod setup;
-#[cfg(test)]
-mod steps;
 mod timeline;
 mod told;
 mod turns;

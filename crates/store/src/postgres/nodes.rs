@@ -310,7 +310,7 @@ pub(super) fn may_work(core: &Core) -> Result<(), StoreError> {
 }
 
 /// The least step that a program must know to work on beside this one, as its file says. A step that does not say needs itself.
-pub(super) fn needs(number: u32, sql: &str) -> i32 {
+fn needs(number: u32, sql: &str) -> i32 {
     let said = sql.strip_prefix("-- needs ").and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
     said.unwrap_or(number as i32)
 }
