@@ -16,7 +16,7 @@ use tokio_postgres::NoTls;
 use uzel_model::{Bytes, Event, Id, Job, Request, id::Kind};
 use uzel_store::{
     Change, Command, CommandState, Contact, Entry, EntryState, FeedFrom, Mark, NewCommand, NewEvent, News, Postgres,
-    PostgresOptions, Settlement, Setup, SetupRow, Source, Store,
+    PostgresOptions, Settlement, Setup, SetupRow, Source, Store, StoreError,
 };
 
 async fn database() -> String {

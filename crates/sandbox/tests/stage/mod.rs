@@ -8,13 +8,13 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use uzel_sandbox::Sandbox;
 
 pub(crate) async fn start() -> Sandbox {
+    // The first test to come installs it; the others find it there.
+    drop(rustls::crypto::ring::default_provider().install_default());
     let address = "127.0.0.1:0".parse().expect("an address");
     Sandbox::start(address).await.expect("starts")
 }
 
 pub(crate) fn client() -> reqwest::Client {
-    // The first test to come installs it; the others find it there.
-    drop(rustls::crypto::ring::default_provider().install_default());
     reqwest::Client::builder().no_proxy().build().expect("a client")
 }
 

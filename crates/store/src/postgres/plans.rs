@@ -152,6 +152,6 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
     assert!(tables.contains("inbox"));
     let mut tables = BTreeSet::new();
     let joined = "SELECT j.id FROM inbox j JOIN inbox k ON k.id = j.id ORDER BY j.id";
-    scanned(&plan(&client, "joined", joined, 0).await, false, &mut tables);
+    scanned(&plan(&client, "both", joined, 0).await, false, &mut tables);
     assert!(tables.contains("inbox"));
 }
