@@ -31,7 +31,7 @@ async fn figures_stand_under_the_names_of_the_requirement() {
     shop.give("C-1", 100).await;
     let owner = shop.new_key("m", "owner").await;
     let settings = json!({ "merchantId": "m" }).to_string();
-    let registered = shop.raw(Method::POST, "/integrations/rkeeper/register", &[("x-api-key", &owner)], settings).await;
+    let registered = shop.raw(Method::POST, "/integrations/evotor/register", &[("x-api-key", &owner)], settings).await;
     assert_eq!(registered.status, 201, "{}", registered.text);
     let quoted = shop.post("/integrations/rkeeper/quote", &quote("redeem", "C-1", "O-1", 100)).await;
     let commit = json!({ "merchantId": "m", "holdId": quoted.body["holdId"], "orderId": "O-1" });
