@@ -1,5 +1,5 @@
 //! The engine's loops under thousands of random schedules: several nodes, a store and a provider that fail in every way, and
-//! time that does not wait. `UZEL_SIM_SEED=<seed>` runs one schedule again and tells what happened in it; `UZEL_SIM_COUNT`
+//! time that does not wait. `SIM_SEED=<seed>` runs one schedule again and tells what happened in it; `SIM_COUNT`
 //! says how many to run.
 
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may fail loudly")]
@@ -60,9 +60,9 @@ fn given(name: &str) -> Option<u64> {
 #[test]
 fn thousands_of_random_schedules_break_no_promise() {
     quietly();
-    let (first, count) = match given("UZEL_SIM_SEED") {
-        Some(seed) => (seed, given("UZEL_SIM_COUNT").unwrap_or(1)),
-        None => (rand::random::<u64>() >> 24, given("UZEL_SIM_COUNT").unwrap_or(SCHEDULES)),
+    let (first, count) = match given("SIM_SEED") {
+        Some(seed) => (seed, given("SIM_COUNT").unwrap_or(1)),
+        None => (rand::random::<u64>() >> 24, given("SIM_COUNT").unwrap_or(SCHEDULES)),
     };
     let (next, entries, effects) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let failed = Mutex::new(Vec::new());
@@ -101,9 +101,9 @@ fn thousands_of_random_schedules_break_no_promise() {
         println!("{line}");
     }
     for (seed, broken) in &failed {
-        println!("UZEL_SIM_SEED={seed}:\n  {}", broken.join("\n  "));
+        println!("SIM_SEED={seed}:\n  {}", broken.join("\n  "));
     }
-    panic!("UZEL_SIM_SEED={seed}: {}", broken.join("; "));
+    panic!("SIM_SEED={seed}: {}", broken.join("; "));
 }
 
 #[test]
