@@ -120,7 +120,6 @@ async fn what_runs_all_day_reads_no_large_table_row_by_row() {
         ("own_movements", "SELECT id FROM ledger WHERE wallet = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
         ("outlets_movements", "SELECT id FROM ledger WHERE outlet = $1 AND id < $2 ORDER BY id DESC LIMIT $3", 3),
         ("points_moved", figures::POINTS, 5),
-        ("waiting_of", figures::WAITING, 3),
         ("new_customers", figures::JOINED, 3),
         ("append", journal::APPEND, 19),
         ("entry", &entry, 1),

@@ -192,6 +192,7 @@ async fn an_error_of_a_number_below_an_ok_is_an_error() {
 async fn an_account_that_cannot_pay_or_log_in_keeps_the_queue_and_tells_the_merchant_once() {
     for (api_id, code) in [("nomoney", "201"), ("wrong", "200")] {
         let world = World::new(json!({})).await;
+        world.begin_before_midnight();
         account(&world, api_id).await;
         serve(&world, 1..6).await;
         let refused = async || world.calls("smsru", "/sms/send").await.len();

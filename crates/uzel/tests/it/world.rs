@@ -153,6 +153,13 @@ impl World {
         self.clock.advance(SignedDuration::from_mins(minutes));
     }
 
+    /// A notice is told once a day: what follows for an hour lies within one.
+    pub(crate) fn begin_before_midnight(&self) {
+        if self.clock.now().to_zoned(jiff::tz::TimeZone::UTC).hour() == 23 {
+            self.pass(60);
+        }
+    }
+
     /// Waits for a condition that hangs on a schedule: half a minute passes with each beat of the hub.
     pub(crate) async fn in_time(&self, what: &str, condition: impl AsyncFnMut() -> bool) {
         self.in_steps(SignedDuration::from_secs(31), what, condition).await;
