@@ -93,9 +93,11 @@ pub(super) async fn points(client: &mut Object, of: &PointsOf) -> Result<PointsF
 
 /// Commands that wait, by their keys: the first of a key is found by its connection, those behind it by the key.
 pub(crate) const WAITING: &str = "SELECT count(*) FILTER (WHERE starts_with(e.kind, $2)) FROM (
-        SELECT c.event FROM waiting d JOIN waiting w ON w.order_key = d.order_key AND w.connection = d.connection
-            JOIN command c ON c.id = w.command
-        WHERE d.connection = ANY($1) AND NOT d.behind AND c.event IS NOT NULL LIMIT $3) AS w JOIN event e ON e.id = w.event";
+        SELECT c.event FROM waiting d
+            CROSS JOIN LATERAL (SELECT command FROM waiting WHERE order_key = d.order_key AND connection = d.connection OFFSET 0) AS w
+            CROSS JOIN LATERAL (SELECT event FROM command WHERE id = w.command OFFSET 0) AS c
+        WHERE d.connection = ANY($1) AND NOT d.behind AND c.event IS NOT NULL LIMIT $3) AS w
+    CROSS JOIN LATERAL (SELECT kind FROM event WHERE id = w.event OFFSET 0) AS e";
 
 pub(super) async fn waiting(client: &Object, connections: &[Id], kind: &str, limit: usize) -> Result<u64, StoreError> {
     let connections: Vec<Uuid> = connections.iter().copied().map(uuid).collect();
