@@ -586,7 +586,12 @@ fn failed(engine: &Engine, link: &Link, command: &Command, error: CallError, cha
             notice("content");
             Outcome::ended(CommandState::Dead, Some(reason), "dead")
         }
-        CallError::Refused { refusal: Refusal::Ours, .. } => {
+        // A setting was changed between two tries.
+        CallError::Refused { refusal: Refusal::OtherWords, .. } if command.attempts > 0 => {
+            notice("unknown");
+            Outcome::ended(CommandState::Unknown, Some(reason), "unknown")
+        }
+        CallError::Refused { refusal: Refusal::Ours | Refusal::OtherWords, .. } => {
             notice("fault");
             Outcome::ended(CommandState::Dead, Some(reason), "dead")
         }

@@ -186,6 +186,8 @@ pub enum Refusal {
     Content,
     /// We built a wrong request.
     Ours,
+    /// Its key came before with other words: what was sent then may have reached the person.
+    OtherWords,
 }
 
 impl CallError {

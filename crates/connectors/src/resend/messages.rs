@@ -308,7 +308,7 @@ mod tests {
 
     #[tokio::test]
     async fn every_refusal_is_sorted_by_what_to_do() {
-        use Refusal::{Account, Command, Ours};
+        use Refusal::{Account, Command, OtherWords, Ours};
         for (status, name, wanted) in [
             (400, "invalid_idempotency_key", Some(Ours)),
             (400, "validation_error", Some(Command)),
@@ -317,7 +317,7 @@ mod tests {
             (403, "validation_error", Some(Account)),
             (404, "not_found", Some(Ours)),
             (405, "method_not_allowed", Some(Ours)),
-            (409, "invalid_idempotent_request", Some(Ours)),
+            (409, "invalid_idempotent_request", Some(OtherWords)),
             (409, "concurrent_idempotent_requests", None),
             (409, "resource_locked", None),
             (422, "missing_required_field", Some(Command)),

@@ -23,7 +23,8 @@ pub(super) fn refused(reply: &Reply, now: Timestamp) -> CallError {
         (_, "concurrent_idempotent_requests" | "resource_locked") => return CallError::Later { reason, at: None },
         // A wrong sender's address is the merchant's to mend, and no e-mail's fault.
         (401 | 403, _) | (_, "invalid_from_address") => Refusal::Account,
-        (_, "invalid_idempotency_key" | "invalid_idempotent_request" | "not_found" | "method_not_allowed") => Refusal::Ours,
+        (_, "invalid_idempotent_request") => Refusal::OtherWords,
+        (_, "invalid_idempotency_key" | "not_found" | "method_not_allowed") => Refusal::Ours,
         (404 | 405 | 409, _) => Refusal::Ours,
         _ => Refusal::Command,
     };

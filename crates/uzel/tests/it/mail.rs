@@ -205,6 +205,22 @@ async fn a_mail_that_may_have_gone_is_not_sent_again_when_its_key_is_forgotten()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_mail_that_may_have_gone_before_its_sender_was_changed_is_unknown_and_not_dead() {
+    let world = world().await;
+    faults(&world, json!([{ "kind": "cut_after", "path": "/emails" }, { "kind": "rate_limit", "for_ms": 600_000 }])).await;
+    let id = queue(&world, "k", &mail("ivan@example.com")).await;
+    until("two tries", async || command(&world, &id).await["attempts"] == 2).await;
+    let settings = json!({ "api_key": "re_example_key", "from": "other@mail.example.com", "calls_per_s": 1_000,
+        "base_url": format!("{}/resend", world.sandbox.url()) });
+    let changed = json!({ "merchant": "m", "slug": "mail", "provider": "resend", "settings": settings });
+    world.apply(&json!({ "connection": [changed] })).await;
+    faults(&world, json!([])).await;
+    world.in_time("the end", async || command(&world, &id).await["state"] == "unknown").await;
+    assert!(command(&world, &id).await["reason"].as_str().unwrap().contains("invalid_idempotent_request"));
+    assert_eq!((accepted(&world).await.len(), world.notices("unknown").await.len()), (1, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_variables_of_the_requirement_set_resend_up() {
     let sandbox = uzel_sandbox::Sandbox::start(anywhere()).await.unwrap();
     let mut binary =
