@@ -193,7 +193,7 @@ async fn look_all(core: &Core, looks: &[LoyaltyLook]) -> Result<Vec<Result<Loyal
         .collect();
     let values: [&(dyn ToSql + Sync); 12] =
         [&places, &merchants, &holds, &tokens, &now, &orders, &ids, &customers, &phones, &since, &codes, &keys];
-    let client = core.reader().await?;
+    let client = core.lane().await?;
     let statement = client.prepare_cached(&look_sql(also)).await?;
     let mut seen: Vec<Result<LoyaltySeen, StoreError>> = looks.iter().map(|_| Ok(LoyaltySeen::default())).collect();
     for row in client.query(&statement, &values).await? {
