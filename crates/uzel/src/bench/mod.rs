@@ -211,14 +211,16 @@ async fn serve_ceiling() -> anyhow::Result<ExitCode> {
     let folder = tempfile::Builder::new().prefix("uzel-ceiling-").tempdir()?;
     let ceiling = Ceiling::start(folder.path()).await?;
     say(&ceiling.address.to_string())?;
-    std::future::pending().await
+    // Whoever started it keeps its input open: then its folder goes with it, however that one ends.
+    tokio::task::spawn_blocking(|| std::io::copy(&mut std::io::stdin(), &mut std::io::sink())).await??;
+    Ok(ExitCode::SUCCESS)
 }
 
-/// This program in another process, which ends with the returned handle.
+/// This program in another process, which ends when its input does: with the returned handle.
 fn own(arguments: &[&str]) -> anyhow::Result<tokio::process::Child> {
     let program = std::env::current_exe().context("this program's own file")?;
     let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdout(Stdio::piped()).kill_on_drop(true);
+    command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
     command.spawn().context("starting a harness")
 }
 
