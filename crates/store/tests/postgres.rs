@@ -16,8 +16,8 @@ use tokio::io::AsyncReadExt;
 use tokio_postgres::NoTls;
 use uzel_model::{Bytes, Event, Id, Request, Timestamp, id::Kind};
 use uzel_store::{
-    Change, Entry, EntryState, JournalFilter, Mark, NewEvent, News, Postgres, PostgresOptions, Rekeying, Setup, SetupRow, Source,
-    Store, StoreError,
+    Change, Entry, EntryState, JournalFilter, LoyaltyLook, Mark, NewEvent, News, Postgres, PostgresOptions, Rekeying, Setup,
+    SetupRow, Source, Store, StoreError,
 };
 
 async fn database() -> String {
@@ -356,6 +356,17 @@ async fn a_full_pool_is_busy_and_no_fault() {
     assert!(matches!(second, Err(StoreError::Busy)), "{second:?}");
     assert!(first.is_ok() || matches!(first, Err(StoreError::Failed(_))));
     store.breakers().await.unwrap();
+}
+
+/// Elsewhere the server plans each of them anew, once it has seen values for which that seems to pay: a third of its work.
+#[tokio::test]
+async fn points_are_looked_at_by_connections_whose_statements_are_planned_once() {
+    let url = database().await;
+    let store = node(&url).await;
+    store.loyalty(LoyaltyLook::new(Id::new(Kind::Merchant), Timestamp::now())).await.unwrap();
+    let who = "SELECT application_name FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT q.place%'";
+    let looked: Vec<String> = session(&url).await.query(who, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(looked, ["uzel lanes"]);
 }
 
 #[tokio::test]

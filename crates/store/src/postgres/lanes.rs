@@ -26,7 +26,7 @@ pub(super) const CONNECTIONS: usize = 3 + looks::AT_ONCE;
 pub(super) const WRITERS: usize = 4;
 /// What runs in lanes is planned once, and goes by indexes however small a table was then. Else the server plans anew for each
 /// group whose values let it leave something out, and that takes longer than the work.
-pub(super) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
+pub(super) const SESSION: &str = "SET application_name = 'uzel lanes'; SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; SET enable_hashjoin = off;
     SET enable_mergejoin = off; SET jit = off;";
 
 /// What may wait in a lane; above it callers are told to come back.
