@@ -145,7 +145,7 @@ fn what_is_taken_back_beyond_the_balance_is_paid_by_the_next_points() {
     let mut account = Account::default();
     account.grant(Lot { id: 1, left: 50, active_at: at(0), expires_at: None }, at(0));
     account.spend(40, at(1));
-    account.revoke(50, 1, at(2));
+    account.revoke(50, &[1], at(2));
     assert_eq!((account.balance(at(2)), account.debt), (-40, 40));
     assert_eq!(account.spend(1, at(2)), []);
     account.grant(Lot { id: 2, left: 100, active_at: at(3), expires_at: None }, at(3));
@@ -274,7 +274,7 @@ proptest! {
                     }
                     model.here.extend(sold.points.split_off(sold.points.len() - refund.restored as usize));
                     model.settle(now);
-                    account.revoke(refund.revoked, sold.lot, at(now));
+                    account.revoke(refund.revoked, &[sold.lot], at(now));
                     model.revoke(refund.revoked, sold.lot, now);
                     movements += refund.restored - refund.revoked;
                     let Receipt { eligible, redeemed, earned, refunded, restored, revoked } = sold.receipt;
