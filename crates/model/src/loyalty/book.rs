@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::{Account, Earning, Kind, Lot, Receipt, Taken};
 use crate::{Id, Named};
@@ -219,7 +219,7 @@ pub struct OrderReceipt {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spent: Vec<Taken>,
     /// The lots that were earned, in the order in which they were.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "lot", deserialize_with = "lots")]
     pub lots: Vec<Taken>,
     /// By what it has earned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -239,6 +239,20 @@ pub struct OrderReceipt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staff: Option<String>,
     pub at: Timestamp,
+}
+
+/// Lots, or the number of the one lot that a receipt named before it told all.
+fn lots<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Taken>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lots {
+        One(i64),
+        All(Vec<Taken>),
+    }
+    Ok(match Lots::deserialize(from)? {
+        Lots::One(lot) => vec![Taken { lot, points: 0, expires_at: None }],
+        Lots::All(lots) => lots,
+    })
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]

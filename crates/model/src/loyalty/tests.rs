@@ -350,3 +350,19 @@ fn a_level_is_the_highest_that_is_reached() {
     let name = |progress| levels.level(progress).map(|level| level.name.as_str());
     assert_eq!((name(4), name(5), name(12)), (None, Some("Silver"), Some("Gold")));
 }
+
+#[test]
+fn a_receipt_that_names_one_lot_by_its_number_is_read_as_one_that_names_all() {
+    let (id, sums) = (|kind| crate::Id::from_bytes(kind, [1; 16]).to_string(), Receipt::default());
+    let row = |lots: serde_json::Value| {
+        let mut row = serde_json::json!({
+            "id": id(crate::id::Kind::Receipt), "merchant": id(crate::id::Kind::Merchant), "wallet": id(crate::id::Kind::Customer),
+            "order": "A", "sums": sums, "holds": [], "at": "2026-11-24T10:00:00Z",
+        });
+        row.as_object_mut().unwrap().extend(lots.as_object().unwrap().clone());
+        serde_json::from_value::<OrderReceipt>(row).unwrap().lots
+    };
+    assert_eq!(row(serde_json::json!({ "lot": 7 })), [Taken { lot: 7, points: 0, expires_at: None }]);
+    assert_eq!(row(serde_json::json!({ "lots": [{ "lot": 7, "points": 5 }] })), [Taken { lot: 7, points: 5, expires_at: None }]);
+    assert_eq!(row(serde_json::json!({})), []);
+}
