@@ -135,7 +135,7 @@ async fn an_import_tells_in_a_dry_run_of_phones_and_lines_that_it_would_not_take
             .collect();
         assert_eq!(
             (faults, &told.body["taken"]),
-            (vec![(2, Some("phone")), (3, Some("phone")), (4, None)], &json!(false)),
+            (vec![(2, Some("phone")), (3, Some("phone")), (4, None), (5, Some("phone"))], &json!(false)),
             "{}",
             told.text
         );
