@@ -7,6 +7,15 @@ pub fn separator(first: &str) -> char {
 
 /// The fields of a line; those in quotes may hold the separator.
 pub fn fields(line: &str, separator: char) -> Vec<String> {
+    read(line, separator).0
+}
+
+/// Whether a line ends within quotes: its last field goes on in the next line.
+pub fn ends_within(line: &str, separator: char) -> bool {
+    read(line, separator).1
+}
+
+fn read(line: &str, separator: char) -> (Vec<String>, bool) {
     let mut found = vec![String::new()];
     let mut quoted = false;
     let mut signs = line.chars().peekable();
@@ -22,7 +31,7 @@ pub fn fields(line: &str, separator: char) -> Vec<String> {
             sign => field.push(sign),
         }
     }
-    found
+    (found, quoted)
 }
 
 #[cfg(test)]
@@ -33,6 +42,7 @@ mod tests {
     fn lines_are_taken_apart_as_spreadsheets_write_them() {
         assert_eq!(fields(r#""+7 999, home";"say ""no""";x"#, ';'), ["+7 999, home", "say \"no\"", "x"]);
         assert_eq!(fields("a,,b", ','), ["a", "", "b"]);
+        assert_eq!(["a,\"b", "\"a\"\"\",b", "12\" pipe,b"].map(|line| ends_within(line, ',')), [true, false, false]);
         assert_eq!(["a;b", "a\tb", "a,b", "a"].map(separator), [';', '\t', ',', ',']);
     }
 }

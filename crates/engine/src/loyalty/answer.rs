@@ -10,7 +10,7 @@ use uzel_model::{
     check::Fault,
     event::kind,
     id::Kind as IdKind,
-    loyalty::{HoldState, Wallet},
+    loyalty::{HoldState, MoveKind, OrderReceipt, Taken, Wallet},
     phone,
     signature::fingerprint,
 };
@@ -36,6 +36,10 @@ const SIGNATURE_KEPT: SignedDuration = SignedDuration::from_mins(15);
 const TEXT_CHARS_MAX: usize = 200;
 /// Sums and points beyond this are a mistake, and would not add up.
 const SUM_MAX: i64 = 1_000_000_000_000;
+/// Movements that are read in one go.
+const LEDGER_PAGE: usize = 200;
+/// Of more than so many pages that hold few sales (an import, points that expire together) the rest is not looked through: a till waits.
+const LIMIT_PAGES_MAX: usize = 20;
 const TURNS: usize = 256;
 
 /// Whoever has lost once waits for their turn with this wallet, as far as this node knows.
@@ -197,6 +201,7 @@ impl Keys {
 
 /// Whose wallet a text names: a phone with `+`, an id of ours, or else the merchant's own id.
 pub(super) fn who(world: &World, merchant: Id, customer: &str) -> Result<Who, LoyaltyError> {
+    let customer = customer.trim();
     if customer.starts_with('+') {
         return read_phone(world, merchant, customer).map(Who::Phone);
     }
@@ -360,7 +365,8 @@ impl Engine {
             Question::Cancel(_) => decide::cancel(ground, seen),
             Question::Refund(ask) => {
                 self.check_limits(ground, seen.wallet.as_ref()).await?;
-                decide::refund(ground, seen, ask)
+                let expired = self.expired_of(ground, seen.receipt.as_ref()).await?;
+                decide::refund(ground, seen, &expired, ask)
             }
             Question::Adjust(ask) => {
                 let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
@@ -392,6 +398,48 @@ impl Engine {
         Ok(self.store.loyalty(look).await?.wallet)
     }
 
+    /// What has expired of the lots that an order earned, by the ledger. Read after the wallet, whose version a later movement
+    /// changes.
+    pub(super) async fn expired_of(
+        &self,
+        ground: &Ground<'_>,
+        receipt: Option<&OrderReceipt>,
+    ) -> Result<Vec<Taken>, LoyaltyError> {
+        let Some(receipt) = receipt else { return Ok(Vec::new()) };
+        let ends = receipt.lots.iter().filter_map(|lot| lot.expires_at).filter(|end| *end <= ground.now);
+        let Some(since) = ends.min() else { return Ok(Vec::new()) };
+        let (merchant, wallet) = (Some(ground.merchant), Some(receipt.wallet));
+        let mut filter = LedgerFilter { merchant, wallet, limit: LEDGER_PAGE, ..LedgerFilter::default() };
+        let mut expired = Vec::new();
+        loop {
+            let page = self.store.ledger(filter.clone()).await?;
+            expired.extend(decide::of_lots(page.iter().filter(|entry| entry.kind == MoveKind::Expire), &receipt.lots));
+            match page.last() {
+                Some(last) if page.len() == LEDGER_PAGE && last.at >= since => filter.before = Some(last.id),
+                _ => return Ok(expired),
+            }
+        }
+    }
+
+    /// Commits and refunds among the newest movements, up to so many since a moment: what time and people do is no sale.
+    async fn sales_since(&self, filter: LedgerFilter, since: Timestamp, most: usize) -> Result<Vec<Timestamp>, LoyaltyError> {
+        let mut filter = LedgerFilter { limit: most.max(1), ..filter };
+        let mut sales = Vec::new();
+        for _ in 0..LIMIT_PAGES_MAX {
+            let page = self.store.ledger(filter.clone()).await?;
+            let is_sale = |kind| matches!(kind, MoveKind::Earn | MoveKind::Redeem | MoveKind::Refund);
+            sales.extend(page.iter().filter(|entry| entry.at > since && is_sale(entry.kind)).map(|entry| entry.at));
+            sales.truncate(most);
+            match page.last() {
+                Some(last) if page.len() == filter.limit && last.at > since && sales.len() < most => {
+                    (filter.before, filter.limit) = (Some(last.id), LEDGER_PAGE);
+                }
+                _ => break,
+            }
+        }
+        Ok(sales)
+    }
+
     /// Refuses what is more than a programme takes for likely. Counted before the change, so a few at once may pass.
     async fn check_limits(&self, ground: &Ground<'_>, wallet: Option<&Wallet>) -> Result<(), LoyaltyError> {
         let Some(limits) = ground.rule.limits else { return Ok(()) };
@@ -408,11 +456,10 @@ impl Engine {
         for (scope, limit, filter) in scopes {
             let (Some(limit), Some(filter)) = (limit, filter) else { continue };
             let since = ground.now - SignedDuration::from_secs(limit.period_s.into());
-            let newest = self.store.ledger(LedgerFilter { limit: limit.count as usize, ..filter }).await?;
-            let lately: Vec<_> = newest.iter().filter(|entry| entry.at > since).collect();
+            let lately = self.sales_since(filter, since, limit.count as usize).await?;
             let count = lately.len() as i64;
             if count >= i64::from(limit.count) {
-                let oldest_s = lately.last().map_or(0, |oldest| oldest.at.duration_since(since).as_secs());
+                let oldest_s = lately.last().map_or(0, |oldest| oldest.duration_since(since).as_secs());
                 let retry_after_s = u32::try_from(oldest_s + 1).unwrap_or(limit.period_s);
                 return Err(LoyaltyError::Fraud { scope, count, limit: limit.count.into(), retry_after_s });
             }

@@ -16,6 +16,8 @@ use crate::{Engine, World, tick::new_trace};
 
 const NAME_CHARS_MAX: usize = 200;
 const TRIES_MAX: u32 = 20;
+/// Who brought whom is followed so far.
+const REFERRERS_MAX: usize = 32;
 
 pub(super) fn malformed(place: &str, why: impl Into<String>) -> LoyaltyError {
     LoyaltyError::Malformed(vec![Fault::new(place, why)])
@@ -97,7 +99,10 @@ impl Engine {
     }
 
     /// In the order of their ids.
-    pub async fn customers(&self, filter: WalletFilter) -> Result<Vec<CustomerView>, LoyaltyError> {
+    pub async fn customers(&self, mut filter: WalletFilter) -> Result<Vec<CustomerView>, LoyaltyError> {
+        if let (Some(phone), Some(merchant)) = (&filter.phone, filter.merchant) {
+            filter.phone = Some(read_phone(&self.world(), merchant, phone)?);
+        }
         Ok(self.store.wallets(filter).await?.iter().map(CustomerView::from).collect())
     }
 
@@ -118,9 +123,18 @@ impl Engine {
             who: Some(who(world, wallet.merchant, referrer)?),
             ..LoyaltyLook::new(wallet.merchant, self.clock.now())
         };
-        let found = self.store.loyalty(look).await?.wallet.map(|found| found.id);
-        let found = found.filter(|id| *id != wallet.id);
-        found.ok_or_else(|| malformed("/referred_by", "is no other customer of this merchant"))
+        let found = self.store.loyalty(look).await?.wallet.filter(|found| found.id != wallet.id);
+        let found = found.ok_or_else(|| malformed("/referred_by", "is no other customer of this merchant"))?;
+        let mut above = found.referred_by;
+        for _ in 0..REFERRERS_MAX {
+            let Some(id) = above else { break };
+            if id == wallet.id {
+                return Err(malformed("/referred_by", "was brought by this customer: two do not bring each other"));
+            }
+            let look = LoyaltyLook { who: Some(Who::Id(id)), ..LoyaltyLook::new(wallet.merchant, self.clock.now()) };
+            above = self.store.loyalty(look).await?.wallet.and_then(|wallet| wallet.referred_by);
+        }
+        Ok(found.id)
     }
 
     async fn put_wallet(&self, wallet: &Wallet) -> Result<(), StoreError> {

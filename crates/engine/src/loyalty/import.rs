@@ -127,12 +127,18 @@ impl Engine {
                 return Ok(if reply.body == body { Line::Same } else { Line::Faulty((None, other.to_owned())) });
             }
             let is_new = seen.wallet.is_none();
+            let known_phone = seen.wallet.as_ref().and_then(|wallet| wallet.phone.clone());
+            if known_phone.is_some() && brought.phone.is_some() && known_phone != brought.phone {
+                let why = "this customer has another phone: change that first, or leave it empty";
+                return Ok(Line::Faulty((Some("phone"), why.to_owned())));
+            }
             let mut wallet = seen.wallet.unwrap_or_else(|| decide::new_wallet(merchant, brought.customer.as_deref(), now));
             wallet.phone = wallet.phone.or_else(|| brought.phone.clone());
             wallet.name = wallet.name.or_else(|| brought.name.clone());
             wallet.level = brought.level.clone().or(wallet.level);
             let line = if is_new { Line::Made(brought.balance) } else { Line::Changed(brought.balance) };
-            if is_new && self.is_taken(&wallet).await? {
+            let has_new_phone = known_phone.is_none() && wallet.phone.is_some();
+            if (is_new || has_new_phone) && self.is_taken(&wallet).await? {
                 return Ok(taken());
             }
             if dry {

@@ -250,6 +250,7 @@ fn kept_quote(ground: &Ground<'_>, ask: &QuoteAsk, mut wallet: Wallet, id: Id, p
         order: ask.order.clone(),
         points,
         limit: points,
+        earning: None,
         total: ask.total,
         eligible: ask.eligible.min(ask.total),
         outlet: ground.outlet,

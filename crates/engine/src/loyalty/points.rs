@@ -229,7 +229,10 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
             }
             None => {
                 let (decided, said) = match job.refund {
-                    true => (refund(&ground, &seen, job)?, None),
+                    true => {
+                        let expired = engine.expired_of(&ground, seen.receipt.as_ref()).await?;
+                        (decide::refund(&ground, &seen, &expired, &refund_of(job))?, None)
+                    }
                     false => earn(engine, &ground, &look, seen, job).await?,
                 };
                 (decided, said, Vec::new())
@@ -264,10 +267,6 @@ fn till_s_own(seen: &LoyaltySeen, job: &PointsJob, has_club: bool, now: Timestam
     let stands = |held: &&Held| job.till_orders.contains(&held.order) && held.until.is_none_or(|until| until > now);
     let of = |kind: Kind| seen.wallet.iter().flat_map(|wallet| &wallet.holds).filter(stands).find(|held| held.kind == kind);
     of(Kind::Earn).or_else(|| of(Kind::Redeem).filter(|_| has_club)).cloned()
-}
-
-fn refund(ground: &Ground<'_>, seen: &LoyaltySeen, job: &PointsJob) -> Result<Decided, LoyaltyError> {
-    decide::refund(ground, seen, &refund_of(job))
 }
 
 fn refund_of(job: &PointsJob) -> RefundAsk {

@@ -70,14 +70,14 @@ pub(crate) fn expired(wallet: &Wallet, entry: Id, points: i64, at: Timestamp, no
     Fact::of(wallet, kind::LOYALTY_EXPIRED, format!("expired/{entry}"), at, data)
 }
 
-/// Points will expire soon; nothing where none will.
-pub(crate) fn preview(wallet: &Wallet, lots: &[&Lot], now: Timestamp) -> Option<Fact> {
+/// Points will expire soon; nothing where none will. `ttl_days`: how long the programme's points live.
+pub(crate) fn preview(wallet: &Wallet, lots: &[&Lot], ttl_days: Option<u32>, now: Timestamp) -> Option<Fact> {
     let first = lots.iter().filter_map(|lot| lot.expires_at).min()?;
     let last = lots.iter().map(|lot| lot.id).max()?;
     let points: i64 = lots.iter().map(|lot| lot.left).sum();
     let data = json!({
         "merchantId": wallet.merchant, "customerId": wallet.customer, "expiringPoints": points, "expiresAt": first,
-        "ttlDays": wallet.preview_days, "computedAt": now, "mode": "lots",
+        "ttlDays": ttl_days, "computedAt": now, "mode": "lots",
     });
     let key = format!("preview/{}/{last}/{}", wallet.id, first.as_second());
     Some(Fact::of(wallet, kind::LOYALTY_TTL_PREVIEW, key, now, data))

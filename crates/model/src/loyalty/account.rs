@@ -113,12 +113,14 @@ impl Account {
         given
     }
 
-    /// Takes earned points away again: first of their own lot, then of others, then as a debt.
-    pub fn revoke(&mut self, points: i64, own: i64, at: Timestamp) -> Vec<Taken> {
+    /// Takes earned points away again: first of their own lots, the newest before the others, then of other lots, then as a debt.
+    pub fn revoke(&mut self, points: i64, own: &[i64], at: Timestamp) -> Vec<Taken> {
         let mut taken = Vec::new();
         let mut wanted = points.max(0);
         // Also what is promised only: it will not come.
-        if let Some(lot) = self.lots.iter_mut().find(|lot| lot.id == own && lot.expires_at.is_none_or(|end| end > at)) {
+        for own in own.iter().rev() {
+            let lot = self.lots.iter_mut().find(|lot| lot.id == *own && lot.expires_at.is_none_or(|end| end > at));
+            let Some(lot) = lot else { continue };
             let points = lot.left.min(wanted);
             if points > 0 {
                 lot.left -= points;

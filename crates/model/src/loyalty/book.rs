@@ -2,9 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
-use super::{Account, Kind, Lot, Receipt, Taken};
+use super::{Account, Earning, Kind, Lot, Receipt, Taken};
 use crate::{Id, Named};
 
 /// A customer of a merchant's programme: all that a decision about them reads, in one row.
@@ -148,6 +148,9 @@ pub struct Hold {
     pub points: i64,
     /// What the whole order may move this way, what its receipt has moved before included.
     pub limit: i64,
+    /// By what it earns, where it does: the commit counts by what the order has paid by points until then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earning: Option<Earning>,
     /// After promotions, in units.
     pub total: i64,
     pub eligible: i64,
@@ -215,9 +218,15 @@ pub struct OrderReceipt {
     /// What was taken of lots and not given back yet, in the order in which it was taken.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub spent: Vec<Taken>,
-    /// The lot that was earned.
+    /// The lots that were earned, in the order in which they were.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "lot", deserialize_with = "lots")]
+    pub lots: Vec<Taken>,
+    /// By what it has earned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub lot: Option<i64>,
+    pub earning: Option<Earning>,
+    /// Points that a refund would have taken away, had they not expired before: time took them.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub lapsed: i64,
     /// The holds that it came of.
     pub holds: Vec<Id>,
     /// The promo code that was used with it.
@@ -230,6 +239,25 @@ pub struct OrderReceipt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staff: Option<String>,
     pub at: Timestamp,
+}
+
+/// Lots, or the number of the one lot that a receipt named before it told all.
+fn lots<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Taken>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Lots {
+        One(i64),
+        All(Vec<Taken>),
+    }
+    Ok(match Lots::deserialize(from)? {
+        Lots::One(lot) => vec![Taken { lot, points: 0, expires_at: None }],
+        Lots::All(lots) => lots,
+    })
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks for a reference")]
+fn is_none(points: &i64) -> bool {
+    *points == 0
 }
 
 /// Where points lie: each movement takes them from one place to another, so that all together always come to nothing.

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::quote::Purchase;
+use super::{quote::Purchase, receipt::Earning};
 
 /// Hundredths of a percent in the whole.
 pub(super) const WHOLE_BPS: i64 = 10_000;
@@ -304,6 +304,12 @@ impl Programme {
     pub fn order_limit(&self, purchase: Purchase<'_>, progress: i64) -> i64 {
         let purchase = self.promoted(purchase);
         share(purchase.eligible, self.rates(&purchase, progress).1)
+    }
+
+    /// By what a purchase of a customer with so much of the levels' metric earns.
+    pub fn earning(&self, purchase: Purchase<'_>, progress: i64) -> Earning {
+        let purchase = self.promoted(purchase);
+        Earning { eligible: purchase.eligible, bps: self.rates(&purchase, progress).0 }
     }
 
     /// The rates for a purchase of a customer with so much of the levels' metric: to earn, and to pay by points.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::programme::share;
+
 /// What was committed for an order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
@@ -13,6 +15,22 @@ pub struct Receipt {
     pub refunded: i64,
     pub restored: i64,
     pub revoked: i64,
+}
+
+/// By what an order earns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Earning {
+    /// The eligible sum, in units.
+    pub eligible: i64,
+    /// In hundredths of a percent of what of it is paid in money.
+    pub bps: i64,
+}
+
+impl Earning {
+    /// Points of the whole order, where so many units of it are paid by points.
+    pub fn points(self, redeemed: i64) -> i64 {
+        share((self.eligible - redeemed).max(0), self.bps)
+    }
 }
 
 /// What a refund comes to.

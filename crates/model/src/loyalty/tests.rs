@@ -145,7 +145,7 @@ fn what_is_taken_back_beyond_the_balance_is_paid_by_the_next_points() {
     let mut account = Account::default();
     account.grant(Lot { id: 1, left: 50, active_at: at(0), expires_at: None }, at(0));
     account.spend(40, at(1));
-    account.revoke(50, 1, at(2));
+    account.revoke(50, &[1], at(2));
     assert_eq!((account.balance(at(2)), account.debt), (-40, 40));
     assert_eq!(account.spend(1, at(2)), []);
     account.grant(Lot { id: 2, left: 100, active_at: at(3), expires_at: None }, at(3));
@@ -274,7 +274,7 @@ proptest! {
                     }
                     model.here.extend(sold.points.split_off(sold.points.len() - refund.restored as usize));
                     model.settle(now);
-                    account.revoke(refund.revoked, sold.lot, at(now));
+                    account.revoke(refund.revoked, &[sold.lot], at(now));
                     model.revoke(refund.revoked, sold.lot, now);
                     movements += refund.restored - refund.revoked;
                     let Receipt { eligible, redeemed, earned, refunded, restored, revoked } = sold.receipt;
@@ -349,4 +349,20 @@ fn a_level_is_the_highest_that_is_reached() {
     };
     let name = |progress| levels.level(progress).map(|level| level.name.as_str());
     assert_eq!((name(4), name(5), name(12)), (None, Some("Silver"), Some("Gold")));
+}
+
+#[test]
+fn a_receipt_that_names_one_lot_by_its_number_is_read_as_one_that_names_all() {
+    let (id, sums) = (|kind| crate::Id::from_bytes(kind, [1; 16]).to_string(), Receipt::default());
+    let row = |lots: serde_json::Value| {
+        let mut row = serde_json::json!({
+            "id": id(crate::id::Kind::Receipt), "merchant": id(crate::id::Kind::Merchant), "wallet": id(crate::id::Kind::Customer),
+            "order": "A", "sums": sums, "holds": [], "at": "2026-11-24T10:00:00Z",
+        });
+        row.as_object_mut().unwrap().extend(lots.as_object().unwrap().clone());
+        serde_json::from_value::<OrderReceipt>(row).unwrap().lots
+    };
+    assert_eq!(row(serde_json::json!({ "lot": 7 })), [Taken { lot: 7, points: 0, expires_at: None }]);
+    assert_eq!(row(serde_json::json!({ "lots": [{ "lot": 7, "points": 5 }] })), [Taken { lot: 7, points: 5, expires_at: None }]);
+    assert_eq!(row(serde_json::json!({})), []);
 }

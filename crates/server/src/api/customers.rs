@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use uzel_engine::loyalty::{AdjustAsk, CustomerPatch, CustomerView, ImportReport, LoyaltyAsk, NewCustomer};
+use uzel_engine::loyalty::{AdjustAsk, CustomerPatch, CustomerView, ImportFault, ImportReport, LoyaltyAsk, NewCustomer};
 use uzel_model::{
     Address, Id, Request,
     check::Fault,
@@ -413,15 +413,17 @@ pub(super) async fn import(ask: Ask<(), ImportQuery, CustomersFile>) -> Answered
     let merchant = caller.scope(&app, query.merchant.as_deref())?.ok_or_else(missing)?;
     let (lines, rows, mut faults) = customers_csv::read(&body.0);
     let by = caller.holder.name();
-    let seen = app.engine.import_customers(merchant, rows.clone(), true, by).await?;
-    faults.extend(seen.faults.iter().map(|fault| LineFault {
-        line: usize::try_from(fault.row).ok().and_then(|row| lines.get(row.saturating_sub(1)).copied()).unwrap_or_default(),
-        column: fault.column.clone(),
-        why: fault.why.clone(),
-    }));
-    faults.sort_by_key(|fault| fault.line);
+    let at = |row: u64| usize::try_from(row).ok().and_then(|row| lines.get(row.saturating_sub(1)).copied()).unwrap_or_default();
+    let told = |fault: ImportFault| LineFault { line: at(fault.row), column: fault.column, why: fault.why };
+    let mut report = app.engine.import_customers(merchant, rows.clone(), true, by).await?;
+    faults.extend(std::mem::take(&mut report.faults).into_iter().map(told));
     let taken = faults.is_empty() && !query.dry_run;
-    let report = if taken { app.engine.import_customers(merchant, rows, false, by).await? } else { seen };
+    if taken {
+        report = app.engine.import_customers(merchant, rows, false, by).await?;
+        // What somebody else has changed since the first look.
+        faults.extend(std::mem::take(&mut report.faults).into_iter().map(told));
+    }
+    faults.sort_by_key(|fault| fault.line);
     let ImportReport { made, changed, same, points, .. } = report;
     let more_faults = faults.len().saturating_sub(FAULTS_MAX);
     faults.truncate(FAULTS_MAX);

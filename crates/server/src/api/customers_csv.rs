@@ -41,6 +41,10 @@ pub(super) fn read(text: &str) -> (Vec<usize>, Vec<ImportRow>, Vec<LineFault>) {
         return (numbers, rows, faults);
     }
     for (number, line) in lines {
+        if csv::ends_within(line, separator) {
+            faults.push(fault(number, None, "has a quote that does not end: a field cannot go over two lines"));
+            continue;
+        }
         let fields = csv::fields(line, separator);
         if fields.len() > columns.len() {
             let (fields, columns) = (fields.len(), columns.len());
@@ -99,6 +103,10 @@ mod tests {
         assert_eq!(
             told("customer,balance\nC-2,-1\nC-3,1,2\nC-5,7"),
             ["3 None has 3 fields, and the first line names 2 columns: a field with a separator in it stands in quotes"]
+        );
+        assert_eq!(
+            told("customer,name\nC-2,\"Anna\nPetrova\"\nC-3,Boris"),
+            ["2 None has a quote that does not end: a field cannot go over two lines"]
         );
     }
 }

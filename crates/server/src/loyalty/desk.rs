@@ -27,6 +27,7 @@ const QUOTE_MS: u64 = 800;
 /// What moves points may take longer: nobody sells at another price for it.
 const COMMIT: Duration = Duration::from_secs(5);
 const KEY_BYTES_MAX: usize = 255;
+const CUSTOMER_CHARS_MAX: usize = 200;
 const CODE_TTL_S: std::ops::RangeInclusive<i64> = 10..=86_400;
 /// A signature that asked for a code gets the same code for longer than it is good.
 const CODE_KEPT: SignedDuration = SignedDuration::from_mins(15);
@@ -252,6 +253,10 @@ pub(super) async fn qr(app: &Arc<App>, call: &mut Call, room: &mut Option<Room>)
     let Proved { proof, body } = read(app, call, QR, room).await?;
     let mut fields = Fields::new(&body);
     let customer = fields.text("customerId");
+    // What no quote would take makes no code.
+    if customer.chars().count() > CUSTOMER_CHARS_MAX {
+        fields.fault(format!("customerId must be shorter than or equal to {CUSTOMER_CHARS_MAX} characters"));
+    }
     fields.optional("merchantId");
     let asked_s = fields.optional_number("ttlSec");
     if asked_s.is_some_and(|ttl_s| ttl_s < *CODE_TTL_S.start()) {

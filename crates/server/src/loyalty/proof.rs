@@ -27,6 +27,13 @@ pub(super) struct Needs {
     pub(super) counted: Counted,
 }
 
+impl Needs {
+    /// Whether the programme may ask for a staff key: whatever a till does, but for what it looks up.
+    fn is_by_staff(self) -> bool {
+        self.strict || matches!(self.counted, Counted::Cancel | Counted::Consent)
+    }
+}
+
 const WRONG_SIGNATURE: &str = "Invalid bridge signature";
 
 /// What a till may do.
@@ -116,7 +123,7 @@ pub(super) fn prove(
     if needs.strict && signed.is_none() && asks(|programme| programme.rule.require_bridge_sig) {
         return Err(Refusal::unauthorized(WRONG_SIGNATURE));
     }
-    if needs.strict && signed.is_none() && staff_key.is_none() && asks(|programme| programme.rule.require_staff_key) {
+    if needs.is_by_staff() && signed.is_none() && staff_key.is_none() && asks(|programme| programme.rule.require_staff_key) {
         return Err(Refusal::unauthorized("X-Staff-Key or X-Bridge-Signature required"));
     }
     let is_open = needs.may_be_open && asks(|programme| programme.rule.open_loyalty);

@@ -7,7 +7,7 @@ pub(super) use uzel_model::loyalty::{Entry as Movement, Wallet};
 use uzel_model::{
     Id,
     id::Kind,
-    loyalty::{Account, Book, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken},
+    loyalty::{Account, Book, Earning, Held, Hold, HoldState, Kind as What, Lot, MoveKind, OrderReceipt, Receipt, Taken},
 };
 use uzel_store::{
     Applied, Change, EntryState, ErasurePlace, JournalFilter, KeptReply, LedgerFilter, LoyaltyChange, LoyaltyLook, LoyaltySeen,
@@ -53,6 +53,7 @@ fn hold(wallet: &Wallet, order: &str) -> Hold {
         order: order.to_owned(),
         points: 30,
         limit: 30,
+        earning: None,
         total: 1_000,
         eligible: 1_000,
         outlet: None,
@@ -74,7 +75,9 @@ fn receipt(wallet: &Wallet, order: &str) -> OrderReceipt {
         version: 0,
         sums: Receipt { eligible: 1_000, redeemed: 30, earned: 50, ..Receipt::default() },
         spent: vec![Taken { lot: 1, points: 30, expires_at: None }],
-        lot: Some(2),
+        lots: vec![Taken { lot: 2, points: 50, expires_at: None }],
+        earning: Some(Earning { eligible: 1_000, bps: 500 }),
+        lapsed: 0,
         holds: Vec::new(),
         promo_code: None,
         number: Some("17".to_owned()),

@@ -87,7 +87,10 @@ async fn a_programme_may_ask_for_a_staff_key() {
     shop.give("C-1", 100).await;
     let body = quote("redeem", "C-1", "O-1", 100);
     shop.post("/loyalty/quote", &body).await.refused(401, "X-Staff-Key or X-Bridge-Signature required");
+    let hold = json!({ "merchantId": "m", "holdId": "hld_x" });
+    shop.post("/loyalty/cancel", &hold).await.refused(401, "X-Staff-Key or X-Bridge-Signature required");
     let staff = shop.new_key("m", "till").await;
+    shop.with("/loyalty/cancel", &[("x-staff-key", &staff)], &hold).await.refused(400, "Hold not found");
     let sent = body.to_string();
     assert_eq!(shop.raw(Method::POST, "/loyalty/quote", &[("x-staff-key", &staff)], sent.clone()).await.status, 201);
     let wrong = shop.raw(Method::POST, "/loyalty/quote", &[("x-staff-key", "sk_test")], sent.clone()).await;

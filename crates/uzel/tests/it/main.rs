@@ -47,6 +47,7 @@ mod lost;
 mod lost_texts;
 mod loyalty;
 mod loyalty_codes;
+mod loyalty_desk;
 mod loyalty_doors;
 mod loyalty_events;
 mod loyalty_limits;

@@ -6,7 +6,7 @@ use uzel_model::{
     Id,
     event::kind,
     id::Kind as IdKind,
-    loyalty::{Hold, HoldState, Kind, MoveKind, OrderReceipt, Receipt, Wallet},
+    loyalty::{Hold, HoldState, Kind, MoveKind, OrderReceipt, Receipt, Taken, Wallet},
 };
 use uzel_store::{LoyaltySeen, PromoUse};
 
@@ -54,14 +54,18 @@ pub(crate) fn commit(
     };
     let (redeemed, earned) = (receipt.sums.redeemed - before.redeemed, receipt.sums.earned - before.earned);
     // The order has had all of this kind that it may.
-    let is_over = seen.receipt.is_some() && redeemed + earned == 0;
+    let is_over = seen.receipt.is_some() && (redeemed, earned) == (0, 0);
     receipt.holds.push(hold.id);
     receipt.sums.eligible = receipt.sums.eligible.max(hold.eligible);
     receipt.number = receipt.number.or_else(|| ask.receipt_number.clone());
 
     let mut change = uzel_store::LoyaltyChange::default();
     let promo = match promo_code.filter(|_| receipt.promo_code.is_none()) {
-        Some(code) => promo(ground, seen, code)?,
+        Some(code) => match promo(ground, seen, code) {
+            // Whoever was refused commits again without the code: the quote's must not refuse them for ever.
+            Err(LoyaltyError::PromoUnavailable) if ask.promo_code.is_none() => None,
+            found => found?,
+        },
         None => None,
     };
     if let Some(promo) = promo {
@@ -156,7 +160,9 @@ pub(crate) fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> 
         version: 0,
         sums: Receipt { eligible: hold.eligible, ..Receipt::default() },
         spent: Vec::new(),
-        lot: None,
+        lots: Vec::new(),
+        earning: None,
+        lapsed: 0,
         holds: Vec::new(),
         promo_code: None,
         number: None,
@@ -188,7 +194,17 @@ fn redeem(ground: &Ground<'_>, purse: &mut Purse<'_>, hold: &Hold, receipt: &mut
         purse.note(Kind::Redeem, points);
         receipt.sums.redeemed += points;
         receipt.spent.extend(taken);
+        take_back(purse, receipt, cause);
     }
+}
+
+/// What points pay earns nothing, also where the order had earned before they did.
+fn take_back(purse: &mut Purse<'_>, receipt: &mut OrderReceipt, cause: &Cause<'_>) {
+    // Of an order that came back in part nobody can say which part was paid how.
+    let Some(earning) = receipt.earning.filter(|_| receipt.sums.refunded == 0) else { return };
+    let excess = (receipt.sums.earned - earning.points(receipt.sums.redeemed)).max(0);
+    purse.revoke(excess, &receipt.lots, cause);
+    receipt.sums.earned -= excess;
 }
 
 /// Gives when the points can be spent, where that is later.
@@ -203,16 +219,19 @@ fn earn(
         return None;
     }
     let cap = left_today(purse, Kind::Earn, ground.rule.points.earn_daily_cap);
-    let points = hold.points.min(hold.limit - receipt.sums.earned).min(cap);
+    // What the order has paid by points until now counts, not what it might when it was asked.
+    let whole = hold.earning.map_or(hold.limit, |earning| earning.points(receipt.sums.redeemed));
+    let points = (whole - receipt.sums.earned).min(cap);
     if points <= 0 {
         return None;
     }
     let lot = purse.grant(MoveKind::Earn, points, ground.rule.points.earn_delay_days, Life::OfProgramme, cause);
     purse.note(Kind::Earn, points);
     receipt.sums.earned += points;
-    receipt.lot = receipt.lot.or(Some(lot));
-    let lot = purse.wallet.account.lots.iter().find(|it| it.id == lot);
-    lot.map(|lot| lot.active_at).filter(|at| *at > purse.at)
+    receipt.earning = hold.earning;
+    let lot = purse.wallet.account.lots.iter().find(|it| it.id == lot)?;
+    receipt.lots.push(Taken { lot: lot.id, points, expires_at: lot.expires_at });
+    Some(lot.active_at).filter(|at| *at > purse.at)
 }
 
 /// A promo code as the store knows it: letter case means nothing.

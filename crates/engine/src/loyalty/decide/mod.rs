@@ -22,7 +22,7 @@ use uzel_store::LoyaltyChange;
 pub(crate) use self::{
     commit::{answer as committed, commit, new_receipt, promo_of},
     other::{adjust, cancel, sweep},
-    purse::{Cause, Purse},
+    purse::{Cause, Purse, of_lots},
     quote::{TOKEN_HOLD, TOKEN_KEPT, nothing_now, quote},
     refund::refund,
 };

@@ -106,16 +106,24 @@ impl<'a> Purse<'a> {
         self.expire(self.at);
     }
 
-    /// Takes earned points back: of their own lot, also what is promised only, then of others, then as a debt.
-    pub(crate) fn revoke(&mut self, points: i64, own: Option<i64>, cause: &Cause<'_>) {
+    /// Takes earned points back: of their own lots, also what is promised only, then of others, then as a debt.
+    pub(crate) fn revoke(&mut self, points: i64, own: &[Taken], cause: &Cause<'_>) {
         let before = self.wallet.account.lots.clone();
-        let promised = before.iter().find(|lot| Some(lot.id) == own && lot.active_at > self.at).map(|lot| lot.id);
-        self.wallet.account.revoke(points, own.unwrap_or(-1), self.at);
+        let own: Vec<i64> = own.iter().map(|taken| taken.lot).collect();
+        let promised = |lot: &i64| before.iter().any(|known| known.id == *lot && known.active_at > self.at);
+        let promised: Vec<i64> = own.iter().copied().filter(promised).collect();
+        self.wallet.account.revoke(points, &own, self.at);
         let (of_promise, others): (Vec<Taken>, Vec<Taken>) =
-            moved(&before, &self.wallet.account.lots).into_iter().partition(|taken| Some(taken.lot) == promised);
+            moved(&before, &self.wallet.account.lots).into_iter().partition(|taken| promised.contains(&taken.lot));
         let unpromised = sum(&of_promise);
         self.post(MoveKind::Refund, (Book::Promised, Book::Issued), unpromised, cause, of_promise);
         self.post(MoveKind::Refund, (Book::Spendable, Book::Issued), points - unpromised, cause, others);
+    }
+
+    /// Points of these lots that have expired just now.
+    pub(crate) fn expired_of(&self, lots: &[Taken]) -> i64 {
+        let expired = self.entries.iter().filter(|entry| entry.kind == MoveKind::Expire);
+        of_lots(expired, lots).iter().map(|taken| taken.points).sum()
     }
 
     /// Remembers a movement, for caps and pauses.
@@ -164,7 +172,7 @@ impl<'a> Purse<'a> {
         }
         let soon = self.wallet.account.lots.iter().filter(|lot| lot.left > 0);
         let soon: Vec<&Lot> = soon.filter(|lot| self.wallet.preview_at(lot).is_some_and(|at| between(&at))).collect();
-        let told = preview(&self.wallet, &soon, self.at);
+        let told = preview(&self.wallet, &soon, self.ground.rule.points.points_ttl_days, self.at);
         self.facts.extend(told);
         self.wallet.booked_at = to;
     }
@@ -250,6 +258,12 @@ pub(crate) enum Life {
 pub(super) fn moved_today(wallet: &Wallet, kind: Kind, at: Timestamp) -> i64 {
     let since = at - DAY;
     wallet.moves.iter().filter(|of| of.kind == kind && of.at > since).map(|of| of.points).sum()
+}
+
+/// What movements did to some lots.
+pub(crate) fn of_lots<'a>(entries: impl Iterator<Item = &'a Entry>, lots: &[Taken]) -> Vec<Taken> {
+    let moved = entries.flat_map(|entry| &entry.lots).filter(|moved| lots.iter().any(|lot| lot.lot == moved.lot));
+    moved.copied().collect()
 }
 
 fn sum(taken: &[Taken]) -> i64 {

@@ -89,9 +89,10 @@ pub(crate) fn quote(
         // A customer that is not there yet is made when there is something to keep.
         return Ok(decided);
     }
-    let limit = match ask.kind {
-        Kind::Redeem => points.order_limit(purchase, standing.progress),
-        Kind::Earn => count + standing.order_earned,
+    let earning = (ask.kind == Kind::Earn).then(|| points.earning(purchase, standing.progress));
+    let limit = match earning {
+        Some(earning) => earning.points(0),
+        None => points.order_limit(purchase, standing.progress),
     };
     let until = match &ask.customer {
         CustomerAsk::Token { expires_at, .. } => (*expires_at).max(ground.now + TOKEN_HOLD),
@@ -119,6 +120,7 @@ pub(crate) fn quote(
         order: ask.order.clone(),
         points: count,
         limit,
+        earning,
         total: promoted.total,
         eligible: promoted.eligible,
         outlet: ground.outlet,

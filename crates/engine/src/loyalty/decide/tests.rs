@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 use proptest::prelude::*;
 use serde_json::json;
-use uzel_model::loyalty::{Book, Entry, Hold, HoldState, Kind, OrderReceipt, Programme};
+use uzel_model::loyalty::{Book, Entry, Hold, HoldState, Kind, MoveKind, OrderReceipt, Programme};
 use uzel_store::{LoyaltyLook, LoyaltySeen, Progress, Who};
 
 use super::*;
@@ -114,7 +114,11 @@ impl Till {
     fn refund(&mut self, order: &str, total: i64) -> Result<Value, LoyaltyError> {
         let seen = self.seen(None, Some(order), None);
         let ask = RefundAsk { order: order.to_owned(), total, eligible: None };
-        let decided = self.with(|ground| refund(ground, &seen, &ask))?;
+        let lots = seen.receipt.as_ref().map(|receipt| receipt.lots.clone()).unwrap_or_default();
+        let of = seen.wallet.as_ref().map(|wallet| wallet.id);
+        let gone = self.ledger.iter().filter(|entry| Some(entry.wallet) == of && entry.kind == MoveKind::Expire);
+        let expired = of_lots(gone, &lots);
+        let decided = self.with(|ground| refund(ground, &seen, &expired, &ask))?;
         Ok(self.write(decided))
     }
 
@@ -246,11 +250,69 @@ fn delayed_points_are_promised_told_of_activated_warned_of_and_burned() {
     till.sweep();
     assert_eq!((till.balance("C"), till.told("loyalty.expired")[0]["amount"].as_i64()), (0, Some(50)));
     assert_eq!(till.wallets["C"].next_at(), None);
-    // Nothing is left to be taken away: the customer owes it.
-    till.refund("A", 1_000).unwrap();
-    assert_eq!(till.balance("C"), -50);
+    // Time has taken them: nobody owes them once more.
+    assert_eq!(till.refund("A", 600).unwrap(), json!({ "ok": true, "share": 0.6, "pointsRestored": 0, "pointsRevoked": 0 }));
+    assert_eq!(till.refund("A", 1_000).unwrap()["pointsRevoked"], 0);
     till.adjust("C", 70).unwrap();
-    assert_eq!(till.balance("C"), 20);
+    assert_eq!((till.balance("C"), till.receipts["A"].sums.revoked), (70, 50));
+}
+
+#[test]
+fn of_what_was_earned_a_refund_takes_only_what_has_not_expired_and_what_was_spent_is_owed() {
+    let points = Programme { points_ttl_days: Some(1), redeem_limit_bps: 10_000, ..Programme::default() };
+    let mut till = Till::of(points);
+    let hold = till.quote(Kind::Earn, "C", "A", 1_000)["holdId"].clone();
+    till.commit(&hold, "A").unwrap();
+    let hold = till.quote(Kind::Redeem, "C", "B", 20)["holdId"].clone();
+    assert_eq!(till.commit(&hold, "B").unwrap()["redeemApplied"], 20);
+    till.wait(25);
+    // Of 50 points 30 have expired, as the desk sees it while nothing of it is booked yet.
+    assert_eq!(till.refund("A", 400).unwrap()["pointsRevoked"], 0);
+    till.sweep();
+    assert_eq!(till.refund("A", 600).unwrap()["pointsRevoked"], 20);
+    assert_eq!(till.balance("C"), -20);
+}
+
+#[test]
+fn what_points_pay_earns_nothing_in_whatever_order_a_till_asks_and_commits() {
+    for (asks_first, commits_first) in
+        [(Kind::Earn, Kind::Earn), (Kind::Earn, Kind::Redeem), (Kind::Redeem, Kind::Earn), (Kind::Redeem, Kind::Redeem)]
+    {
+        for delay in [0, 7] {
+            let mut till = Till::of(Programme { earn_bps: 1_000, earn_delay_days: delay, ..Programme::default() });
+            till.adjust("C", 1_000).unwrap();
+            let other = |kind| if kind == Kind::Earn { Kind::Redeem } else { Kind::Earn };
+            let mut quote = |kind| (kind, till.quote(kind, "C", "A", 1_000)["holdId"].clone());
+            let holds = [quote(asks_first), quote(other(asks_first))];
+            let hold = |kind| &holds.iter().find(|(of, _)| *of == kind).unwrap().1;
+            let first = till.commit(hold(commits_first), "A").unwrap();
+            let alone = if commits_first == Kind::Earn { (0, 100) } else { (500, 0) };
+            assert_eq!((&first["redeemApplied"], &first["earnApplied"]), (&json!(alone.0), &json!(alone.1)));
+            let both = till.commit(hold(other(commits_first)), "A").unwrap();
+            assert_eq!(
+                (&both["redeemApplied"], &both["earnApplied"]),
+                (&json!(500), &json!(50)),
+                "{asks_first:?} {commits_first:?}"
+            );
+            let told = till.told("loyalty.committed");
+            assert_eq!(told.iter().map(|told| told["earnApplied"].as_i64().unwrap()).sum::<i64>(), 50, "what is told adds up");
+            assert_eq!(till.balance("C") + till.wallets["C"].promised(), 550);
+            till.refund("A", 1_000).unwrap();
+            assert_eq!((till.balance("C"), till.wallets["C"].promised()), (1_000, 0));
+        }
+    }
+}
+
+#[test]
+fn a_refund_takes_all_that_an_order_earned_in_parts_and_is_only_promised() {
+    let mut till = Till::of(Programme { earn_delay_days: 7, ..Programme::default() });
+    for total in [400, 1_000] {
+        let hold = till.quote(Kind::Earn, "C", "A", total)["holdId"].clone();
+        till.commit(&hold, "A").unwrap();
+    }
+    assert_eq!(till.wallets["C"].promised(), 50);
+    assert_eq!(till.refund("A", 1_000).unwrap()["pointsRevoked"], 50);
+    assert_eq!((till.balance("C"), till.wallets["C"].promised()), (0, 0));
 }
 
 #[test]

@@ -27,6 +27,8 @@ pub(super) struct Person {
     held: Vec<(String, bool, String, i64, i64)>,
     /// Whether spent, points, when.
     moves: Vec<(bool, i64, i64)>,
+    /// By lot, what has expired of it.
+    gone: HashMap<usize, i64>,
 }
 
 impl Person {
@@ -60,8 +62,25 @@ impl Person {
         let mut moments: Vec<i64> = self.lots.iter().map(|lot| lot.1).filter(|at| *at > self.seen_at && *at <= now).collect();
         moments.sort_unstable();
         moments.into_iter().for_each(|moment| self.pay_debt(moment));
-        self.lots.iter_mut().filter(|lot| lot.2 <= now).for_each(|lot| lot.0 = 0);
+        self.expire(now);
         self.seen_at = now;
+    }
+
+    fn expire(&mut self, now: i64) {
+        for (place, lot) in self.lots.iter_mut().enumerate().filter(|(_, lot)| lot.2 <= now) {
+            *self.gone.entry(place).or_default() += std::mem::take(&mut lot.0);
+        }
+    }
+
+    fn take_away(&mut self, points: i64, own: &[usize], now: i64) {
+        let mut rest = points;
+        for lot in own.iter().rev().filter(|lot| self.lots[**lot].2 > now).copied().collect::<Vec<_>>() {
+            let part = self.lots[lot].0.min(rest);
+            self.lots[lot].0 -= part;
+            rest -= part;
+        }
+        let others: i64 = self.take(rest, now).iter().map(|taken| taken.1).sum();
+        self.debt += rest - others;
     }
 
     pub(super) fn balance(&self, now: i64) -> i64 {
@@ -82,7 +101,10 @@ struct Order {
     restored: i64,
     revoked: i64,
     spent: Vec<(usize, i64)>,
-    lot: Option<usize>,
+    lots: Vec<usize>,
+    /// The sum that it has earned by.
+    earning: i64,
+    lapsed: i64,
     holds: Vec<String>,
 }
 
@@ -150,7 +172,6 @@ impl Model {
         if let Some(hold) = hold {
             person.held.retain(|held| held.1 != spends || held.2 != order);
             person.held.push((hold.to_owned(), spends, order.to_owned(), points, now + 24 * HOUR_MS));
-            let limit = if spends { limit } else { points + had };
             self.promises.insert(hold.to_owned(), Promise { customer: customer.to_owned(), spends, points, limit, base: total });
         }
         (points, true)
@@ -170,7 +191,11 @@ impl Model {
         let receipt = self.orders.entry(order.to_owned()).or_default();
         let (had, other) = if promise.spends { (receipt.redeemed, receipt.earned) } else { (receipt.earned, receipt.redeemed) };
         let cap = if promise.spends { rules.redeem_cap } else { rules.earn_cap } - person.today(promise.spends, now);
-        let wanted = promise.points.min(promise.limit - had).min(cap).max(0);
+        let most = match promise.spends {
+            true => promise.points.min(promise.limit - had),
+            false => (promise.base - other).max(0) * rules.earn_bps / 10_000 - had,
+        };
+        let wanted = most.min(cap).max(0);
         let wanted = if rules.both || other == 0 { wanted } else { 0 };
         if promise.spends {
             let taken = person.take(wanted.min(person.balance(now)), now);
@@ -179,11 +204,16 @@ impl Model {
             receipt.spent.extend(taken);
             if points > 0 {
                 person.moves.push((true, points, now));
+                let whole = (receipt.earning - receipt.redeemed).max(0) * rules.earn_bps / 10_000;
+                let excess = if receipt.refunded == 0 { (receipt.earned - whole).max(0) } else { 0 };
+                person.take_away(excess, &receipt.lots, now);
+                receipt.earned -= excess;
             }
         } else if wanted > 0 {
             let from = now + rules.delay_days * 24 * HOUR_MS;
             person.lots.push((wanted, from, if rules.ttl_days > 0 { from + rules.ttl_days * 24 * HOUR_MS } else { NEVER }));
-            receipt.lot = receipt.lot.or(Some(person.lots.len() - 1));
+            receipt.lots.push(person.lots.len() - 1);
+            receipt.earning = promise.base;
             receipt.earned += wanted;
             person.moves.push((false, wanted, now));
             person.pay_debt(now);
@@ -223,14 +253,11 @@ impl Model {
             }
         }
         person.pay_debt(now);
-        person.lots.iter_mut().filter(|lot| lot.2 <= now).for_each(|lot| lot.0 = 0);
-        let own = receipt.lot.filter(|lot| person.lots[*lot].2 > now);
-        let of_own = own.map_or(0, |lot| person.lots[lot].0.min(away));
-        if let Some(lot) = own {
-            person.lots[lot].0 -= of_own;
-        }
-        let others: i64 = person.take(away - of_own, now).iter().map(|taken| taken.1).sum();
-        person.debt += away - of_own - others;
-        (back, away)
+        person.expire(now);
+        let gone: i64 = receipt.lots.iter().filter_map(|lot| person.gone.get(lot)).sum();
+        let lapsed = (gone - receipt.lapsed).clamp(0, away);
+        receipt.lapsed += lapsed;
+        person.take_away(away - lapsed, &receipt.lots, now);
+        (back, away - lapsed)
     }
 }
