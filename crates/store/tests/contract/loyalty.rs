@@ -81,6 +81,7 @@ fn receipt(wallet: &Wallet, order: &str) -> OrderReceipt {
         outlet: None,
         staff: None,
         at: now(),
+        earned_as: None,
     }
 }
 

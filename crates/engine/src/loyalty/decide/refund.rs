@@ -8,7 +8,7 @@ use super::{Cause, Decided, Ground, Purse, body};
 use crate::loyalty::{LoyaltyError, RefundAsk, Refunded};
 
 pub(crate) fn refund(ground: &Ground<'_>, seen: &LoyaltySeen, ask: &RefundAsk) -> Result<Decided, LoyaltyError> {
-    let before = seen.receipt.as_ref().ok_or(LoyaltyError::ReceiptNotFound)?;
+    let before = seen.receipt.as_ref().filter(|receipt| !receipt.is_mark()).ok_or(LoyaltyError::ReceiptNotFound)?;
     // Where it is not said, it is where it was sold.
     let ground = &Ground { outlet: ground.outlet.or(before.outlet), ..*ground };
     let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
