@@ -523,7 +523,8 @@ async fn a_mark_is_nobodys_until_the_order_is_sold_and_counts_for_whoever_bought
     let world = world().await;
     let guest = world.customer("c-1", 30).await;
     let id = Id::new(Kind::Receipt);
-    let mark = OrderReceipt { id, wallet: id, sums: Receipt::default(), earned_as: Some("till:1".to_owned()), ..receipt(&guest, "o-1") };
+    let mark =
+        OrderReceipt { id, wallet: id, sums: Receipt::default(), earned_as: Some("till:1".to_owned()), ..receipt(&guest, "o-1") };
     world.move_points(LoyaltyChange { receipts: vec![mark.clone()], ..LoyaltyChange::default() }).await.unwrap();
     let look = LoyaltyLook { order: Some("o-1".to_owned()), ..world.look() };
     let seen = world.see(look.clone()).await;
