@@ -6,6 +6,7 @@
 //! every number as a text and every sum in kopecks.
 
 mod guests;
+mod health;
 mod hooks;
 mod login;
 mod orders;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 use uzel_model::{
     Bytes, Connector, Intake, Malformed, Provider, Reading, Rejection, Request, Response, Secret,
     connector::{ASKED, Rate, Scope},
-    port::{Authorization, Guests, Login, Polls, Session},
+    port::{Authorization, Guests, Health, Login, Polls, Session},
     registration::RegistrationField,
 };
 
@@ -169,6 +170,10 @@ impl Connector for Poster {
     }
 
     fn polls(&self) -> Option<&dyn Polls> {
+        self.may_ask().then_some(self)
+    }
+
+    fn health(&self) -> Option<&dyn Health> {
         self.may_ask().then_some(self)
     }
 

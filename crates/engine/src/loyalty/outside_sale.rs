@@ -16,7 +16,7 @@ use super::{
     club::{Heard, Silence},
     club_jobs::Later,
     club_quote,
-    decide::{Decided, Ground, committed, new_receipt},
+    decide::{Decided, Ground, committed, receipt_of},
     outside::{Learnt, Outside, accrual_of, paid_by_points, quote as quote_of, redemption, redemption_of},
     reading::Fact,
 };
@@ -38,7 +38,7 @@ pub(crate) fn commit(
 ) -> Result<Ruled, LoyaltyError> {
     // One without an answer has been promised to nobody.
     let hold = seen.hold.as_ref().filter(|hold| !hold.answer.is_null()).ok_or(LoyaltyError::HoldNotFound)?;
-    if let Some(receipt) = &seen.receipt
+    if let Some(receipt) = seen.receipt.as_ref().filter(|receipt| !receipt.is_mark())
         && (receipt.holds.contains(&hold.id) || receipt.wallet != hold.wallet)
     {
         return Ok(Ruled { decided: only(committed(receipt, true)), ..Ruled::default() });
@@ -50,13 +50,13 @@ pub(crate) fn commit(
         HoldState::Committed | HoldState::Cancelled => return Err(LoyaltyError::HoldFinished),
     }
     let mut wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
-    let mut receipt = seen.receipt.clone().unwrap_or_else(|| new_receipt(ground, hold, ask));
+    let (mut receipt, is_new) = receipt_of(ground, seen, hold, ask);
     let mut later = Vec::new();
     let off = hold.answer["discountToApply"].as_i64().unwrap_or_default();
     let (redeemed, earned) = match hold.kind {
         // One order spends once, and earns once.
         Kind::Redeem if receipt.sums.redeemed == 0 => (hold.points, 0),
-        Kind::Earn if receipt.sums.earned == 0 => (0, hold.points),
+        Kind::Earn if receipt.sums.earned == 0 && receipt.earned_as.is_none() => (0, hold.points),
         _ => (0, 0),
     };
     receipt.sums.redeemed += redeemed;
@@ -82,7 +82,7 @@ pub(crate) fn commit(
             confirmation: None,
         }));
     }
-    if seen.receipt.is_none() {
+    if is_new {
         wallet.receipts += 1;
         let held = wallet.club.as_ref().map_or(0, |account| outside.off(account, paid_by_points(&wallet, seen, &ask.order)));
         let by_points = if hold.kind == Kind::Redeem { off } else { held };
@@ -144,7 +144,7 @@ pub(crate) fn refund(
     ask: &RefundAsk,
     by: Option<AccountKey>,
 ) -> Result<Ruled, LoyaltyError> {
-    let before = seen.receipt.as_ref().ok_or(LoyaltyError::ReceiptNotFound)?;
+    let before = seen.receipt.as_ref().filter(|receipt| !receipt.is_mark()).ok_or(LoyaltyError::ReceiptNotFound)?;
     let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
     let refund = before.sums.refund(ask.eligible.unwrap_or(ask.total));
     let share = match before.sums.eligible {

@@ -21,7 +21,7 @@ use super::{
     answer::{ground, who},
     club_jobs, club_quote,
     customers::own_ask,
-    decide::{self, Decided, Ground},
+    decide::{self, Decided, Ground, SAME_ORDER},
     outside::Outside,
     outside_sale::{self, Ruled},
 };
@@ -30,8 +30,6 @@ use crate::{Engine, Link, World, call::Outcome};
 /// A command may be found again after a crash for so long.
 const KEPT: SignedDuration = SignedDuration::from_hours(30 * 24);
 const TRIES_MAX: u32 = 20;
-/// A till may count its orders anew: one of the same name from longer ago is another.
-const SAME_ORDER: SignedDuration = SignedDuration::from_hours(48);
 
 /// Whether the phone of an event is wanted for points.
 pub(crate) fn wanted(world: &World, link: &Link, event: &Event) -> bool {
@@ -57,7 +55,8 @@ pub(crate) fn earns(world: &World, link: &Link, event: &Event, now: Timestamp) -
     // Orders of two tills may have one number.
     let order = format!("{}:{id}", link.slug);
     let names = [Some(id), event.data["till_order_id"].as_str()];
-    let till_orders: Vec<String> = names.into_iter().flatten().map(str::to_owned).collect();
+    let mut till_orders: Vec<String> = names.into_iter().flatten().map(str::to_owned).collect();
+    till_orders.dedup();
     let text = |name: &str| event.data[name].as_str().map(str::to_owned);
     let job = match event.kind.as_str() {
         kind if earns_by(kind) => {
@@ -136,7 +135,12 @@ pub(crate) async fn take(engine: &Arc<Engine>, link: &Link, command: &Command, j
 }
 
 async fn booked(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) -> Outcome {
-    match book(engine, link, command, job).await {
+    let key = fingerprint([b"loyalty command".as_slice(), command.id.as_bytes()]);
+    let done = match job.refund {
+        true => take_back(engine, link, command, job, key).await,
+        false => book(engine, link, command, job, key).await,
+    };
+    match done {
         Ok(said) => Outcome::ended(CommandState::Done, said, "ok"),
         Err(LoyaltyError::Again(why)) => {
             Outcome { counts: false, ..Outcome::again(engine.clock.now() + SignedDuration::from_secs(5), why) }
@@ -149,8 +153,39 @@ async fn booked(engine: &Engine, link: &Link, command: &Command, job: &PointsJob
     }
 }
 
-async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) -> Result<Option<String>, LoyaltyError> {
-    let key = fingerprint([b"loyalty command".as_slice(), command.id.as_bytes()]);
+/// Takes an order back, whoever sold it: what its receipt earned, and what the till has committed of it by itself.
+async fn take_back(
+    engine: &Engine,
+    link: &Link,
+    command: &Command,
+    job: &PointsJob,
+    key: [u8; 16],
+) -> Result<Option<String>, LoyaltyError> {
+    let own = match book(engine, link, command, job, key).await {
+        Err(error) if !matches!(error, LoyaltyError::ReceiptNotFound) => return Err(error),
+        own => own,
+    };
+    let (mut taken, now) = (own.is_ok(), engine.clock.now());
+    for receipt in sold_by_till(engine, &LoyaltyLook::new(command.merchant, now), job).await? {
+        let is_its = is_of(&receipt, job, now) && (own.is_err() || receipt.earned_as.as_ref() == Some(&job.order));
+        if !is_its {
+            continue;
+        }
+        let of_till = PointsJob { order: receipt.order.clone(), ..job.clone() };
+        let key = fingerprint([b"loyalty command".as_slice(), command.id.as_bytes(), receipt.order.as_bytes()]);
+        book(engine, link, command, &of_till, key).await?;
+        taken = true;
+    }
+    if taken { Ok(None) } else { own }
+}
+
+async fn book(
+    engine: &Engine,
+    link: &Link,
+    command: &Command,
+    job: &PointsJob,
+    key: [u8; 16],
+) -> Result<Option<String>, LoyaltyError> {
     for _ in 0..TRIES_MAX {
         let world = engine.world();
         let programme = world.programme_of(command.merchant).ok_or(LoyaltyError::NoProgramme)?;
@@ -181,21 +216,12 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
         }
         let mut job = job.clone();
         let has_club = programme.rule.club.is_some();
-        let sold = match seen.receipt {
-            Some(_) => None,
-            None => sold_by_till(engine, &look, &job).await?,
-        };
-        match sold {
-            // An outside programme is told of an order with its first commit, whatever that is of.
-            Some(receipt) if !job.refund && (has_club || receipt.sums.earned > 0) => {
-                return Ok(Some(format!("the till has sold it by itself as order {}: it earns once", receipt.order)));
-            }
-            Some(receipt) if job.refund => {
-                job.order = receipt.order;
-                look.order = Some(job.order.clone());
-                seen = engine.store.loyalty(look.clone()).await?;
-            }
-            _ => {}
+        let is_new = seen.receipt.is_none() && !job.refund;
+        let sold = if is_new { sold_by_till(engine, &look, &job).await? } else { Vec::new() };
+        // An outside programme is told of an order with its first commit, whatever that is of.
+        let earned = |it: &&OrderReceipt| is_of(it, &job, ground.now) && (has_club || it.sums.earned > 0);
+        if let Some(receipt) = sold.iter().find(earned) {
+            return Ok(Some(format!("the till has sold it by itself as order {}: it earns once", receipt.order)));
         }
         if let (Some(hold), false) = (&seen.hold, job.refund)
             && hold.state == HoldState::Committed
@@ -222,7 +248,7 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
             seen = engine.store.loyalty(look.clone()).await?;
         }
         let job = &job;
-        let (decided, said, commands) = match club_quote::outside(&world, programme) {
+        let (mut decided, said, commands) = match club_quote::outside(&world, programme) {
             Some((outside, club)) => {
                 let (ruled, said) = told(&ground, outside, seen, job)?;
                 (ruled.decided, said, club_jobs::all(club, ruled.later, &job.order, ground.now, &command.trace)?)
@@ -238,6 +264,9 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
                 (decided, said, Vec::new())
             }
         };
+        if is_new && decided.change.receipts.iter().any(|receipt| has_club || receipt.sums.earned > 0) {
+            decided.change.receipts.extend(marked(&ground, job, &sold));
+        }
         let until = ground.now.saturating_add(KEPT).unwrap_or(Timestamp::MAX);
         let kept = KeptReply { key, body: key, answer: String::new(), until };
         match engine.put_ruled(programme, &ask, decided, vec![kept], commands).await {
@@ -249,17 +278,44 @@ async fn book(engine: &Engine, link: &Link, command: &Command, job: &PointsJob) 
     Err(LoyaltyError::Again("too many tills at once with this customer".to_owned()))
 }
 
-/// The receipt of the order that the till has sold by itself.
-async fn sold_by_till(engine: &Engine, look: &LoyaltyLook, job: &PointsJob) -> Result<Option<OrderReceipt>, LoyaltyError> {
+/// What stands under the names by which the till calls the order: receipts that it has sold by itself, and marks.
+async fn sold_by_till(engine: &Engine, look: &LoyaltyLook, job: &PointsJob) -> Result<Vec<OrderReceipt>, LoyaltyError> {
+    let mut sold = Vec::new();
     for name in &job.till_orders {
         let look = LoyaltyLook { order: Some(name.clone()), ..LoyaltyLook::new(look.merchant, look.now) };
-        let found = engine.store.loyalty(look.clone()).await?.receipt;
-        let at = job.at.unwrap_or(look.now);
-        if let Some(receipt) = found.filter(|receipt| receipt.at.duration_since(at).abs() <= SAME_ORDER) {
-            return Ok(Some(receipt));
-        }
+        sold.extend(engine.store.loyalty(look).await?.receipt);
     }
-    Ok(None)
+    Ok(sold)
+}
+
+/// Whether the till has sold the order of a receipt by itself.
+fn is_of(receipt: &OrderReceipt, job: &PointsJob, now: Timestamp) -> bool {
+    !receipt.is_mark() && receipt.at.duration_since(job.at.unwrap_or(now)).abs() <= SAME_ORDER
+}
+
+/// Tells the till's own commits that the order has earned, under each name by which the till may call it: whoever comes later, and in
+/// the same moment, earns nothing. `sold`: what stands there.
+fn marked(ground: &Ground<'_>, job: &PointsJob, sold: &[OrderReceipt]) -> Vec<OrderReceipt> {
+    let earned_as = Some(job.order.clone());
+    let names = job.till_orders.iter().filter(|name| **name != job.order);
+    let one = |name: &String| match sold.iter().find(|receipt| receipt.order == *name) {
+        None => Some(decide::mark(ground, name, earned_as.clone())),
+        Some(mark) if mark.is_mark() => {
+            let new = decide::mark(ground, name, earned_as.clone());
+            // Two outlets have an order of this name at once: it is taken for each of them.
+            let outlet = new.outlet.filter(|_| mark.outlet == new.outlet || !decide::has_earned(mark, &anywhere(ground)));
+            Some(OrderReceipt { id: mark.id, wallet: mark.id, version: mark.version, outlet, ..new })
+        }
+        Some(receipt) if is_of(receipt, job, ground.now) && receipt.earned_as.is_none() => {
+            Some(OrderReceipt { earned_as: earned_as.clone(), ..receipt.clone() })
+        }
+        Some(_) => None,
+    };
+    names.filter_map(one).collect()
+}
+
+fn anywhere<'a>(ground: &Ground<'a>) -> Ground<'a> {
+    Ground { outlet: None, ..*ground }
 }
 
 /// The quote of the order that the till has asked for by itself and not committed yet.

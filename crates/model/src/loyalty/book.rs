@@ -239,6 +239,16 @@ pub struct OrderReceipt {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub staff: Option<String>,
     pub at: Timestamp,
+    /// The receipt that came in and has earned for this order: the order earns no more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub earned_as: Option<String>,
+}
+
+impl OrderReceipt {
+    /// Nothing was committed of the order yet: it is nobody's, and says only what has earned for it ([`Self::earned_as`]).
+    pub fn is_mark(&self) -> bool {
+        self.wallet == self.id
+    }
 }
 
 /// Lots, or the number of the one lot that a receipt named before it told all.

@@ -50,6 +50,8 @@ pub struct Standing {
     /// Receipts of the same order have spent or earned.
     pub order_redeems: bool,
     pub order_earns: bool,
+    /// A receipt that came in has earned for the order.
+    pub is_earned: bool,
 }
 
 /// What can be had.
@@ -75,6 +77,8 @@ pub enum Refused {
     NotBoth,
     NoPoints,
     TooSmall,
+    /// A receipt that came in has earned for the order.
+    Earned,
 }
 
 impl Programme {
@@ -105,6 +109,9 @@ impl Programme {
     pub fn earn(&self, purchase: Purchase<'_>, standing: &Standing) -> Result<Offer, Refused> {
         if standing.order_redeems && !self.earn_with_redeem {
             return Err(Refused::NotBoth);
+        }
+        if standing.is_earned {
+            return Err(Refused::Earned);
         }
         cooled(Kind::Earn, standing.last_earn_at, self.earn_cooldown_s, purchase.at)?;
         let left_today = self.earn_daily_cap.map(|cap| cap - standing.earned_in_24_h);
@@ -173,6 +180,9 @@ impl Refused {
             (Self::TooSmall, Language::Ru) => "Сумма слишком мала для начисления.".to_owned(),
             (Self::TooSmall, Language::Uz) => "Ball berish uchun summa juda kichik.".to_owned(),
             (Self::TooSmall, Language::En) => "The sum is too small for points.".to_owned(),
+            (Self::Earned, Language::Ru) => "По чеку этого заказа баллы уже начислены.".to_owned(),
+            (Self::Earned, Language::Uz) => "Bu buyurtma cheki bo‘yicha ball allaqachon berilgan.".to_owned(),
+            (Self::Earned, Language::En) => "The receipt of this order has earned its points already.".to_owned(),
         }
     }
 }

@@ -427,15 +427,18 @@ async fn put_receipts(work: &Transaction<'_>, mut rows: Vec<(&OrderReceipt, &str
     if !known.is_empty() {
         let statement = work
             .prepare_cached(
-                "UPDATE order_receipt r SET version = n.version + 1, doc = n.doc
-                 FROM unnest($1::uuid[], $2::bigint[], $3::text[]) AS n (id, version, doc)
+                "UPDATE order_receipt r SET version = n.version + 1, doc = n.doc, wallet = n.wallet, at = n.at
+                 FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::uuid[], $5::timestamptz[])
+                     AS n (id, version, doc, wallet, at)
                  WHERE r.id = n.id AND r.version = n.version",
             )
             .await?;
         let ids: Vec<Uuid> = known.iter().map(|(receipt, _)| uuid(receipt.id)).collect();
         let versions: Vec<i64> = known.iter().map(|(receipt, _)| receipt.version).collect();
         let docs: Vec<&str> = known.iter().map(|(_, doc)| *doc).collect();
-        all_written("receipts", work.execute(&statement, &[&ids, &versions, &docs]).await?, ids.len())?;
+        let wallets: Vec<Uuid> = known.iter().map(|(receipt, _)| uuid(receipt.wallet)).collect();
+        let at: Vec<Timestamp> = known.iter().map(|(receipt, _)| receipt.at).collect();
+        all_written("receipts", work.execute(&statement, &[&ids, &versions, &docs, &wallets, &at]).await?, ids.len())?;
     }
     Ok(())
 }

@@ -213,6 +213,9 @@ fn put_receipt(db: &Connection, receipt: &OrderReceipt, text: &str) -> Result<()
     } else {
         db.prepare_cached("UPDATE order_receipt SET version = version + 1, doc = ?2 WHERE id = ?1")?
             .execute(params![id, text])?;
+        // A mark becomes somebody's.
+        db.prepare_cached("UPDATE order_receipt SET wallet = ?2, at = ?3 WHERE id = ?1 AND (wallet <> ?2 OR at <> ?3)")?
+            .execute(params![id, receipt.wallet.as_bytes(), ms(receipt.at)])?;
     }
     Ok(())
 }

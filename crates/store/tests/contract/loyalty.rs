@@ -84,6 +84,7 @@ fn receipt(wallet: &Wallet, order: &str) -> OrderReceipt {
         outlet: None,
         staff: None,
         at: now(),
+        earned_as: None,
     }
 }
 
@@ -518,6 +519,29 @@ async fn a_reply_and_a_token_are_known_until_they_are_over_and_free_again_then()
     assert!(!put(both(at(120)), at(60)).await, "free again");
     let seen = world.see(LoyaltyLook { replies: vec![[1; 16]], now: at(119), ..world.look() }).await;
     assert_eq!(seen.replies, [reply(1, at(120))]);
+}
+
+#[tokio::test]
+async fn a_mark_is_nobodys_until_the_order_is_sold_and_counts_for_whoever_bought_it() {
+    let world = world().await;
+    let guest = world.customer("c-1", 30).await;
+    let id = Id::new(Kind::Receipt);
+    let mark =
+        OrderReceipt { id, wallet: id, sums: Receipt::default(), earned_as: Some("till:1".to_owned()), ..receipt(&guest, "o-1") };
+    world.move_points(LoyaltyChange { receipts: vec![mark.clone()], ..LoyaltyChange::default() }).await.unwrap();
+    let look = LoyaltyLook { order: Some("o-1".to_owned()), ..world.look() };
+    let seen = world.see(look.clone()).await;
+    assert_eq!(seen, LoyaltySeen { receipt: Some(OrderReceipt { version: 1, ..mark.clone() }), ..LoyaltySeen::default() });
+    // A commit of the same moment that saw no mark comes too late.
+    let other = receipt(&guest, "o-1");
+    assert!(conflict(world.move_points(LoyaltyChange { receipts: vec![other], ..LoyaltyChange::default() }).await));
+    let sold = OrderReceipt { id, version: 1, at: at(60), earned_as: mark.earned_as, ..receipt(&guest, "o-1") };
+    world.move_points(LoyaltyChange { receipts: vec![sold.clone()], ..LoyaltyChange::default() }).await.unwrap();
+    let seen = world.see(look).await;
+    assert_eq!((seen.receipt, seen.wallet.map(|wallet| wallet.id)), (Some(OrderReceipt { version: 2, ..sold }), Some(guest.id)));
+    let since = |seconds| LoyaltyLook { who: Some(Who::Id(guest.id)), since: Some(at(seconds)), ..world.look() };
+    assert_eq!(world.see(since(30)).await.progress.receipts, 1);
+    assert_eq!(world.see(since(90)).await.progress.receipts, 0);
 }
 
 #[tokio::test]

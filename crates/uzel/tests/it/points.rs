@@ -116,6 +116,102 @@ async fn an_order_that_the_till_sells_by_itself_earns_once_whichever_comes_first
     assert_eq!(world.hub.engine.audit_loyalty(None).await.unwrap().findings, []);
 }
 
+/// Points of a customer of merchant `m`.
+async fn balance_of(world: &World, customer: &str) -> i64 {
+    let merchant = world.hub.engine.world().merchant("m").unwrap();
+    world.hub.engine.loyalty_balance(merchant, customer).await.map_or(0, |balance| balance.balance)
+}
+
+async fn asked(world: &World, what: &str, mut body: Value) -> Value {
+    body["merchantId"] = json!("m");
+    let (status, answer) = world.ask(&format!("/loyalty/{what}"), &body).await;
+    assert_eq!(status, 201, "{answer}");
+    answer
+}
+
+async fn quoted(world: &World, mode: &str, customer: &str, order: &str) -> Value {
+    let body = json!({ "mode": mode, "userToken": customer, "orderId": order, "total": 1_500, "eligibleTotal": 1_500 });
+    asked(world, "quote", body).await
+}
+
+async fn committed(world: &World, quote: &Value, order: &str) -> Value {
+    asked(world, "commit", json!({ "holdId": quote["holdId"], "orderId": order })).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_whose_receipt_names_another_guest_than_its_quote_earns_for_whoever_was_first() {
+    let (world, _receiver) = earning(json!({})).await;
+    let points = async || {
+        world.quiet().await;
+        assert_eq!(world.commands("dead").await, 0);
+        (balance_of(&world, "C-1").await, balance(&world).await)
+    };
+    // The receipt is faster: the till's commit is taken, and earns nothing more, as often as it comes.
+    let quote = quoted(&world, "earn", "C-1", "5001").await;
+    tell(&world, &order(5001, "Completed", "1500")).await;
+    assert_eq!(points().await, (0, 150));
+    for _ in 0..2 {
+        let answer = committed(&world, &quote, "5001").await;
+        assert_eq!((&answer["earnApplied"], &answer["alreadyCommitted"]), (&json!(0), &json!(true)));
+    }
+    assert_eq!(points().await, (0, 150));
+    // The commit is faster.
+    let quote = quoted(&world, "earn", "C-1", "5002").await;
+    assert_eq!(committed(&world, &quote, "5002").await["earnApplied"], 150);
+    tell(&world, &order(5002, "Completed", "1500")).await;
+    assert_eq!(points().await, (150, 150));
+    // A quote that comes after the receipt, as a bridge asks when its line is back, says that there is nothing left to earn.
+    tell(&world, &order(5003, "Completed", "1500")).await;
+    assert_eq!(points().await, (150, 300));
+    let quote = quoted(&world, "earn", PHONE, "5003").await;
+    assert_eq!((&quote["canEarn"], &quote["pointsToEarn"], quote.get("holdId")), (&json!(false), &json!(0), None));
+    assert_eq!(quote["message"], "По чеку этого заказа баллы уже начислены.");
+    // What was given off at the till is paid by points all the same, and a whole cancellation takes both back.
+    let quote = quoted(&world, "redeem", "C-1", "5003").await;
+    let spent = committed(&world, &quote, "5003").await;
+    assert_eq!((&spent["redeemApplied"], spent.get("alreadyCommitted")), (&json!(150), None));
+    assert_eq!(points().await, (0, 300));
+    tell(&world, &order(5003, "Cancelled", "1500")).await;
+    assert_eq!(points().await, (150, 150));
+    // The till spends, the receipt earns, and then the till's earn quote comes: once.
+    let (spend, earn) = (quoted(&world, "redeem", "C-1", "5004").await, quoted(&world, "earn", "C-1", "5004").await);
+    committed(&world, &spend, "5004").await;
+    tell(&world, &order(5004, "Completed", "1500")).await;
+    assert_eq!(points().await, (0, 300));
+    assert_eq!(committed(&world, &earn, "5004").await["earnApplied"], 0);
+    assert_eq!(points().await, (0, 300));
+    tell(&world, &order(5004, "Cancelled", "1500")).await;
+    assert_eq!(points().await, (150, 150));
+    // Nothing was sold under this name by the till itself: it has nothing to give back.
+    tell(&world, &order(5005, "Completed", "1500")).await;
+    assert_eq!(points().await, (150, 300));
+    let refund = json!({ "merchantId": "m", "orderId": "5005", "refundTotal": 1_500 });
+    let (status, answer) = world.ask("/loyalty/refund", &refund).await;
+    assert_eq!((status, &answer["message"]), (400, &json!("Receipt not found")));
+    // The same number days later is another order.
+    world.pass(49 * 60);
+    let quote = quoted(&world, "earn", "C-1", "5005").await;
+    assert_eq!(committed(&world, &quote, "5005").await["earnApplied"], 150);
+    assert_eq!(points().await, (300, 300));
+    assert_eq!(world.hub.engine.audit_loyalty(None).await.unwrap().findings, []);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_order_earns_once_however_its_receipt_and_its_commit_race() {
+    let (world, _receiver) = earning(json!({})).await;
+    for number in 6_001..6_021 {
+        let name = number.to_string();
+        let quote = quoted(&world, "earn", "C-1", &name).await;
+        let told = order(number, "Completed", "1500");
+        let (_, answer) = tokio::join!(tell(&world, &told), committed(&world, &quote, &name));
+        assert!([json!(0), json!(150)].contains(&answer["earnApplied"]), "{answer}");
+    }
+    world.quiet().await;
+    let (till, receipt) = (balance_of(&world, "C-1").await, balance(&world).await);
+    assert_eq!((till + receipt, world.commands("dead").await), (20 * 150, 0), "{till} by commits, {receipt} by receipts");
+    assert_eq!(world.hub.engine.audit_loyalty(None).await.unwrap().findings, []);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn promised_points_come_and_go_by_the_clock_and_each_time_is_told() {
     let (world, receiver) = earning(json!({ "earn_delay_days": 1, "points_ttl_days": 10, "preview_days": 3 })).await;

@@ -75,6 +75,21 @@ async fn entries(world: &World) -> Vec<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn its_health_is_what_poster_says_of_the_token_and_of_whose_it_is() {
+    for (settings, reason) in [
+        (json!({}), None),
+        (json!({ "account": "other-cafe" }), Some("the access token is of the account demo-cafe")),
+        (json!({ "access_token": "700001:0000000000000000" }), Some("Poster does not take the access token")),
+    ] {
+        let world = world(json!({ "settings": settings })).await;
+        let health = world.api("/integrations/poster/health?merchantId=m").await;
+        assert_eq!(health["ok"], reason.is_none(), "{health}");
+        let told = health["reason"].as_str().unwrap_or_default();
+        assert!(told.starts_with(reason.unwrap_or_default()), "{health}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_closed_order_is_asked_for_and_told_once_with_its_sums_its_guest_and_its_spot() {
     let world = world(json!({})).await;
     holds(&world, &[order(16776, json!({}))]).await;

@@ -13,6 +13,9 @@ use uzel_store::{LoyaltySeen, PromoUse};
 use super::{Cause, Decided, Ground, Purse, body, purse::Life};
 use crate::loyalty::{CommitAsk, Committed, LoyaltyError, PromoCode, PromoLimit, PromoStatus};
 
+/// A till may count its orders anew: one of the same name from longer ago is another.
+pub(crate) const SAME_ORDER: SignedDuration = SignedDuration::from_hours(48);
+
 /// Decides a commit. `promo_code`: the one that was named, by the commit or else by the quote; its uses were looked at. `referrer`:
 /// who brought the customer, where that is known.
 pub(crate) fn commit(
@@ -26,7 +29,7 @@ pub(crate) fn commit(
     // A commit need not say again where it is and who sells.
     let (outlet, staff) = (ground.outlet.or(hold.outlet), ground.staff.or(hold.staff.as_deref()));
     let ground = &Ground { outlet, staff, ..*ground };
-    if let Some(receipt) = &seen.receipt
+    if let Some(receipt) = seen.receipt.as_ref().filter(|receipt| !receipt.is_mark())
         && (receipt.holds.contains(&hold.id) || receipt.wallet != hold.wallet)
     {
         return Ok(Decided::only(answer(receipt, true)));
@@ -40,8 +43,8 @@ pub(crate) fn commit(
     let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
     let brought_by = wallet.referred_by.filter(|_| wallet.receipts == 0);
     let mut purse = Purse::open(ground, wallet);
-    let is_first = purse.wallet.receipts == 0 && seen.receipt.is_none();
-    let mut receipt = seen.receipt.clone().unwrap_or_else(|| new_receipt(ground, hold, ask));
+    let (mut receipt, is_new) = receipt_of(ground, seen, hold, ask);
+    let is_first = purse.wallet.receipts == 0 && is_new;
     let cause = Cause { of: format!("receipt/{}", receipt.id), order: Some(&ask.order), reason: None };
 
     let before = receipt.sums;
@@ -54,7 +57,7 @@ pub(crate) fn commit(
     };
     let (redeemed, earned) = (receipt.sums.redeemed - before.redeemed, receipt.sums.earned - before.earned);
     // The order has had all of this kind that it may.
-    let is_over = seen.receipt.is_some() && (redeemed, earned) == (0, 0);
+    let is_over = !is_new && (redeemed, earned) == (0, 0);
     receipt.holds.push(hold.id);
     receipt.sums.eligible = receipt.sums.eligible.max(hold.eligible);
     receipt.number = receipt.number.or_else(|| ask.receipt_number.clone());
@@ -80,7 +83,7 @@ pub(crate) fn commit(
             was: seen.promo,
         });
     }
-    if seen.receipt.is_none() {
+    if is_new {
         purse.wallet.receipts += 1;
     }
     if is_first && ground.rule.first_receipt_points > 0 {
@@ -151,7 +154,7 @@ pub(crate) fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
     }
 }
 
-pub(crate) fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
+fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
     OrderReceipt {
         id: Id::new(IdKind::Receipt),
         merchant: ground.merchant,
@@ -169,7 +172,57 @@ pub(crate) fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> 
         outlet: ground.outlet.or(hold.outlet),
         staff: ground.staff.map(str::to_owned).or_else(|| hold.staff.clone()),
         at: ground.now,
+        earned_as: None,
     }
+}
+
+/// Says of an order under this name that a receipt that came in has earned for it.
+pub(crate) fn mark(ground: &Ground<'_>, order: &str, earned_as: Option<String>) -> OrderReceipt {
+    let id = Id::new(IdKind::Receipt);
+    OrderReceipt {
+        id,
+        merchant: ground.merchant,
+        order: order.to_owned(),
+        wallet: id,
+        version: 0,
+        sums: Receipt::default(),
+        spent: Vec::new(),
+        lots: Vec::new(),
+        earning: None,
+        lapsed: 0,
+        holds: Vec::new(),
+        promo_code: None,
+        number: None,
+        outlet: ground.outlet,
+        staff: None,
+        at: ground.now,
+        earned_as,
+    }
+}
+
+/// The receipt that a commit goes on with, and whether the order is a new one.
+pub(crate) fn receipt_of(ground: &Ground<'_>, seen: &LoyaltySeen, hold: &Hold, ask: &CommitAsk) -> (OrderReceipt, bool) {
+    match &seen.receipt {
+        None => (new_receipt(ground, hold, ask), true),
+        Some(mark) if mark.is_mark() => {
+            let new = new_receipt(ground, hold, ask);
+            let earned_as = mark.earned_as.clone().filter(|_| marks(mark, new.outlet, ground.now));
+            let is_new = earned_as.is_none();
+            (OrderReceipt { id: mark.id, version: mark.version, earned_as, ..new }, is_new)
+        }
+        Some(receipt) => (receipt.clone(), false),
+    }
+}
+
+/// Whether a receipt that came in has earned for the order of this receipt, or mark.
+pub(crate) fn has_earned(receipt: &OrderReceipt, ground: &Ground<'_>) -> bool {
+    receipt.earned_as.is_some() && (!receipt.is_mark() || marks(receipt, ground.outlet, ground.now))
+}
+
+/// Whether a mark is of an order that is sold now and here: tills may count their orders anew.
+fn marks(mark: &OrderReceipt, outlet: Option<Id>, now: Timestamp) -> bool {
+    let here = mark.outlet.is_none_or(|there| outlet.is_none_or(|outlet| outlet == there));
+    here && mark.at.duration_since(now).abs() <= SAME_ORDER
 }
 
 /// Whether the programme keeps the two ways apart, and the order has gone the other one.
@@ -215,7 +268,7 @@ fn earn(
     receipt: &mut OrderReceipt,
     cause: &Cause<'_>,
 ) -> Option<Timestamp> {
-    if is_apart(ground, receipt.sums.redeemed) {
+    if receipt.earned_as.is_some() || is_apart(ground, receipt.sums.redeemed) {
         return None;
     }
     let cap = left_today(purse, Kind::Earn, ground.rule.points.earn_daily_cap);

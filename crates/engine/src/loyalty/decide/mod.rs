@@ -20,7 +20,7 @@ use uzel_model::{
 use uzel_store::LoyaltyChange;
 
 pub(crate) use self::{
-    commit::{answer as committed, commit, new_receipt, promo_of},
+    commit::{SAME_ORDER, answer as committed, commit, has_earned, mark, promo_of, receipt_of},
     other::{adjust, cancel, sweep},
     purse::{Cause, Purse, of_lots},
     quote::{TOKEN_HOLD, TOKEN_KEPT, nothing_now, quote},

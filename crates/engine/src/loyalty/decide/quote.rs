@@ -11,7 +11,7 @@ use uzel_model::{
 };
 use uzel_store::{LoyaltyLook, LoyaltySeen, Progress, SpentToken, Who};
 
-use super::{Decided, Ground, body, new_wallet, purse::moved_today};
+use super::{Decided, Ground, body, commit::has_earned, new_wallet, purse::moved_today};
 use crate::loyalty::{CustomerAsk, EarnQuote, LoyaltyError, QuoteAsk, RedeemQuote, reading::Fact};
 
 /// A hold of a token stands at least so long, whenever the token ends.
@@ -194,6 +194,7 @@ fn standing(ground: &Ground<'_>, seen: &LoyaltySeen, ask: &QuoteAsk, wallet: &Wa
         order_earned: sums.earned,
         order_redeems: sums.redeemed > 0,
         order_earns: sums.earned > 0,
+        is_earned: seen.receipt.as_ref().is_some_and(|receipt| has_earned(receipt, ground)),
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) fn refund(
     expired: &[Taken],
     ask: &RefundAsk,
 ) -> Result<Decided, LoyaltyError> {
-    let before = seen.receipt.as_ref().ok_or(LoyaltyError::ReceiptNotFound)?;
+    let before = seen.receipt.as_ref().filter(|receipt| !receipt.is_mark()).ok_or(LoyaltyError::ReceiptNotFound)?;
     // Where it is not said, it is where it was sold.
     let ground = &Ground { outlet: ground.outlet.or(before.outlet), ..*ground };
     let wallet = seen.wallet.clone().ok_or(LoyaltyError::WalletNotFound)?;
