@@ -27,6 +27,7 @@ use axum::{
 use call::{Call, JSON};
 pub(crate) use limits::Limits;
 use limits::Room;
+pub(crate) use refusal::{Asked, PlatformError};
 use refusal::Refusal;
 use serde::Serialize;
 
