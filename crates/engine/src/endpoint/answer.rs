@@ -38,7 +38,8 @@ impl World {
         let timestamp_s = now.as_second();
         let of_endpoint = endpoint.and_then(|endpoint| endpoint.signing(now).pop());
         let of_endpoint = of_endpoint.map(|(doc, key)| (doc.told(), key.loyalty(timestamp_s, body)));
-        let signed = of_endpoint.or_else(|| shared.map(|(of, secret)| (of.to_string(), webhook::loyalty(secret, timestamp_s, body))));
+        let signed =
+            of_endpoint.or_else(|| shared.map(|(of, secret)| (of.to_string(), webhook::loyalty(secret, timestamp_s, body))));
         signed.map(|(key_id, signature)| SignedAnswer { signature, timestamp_s, key_id })
     }
 }

@@ -27,7 +27,8 @@ pub(crate) fn document(routes: &[Route]) -> Value {
     for route in routes {
         let shape = (route.shape)(&mut generator);
         let path = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
-        path[route.method.as_str().to_ascii_lowercase()] = operation(route, &shape, if route.is_platforms() { &platforms } else { &problem }, generator.definitions());
+        path[route.method.as_str().to_ascii_lowercase()] =
+            operation(route, &shape, if route.is_platforms() { &platforms } else { &problem }, generator.definitions());
     }
     let schemas = definitions(&mut generator);
     json!({

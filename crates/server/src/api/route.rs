@@ -16,8 +16,8 @@ use uzel_engine::Role;
 
 use super::{
     caller::Caller,
-    pace::Room,
     once::{self, Once},
+    pace::Room,
     read::{self, Path, Query},
 };
 use crate::{App, Problem, loyalty::Asked};

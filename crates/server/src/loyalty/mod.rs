@@ -27,8 +27,8 @@ use axum::{
 use call::{Call, JSON};
 pub(crate) use limits::Limits;
 use limits::Room;
-pub(crate) use refusal::{Asked, PlatformError};
 use refusal::Refusal;
+pub(crate) use refusal::{Asked, PlatformError};
 use serde::Serialize;
 
 use crate::App;
