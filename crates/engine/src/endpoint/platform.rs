@@ -11,6 +11,15 @@ use crate::{Engine, setup::Unchanged};
 
 /// Slug of the endpoint.
 const SLUG: &str = "loyalty-webhook";
+/// What the platform tells; it says nothing of quotes.
+const EVENTS: [&str; 6] = [
+    "loyalty.committed",
+    "loyalty.refunded",
+    "loyalty.earn.*",
+    "loyalty.earnlot.*",
+    "loyalty.points_ttl.preview",
+    "loyalty.expired",
+];
 
 /// What is set of it; nothing: it stays as it is. An empty `url` takes the endpoint away, an empty `secret_next` that secret.
 #[derive(Debug, Default)]
@@ -132,7 +141,7 @@ impl Engine {
             (None, Some(url)) => {
                 // The platform's webhooks are the bare payload.
                 let part = json!({
-                    "merchant": merchant, "slug": SLUG, "url": url, "events": ["loyalty.*"], "template": "{{ event.data }}",
+                    "merchant": merchant, "slug": SLUG, "url": url, "events": EVENTS, "template": "{{ event.data }}",
                     "timeout_ms": 10_000,
                 });
                 self.create_endpoint(part, by).await?.map_err(renamed)?.id
