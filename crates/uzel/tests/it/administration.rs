@@ -146,7 +146,10 @@ async fn a_merchants_settings_set_up_a_signed_webhook_whose_secrets_rotate() {
 
     assert_eq!(admin.done(Method::POST, "/merchants/m/outbox/pause", Value::Null, 201).await, json!({ "ok": true }));
     shop.buy("earn", "C-42", "ORD-3", 1_000).await;
-    let waits = admin.done(Method::GET, "/merchants/m/outbox?status=PENDING&type=loyalty.committed", Value::Null, 200).await;
+    let waiting = "/merchants/m/outbox?status=PENDING&type=loyalty.committed";
+    let waits = async || admin.done(Method::GET, waiting, Value::Null, 200).await;
+    until("the webhook of ORD-3 waits", async || waits().await[0]["payload"]["orderId"] == "ORD-3").await;
+    let waits = waits().await;
     let row = waits[0]["id"].as_str().unwrap();
     let retried = admin.done(Method::POST, &format!("/merchants/m/outbox/{row}/retry"), Value::Null, 201).await;
     assert_eq!(retried, json!({ "ok": true }), "it waits already");
