@@ -108,6 +108,15 @@ pub struct OutletPart {
     /// `PC_POS`, `SMART` or `VIRTUAL`.
     #[serde(default)]
     pub pos_type: Option<String>,
+    /// Where it stands, as people write it.
+    #[serde(default)]
+    pub address: Option<String>,
+    /// Not shown to customers.
+    #[serde(default)]
+    pub hidden: bool,
+    /// A mark for people; its till works on.
+    #[serde(default)]
+    pub inactive: bool,
     /// Its pages on maps, which guests who leave a review are sent on to.
     #[serde(default)]
     pub maps: Maps,
@@ -407,6 +416,9 @@ impl Planner<'_> {
                 // No file says anything of these.
                 pos_seen_at: before.as_ref().and_then(|outlet| outlet.pos_seen_at),
                 bridge: before.map(|outlet| outlet.bridge).unwrap_or_default(),
+                address: part.address.clone(),
+                hidden: part.hidden,
+                inactive: part.inactive,
                 maps: part.maps.clone(),
             };
             for (map, fault) in outlet.maps.faults() {

@@ -59,6 +59,15 @@ pub struct Outlet {
     pub pos_seen_at: Option<Timestamp>,
     #[serde(default)]
     pub bridge: Issued,
+    /// Where it stands, as people write it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// Not shown to customers.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hidden: bool,
+    /// A mark for people: its till works on, as the points platform has it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub inactive: bool,
     /// Its pages on maps.
     #[serde(default, skip_serializing_if = "Maps::is_empty")]
     pub maps: Maps,

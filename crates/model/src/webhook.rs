@@ -47,6 +47,16 @@ impl SigningKey {
         Ok(Self { secret, mac, pair })
     }
 
+    /// Of any text, as the points platform has its secrets: 16 to 256 visible characters, which are the key as they stand.
+    pub fn of_text(secret: Secret, seed: &[u8]) -> Result<Self, String> {
+        let text = secret.expose().as_bytes();
+        if !(16..=256).contains(&text.len()) || !text.iter().all(u8::is_ascii_graphic) {
+            return Err("must have 16 to 256 visible characters of ASCII".to_owned());
+        }
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).map_err(|_| "a seed has 32 bytes".to_owned())?;
+        Ok(Self { mac: text.to_vec(), secret, pair })
+    }
+
     /// The text of a secret of these bytes.
     pub fn secret_of(bytes: &[u8]) -> Secret {
         Secret::new(format!("{SECRET_PREFIX}{}", STANDARD.encode(bytes)))

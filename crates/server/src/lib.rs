@@ -71,6 +71,16 @@ impl App {
 #[derive(Debug, Clone, Copy)]
 pub struct Local;
 
+/// What no route serves is told in the form of the paths that it lies among.
+fn unserved(app: &App, request: &Request, problem: Problem) -> Response {
+    let path = request.uri().path();
+    if path == "/merchants" || path.starts_with("/merchants/") {
+        loyalty::Asked::of(request).refused(problem, app.engine.clock.now())
+    } else {
+        problem.into_response()
+    }
+}
+
 /// Everything on one port.
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
@@ -92,8 +102,12 @@ pub fn router(app: Arc<App>) -> Router {
         .route("/problems/{kind}", get(docs::problem))
         .merge(api::router())
         .merge(loyalty::router())
-        .fallback(|| async { Problem::not_found("no such path") })
-        .method_not_allowed_fallback(|| async { Problem::method_not_allowed() })
+        .fallback(|State(app): State<Arc<App>>, request: Request| async move {
+            unserved(&app, &request, Problem::not_found("no such path"))
+        })
+        .method_not_allowed_fallback(|State(app): State<Arc<App>>, request: Request| async move {
+            unserved(&app, &request, Problem::method_not_allowed())
+        })
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(middleware::from_fn_with_state(app.clone(), counted))
         .with_state(app)

@@ -207,6 +207,13 @@ impl Problem {
         (status, &self.detail, self.retry_after_s)
     }
 
+    /// Every fault by its field, in one line.
+    pub(crate) fn faults(&self) -> Option<String> {
+        let told = self.errors.iter().map(|fault| format!("{} {}", fault.pointer.trim_start_matches('/'), fault.detail));
+        let told: Vec<String> = told.collect();
+        (!told.is_empty()).then(|| told.join("; ").trim().to_owned())
+    }
+
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new("not-found", detail)
     }

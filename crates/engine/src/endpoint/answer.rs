@@ -37,8 +37,9 @@ impl World {
             endpoints.filter(|endpoint| endpoint.doc.rule.events.iter().any(told)).min_by_key(|endpoint| endpoint.id());
         let timestamp_s = now.as_second();
         let of_endpoint = endpoint.and_then(|endpoint| endpoint.signing(now).pop());
-        let of_endpoint = of_endpoint.map(|(doc, key)| (doc.id, key.loyalty(timestamp_s, body)));
-        let signed = of_endpoint.or_else(|| shared.map(|(of, secret)| (of, webhook::loyalty(secret, timestamp_s, body))));
-        signed.map(|(of, signature)| SignedAnswer { signature, timestamp_s, key_id: of.to_string() })
+        let of_endpoint = of_endpoint.map(|(doc, key)| (doc.told(), key.loyalty(timestamp_s, body)));
+        let signed =
+            of_endpoint.or_else(|| shared.map(|(of, secret)| (of.to_string(), webhook::loyalty(secret, timestamp_s, body))));
+        signed.map(|(key_id, signature)| SignedAnswer { signature, timestamp_s, key_id })
     }
 }

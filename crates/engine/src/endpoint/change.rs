@@ -13,7 +13,7 @@ use uzel_model::{
     id::Kind,
     webhook::{PROVIDER_ID, SigningKey},
 };
-use uzel_store::{Change, CommandState, Notice, Setup, SetupRow, StoreError};
+use uzel_store::{Change, CommandFilter, CommandState, Notice, Setup, SetupRow, StoreError};
 
 use super::{Disabled, Endpoint, EndpointDoc, EndpointRule, Hidden, KeyDoc};
 use crate::{
@@ -178,7 +178,7 @@ impl EndpointDoc {
         self.keys.truncate(1);
         self.keys.iter_mut().for_each(|key| key.until = now.saturating_add(overlap).ok());
         self.keys.retain(|_| !overlap.is_zero());
-        self.keys.insert(0, KeyDoc { id, made_at: now, until: None });
+        self.keys.insert(0, KeyDoc::new(id, now));
         hidden.keys.retain(|id, _| self.keys.iter().any(|key| key.id == *id));
     }
 }
@@ -311,7 +311,7 @@ impl Engine {
     }
 
     /// Changes a stored endpoint, alone.
-    async fn alter(
+    pub(super) async fn alter(
         self: &Arc<Self>,
         id: Id,
         by: &str,
@@ -402,6 +402,29 @@ impl Engine {
     ) -> Result<Recovered, StoreError> {
         let (engine, own) = (self.clone(), endpoint.clone());
         self.to_the_end(async move { engine.recover(&own, since, all).await }).await.map_err(StoreError::Failed)?
+    }
+
+    /// Sends one event to an endpoint again, unless it got there or is on its way; tells whether it was queued.
+    pub async fn redeliver(self: &Arc<Self>, endpoint: &Endpoint, event: &Event) -> Result<bool, StoreError> {
+        let filter = CommandFilter {
+            merchant: Some(endpoint.merchant()),
+            connection: Some(endpoint.id()),
+            state: None,
+            event: Some(event.id),
+            from: None,
+            to: None,
+            before: None,
+            limit: PORTION,
+        };
+        let sent = self.store.commands(filter).await?;
+        if sent.iter().any(|(_, sent)| !matches!(sent.state, CommandState::Dead | CommandState::Held | CommandState::Unknown)) {
+            return Ok(false);
+        }
+        let now = self.clock.now();
+        let commands = vec![endpoint.command(event, false, now)];
+        self.store.apply(Change { commands, now: Some(now), ..Change::default() }).await?;
+        self.due.notify_one();
+        Ok(true)
     }
 
     async fn recover(&self, endpoint: &Endpoint, since: Timestamp, all: bool) -> Result<Recovered, StoreError> {

@@ -7,6 +7,7 @@
 mod answer;
 mod change;
 pub(crate) mod deliver;
+mod platform;
 mod rule;
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
@@ -28,6 +29,7 @@ use uzel_store::{Command, Contact, NewCommand, NewEvent, SetupRow};
 pub use self::{
     answer::SignedAnswer,
     change::{EndpointKey, EndpointView, Failing, Recovered, RotateRequest, TestOutcome},
+    platform::{Webhook, WebhookView},
     rule::{EndpointRule, Order, RateRule},
 };
 pub(crate) use self::{change::OVERLAP, rule::header_faults};
@@ -57,6 +59,23 @@ pub(crate) struct KeyDoc {
     /// Until when it signs beside the newer one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) until: Option<Timestamp>,
+    /// Its owner's own name for it, which receivers are told in place of the id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<String>,
+    /// The next one of the points platform's two: both sign, and which of them signs for loyalty is switched.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) next: bool,
+}
+
+impl KeyDoc {
+    pub(crate) fn new(id: Id, made_at: Timestamp) -> Self {
+        Self { id, made_at, until: None, name: None, next: false }
+    }
+
+    /// What `X-Signature-Key-Id` says.
+    pub(crate) fn told(&self) -> String {
+        self.name.clone().unwrap_or_else(|| self.id.to_string())
+    }
 }
 
 /// An endpoint as stored, without its secrets.
@@ -91,7 +110,8 @@ impl Hidden {
     fn key(&self, id: Id) -> Result<SigningKey, String> {
         let (secret, seed) = self.keys.get(&id).ok_or("a signing key is missing")?;
         let seed = hex::decode(seed).map_err(|_| "a signing key is not readable")?;
-        SigningKey::new(Secret::new(secret.as_str()), &seed)
+        let of = |make: fn(Secret, &[u8]) -> Result<SigningKey, String>| make(Secret::new(secret.as_str()), &seed);
+        of(SigningKey::new).or_else(|_| of(SigningKey::of_text))
     }
 
     /// A new key of this secret, or of a secret that nobody else has.
@@ -275,7 +295,7 @@ impl Endpoint {
             outgoing = outgoing
                 .header("x-loyalty-signature", key.loyalty(timestamp_s, &body))
                 .header("x-signature-timestamp", timestamp_s.to_string())
-                .header("x-signature-key-id", doc.id.to_string())
+                .header("x-signature-key-id", doc.told())
                 .header("x-merchant-id", event.merchant.to_string())
                 .header("x-event-id", id);
         }

@@ -238,7 +238,7 @@ impl Engine {
     }
 
     /// When an outlet's till was last heard of: as somebody said, or when it last moved points.
-    async fn outlet_seen_at(&self, merchant: Id, outlet: Id) -> Result<Option<Timestamp>, LoyaltyError> {
+    pub async fn outlet_seen_at(&self, merchant: Id, outlet: Id) -> Result<Option<Timestamp>, uzel_store::StoreError> {
         let said = self.world().outlets.get(&outlet).and_then(|(_, _, outlet)| outlet.pos_seen_at);
         let filter = LedgerFilter { merchant: Some(merchant), outlet: Some(outlet), limit: 1, ..LedgerFilter::default() };
         let moved = self.store.ledger(filter).await?.first().map(|entry| entry.at);

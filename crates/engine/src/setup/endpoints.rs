@@ -66,7 +66,7 @@ impl Planner<'_> {
                         .secrets
                         .extend(hidden.keys.get(&id).map(|(secret, _)| (part.slug.clone(), Secret::new(secret.as_str()))));
                 }
-                let keys = vec![KeyDoc { id, made_at: now, until: None }];
+                let keys = vec![KeyDoc::new(id, now)];
                 (EndpointDoc { rule: part.rule.clone(), made_at: now, keys, disabled: None }, hidden)
             }
         };

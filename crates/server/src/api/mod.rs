@@ -4,6 +4,7 @@
 //! are made of it.
 
 mod accounts;
+mod administration;
 mod audit;
 mod caller;
 mod codes;
@@ -24,6 +25,7 @@ mod keys;
 mod mask;
 mod once;
 mod openapi;
+mod outbox;
 mod pace;
 mod page;
 mod part;
@@ -86,6 +88,8 @@ pub(crate) fn routes() -> Vec<Route> {
         get("/api/v1/merchants/{id}/outlets/{outlet}", READER, "Show an outlet", outlets::show),
         patch("/api/v1/merchants/{id}/outlets/{outlet}", OWNER, "Change an outlet", outlets::change),
         delete("/api/v1/merchants/{id}/outlets/{outlet}", OWNER, "Take an outlet away", outlets::remove),
+        put("/api/v1/merchants/{id}/outlets/{outlet}/status", OWNER, "Mark an outlet as active or not", administration::status).also_bare()
+            .says("A mark for people: the till of an inactive outlet works on, as at the platform."),
         put("/api/v1/merchants/{id}/outlets/{outlet}/pos", OWNER, "Say what till an outlet has", outlets::pos).also_bare(),
         post("/api/v1/merchants/{id}/outlets/{outlet}/bridge-secret", OWNER, "Issue a bridge secret", outlets::issue).repeatable().also_bare()
             .says("It replaces the current one at once, and is shown now and never again."),
@@ -100,6 +104,17 @@ pub(crate) fn routes() -> Vec<Route> {
 
         get("/api/v1/merchants/{id}/settings", OWNER, "Show a merchant's settings by the platform's names", platform::show).also_bare(),
         put("/api/v1/merchants/{id}/settings", OWNER, "Change a merchant's settings by the platform's names", platform::put).also_bare(),
+        get("/api/v1/merchants/{id}/outbox", OWNER, "List what goes to a merchant's endpoints", outbox::list).also_bare(),
+        get("/api/v1/merchants/{id}/outbox/stats", OWNER, "Count what goes to a merchant's endpoints", outbox::stats).also_bare(),
+        post("/api/v1/merchants/{id}/outbox/retryAll", OWNER, "Send again all that never got there", outbox::retry_all).repeatable().also_bare(),
+        post("/api/v1/merchants/{id}/outbox/retrySince", OWNER, "Send again what never got there since a time", outbox::retry_since)
+            .repeatable().also_bare(),
+        post("/api/v1/merchants/{id}/outbox/pause", OWNER, "Send nothing to a merchant's endpoints for now", outbox::pause)
+            .repeatable().also_bare()
+            .says("Until it is resumed: a pause that ends by itself is refused."),
+        post("/api/v1/merchants/{id}/outbox/resume", OWNER, "Send to a merchant's endpoints again", outbox::resume).repeatable().also_bare(),
+        post("/api/v1/merchants/{id}/outbox/{command}/retry", OWNER, "Send one webhook again", outbox::retry)
+            .repeatable().or(&["conflict"]).also_bare(),
 
         get("/api/v1/merchants/{id}/programme", READER, "Show the loyalty programme", programmes::show),
         put("/api/v1/merchants/{id}/programme", OWNER, "Set the loyalty programme", programmes::put)
@@ -275,8 +290,16 @@ pub(crate) fn routes() -> Vec<Route> {
     // The requirement names these without the prefix.
     let bare: Vec<Route> = routes.iter().filter_map(Route::without_prefix).collect();
     routes.extend(bare);
-    routes.push(get("/merchants", ADMIN, "List merchants", merchants::list));
-    routes.push(post("/merchants", ADMIN, "Make a merchant", merchants::create).creates());
+    routes.extend([
+        get("/merchants", ADMIN, "List merchants", administration::merchants),
+        post("/merchants", ADMIN, "Make a merchant", administration::create_merchant).creates(),
+        put("/merchants/{id}", OWNER, "Change a merchant", administration::change_merchant),
+        delete("/merchants/{id}", ADMIN, "Take a merchant away", administration::remove_merchant),
+        get("/merchants/{id}/outlets", READER, "List outlets", administration::outlets),
+        post("/merchants/{id}/outlets", OWNER, "Make an outlet", administration::create_outlet).creates(),
+        put("/merchants/{id}/outlets/{outlet}", OWNER, "Change an outlet", administration::change_outlet),
+        delete("/merchants/{id}/outlets/{outlet}", OWNER, "Take an outlet away", administration::remove_outlet),
+    ]);
     routes
 }
 

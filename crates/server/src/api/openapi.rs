@@ -8,7 +8,7 @@ use super::{
     once::Once,
     route::{Route, Shape},
 };
-use crate::{Problem, problem::Kind};
+use crate::{Problem, loyalty::PlatformError, problem::Kind};
 
 /// Problems that every route of the API may answer with.
 const ALWAYS: [&str; 7] =
@@ -21,12 +21,14 @@ pub(crate) fn document(routes: &[Route]) -> Value {
         settings.transforms.push(Box::new(RecursiveTransform(words)));
     });
     let mut generator = settings.into_generator();
-    let problem = generator.subschema_for::<Problem>();
+    let problem = json!(generator.subschema_for::<Problem>());
+    let platforms = json!(generator.subschema_for::<PlatformError>());
     let mut paths = Map::new();
     for route in routes {
         let shape = (route.shape)(&mut generator);
         let path = paths.entry(route.path.to_owned()).or_insert_with(|| json!({}));
-        path[route.method.as_str().to_ascii_lowercase()] = operation(route, &shape, &json!(problem), generator.definitions());
+        path[route.method.as_str().to_ascii_lowercase()] =
+            operation(route, &shape, if route.is_platforms() { &platforms } else { &problem }, generator.definitions());
     }
     let schemas = definitions(&mut generator);
     json!({
@@ -236,19 +238,24 @@ fn responses(route: &Route, shape: &Shape, problem: &Value, definitions: &Map<St
     responses.insert(route.status.as_str().to_owned(), done);
     let mut by_status: Vec<(StatusCode, Vec<&Kind>)> = Vec::new();
     for kind in problems(route, shape) {
-        match by_status.iter_mut().find(|(status, _)| *status == kind.status) {
+        // The platform tells faults of a body as 400.
+        let also = route.is_platforms() && kind.slug == "invalid" && route.once == Once::No;
+        let of = if also { StatusCode::BAD_REQUEST } else { kind.status };
+        match by_status.iter_mut().find(|(status, _)| *status == of) {
             Some((_, kinds)) => kinds.push(kind),
-            None => by_status.push((kind.status, vec![kind])),
+            None => by_status.push((of, vec![kind])),
         }
     }
     for (status, kinds) in by_status {
         let description: Vec<String> = kinds.iter().map(|kind| format!("`{}`: {}.", kind.slug, kind.when)).collect();
         let examples: Map<String, Value> =
             kinds.iter().map(|kind| (kind.slug.to_owned(), json!({ "value": example(kind) }))).collect();
-        let mut response = json!({
-            "description": description.join(" "),
-            "content": { "application/problem+json": { "schema": problem, "examples": examples } },
-        });
+        let content = if route.is_platforms() {
+            json!({ "application/json": { "schema": problem } })
+        } else {
+            json!({ "application/problem+json": { "schema": problem, "examples": examples } })
+        };
+        let mut response = json!({ "description": description.join(" "), "content": content });
         match status {
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 response["headers"] =

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use uzel_engine::{bridge::Which, loyalty::LoyaltyError};
+use uzel_engine::{bridge::Which, endpoint::Webhook, loyalty::LoyaltyError};
 use uzel_model::{Id, Secret, check::Fault};
 
 use super::{
@@ -61,6 +61,24 @@ pub(super) struct SettingsRequest {
     /// Days after which points can be spent.
     #[serde(default)]
     earn_delay_days: Option<u32>,
+    /// Where webhooks of loyalty events go: makes or changes the endpoint `loyalty-webhook`; an empty text takes it away.
+    #[serde(default)]
+    webhook_url: Option<String>,
+    /// Signs them (`X-Loyalty-Signature`): 16 to 256 visible characters. It is kept sealed and never shown.
+    #[serde(default)]
+    webhook_secret: Option<String>,
+    /// Its name, as `X-Signature-Key-Id` tells it.
+    #[serde(default)]
+    webhook_key_id: Option<String>,
+    /// The next secret; an empty text takes it away.
+    #[serde(default)]
+    webhook_secret_next: Option<String>,
+    /// Its name.
+    #[serde(default)]
+    webhook_key_id_next: Option<String>,
+    /// Signs by the next secret.
+    #[serde(default)]
+    use_webhook_next: Option<bool>,
     /// What else came.
     #[serde(flatten)]
     others: Map<String, Value>,
@@ -102,13 +120,26 @@ pub(super) struct SettingsView {
     points_ttl_days: u32,
     /// Days after which points can be spent.
     earn_delay_days: u32,
-    /// Fields of the request that the hub has elsewhere, such as those of webhooks: `POST /api/v1/endpoints`.
+    /// Where webhooks of loyalty events go, the values of its query masked.
+    webhook_url: Option<String>,
+    /// Name of the secret that signs them.
+    webhook_key_id: Option<String>,
+    /// Whether there is a secret that signs them.
+    webhook_secret_issued: bool,
+    /// Name of the next secret.
+    webhook_key_id_next: Option<String>,
+    /// Whether there is a next secret.
+    webhook_secret_next_issued: bool,
+    /// Whether the next secret signs.
+    use_webhook_next: bool,
+    /// Fields of the request that the hub has elsewhere or does not know.
     ignored: Vec<String>,
 }
 
 fn view(app: &App, merchant: Id, ignored: Vec<String>) -> Result<SettingsView, Problem> {
     let world = app.engine.world();
     let programme = world.programme_of(merchant).ok_or(LoyaltyError::NoProgramme)?;
+    let hook = app.engine.platform_webhook(merchant);
     let (rule, points) = (&programme.rule, &programme.rule.points);
     Ok(SettingsView {
         merchant_id: merchant,
@@ -127,6 +158,12 @@ fn view(app: &App, merchant: Id, ignored: Vec<String>) -> Result<SettingsView, P
         rules_json: points.rules.iter().filter_map(|rule| renamed(json!(rule), camel).as_object().cloned()).collect(),
         points_ttl_days: points.points_ttl_days.unwrap_or(0),
         earn_delay_days: points.earn_delay_days,
+        webhook_url: hook.url,
+        webhook_key_id: hook.key_id,
+        webhook_secret_issued: hook.secret_issued,
+        webhook_key_id_next: hook.key_id_next,
+        webhook_secret_next_issued: hook.secret_next_issued,
+        use_webhook_next: hook.use_next,
         ignored,
     })
 }
@@ -188,6 +225,15 @@ pub(super) async fn put(ask: Ask<ById, (), SettingsRequest>) -> Answered<Setting
             app.engine.import_bridge_secret(id, which, &Secret::new(secret), caller.holder.name()).await?;
         }
     }
+    let hook = Webhook {
+        url: body.webhook_url,
+        secret: body.webhook_secret.map(Secret::new),
+        key_id: body.webhook_key_id,
+        secret_next: body.webhook_secret_next.map(Secret::new),
+        key_id_next: body.webhook_key_id_next,
+        use_next: body.use_webhook_next,
+    };
+    app.engine.set_platform_webhook(merchant, hook, caller.holder.name()).await?;
     reply(view(&app, merchant, ignored)?)
 }
 

@@ -17,9 +17,10 @@ use uzel_engine::Role;
 use super::{
     caller::Caller,
     once::{self, Once},
+    pace::Room,
     read::{self, Path, Query},
 };
-use crate::{App, Problem};
+use crate::{App, Problem, loyalty::Asked};
 
 /// Which roles may call a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -301,14 +302,34 @@ impl Route {
     /// The same without the prefix, where it is there as well.
     pub(crate) fn without_prefix(&self) -> Option<Self> {
         let path = self.path.strip_prefix("/api/v1").filter(|_| self.bare)?;
-        Some(Self { path, ..self.clone() })
+        // The platform answers every POST with 201.
+        let status = if self.method == Method::POST { StatusCode::CREATED } else { self.status };
+        Some(Self { path, status, ..self.clone() })
+    }
+
+    /// Whether it is the platform's own path, where errors have its form too.
+    pub(crate) fn is_platforms(&self) -> bool {
+        !self.path.starts_with("/api/")
     }
 
     pub(crate) fn handler(self) -> MethodRouter<Arc<App>> {
         let filter = MethodFilter::try_from(self.method.clone()).expect("routes have one of the usual methods");
         on(filter, move |State(app): State<Arc<App>>, request: Request| {
             let route = self.clone();
-            async move { serve(&app, &route, request).await.unwrap_or_else(IntoResponse::into_response) }
+            async move {
+                let asked = route.is_platforms().then(|| Asked::of(&request));
+                serve(&app, &route, request).await.unwrap_or_else(|refused| {
+                    let Refused { problem, room } = *refused;
+                    let mut response = match asked {
+                        Some(asked) => asked.refused(problem, app.engine.clock.now()),
+                        None => problem.into_response(),
+                    };
+                    if let Some(room) = room {
+                        room.tell(response.headers_mut());
+                    }
+                    response
+                })
+            }
         })
     }
 }
@@ -319,11 +340,18 @@ impl Debug for Route {
     }
 }
 
+/// Why it is not done, and what is left of the caller's budget.
+struct Refused {
+    problem: Problem,
+    room: Option<Room>,
+}
+
 /// Who asks and whether they may comes first: nothing of what a stranger sent is looked at.
-async fn serve(app: &Arc<App>, route: &Route, request: Request) -> Result<Response, Problem> {
+async fn serve(app: &Arc<App>, route: &Route, request: Request) -> Result<Response, Box<Refused>> {
     let (mut parts, body) = request.into_parts();
-    let caller = Caller::from_request_parts(&mut parts, app).await?;
-    let room = app.pace.admit(&caller.holder)?;
+    let alone = |problem| Box::new(Refused { problem, room: None });
+    let caller = Caller::from_request_parts(&mut parts, app).await.map_err(alone)?;
+    let room = app.pace.admit(&caller.holder).map_err(alone)?;
     let answered = async {
         if !route.access.0.contains(&caller.role) {
             return Err(Problem::forbidden(caller.role, route.access.0));
@@ -358,9 +386,13 @@ async fn serve(app: &Arc<App>, route: &Route, request: Request) -> Result<Respon
             response
         })
     };
-    let mut response = answered.await.unwrap_or_else(IntoResponse::into_response);
-    room.tell(response.headers_mut());
-    Ok(response)
+    match answered.await {
+        Ok(mut response) => {
+            room.tell(response.headers_mut());
+            Ok(response)
+        }
+        Err(problem) => Err(Box::new(Refused { problem, room: Some(room) })),
+    }
 }
 
 fn encode<T: Serialize>(value: &T) -> Vec<u8> {

@@ -398,8 +398,18 @@ pub(super) mod outlets {
         country: String,
         /// `PC_POS`, `SMART` or `VIRTUAL`.
         pos_type: String,
-        /// When its till was last heard of.
+        /// When its till was last heard of: as somebody said, or when it last moved points.
         pos_last_seen_at: Option<Timestamp>,
+        /// Where it stands, as people write it.
+        address: Option<String>,
+        /// `ACTIVE` or `INACTIVE`: a mark for people, its till works on.
+        status: &'static str,
+        /// Not shown to customers.
+        hidden: bool,
+        /// When it was set up.
+        created_at: Timestamp,
+        /// When it was last changed.
+        updated_at: Timestamp,
         /// Its pages on maps.
         maps: Maps,
         /// Whether there is a bridge secret.
@@ -416,7 +426,7 @@ pub(super) mod outlets {
     #[derive(Debug, Deserialize, JsonSchema)]
     pub(in super::super) struct OutletPath {
         /// The merchant, by id or slug.
-        id: String,
+        pub(in super::super) id: String,
         /// The outlet, by id or slug.
         outlet: String,
     }
@@ -436,6 +446,12 @@ pub(super) mod outlets {
         country: Option<String>,
         /// `PC_POS`, `SMART` or `VIRTUAL`.
         pos_type: Option<String>,
+        /// Where it stands, as people write it.
+        address: Option<String>,
+        /// Not shown to customers.
+        hidden: Option<bool>,
+        /// A mark for people; its till works on.
+        inactive: Option<bool>,
         /// Its pages on maps, which guests who leave a review are sent on to.
         maps: Option<Maps>,
     }
@@ -462,22 +478,31 @@ pub(super) mod outlets {
     #[derive(Debug, Serialize, JsonSchema)]
     pub(in super::super) struct Done {
         /// `true`.
-        ok: bool,
+        pub(in super::super) ok: bool,
     }
 
-    fn view(id: Id, row: Stored) -> Reply<OutletView> {
+    pub(in super::super) async fn view(app: &App, id: Id, row: Stored) -> Answered<OutletView> {
+        let merchant = row.merchant.unwrap_or(id);
+        let seen_at = app.engine.outlet_seen_at(merchant, id).await?;
+        let created_at = Timestamp::from_millisecond(id.ordinal() >> 12).unwrap_or(Timestamp::UNIX_EPOCH);
+        let changed = app.engine.store.setup_versions(id, 1).await?;
         let text = |name: &str| row.doc[name].as_str().unwrap_or_default().to_owned();
         let time = |value: &Value| value.as_str().and_then(|at| at.parse::<Timestamp>().ok());
         let bridge = &row.doc["bridge"];
         let (current, next) = (time(&bridge["current_at"]), time(&bridge["next_at"]));
         let view = OutletView {
             id,
-            merchant_id: row.merchant.unwrap_or(id),
+            merchant_id: merchant,
             name: text("name"),
+            address: row.doc["address"].as_str().map(str::to_owned),
+            status: if row.doc["inactive"] == true { "INACTIVE" } else { "ACTIVE" },
+            hidden: row.doc["hidden"] == true,
+            created_at,
+            updated_at: changed.first().map_or(created_at, |version| version.at),
             zone: text("zone"),
             country: text("country"),
             pos_type: text("pos_type"),
-            pos_last_seen_at: time(&row.doc["pos_seen_at"]),
+            pos_last_seen_at: seen_at,
             maps: serde_json::from_value(row.doc["maps"].clone()).unwrap_or_default(),
             bridge_secret_issued: current.is_some(),
             bridge_secret_next_issued: next.is_some(),
@@ -485,10 +510,18 @@ pub(super) mod outlets {
             version: row.version,
             slug: row.slug,
         };
-        Reply::new(view).version(row.version)
+        Ok(Reply::new(view).version(row.version))
     }
 
-    fn find(app: &App, caller: &Caller, path: &OutletPath) -> Result<(Id, Stored), Problem> {
+    pub(in super::super) async fn views(app: &App, rows: Vec<(Id, Stored)>) -> Result<Vec<OutletView>, Problem> {
+        let mut views = Vec::with_capacity(rows.len());
+        for (id, row) in rows {
+            views.push(view(app, id, row).await?.into_value());
+        }
+        Ok(views)
+    }
+
+    pub(in super::super) fn find(app: &App, caller: &Caller, path: &OutletPath) -> Result<(Id, Stored), Problem> {
         let merchant = caller.merchant(app, &path.id)?;
         let world = app.engine.world();
         let mut rows = world.rows.iter().filter(|(id, row)| id.kind() == Kind::Outlet && row.merchant == Some(merchant));
@@ -498,12 +531,12 @@ pub(super) mod outlets {
 
     pub(in super::super) async fn list(ask: Ask<ById>) -> Answered<Page<OutletView>> {
         let rows = rows(&ask.app, &ask.caller, Kind::Outlet, Some(&ask.path.id))?;
-        reply(Page::whole(rows.into_iter().map(|(id, row)| view(id, row).into_value()).collect()))
+        reply(Page::whole(views(&ask.app, rows).await?))
     }
 
     pub(in super::super) async fn show(ask: Ask<OutletPath>) -> Answered<OutletView> {
         let (id, row) = find(&ask.app, &ask.caller, &ask.path)?;
-        Ok(view(id, row))
+        view(&ask.app, id, row).await
     }
 
     pub(in super::super) async fn create(ask: Ask<ById, (), NewOutlet>) -> Answered<OutletView> {
@@ -513,7 +546,7 @@ pub(super) mod outlets {
         part["merchant"] = json!(merchant);
         by_slug(&app, &mut part);
         let made = app.engine.create(Thing::Outlet, part, caller.holder.name()).await?;
-        Ok(view(made.id, stored(&app, made.id)?).at(&format!("/api/v1/merchants/{merchant}/outlets/{}", made.id)))
+        Ok(view(&app, made.id, stored(&app, made.id)?).await?.at(&format!("/api/v1/merchants/{merchant}/outlets/{}", made.id)))
     }
 
     pub(in super::super) async fn change(ask: Ask<OutletPath, (), Patch<NewOutlet>>) -> Answered<OutletView> {
@@ -521,7 +554,7 @@ pub(super) mod outlets {
         let Ask { app, caller, path, body, .. } = ask;
         let (id, _) = find(&app, &caller, &path)?;
         app.engine.change(id, &body.into_value(), version, caller.holder.name()).await?;
-        Ok(view(id, stored(&app, id)?))
+        view(&app, id, stored(&app, id)?).await
     }
 
     pub(in super::super) async fn remove(ask: Ask<OutletPath>) -> Answered<()> {
@@ -541,7 +574,7 @@ pub(super) mod outlets {
             return Err(Problem::unreadable("body", fault));
         }
         app.engine.set_pos(id, &kind, body.pos_last_seen_at, caller.holder.name()).await?;
-        Ok(view(id, stored(&app, id)?))
+        view(&app, id, stored(&app, id)?).await
     }
 
     pub(in super::super) async fn issue(ask: Ask<OutletPath>) -> Answered<SecretView> {
@@ -575,6 +608,6 @@ pub(super) mod outlets {
     pub(in super::super) async fn promote(ask: Ask<OutletPath>) -> Answered<OutletView> {
         let (id, _) = find(&ask.app, &ask.caller, &ask.path)?;
         ask.app.engine.promote_bridge_secret(id, ask.caller.holder.name()).await?;
-        Ok(view(id, stored(&ask.app, id)?))
+        view(&ask.app, id, stored(&ask.app, id)?).await
     }
 }

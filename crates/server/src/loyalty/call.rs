@@ -12,12 +12,11 @@ use parking_lot::Mutex;
 use serde_json::{Map, Value};
 use uzel_model::{Request, words::Language};
 
-use super::refusal::Refusal;
+use super::refusal::{Refusal, request_id};
 use crate::{App, Local, api};
 
 /// A question of a till is small.
 const BODY_BYTES_MAX: usize = 64 << 10;
-const ID_BYTES_MAX: usize = 128;
 /// What of the head is journalled: none of it lets anybody in.
 const KEPT_HEADERS: [&str; 4] = ["accept-language", "content-type", "user-agent", "x-request-id"];
 
@@ -45,9 +44,8 @@ impl Call {
         let (mut parts, body): (Parts, Body) = request.into_parts();
         let named = Path::<HashMap<String, String>>::from_request_parts(&mut parts, app).await.map(|Path(named)| named);
         let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).map(str::trim);
-        let request_id = text("x-request-id").filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
         Self {
-            request_id: request_id.map_or_else(|| format!("req_{}", hex::encode(rand::random::<[u8; 10]>())), str::to_owned),
+            request_id: request_id(&parts.headers),
             language: text("accept-language").map_or(Language::Ru, language),
             method: parts.method.to_string(),
             path: parts.uri.path().to_owned(),

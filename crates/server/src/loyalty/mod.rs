@@ -28,6 +28,7 @@ use call::{Call, JSON};
 pub(crate) use limits::Limits;
 use limits::Room;
 use refusal::Refusal;
+pub(crate) use refusal::{Asked, PlatformError};
 use serde::Serialize;
 
 use crate::App;

@@ -1,10 +1,12 @@
 //! Errors as the points platform tells them: `{"error","message","statusCode","requestId","path","timestamp"}`.
 
 use axum::{
-    http::{HeaderValue, StatusCode, header},
+    extract::Request,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde_json::json;
 use uzel_engine::{loyalty::LoyaltyError, setup::Unchanged};
 use uzel_model::words::Language;
@@ -12,6 +14,8 @@ use uzel_store::StoreError;
 
 use super::{limits, token::BadToken};
 use crate::{Problem, door::TooMany};
+
+const ID_BYTES_MAX: usize = 128;
 
 /// Why it is not done, before it is known which call it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,6 +132,57 @@ impl Refusal {
     }
 }
 
+/// What of a request to the platform's other paths its errors tell.
+pub(crate) struct Asked {
+    request_id: String,
+    path: String,
+}
+
+impl Asked {
+    pub(crate) fn of(request: &Request) -> Self {
+        Self { request_id: request_id(request.headers()), path: request.uri().path().to_owned() }
+    }
+
+    /// A problem in the platform's form. Faults of a body are its 400.
+    pub(crate) fn refused(&self, problem: Problem, now: Timestamp) -> Response {
+        let mut refusal = Refusal::from(problem);
+        if refusal.status == StatusCode::UNPROCESSABLE_ENTITY && !refusal.message.contains("Idempotency-Key") {
+            refusal.status = StatusCode::BAD_REQUEST;
+        }
+        let mut response = refusal.answer(&self.request_id, &self.path, now);
+        if let Ok(id) = HeaderValue::from_str(&self.request_id) {
+            response.headers_mut().insert("x-request-id", id);
+        }
+        response
+    }
+}
+
+/// An error as the points platform tells it.
+#[derive(JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[expect(dead_code, reason = "only its schema is used")]
+pub(crate) struct PlatformError {
+    /// The status in words; `InternalError` with 429.
+    error: String,
+    /// What is wrong, several faults joined by `; `.
+    message: String,
+    /// The status.
+    status_code: u16,
+    /// The same as in the header `X-Request-Id`.
+    request_id: String,
+    /// What was asked.
+    path: String,
+    /// When.
+    timestamp: String,
+}
+
+/// The caller's name for its request, or one of ours.
+pub(super) fn request_id(head: &HeaderMap) -> String {
+    let given = head.get("x-request-id").and_then(|value| value.to_str().ok()).map(str::trim);
+    let given = given.filter(|id| !id.is_empty() && id.len() <= ID_BYTES_MAX);
+    given.map_or_else(|| format!("req_{}", hex::encode(rand::random::<[u8; 10]>())), str::to_owned)
+}
+
 /// A time as JavaScript writes it.
 pub(super) fn iso(at: Timestamp) -> String {
     format!("{at:.3}")
@@ -165,6 +220,6 @@ impl From<Unchanged> for Refusal {
 impl From<Problem> for Refusal {
     fn from(problem: Problem) -> Self {
         let (status, message, retry_after_s) = problem.told();
-        Self { retry_after_s, ..Self::new(status, message) }
+        Self { retry_after_s, ..Self::new(status, problem.faults().unwrap_or_else(|| message.to_owned())) }
     }
 }

@@ -197,8 +197,15 @@ async fn nothing_of_another_merchant_is_shown_changed_or_told_from_what_is_not_t
         let body = operation["requestBody"].is_object().then(|| json!({}));
         let there = owner.ask(method.clone(), &filled(&path, &theirs), body.as_ref(), &[]).await;
         let nowhere = owner.ask(method.clone(), &filled(&path, &nobodys), body.as_ref(), &[]).await;
-        assert_eq!((there.status, &there.body), (nowhere.status, &nowhere.body), "{method} {path}");
-        assert!([404, 422].contains(&there.status), "{method} {path}: {} {}", there.status, there.body);
+        // The platform's form repeats what was asked, and when.
+        let told = |mut answer: Value| {
+            let own = |name: &String| !["path", "requestId", "timestamp"].contains(&name.as_str());
+            answer.as_object_mut().into_iter().for_each(|fields| fields.retain(|name, _| own(name)));
+            answer
+        };
+        assert_eq!((there.status, told(there.body.clone())), (nowhere.status, told(nowhere.body)), "{method} {path}");
+        let faults = if path.starts_with("/api/") { 422 } else { 400 };
+        assert!([404, faults].contains(&there.status), "{method} {path}: {} {}", there.status, there.body);
     }
     assert!(walked > 20, "{walked}");
     // Lists show their own only, also where the other's name is given.
@@ -442,7 +449,8 @@ async fn an_outlet_has_the_paths_of_the_requirement_and_its_secrets_are_shown_on
     let pos = owner.ask(Method::PUT, &format!("{at}/pos"), Some(&json!({ "posType": "smart" })), &[]).await.ok();
     assert_eq!(pos["posType"], "SMART");
     let wrong = owner.ask(Method::PUT, &format!("{at}/pos"), Some(&json!({ "posType": "TABLET" })), &[]).await;
-    assert_eq!((wrong.status, &wrong.body["errors"][0]["pointer"]), (400, &json!("/posType")));
+    assert_eq!((wrong.status, &wrong.body["statusCode"]), (400, &json!(400)));
+    assert!(wrong.body["message"].as_str().unwrap().starts_with("posType Invalid posType"), "{}", wrong.body);
     let cleared = owner.ask(Method::PUT, &format!("{at}/pos"), Some(&json!({ "posType": null })), &[]).await.ok();
     assert_eq!(cleared["posType"], "VIRTUAL");
     // Heard of once, it can be changed all the same, and is not forgotten.

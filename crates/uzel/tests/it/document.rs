@@ -166,6 +166,11 @@ async fn every_problem_that_is_shown_has_the_shape_of_one_and_a_page() {
     for (name, operation) in operations(&document) {
         for (status, answer) in operation["responses"].as_object().unwrap().iter().filter(|(status, _)| !status.starts_with('2'))
         {
+            // The platform's own paths have its form.
+            if answer["content"]["application/json"].is_object() {
+                assert!(name.contains(" /merchants"), "{name} {status}");
+                continue;
+            }
             let content = &answer["content"]["application/problem+json"];
             let examples = content["examples"].as_object().unwrap();
             assert!(!examples.is_empty(), "{name} {status}");

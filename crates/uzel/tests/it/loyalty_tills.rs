@@ -106,19 +106,21 @@ async fn the_platforms_settings_of_a_merchant_are_the_programmes() {
     let owner = shop.new_key("m", "owner").await;
     let head = [("x-admin-key", owner.as_str())];
     let settings = json!({
-        "earnBps": 700, "redeemLimitBps": 4000, "qrTtlSec": 120, "webhookUrl": "https://hub.example.com/", "redeemDailyCap": 0,
+        "earnBps": 700, "redeemLimitBps": 4000, "qrTtlSec": 120, "ownField": 1, "redeemDailyCap": 0,
         "requireBridgeSig": true, "pointsTtlDays": 180, "bridgeSecret": "brg_test_secret_0001_long",
         "rulesJson": [{ "if": { "channelIn": ["SMART"], "weekdayIn": [0, 6] }, "then": { "earnBps": 1000 } }],
     });
     let put = shop.raw(Method::PUT, "/merchants/m/settings", &head, settings.to_string()).await;
     assert_eq!(put.status, 200, "{}", put.text);
-    assert_eq!(put.body["ignored"], json!(["webhookUrl"]));
+    assert_eq!(put.body["ignored"], json!(["ownField"]));
     let shown = shop.raw(Method::GET, "/merchants/m/settings", &head, "").await.given(200);
     let wanted = json!({
         "merchantId": "[mer]", "earnBps": 700, "redeemLimitBps": 4000, "qrTtlSec": 120, "redeemCooldownSec": 0, "earnCooldownSec": 0,
         "redeemDailyCap": 0, "earnDailyCap": 0, "requireJwtForQuote": false, "requireBridgeSig": true, "requireStaffKey": false,
         "bridgeSecretIssued": true, "bridgeSecretNextIssued": false, "pointsTtlDays": 180, "earnDelayDays": 0,
         "rulesJson": [{ "if": { "channelIn": ["SMART"], "weekdayIn": [0, 6] }, "then": { "earnBps": 1000 } }], "ignored": [],
+        "webhookUrl": null, "webhookKeyId": null, "webhookSecretIssued": false, "webhookKeyIdNext": null,
+        "webhookSecretNextIssued": false, "useWebhookNext": false,
     });
     assert_eq!(shown, wanted);
     let public = shop.get("/loyalty/settings/m").await.given(200);
@@ -127,9 +129,9 @@ async fn the_platforms_settings_of_a_merchant_are_the_programmes() {
     assert_eq!(outlets[0], json!({ "id": "[out]", "slug": "o", "name": "На Арбате", "posType": "PC_POS" }));
 
     let short = json!({ "earnBps": 1, "redeemLimitBps": 1, "bridgeSecret": "short" }).to_string();
-    assert_eq!(shop.raw(Method::PUT, "/merchants/m/settings", &head, short).await.status, 422);
+    assert_eq!(shop.raw(Method::PUT, "/merchants/m/settings", &head, short).await.status, 400);
     let wrong = json!({ "earnBps": 10_001, "redeemLimitBps": 1 }).to_string();
-    assert_eq!(shop.raw(Method::PUT, "/merchants/m/settings", &head, wrong).await.status, 422);
+    assert_eq!(shop.raw(Method::PUT, "/merchants/m/settings", &head, wrong).await.status, 400);
     let till = [("x-admin-key", shop.key.as_str())];
     assert_eq!(shop.raw(Method::GET, "/merchants/m/settings", &till, "").await.status, 403);
     assert_eq!(shop.raw(Method::GET, "/merchants", &head, "").await.status, 403, "of the whole hub only");
