@@ -36,7 +36,7 @@ pub enum Later {
     /// A purchase that earns.
     Accrue(Accrual),
     /// Points that were given while the programme did not answer.
-    Settle(Redemption),
+    Settle { redemption: Redemption, command: Id },
     /// Points that may have been taken, and are to be given back unless this hold was committed by then.
     Release { operation: String, hold: Option<Id>, due_at: Timestamp },
     /// An operation that is to be taken back.
@@ -102,9 +102,9 @@ pub(crate) fn queued(link: &Link, later: Later, order: Option<&str>, now: Timest
             let key = in_order(&accrual.operation);
             command(link, Job::Accrue { accrual: Box::new(accrual), repeatable }, &key, now, trace)
         }
-        Later::Settle(redemption) => {
+        Later::Settle { redemption, command: id } => {
             let key = in_order(&redemption.operation);
-            command(link, Job::Redeem { redemption: Box::new(redemption), repeatable }, &key, now, trace)
+            command_as(id, link, Job::Redeem { redemption: Box::new(redemption), repeatable }, &key, now, trace)
         }
         // It may have long to wait, and nothing waits for it.
         Later::Release { operation, hold, due_at } => {
@@ -118,8 +118,12 @@ pub(crate) fn queued(link: &Link, later: Later, order: Option<&str>, now: Timest
 }
 
 fn command(link: &Link, job: Job, key: &str, due_at: Timestamp, trace: &str) -> NewCommand {
+    command_as(Id::new(Kind::Command), link, job, key, due_at, trace)
+}
+
+fn command_as(id: Id, link: &Link, job: Job, key: &str, due_at: Timestamp, trace: &str) -> NewCommand {
     let command = Command {
-        id: Id::new(Kind::Command),
+        id,
         merchant: link.merchant,
         connection: link.id,
         flow: None,

@@ -14,7 +14,7 @@ use uzel_model::{
     loyalty::{Hold, HoldState, Kind, Wallet},
     port::loyalty::{Account, AccountKey, Declined, Redemption, Reversal, Scheme, Why},
 };
-use uzel_store::{Change, LoyaltyChange, LoyaltyLook, LoyaltySeen, StoreError, Who};
+use uzel_store::{Change, CommandState, LoyaltyChange, LoyaltyLook, LoyaltySeen, StoreError, Who};
 
 use super::{
     Balance, CustomerAsk, LoyaltyAsk, LoyaltyError, LoyaltyProgramme, QuoteAsk,
@@ -84,20 +84,38 @@ impl Engine {
         let look = LoyaltyLook { who: Some(who.clone()), ..LoyaltyLook::new(merchant, self.clock.now()) };
         let wallet = self.store.loyalty(look).await?.wallet;
         let by = named(&who, wallet.as_ref()).ok_or(LoyaltyError::WalletNotFound)?;
+        let settled = self.settled(wallet.as_ref()).await?;
         let heard = match link {
             Some(link) => self.club_account(link, by, &tick::new_trace(), until).await,
             None => Heard::Nothing(Silence::Down),
         };
         let (balance, promised) = match heard {
-            Heard::Yes(account) => (account.available, (account.points - account.available).max(0)),
+            Heard::Yes(account) => {
+                let unsettled = outside::unsettled(wallet.as_ref(), &settled);
+                let left = outside::kept(&account, unsettled, self.clock.now()).left();
+                (left, (account.points - account.available).max(0))
+            }
             Heard::No(_) => return Err(LoyaltyError::WalletNotFound),
             Heard::Nothing(silence) => match wallet.as_ref().and_then(|wallet| wallet.club.as_ref()) {
-                Some(known) => ((known.available - known.offline).max(0), 0),
+                Some(known) => (known.left(), 0),
                 None => return Err(LoyaltyError::Again(format!("{} does not answer: {}", outside.name, silence.word()))),
             },
         };
         let customer_id = wallet.map_or_else(|| customer.to_owned(), |wallet| wallet.customer);
         Ok(Some(Balance { merchant_id: merchant.to_string(), customer_id, balance, promised }))
+    }
+
+    /// The commands that have told the programme of what was spent without it. Looked for before its balance is asked for: what it
+    /// is told in between is taken off twice for a moment, and never counted twice.
+    async fn settled(&self, wallet: Option<&Wallet>) -> Result<Vec<Id>, StoreError> {
+        let mut settled = Vec::new();
+        for unsettled in wallet.and_then(|wallet| wallet.club.as_ref()).into_iter().flat_map(|account| &account.unsettled) {
+            let found = self.store.command(unsettled.command).await?;
+            if found.is_none_or(|(_, found)| matches!(found.state, CommandState::Done | CommandState::Dead)) {
+                settled.push(unsettled.command);
+            }
+        }
+        Ok(settled)
     }
 
     /// Learns it; nothing where the question was answered before.
@@ -127,6 +145,7 @@ impl Engine {
             taken: None,
             again: None,
             begun: None,
+            settled: timeout_at(until, self.settled(seen.wallet.as_ref())).await.map_err(|_| StoreError::Busy)??,
         };
         if look.token.is_some() && seen.hold.is_some() {
             // The same code again gets what it got.
@@ -245,8 +264,9 @@ impl Asked<'_> {
             if has_spent || account.scheme != Scheme::Bonus {
                 return Ok(None);
             }
-            let kept = outside::kept(account, self.ground.now);
-            let points = self.outside.offer(&kept, kept.available, self.quote.eligible.min(self.quote.total));
+            let unsettled = outside::unsettled(seen.wallet.as_ref(), &learnt.settled);
+            let kept = outside::kept(account, unsettled, self.ground.now);
+            let points = self.outside.offer(&kept, kept.left(), self.quote.eligible.min(self.quote.total));
             if points == 0 {
                 return Ok(None);
             }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use uzel_model::{
     Id,
     event::kind,
-    loyalty::{ClubAccount, Held, Hold, HoldState, Kind, Unit, Wallet},
+    loyalty::{ClubAccount, Held, Hold, HoldState, Kind, Unit, Unsettled, Wallet},
     port::loyalty::{Account, AccountKey, Declined, Scheme, operation_id, operation_of},
     signature::fingerprint,
 };
@@ -43,6 +43,14 @@ pub(crate) struct Learnt {
     pub(crate) again: Option<Value>,
     /// The quote that was stored before its points were taken: it has no answer yet.
     pub(crate) begun: Option<Hold>,
+    /// Commands that had told the programme of what was spent without it, before it was heard.
+    pub(crate) settled: Vec<Id>,
+}
+
+/// What a wallet has spent without the programme, but for what these commands have told it of.
+pub(crate) fn unsettled(wallet: Option<&Wallet>, settled: &[Id]) -> Vec<Unsettled> {
+    let known = wallet.and_then(|wallet| wallet.club.as_ref()).into_iter().flat_map(|account| &account.unsettled);
+    known.filter(|unsettled| !settled.contains(&unsettled.command)).copied().collect()
 }
 
 /// A programme, as decisions see it.
@@ -88,7 +96,7 @@ impl Outside<'_> {
         }
         let held: i64 =
             wallet.holds.iter().filter(|held| held.kind == Kind::Redeem && held.order != order).map(|held| held.points).sum();
-        let spent = account.offline.saturating_add(held);
+        let spent = account.offline().saturating_add(held);
         self.offer(account, (account.available - spent).min(self.club.offline_limit - spent), eligible)
     }
 }
@@ -97,8 +105,8 @@ fn gcd(one: i64, other: i64) -> i64 {
     if other == 0 { one } else { gcd(other, one % other) }
 }
 
-/// The account as it is kept: what was spent without a connection before is the programme's to know now.
-pub(crate) fn kept(account: &Account, now: Timestamp) -> ClubAccount {
+/// The account as it is kept.
+pub(crate) fn kept(account: &Account, unsettled: Vec<Unsettled>, now: Timestamp) -> ClubAccount {
     ClubAccount {
         account: account.id.clone(),
         available: account.available,
@@ -106,7 +114,7 @@ pub(crate) fn kept(account: &Account, now: Timestamp) -> ClubAccount {
         accrual_bps: account.accrual_bps,
         redeem_max_bps: account.redeem_max_bps,
         heard_at: now,
-        offline: 0,
+        unsettled,
     }
 }
 
@@ -226,7 +234,7 @@ fn wallet_of(ground: &Ground<'_>, seen: &LoyaltySeen, ask: &QuoteAsk, learnt: &L
         },
     };
     if let Heard::Yes(account) = &learnt.heard {
-        wallet.club = Some(kept(account, ground.now));
+        wallet.club = Some(kept(account, unsettled(Some(&wallet), &learnt.settled), ground.now));
         wallet.name = wallet.name.or_else(|| account.name.clone());
     }
     Ok(wallet)
@@ -289,7 +297,7 @@ fn redeem(
     match &learnt.taken {
         None => plain(0, 0, club_words::no_points(ground.language)),
         Some(Heard::Yes(points)) => {
-            let off = outside.off(&kept(account, ground.now), *points);
+            let off = outside.off(&kept(account, Vec::new(), ground.now), *points);
             plain(*points, off, spoken(off))
         }
         Some(Heard::No(declined)) => Answer { keeps: true, ..declined_answer(ground, outside, declined) },
@@ -306,7 +314,7 @@ fn earn(
     eligible: i64,
     ask: &QuoteAsk,
 ) -> Answer {
-    let account = kept(account, ground.now);
+    let account = kept(account, Vec::new(), ground.now);
     let off = outside.off(&account, paid_by_points(wallet, seen, &ask.order));
     let points = outside.earns(&account, eligible - off);
     let message = club_words::earned(points, ground.language);
@@ -386,7 +394,15 @@ mod tests {
 
     fn account(point_minor: i64, redeem_max_bps: u32, available: i64) -> ClubAccount {
         let heard_at = "2026-11-28T12:00:00Z".parse().unwrap();
-        ClubAccount { account: "a".to_owned(), available, point_minor, accrual_bps: 500, redeem_max_bps, heard_at, offline: 0 }
+        ClubAccount {
+            account: "a".to_owned(),
+            available,
+            point_minor,
+            accrual_bps: 500,
+            redeem_max_bps,
+            heard_at,
+            unsettled: vec![],
+        }
     }
 
     fn club(offline_limit: i64) -> Club {
@@ -419,7 +435,8 @@ mod tests {
         let offer = |wallet: &Wallet, now: Timestamp| outside.offline_offer(wallet, 50_000, "o1", now);
         assert_eq!(offer(&wallet, now), 700, "no more than there was");
         if let Some(account) = &mut wallet.club {
-            (account.available, account.offline) = (5_000, 400);
+            account.available = 5_000;
+            account.unsettled = vec![Unsettled { command: Id::new(IdKind::Command), points: 400 }];
         }
         assert_eq!(offer(&wallet, now), 600, "no more than the limit until it is settled");
         wallet.holds.push(Held {

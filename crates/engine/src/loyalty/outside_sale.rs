@@ -6,7 +6,7 @@ use uzel_model::{
     Id,
     event::kind,
     id::Kind as IdKind,
-    loyalty::{Hold, HoldState, Kind, OrderReceipt, Wallet},
+    loyalty::{Hold, HoldState, Kind, OrderReceipt, Unsettled, Wallet},
     port::loyalty::{AccountKey, Accrual, Redemption},
 };
 use uzel_store::LoyaltySeen;
@@ -71,8 +71,9 @@ pub(crate) fn commit(
         later.push(Later::Release { operation: redemption(hold.id), hold: None, due_at: ground.now });
     }
     if let Some(account) = wallet.club.as_mut().filter(|_| redeemed > 0 && hold.answer["loyalty"]["offline"] == true) {
-        account.offline = account.offline.saturating_add(redeemed);
-        later.push(Later::Settle(Redemption {
+        let command = Id::new(IdKind::Command);
+        account.unsettled.push(Unsettled { command, points: redeemed });
+        let redemption = Redemption {
             operation: redemption(hold.id),
             account: account.account.clone(),
             receipt: ask.order.clone(),
@@ -80,7 +81,8 @@ pub(crate) fn commit(
             worth_minor: outside.minor(off),
             sum_minor: outside.minor(hold.total),
             confirmation: None,
-        }));
+        };
+        later.push(Later::Settle { redemption, command });
     }
     if is_new {
         wallet.receipts += 1;
@@ -173,7 +175,7 @@ pub(crate) fn refund(
         let taken = redemption_of(*hold, before.sums.restored);
         ruled.later.push(Later::Reverse { operation: taken, reason: reason.to_owned() });
         let again = wallet.club.as_ref().filter(|_| left_points > 0).map(|account| {
-            Later::Settle(Redemption {
+            let redemption = Redemption {
                 operation: redemption_of(*hold, receipt.sums.restored),
                 account: account.account.clone(),
                 receipt: receipt.order.clone(),
@@ -182,7 +184,8 @@ pub(crate) fn refund(
                 worth_minor: 0,
                 sum_minor: outside.minor(receipt.sums.eligible),
                 confirmation: None,
-            })
+            };
+            Later::Settle { redemption, command: Id::new(IdKind::Command) }
         });
         ruled.later.extend(again);
     }
@@ -219,6 +222,7 @@ pub(crate) fn receipt(
         taken: None,
         again: None,
         begun: None,
+        settled: Vec::new(),
     };
     let mut quoted = quote_of(ground, outside, &seen, ask, None, &learnt)?;
     let (Some(hold), Some(wallet)) = (quoted.change.holds.pop(), quoted.change.wallets.pop()) else {

@@ -65,9 +65,28 @@ pub struct ClubAccount {
     /// How much of a purchase points may pay, in hundredths of a percent.
     pub redeem_max_bps: u32,
     pub heard_at: Timestamp,
-    /// Points that were spent since then while the programme did not answer.
-    #[serde(default)]
-    pub offline: i64,
+    /// What was spent while the programme did not answer, and it was not told of yet.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unsettled: Vec<Unsettled>,
+}
+
+/// Points that were spent, and the command that is to tell of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unsettled {
+    pub command: Id,
+    pub points: i64,
+}
+
+impl ClubAccount {
+    /// Points that are spent, and that the programme does not know of.
+    pub fn offline(&self) -> i64 {
+        self.unsettled.iter().fold(0, |sum, unsettled| sum.saturating_add(unsettled.points))
+    }
+
+    /// Points that can be spent, by the balance that was heard last.
+    pub fn left(&self) -> i64 {
+        self.available.saturating_sub(self.offline()).max(0)
+    }
 }
 
 impl Wallet {

@@ -14,7 +14,7 @@ mod receipt;
 mod tests;
 
 pub use account::{Account, Lot, Taken};
-pub use book::{Book, ClubAccount, Entry, Held, Hold, HoldState, Move, MoveKind, OrderReceipt, Wallet};
+pub use book::{Book, ClubAccount, Entry, Held, Hold, HoldState, Move, MoveKind, OrderReceipt, Unsettled, Wallet};
 pub use programme::{Benefit, Condition, Level, LevelMetric, Levels, Programme, Promotion, Rates, Rule, Unit};
 pub use quote::{Kind, Offer, Purchase, Refused, Standing};
 pub use receipt::{Earning, Receipt, Refund};

@@ -184,7 +184,7 @@ async fn secrets_are_changed_while_a_bridge_sells_and_check_tells_a_wrong_one() 
     assert_eq!(sells("O-1").await, 201);
     assert_eq!(checked()["ok"], true, "{}", checked());
     let (status, _) = shop.world.ask("/merchants/m/outlets/o/bridge-secret/promote", &json!({})).await;
-    assert_eq!(status, 200);
+    assert_eq!(status, 201);
     assert_eq!(sells("O-2").await, 201, "the first one is refused, the next one is right");
     secret(&shop, "").await;
     assert_eq!(bridge.post("/quote", &quote("earn", "O-3", 1_000)).await.0, 401);

@@ -8,7 +8,11 @@ use uzel_engine::loyalty::{
     club::{Heard, Silence},
     club_jobs::Later,
 };
-use uzel_model::port::loyalty::{Account, AccountKey, Accrual, Operation, Redemption, Reversal, Why, operation_id};
+use uzel_model::{
+    Id,
+    id::Kind,
+    port::loyalty::{Account, AccountKey, Accrual, Operation, Redemption, Reversal, Why, operation_id},
+};
 
 use crate::{
     conformance,
@@ -291,12 +295,16 @@ async fn an_unclear_redemption_is_no_discount_and_its_points_are_given_back() {
     }
 }
 
+fn settle(receipt: &str, points: i64) -> Later {
+    Later::Settle { redemption: redemption(receipt, points), command: Id::new(Kind::Command) }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn points_given_without_a_connection_are_settled_and_what_is_not_there_is_shown_as_a_loss() {
     let world = world().await;
-    world.ended(&world.later(Later::Settle(redemption("r1", 1_000))).await).await;
+    world.ended(&world.later(settle("r1", 1_000)).await).await;
     assert_eq!(world.points().await, 14_400);
-    let command = world.ended(&world.later(Later::Settle(redemption("r2", 15_000))).await).await;
+    let command = world.ended(&world.later(settle("r2", 15_000)).await).await;
     assert_eq!(command["state"], "dead");
     let notice = world.notices("loyalty").await[0]["text"].as_str().unwrap().to_owned();
     assert!(notice.contains("a loss of 15000:"), "{notice}");

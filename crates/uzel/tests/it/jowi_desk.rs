@@ -255,6 +255,35 @@ async fn a_merchant_may_let_a_little_be_spent_while_the_programme_does_not_answe
     assert!(world.notices("loyalty").await[0]["text"].as_str().unwrap().contains("a loss of 1000"));
 }
 
+/// The programme is back, but what was spent without it could not be told yet.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_spent_without_the_programme_counts_until_it_is_settled() {
+    let world = world(json!({ "offline_limit": 1_000, "patience_ms": 3_000 })).await;
+    let balance = format!("/loyalty/balance/m/{}", PHONE.replace('+', "%2B"));
+    world.quote("earn", "o0", 100).await;
+    let down = json!({ "kind": "status", "status": 503, "for_ms": 600_000 });
+    world.control("jowi/faults", &down).await;
+    let quote = world.quote("redeem", "o1", 50_000).await;
+    assert_eq!(quote["discountToApply"], 1_000, "{quote}");
+    world.commit(&quote, "o1").await;
+    let mut unsettled = down.clone();
+    unsettled["path"] = json!("/v3/loyalty/redemptions");
+    world.control("jowi/faults", &unsettled).await;
+    until("the programme to be asked", async || world.left_alone(&balance).await).await;
+    assert_eq!(world.left().await, 15_400, "it knows nothing of them");
+    assert_eq!(world.api(&balance).await["balance"], 15_400 - 1_000);
+    world.quote("earn", "o2", 100).await;
+    world.control("jowi/faults", &down).await;
+    assert_eq!(world.quote("redeem", "o3", 50_000).await["discountToApply"], 0, "the limit is used up");
+    world.control("jowi/faults", &json!([])).await;
+    world.in_time("it to be settled", async || world.left().await == 15_400 - 1_000 + 2_450).await;
+    world.well_again().await;
+    assert_eq!(world.api(&balance).await["balance"], 15_400 - 1_000 + 2_450);
+    world.quote("earn", "o4", 100).await;
+    world.control("jowi/faults", &down).await;
+    assert_eq!(world.quote("redeem", "o5", 50_000).await["discountToApply"], 1_000);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refund_takes_back_what_was_told_and_tells_the_rest_anew() {
     let world = world(json!({ "patience_ms": 3_000 })).await;
