@@ -5,7 +5,9 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use uzel_engine::loyalty::{AdjustAsk, CustomerPatch, CustomerView, ImportFault, ImportReport, LoyaltyAsk, NewCustomer};
+use uzel_engine::loyalty::{
+    AdjustAsk, CustomerPatch, CustomerView, ImportFault, ImportReport, LoyaltyAsk, LoyaltyError, NewCustomer,
+};
 use uzel_model::{
     Address, Id, Request,
     check::Fault,
@@ -119,7 +121,12 @@ pub(super) async fn list(ask: Ask<ById, CustomersQuery>) -> Answered<Page<Custom
         after: query.after,
         limit: limit + 1,
     };
-    let found = app.engine.customers(filter).await?;
+    let found = app.engine.customers(filter).await.map_err(|error| match error {
+        LoyaltyError::Malformed(mut faults) if faults.len() == 1 => {
+            Problem::unreadable("query", Fault { pointer: "phone".to_owned(), ..faults.remove(0) })
+        }
+        error => error.into(),
+    })?;
     let unmasked = shows(&caller, query.unmasked);
     let rows = found.into_iter().map(|view| CustomerRow::new(view, unmasked)).collect();
     reply(Page::new(rows, limit, |row: &CustomerRow| row.id.to_string()))

@@ -42,6 +42,10 @@ pub(crate) const FORWARD: &str = "UPDATE waiting SET behind = false, next_at = d
                      SELECT command FROM waiting w WHERE w.order_key = k.order_key ORDER BY due_at, command LIMIT 1) AS next
                  WHERE NOT EXISTS (SELECT 1 FROM waiting f WHERE f.order_key = k.order_key AND NOT f.behind))";
 
+/// Of these commands those go behind that were not tried and that somebody of their key is due before.
+pub(crate) const BEHIND: &str = "UPDATE waiting w SET behind = true WHERE w.command = ANY($1) AND w.attempts = 0 AND NOT w.behind
+             AND EXISTS (SELECT 1 FROM waiting o WHERE o.order_key = w.order_key AND o.due_at < w.due_at) RETURNING w.order_key";
+
 /// What of a queue came before its subject was called off.
 pub(crate) const CALLED_OFF: &str =
     "SELECT q.place, o.reason FROM unnest($1::bigint[], $2::uuid[]) WITH ORDINALITY AS q (subject_key, entry, place)
@@ -234,6 +238,24 @@ async fn step_back(work: &Transaction<'_>, first: Uuid) -> Result<bool, Fault> {
     let back = work.prepare_cached("UPDATE waiting SET behind = true WHERE command = $1").await?;
     work.execute(&back, &[&first]).await?;
     Ok(true)
+}
+
+/// Commands wait again that were being sent: to those that were not tried in the end nobody was to step before meanwhile. Their keys
+/// are locked.
+pub(super) async fn wait_again(work: &Transaction<'_>, commands: &[Uuid]) -> Result<(), Fault> {
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let behind = work.prepare_cached(BEHIND).await?;
+    let mut keys: Vec<i64> = Vec::new();
+    for row in work.query(&behind, &[&commands]).await? {
+        keys.push(get(&row, 0)?);
+    }
+    if !keys.is_empty() {
+        let forward = work.prepare_cached(FORWARD).await?;
+        work.execute(&forward, &[&keys]).await?;
+    }
+    Ok(())
 }
 
 async fn insert(work: &Transaction<'_>, queue: &[Queued]) -> Result<(), Fault> {
@@ -631,6 +653,7 @@ async fn recover_some(core: &Core, now: Timestamp) -> Result<(u64, u64), Fault> 
     if !again.is_empty() {
         let statement = work.prepare_cached("UPDATE waiting SET next_at = $2 WHERE command = ANY($1)").await?;
         work.execute(&statement, &[&again, &now]).await?;
+        wait_again(&work, &again).await?;
     }
     if !ended.is_empty() {
         end(&work, &ended, lanes::shard(core, lanes::LEASES)).await?;

@@ -238,7 +238,9 @@ async fn locks(client: &Object, run: &[&Ready]) -> Result<BTreeSet<i64>, Fault> 
     let mut ended = Vec::new();
     for ready in run {
         let change = &ready.change;
-        if let Some(settlement) = change.settlement.as_ref().filter(|settlement| settlement.state != CommandState::Waiting) {
+        // Also of one that waits again and was not tried: others may step before it.
+        let moves = |settlement: &&Settlement| settlement.state != CommandState::Waiting || !settlement.counts;
+        if let Some(settlement) = change.settlement.as_ref().filter(moves) {
             ended.push(uuid(settlement.command));
         }
         ended.extend(change.parts.iter().map(|part| uuid(part.command)));
@@ -476,6 +478,9 @@ async fn settle(
             )
             .await?;
         work.execute(&statement, &[&again.0, &again.1, &again.2]).await?;
+        let untried: Vec<Uuid> =
+            again.0.iter().zip(&again.2).filter(|(_, attempts)| **attempts == 0).map(|(command, _)| *command).collect();
+        outbox::wait_again(work, &untried).await?;
     }
     if !freed.is_empty() {
         let statement = work.prepare_cached("DELETE FROM slot WHERE command = ANY($1)").await?;

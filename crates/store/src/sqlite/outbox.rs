@@ -77,6 +77,22 @@ fn step_in(db: &Connection, order_key: i64, due_at: i64) -> Result<bool> {
     Ok(goes_before)
 }
 
+/// A command waits again that was being sent and was not tried in the end: nobody was to step before it meanwhile.
+pub(super) fn wait_again(db: &Connection, command: i64, order_key: i64) -> Result<()> {
+    let next: Option<i64> = db
+        .prepare_cached(
+            "SELECT ordinal FROM command INDEXED BY command_order WHERE order_key = ?1 AND state = 0
+             AND due_at < (SELECT due_at FROM command WHERE ordinal = ?2) ORDER BY due_at, ordinal LIMIT 1",
+        )?
+        .query_row([order_key, command], |row| row.get(0))
+        .optional()?;
+    if let Some(next) = next {
+        db.prepare_cached("UPDATE command SET behind = 1 WHERE ordinal = ?1")?.execute([command])?;
+        db.prepare_cached("UPDATE command SET behind = 0, next_at = due_at WHERE ordinal = ?1")?.execute([next])?;
+    }
+    Ok(())
+}
+
 fn has_first(db: &Connection, order_key: i64) -> Result<bool> {
     db.prepare_cached("SELECT 1 FROM command INDEXED BY command_order WHERE order_key = ?1 AND state = 0 AND behind = 0")?
         .exists([order_key])
@@ -252,22 +268,25 @@ pub(super) fn end_leases(db: &Connection) -> Result<()> {
 
 /// Takes back what has been *sending* for longer than its lease.
 pub(super) fn recover(db: &Connection, now: Timestamp, tally: &mut Tally) -> Result<(u64, u64)> {
-    type LeftOver = (i64, bool, i64, Option<String>, Option<String>, [u8; 16]);
+    type LeftOver = (i64, bool, i64, Option<String>, Option<String>, [u8; 16], u32);
     let left_over: Vec<LeftOver> = db
         .prepare_cached(
-            "SELECT c.ordinal, c.repeatable, c.order_key, called_off, told, c.connection FROM sending CROSS JOIN command c ON c.ordinal = command
+            "SELECT c.ordinal, c.repeatable, c.order_key, called_off, told, c.connection, c.attempts FROM sending CROSS JOIN command c ON c.ordinal = command
              WHERE until <= ?1 ORDER BY c.ordinal",
         )?
         .query_map([ms(now)], |row| {
-            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?))
+            Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?, row.get(5)?, row.get(6)?))
         })?
         .collect::<Result<_>>()?;
     db.execute("DELETE FROM sending WHERE until <= ?1", [ms(now)])?;
     let (mut again, mut unknown) = (0, 0);
-    for (command, repeatable, order_key, called_off, told, connection) in left_over {
+    for (command, repeatable, order_key, called_off, told, connection, attempts) in left_over {
         let (state, reason) = match (repeatable, called_off) {
             (true, None) => {
                 db.execute("UPDATE command SET next_at = ?2 WHERE ordinal = ?1", [command, ms(now)])?;
+                if attempts == 0 {
+                    wait_again(db, command, order_key)?;
+                }
                 again += 1;
                 continue;
             }

@@ -330,6 +330,9 @@ fn settle(db: &Connection, settlement: &Settlement, change: &Change, tally: &mut
     if matches!(settlement.state, CommandState::Dead | CommandState::Unknown | CommandState::Held) {
         events::tell_unresolved(db, command)?;
     }
+    if settlement.state == CommandState::Waiting && attempts == 0 {
+        outbox::wait_again(db, command, order_key)?;
+    }
     if settlement.state != CommandState::Waiting {
         outbox::left(db, order_key, settlement.state, settlement.reason.as_deref(), tally)?;
     }

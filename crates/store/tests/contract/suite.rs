@@ -664,6 +664,26 @@ async fn a_command_that_is_due_earlier_steps_before_one_that_waits_but_not_befor
     assert!(world.store.fsck(false).await.unwrap().is_empty());
 }
 
+/// While it is being sent nobody steps before it; afterwards those do that are due before it, in their order.
+#[tokio::test]
+async fn what_was_not_tried_in_the_end_goes_behind_what_is_due_before_it() {
+    let world = world().await;
+    let at = |seconds| now() + SignedDuration::from_secs(seconds);
+    world.read("late", |event| vec![world.command(event, "a", at(10))]).await;
+    let late = world.lease(at(20)).await.remove(0);
+    world.read("early", |event| vec![world.command(event, "a", at(5))]).await;
+    let retry =
+        |of: &Command| Settlement { retry_at: Some(at(20)), counts: false, ..World::settlement(of, CommandState::Waiting) };
+    world.settle(retry(&late)).await.unwrap();
+    world.read("between", |event| vec![world.command(event, "a", at(7))]).await;
+    for due in [5, 7, 10] {
+        let next = world.lease(at(20)).await;
+        assert_eq!(next.iter().map(|command| command.due_at).collect::<Vec<_>>(), [at(due)]);
+        world.settle(World::settlement(&next[0], CommandState::Done)).await.unwrap();
+    }
+    assert!(world.store.fsck(false).await.unwrap().is_empty());
+}
+
 #[tokio::test]
 async fn of_an_entry_with_two_subjects_only_the_cancelled_one_is_called_off() {
     let world = world().await;
