@@ -200,9 +200,9 @@ pub(super) struct AdjustRequest {
 
 /// What was done.
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all(deserialize = "camelCase"))]
 pub(super) struct AdjustedView {
     /// The merchant's own id of the customer.
+    #[serde(alias = "customerId")]
     customer_id: String,
     /// What was given, or taken.
     points: i64,
