@@ -156,23 +156,11 @@ pub(crate) fn answer(receipt: &OrderReceipt, already: bool) -> Committed {
 
 fn new_receipt(ground: &Ground<'_>, hold: &Hold, ask: &CommitAsk) -> OrderReceipt {
     OrderReceipt {
-        id: Id::new(IdKind::Receipt),
-        merchant: ground.merchant,
-        order: ask.order.clone(),
         wallet: hold.wallet,
-        version: 0,
         sums: Receipt { eligible: hold.eligible, ..Receipt::default() },
-        spent: Vec::new(),
-        lots: Vec::new(),
-        earning: None,
-        lapsed: 0,
-        holds: Vec::new(),
-        promo_code: None,
-        number: None,
         outlet: ground.outlet.or(hold.outlet),
         staff: ground.staff.map(str::to_owned).or_else(|| hold.staff.clone()),
-        at: ground.now,
-        earned_as: None,
+        ..mark(ground, &ask.order, None)
     }
 }
 
